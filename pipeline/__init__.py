@@ -1,0 +1,1 @@
+"""What the scripts share: corpora, tokenizers, prepared data, training, evaluation, tracking."""

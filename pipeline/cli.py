@@ -1,0 +1,124 @@
+"""Command-line options that the scripts share: their types, their ranges, and how an error is told.
+
+Nothing heavy is imported here, so that `--help` answers at once.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from pipeline.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser with upper-case flags, defaults in its help, and errors of one line."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Adds ` (default: …)` to a help text that does not already speak of its default."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        quiet = action.default in (argparse.SUPPRESS, None) or action.required
+        return text if text is None or quiet or "default" in text else f"{text} (default: %(default)s)"
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run a script's `main`; a `UserError` becomes one line on stderr and exit status 2."""
+    script = Path(sys.argv[0]).name
+    try:
+        main()
+    except UserError as error:
+        sys.exit(_report(f"{script}: error: {' '.join(str(error).split())}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_report(f"{script}: interrupted; the same command continues", 130))
+    sys.exit(0)
+
+
+def _report(line: str, status: int) -> int:
+    print(line, file=sys.stderr, flush=True)
+    return status
+
+
+def integer(low: int | None = None, high: int | None = None) -> Callable[[str], int]:
+    """An argparse type: an integer in [low, high]."""
+    return _bounded(int, "an integer", low, high)
+
+
+def number(
+    low: float | None = None, high: float | None = None, *, above: float | None = None, below: float | None = None
+) -> Callable[[str], float]:
+    """An argparse type: a finite number in [low, high], or strictly above `above` and below `below`."""
+    return _bounded(float, "a number", low, high, above, below)
+
+
+def _bounded(kind, name, low=None, high=None, above=None, below=None):
+    limits = [
+        (low is not None, f"at least {low}", lambda v: v >= low),
+        (high is not None, f"at most {high}", lambda v: v <= high),
+        (above is not None, f"above {above}", lambda v: v > above),
+        (below is not None, f"below {below}", lambda v: v < below),
+    ]
+    limits = [(text, holds) for given, text, holds in limits if given]
+    wanted = " and ".join([text for text, _ in limits])
+
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {name}, got {text!r}") from None
+        if value != value or value in (float("inf"), float("-inf")) or not all(holds(value) for _, holds in limits):
+            raise argparse.ArgumentTypeError(f"must be {wanted or 'finite'}, got {text}")
+        return value
+
+    return parse
+
+
+def boolean(text: str) -> bool:
+    """An argparse type: `True` or `False`, typed out."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    raise argparse.ArgumentTypeError(f"must be True or False, got {text!r}")
+
+
+def optional(text: str) -> str | None:
+    """An argparse type: any text, where `None` typed out (or nothing) means that it was not given."""
+    return None if text in ("None", "") else text
+
+
+def name(text: str) -> str:
+    """An argparse type: the name of an experiment, a project or a dataset; one folder, nothing else."""
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}", text):
+        return text
+    raise argparse.ArgumentTypeError(
+        f"must be 1 to 100 letters, digits, '_', '-' or '.', and begin with no '-' or '.', got {text!r}"
+    )
+
+
+def add_experiment_options(parser: Parser, required: bool = True) -> None:
+    """Add the options that say which experiment is meant, where it lies and where it is logged."""
+    group = parser.add_argument_group("experiment")
+    group.add_argument(
+        "--EXPERIMENT_NAME", type=name, required=required, help="name of the run: its folder and its name in wandb"
+    )
+    group.add_argument(
+        "--PROJECT_NAME", type=name, default="nvib", help="project that the run belongs to: a folder of runs"
+    )
+    group.add_argument("--OUTPUT_DIR", type=Path, default=Path("outputs"), help="folder that holds all projects")
+    group.add_argument("--DATA_DIR", type=Path, default=Path("data"), help="folder that holds all prepared datasets")
+    group.add_argument(
+        "--WANDB_ENTITY",
+        type=optional,
+        default=None,
+        help="Weights & Biases user or team to log to; without it the run is logged offline (default: offline)",
+    )
