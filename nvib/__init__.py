@@ -1,0 +1,30 @@
+"""Nonparametric Variational Information Bottleneck (NVIB) for Transformers.
+
+An attention memory is read as a mixture distribution, a Dirichlet process is its prior, and the
+regulariser decides how many vectors a text deserves and how much each may say.
+
+    posterior, mixture = nvib.NVIB(dim)(hidden, key_padding_mask)
+    output, _ = nvib.DenoisingMultiheadAttention(dim, num_heads)(query, mixture)
+    loss = nvib.kl_gaussian(posterior, prior).mean() + nvib.kl_dirichlet(posterior, prior).mean()
+
+Sources: Henderson & Fehr, ICLR 2023 (arXiv 2207.13529); Behjati, Fehr & Henderson, EMNLP Findings
+2023 (arXiv 2310.17284); Fehr & Henderson, COLM 2024 (arXiv 2312.00662).
+"""
+
+from nvib.attention import DenoisingMultiheadAttention
+from nvib.dirichlet_process import Posterior, Prior
+from nvib.divergence import kl_dirichlet, kl_gaussian
+from nvib.layer import NVIB
+from nvib.mixture import DiscreteMixture, GaussianMixture, interpolate
+
+__all__ = [
+    "NVIB",
+    "DenoisingMultiheadAttention",
+    "DiscreteMixture",
+    "GaussianMixture",
+    "Posterior",
+    "Prior",
+    "interpolate",
+    "kl_dirichlet",
+    "kl_gaussian",
+]

@@ -1,0 +1,131 @@
+"""The NVIB layer: from a Transformer's vectors to a Dirichlet process and a mixture to attend to."""
+
+import torch
+from torch import Tensor, nn
+
+from nvib._check import check_every_row_real, check_mask, check_shape
+from nvib.dirichlet_process import Posterior, Prior
+from nvib.mixture import DiscreteMixture, GaussianMixture
+
+# Where training starts: variances well below the prior's and every token's pseudo-count near one,
+# whatever the input. A decoder that meets noise first learns to ignore the vectors, for good.
+INITIAL_LOGVAR = -3.0
+INITIAL_LOG_ALPHA = 0.0
+
+
+class NVIB(nn.Module):
+    """A nonparametric variational information bottleneck over a set of vectors.
+
+    Henderson & Fehr (2023): `mu_i = A_mu h_i + b_mu`, `log sigma_i^2 = A_sigma h_i + b_sigma` and
+    `log alpha_i = a h_i + b` (or `alpha_i = relu(a h_i + b)`), with the prior as component 0.
+    Log variances and log pseudo-counts are bounded smoothly, far from where training moves.
+
+    Args:
+        dim: D, width of the vectors.
+        prior: the Dirichlet process regularised towards; its base distribution is component 0.
+        kappa: vectors drawn per component in training.
+        alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
+        alpha_activation: `exp` (the default) or `relu` (the ICLR paper's, which gives exact zeros).
+
+    Shapes:
+        hidden [B, N, D], key_padding_mask [B, N] (bool, True at padding) -> (posterior of N+1
+        components, mixture): a sample, `DiscreteMixture`, in training; the mean measure,
+        `GaussianMixture`, in evaluation.
+
+    Example:
+        >>> layer = NVIB(dim=8).eval()
+        >>> posterior, mixture = layer(torch.randn(2, 5, 8), torch.zeros(2, 5, dtype=torch.bool))
+        >>> mixture.mu.shape
+        torch.Size([2, 6, 8])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        prior: Prior = Prior(),  # noqa: B008 (frozen, so sharing it is safe)
+        kappa: int = 1,
+        alpha_threshold: float = 0.1,
+        alpha_activation: str = "exp",
+    ) -> None:
+        super().__init__()
+        if alpha_activation not in ("exp", "relu"):
+            raise ValueError(f"alpha_activation must be 'exp' or 'relu', got {alpha_activation!r}")
+        if not isinstance(kappa, int) or kappa < 1:
+            raise ValueError(f"kappa must be an integer of at least 1, got {kappa!r}")
+        if not alpha_threshold >= 0:
+            raise ValueError(f"alpha_threshold must not be negative, got {alpha_threshold}")
+        self.dim = dim
+        self.prior = prior
+        self.kappa = kappa
+        self.alpha_threshold = alpha_threshold
+        self.alpha_activation = alpha_activation
+        self.mu = nn.Linear(dim, dim)
+        self.logvar = nn.Linear(dim, dim)
+        self.alpha = nn.Linear(dim, 1)
+        self.register_buffer("prior_mu", torch.as_tensor(prior.mu).float().expand(dim).clone(), persistent=False)
+        self.register_buffer(
+            "prior_logvar", torch.as_tensor(prior.var).float().log().expand(dim).clone(), persistent=False
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start calm: means free, variances and pseudo-counts the same for every input."""
+        nn.init.xavier_uniform_(self.mu.weight)
+        nn.init.zeros_(self.mu.bias)
+        nn.init.zeros_(self.logvar.weight)
+        nn.init.constant_(self.logvar.bias, INITIAL_LOGVAR)
+        nn.init.zeros_(self.alpha.weight)
+        nn.init.constant_(self.alpha.bias, INITIAL_LOG_ALPHA if self.alpha_activation == "exp" else 1.0)
+
+    def forward(self, hidden: Tensor, key_padding_mask: Tensor) -> tuple[Posterior, DiscreteMixture | GaussianMixture]:
+        """The posterior of each text and the mixture to attend to.
+
+        Raises:
+            ValueError: a shape or the mask's type does not fit, or a text has no real token.
+        """
+        posterior = self.posterior(hidden, key_padding_mask)
+        if self.training:
+            return posterior, posterior.sample(self.kappa)
+        return posterior, posterior.mean(self.alpha_threshold)
+
+    def posterior(self, hidden: Tensor, key_padding_mask: Tensor) -> Posterior:
+        """The Dirichlet process of each text: [B, N, D] vectors give N+1 components."""
+        check_shape("hidden", hidden, (None, None, self.dim))
+        check_mask("key_padding_mask", key_padding_mask, tuple(hidden.shape[:2]))
+        check_every_row_real("key_padding_mask", key_padding_mask)
+        hidden = hidden.masked_fill(key_padding_mask.unsqueeze(-1), 0.0)
+        mu = self.mu(hidden)
+        logvar = _soft_bound(_float(self.logvar(hidden)), low=-20.0, high=10.0, slack=10.0)
+        log_alpha = self._log_alpha(_float(self.alpha(hidden).squeeze(-1)))
+        return self._with_prior(_float(mu), logvar, log_alpha, key_padding_mask)
+
+    def _log_alpha(self, score: Tensor) -> Tensor:
+        if self.alpha_activation == "exp":
+            return _soft_bound(score, low=-6.0, high=60.0, slack=5.0)
+        return torch.where(score > 0, score.clamp_min(torch.finfo(score.dtype).tiny).log(), -torch.inf)
+
+    def _with_prior(self, mu: Tensor, logvar: Tensor, log_alpha: Tensor, mask: Tensor) -> Posterior:
+        batch = mu.shape[0]
+        prior_mu = self.prior_mu.to(mu.dtype).expand(batch, 1, -1)
+        prior_logvar = self.prior_logvar.to(mu.dtype).expand(batch, 1, -1)
+        prior_log_alpha = torch.full_like(log_alpha[:, :1], self.prior.alpha).log()
+        return Posterior(
+            torch.cat([prior_mu, mu], dim=1),
+            torch.cat([prior_logvar, logvar], dim=1),
+            torch.cat([prior_log_alpha, log_alpha.masked_fill(mask, -torch.inf)], dim=1),
+            torch.cat([torch.zeros_like(mask[:, :1]), mask], dim=1),
+        )
+
+
+def _soft_bound(value: Tensor, low: float, high: float, slack: float) -> Tensor:
+    """The identity in [low, high]; outside it bends smoothly towards a bound `slack` away.
+
+    The bend is that of t / (1 + t), whose gradient falls slowly enough that a value far out comes back.
+    """
+    inside = value.clamp(low, high)
+    excess = (value - inside) / slack
+    return inside + slack * excess / (1.0 + excess.abs())
+
+
+def _float(value: Tensor) -> Tensor:
+    return value if value.dtype == torch.float64 else value.float()

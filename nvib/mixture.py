@@ -1,0 +1,100 @@
+"""Mixture distributions over vectors: what denoising attention attends to."""
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from nvib._check import check_mask, check_shape
+
+
+@dataclass(frozen=True)
+class DiscreteMixture:
+    """Weighted point masses, `F = sum_k pi_k delta(z_k)`: a sample of a posterior or of a prior.
+
+    Args:
+        z: [B, K, D], the vectors.
+        log_pi: [B, K], their log weights; -inf is a weight of zero. Attention depends on a common
+            factor of a sentence's weights in no way, so they need not sum to one.
+        key_padding_mask: [B, K], bool, True at padding; what stands there changes nothing.
+
+    Raises:
+        ValueError: a shape or the mask's type does not fit.
+    """
+
+    z: Tensor
+    log_pi: Tensor
+    key_padding_mask: Tensor
+
+    def __post_init__(self) -> None:
+        check_shape("z", self.z, (None, None, None))
+        check_shape("log_pi", self.log_pi, tuple(self.z.shape[:2]))
+        check_mask("key_padding_mask", self.key_padding_mask, tuple(self.z.shape[:2]))
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """A mixture of Gaussians, `F = sum_i pi_i N(mu_i, diag sigma_i^2)`: a posterior's mean measure.
+
+    Args:
+        mu: [B, K, D], the means.
+        logvar: [B, K, D], the log variances.
+        log_pi: [B, K], the log weights; -inf is a weight of zero.
+        key_padding_mask: [B, K], bool, True at padding and at components that were dropped.
+
+    Raises:
+        ValueError: a shape or the mask's type does not fit.
+    """
+
+    mu: Tensor
+    logvar: Tensor
+    log_pi: Tensor
+    key_padding_mask: Tensor
+
+    def __post_init__(self) -> None:
+        check_shape("mu", self.mu, (None, None, None))
+        check_shape("logvar", self.logvar, tuple(self.mu.shape))
+        check_shape("log_pi", self.log_pi, tuple(self.mu.shape[:2]))
+        check_mask("key_padding_mask", self.key_padding_mask, tuple(self.mu.shape[:2]))
+
+
+Mixture = TypeVar("Mixture", DiscreteMixture, GaussianMixture)
+
+
+def interpolate(a: Mixture, b: Mixture, tau: float) -> Mixture:
+    """The mixture `(1 - tau) a + tau b`: all components of both, their weights scaled.
+
+    Henderson & Fehr (2023), section on interpolation: a mixture of two mixtures is a mixture.
+
+    Args:
+        a: B mixtures.
+        b: B mixtures of the same type and width; their number of components may differ.
+        tau: share of `b`, in [0, 1].
+
+    Returns:
+        A mixture of the same type, [B, K_a + K_b, …]; `a` itself at 0 and `b` itself at 1.
+
+    Raises:
+        ValueError: `tau` is outside [0, 1], or the types, batch sizes or widths differ.
+    """
+    if not 0.0 <= tau <= 1.0:
+        raise ValueError(f"tau must be in [0, 1], got {tau}")
+    if type(a) is not type(b):
+        raise ValueError(f"a and b must be mixtures of one type, got {type(a).__name__} and {type(b).__name__}")
+    if tau == 0.0:
+        return a
+    if tau == 1.0:
+        return b
+    log_pi = torch.cat([a.log_pi + math.log1p(-tau), b.log_pi + math.log(tau)], dim=1)
+    mask = torch.cat([a.key_padding_mask, b.key_padding_mask], dim=1)
+    if isinstance(a, DiscreteMixture):
+        return DiscreteMixture(_concatenate("z", a.z, b.z), log_pi, mask)
+    return GaussianMixture(_concatenate("mu", a.mu, b.mu), _concatenate("logvar", a.logvar, b.logvar), log_pi, mask)
+
+
+def _concatenate(name: str, a: Tensor, b: Tensor) -> Tensor:
+    if a.shape[0] != b.shape[0] or a.shape[2] != b.shape[2]:
+        raise ValueError(f"{name} of a and b must agree in batch and width, got {list(a.shape)} and {list(b.shape)}")
+    return torch.cat([a, b], dim=1)
