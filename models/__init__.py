@@ -1,0 +1,11 @@
+"""The models: Transformer autoencoders behind one interface and one registry.
+
+    from models import MODELS, build
+    model = build(MODELS["NVIB"](vocabulary_size=8000))
+
+Nothing heavy is imported until a model is built, so that a script's `--help` answers at once.
+"""
+
+from models.settings import MODELS, ModelSettings, NVAESettings, TransformerSettings, build
+
+__all__ = ["MODELS", "ModelSettings", "NVAESettings", "TransformerSettings", "build"]

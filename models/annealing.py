@@ -1,0 +1,30 @@
+"""Schedules of the regulariser's weight over a run (Fu et al. 2019)."""
+
+import math
+
+SCHEDULES = ("constant", "monotonic", "cyclic")
+CYCLES = 4
+
+
+def anneal(schedule: str, progress: float) -> float:
+    """The factor of the regulariser's weight, in [0, 1].
+
+    Args:
+        schedule: `constant` (1), `monotonic` (a half cosine from 0 to 1 over the first quarter of
+            training, then 1) or `cyclic` (4 cycles, each a half cosine up over its first half, then 1).
+        progress: share of training that is done, in [0, 1]; at 1 every schedule is at full strength.
+
+    Raises:
+        ValueError: the schedule is unknown.
+    """
+    if schedule == "constant" or progress >= 1.0:
+        return 1.0
+    if schedule == "monotonic":
+        return _half_cosine(progress * 4)
+    if schedule == "cyclic":
+        return _half_cosine(2 * (progress * CYCLES % 1.0))
+    raise ValueError(f"the schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+
+
+def _half_cosine(position: float) -> float:
+    return 0.5 * (1.0 - math.cos(math.pi * min(position, 1.0)))

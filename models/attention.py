@@ -1,0 +1,97 @@
+"""Multi-head attention of the vanilla Transformer, with keys that generation keeps."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A set of vectors to attend to.
+
+    Args:
+        vectors: [B, N, D].
+        key_padding_mask: [B, N], bool, True at padding.
+    """
+
+    vectors: Tensor
+    key_padding_mask: Tensor
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Projected keys and values: [B, H, N, d_h] both, and [B, 1, 1, N], True where attention may look, or None."""
+
+    key: Tensor
+    value: Tensor
+    visible: Tensor | None = None
+
+    def select(self, rows: Tensor) -> "Keys":
+        """The keys of some of the B sentences."""
+        return Keys(self.key[rows], self.value[rows], None if self.visible is None else self.visible[rows])
+
+    def extend(self, other: "Keys") -> "Keys":
+        """These keys followed by those of later positions."""
+        return Keys(torch.cat([self.key, other.key], dim=2), torch.cat([self.value, other.value], dim=2))
+
+
+class MultiheadAttention(nn.Module):
+    """Scaled dot-product attention (Vaswani et al. 2017), batch first, in one fused call.
+
+    `prepare` projects what is attended to, `attend` answers queries: the interface that
+    `nvib.DenoisingMultiheadAttention` has too, so that a decoder layer takes either.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dim))
+        self.out_proj = nn.Linear(embed_dim, embed_dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+
+    def prepare(self, memory: Memory) -> Keys:
+        """Project a memory, once for all queries."""
+        weight, bias = self.in_proj_weight[self.embed_dim :], self.in_proj_bias[self.embed_dim :]
+        key, value = F.linear(memory.vectors, weight, bias).chunk(2, dim=-1)
+        return Keys(self._heads(key), self._heads(value), ~memory.key_padding_mask[:, None, None, :])
+
+    def attend(self, query: Tensor, keys: Keys) -> tuple[Tensor, None]:
+        """Attend from [B, T, D] to prepared keys: [B, T, D]."""
+        q = F.linear(query, self.in_proj_weight[: self.embed_dim], self.in_proj_bias[: self.embed_dim])
+        return self._weigh(self._heads(q), keys), None
+
+    def attend_to_self(self, hidden: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+        """Attend from [B, N, D] to itself: with a padding mask to all of it, without one to the past."""
+        q, keys = self._project_all(hidden)
+        if key_padding_mask is None:
+            return self._weigh(q, keys, causal=True)
+        return self._weigh(q, Keys(keys.key, keys.value, ~key_padding_mask[:, None, None, :]))
+
+    def attend_to_past(self, hidden: Tensor, past: Keys | None) -> tuple[Tensor, Keys]:
+        """Attend from the next position [B, 1, D] to it and all before it; returns the longer past too."""
+        q, keys = self._project_all(hidden)
+        keys = keys if past is None else past.extend(keys)
+        return self._weigh(q, keys), keys
+
+    def _project_all(self, hidden: Tensor) -> tuple[Tensor, Keys]:
+        q, key, value = F.linear(hidden, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        return self._heads(q), Keys(self._heads(key), self._heads(value))
+
+    def _weigh(self, q: Tensor, keys: Keys, causal: bool = False) -> Tensor:
+        output = F.scaled_dot_product_attention(
+            q,
+            keys.key,
+            keys.value,
+            attn_mask=keys.visible,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=causal,
+        )
+        return self.out_proj(output.transpose(1, 2).flatten(-2))
+
+    def _heads(self, projected: Tensor) -> Tensor:
+        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

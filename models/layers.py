@@ -1,0 +1,114 @@
+"""The Transformer's parts: embedding with positions, encoder, decoder."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.attention import Keys, MultiheadAttention
+
+
+class Embedding(nn.Module):
+    """Token vectors times √D plus sinusoidal positions (Vaswani et al. 2017), then dropout."""
+
+    def __init__(self, vocabulary_size: int, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocabulary_size, dim).uniform_(-1e-4, 1e-4))
+        self.dropout = dropout
+        frequency = torch.exp(torch.arange(0, dim, 2) * (-math.log(10000.0) / dim))
+        self.register_buffer("frequency", frequency, persistent=False)
+
+    def forward(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """[B, N] token ids, the first at position `start`, to [B, N, D]."""
+        dim = self.weight.shape[1]
+        angles = torch.arange(start, start + tokens.shape[1], device=tokens.device).unsqueeze(1) * self.frequency
+        positions = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[:, :dim]  # [N, D]
+        return F.dropout(F.embedding(tokens, self.weight) * math.sqrt(dim) + positions, self.dropout, self.training)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers, the inner one four times as wide, with a ReLU and dropout between."""
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.inner = nn.Linear(dim, 4 * dim)
+        self.outer = nn.Linear(4 * dim, dim)
+        self.dropout = dropout
+        for linear in (self.inner, self.outer):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[…, D] to […, D]."""
+        return self.outer(F.dropout(self.inner(hidden).relu(), self.dropout, self.training))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each followed by the sum with its input and a norm (post-norm)."""
+
+    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = MultiheadAttention(dim, num_heads, dropout)
+        self.feed_forward = FeedForward(dim, dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, key_padding_mask: Tensor) -> Tensor:
+        """[B, N, D] to [B, N, D]."""
+        attended = self.self_attention.attend_to_self(hidden, key_padding_mask)
+        hidden = self.norms[0](hidden + self.dropout(attended))
+        return self.norms[1](hidden + self.dropout(self.feed_forward(hidden)))
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """What one decoder layer keeps between two generated tokens: keys of the memory and of the past."""
+
+    memory: Any
+    past: Keys | None = None
+
+    def select(self, rows: Tensor) -> "LayerState":
+        """The state of some of the B sentences."""
+        return LayerState(self.memory.select(rows), None if self.past is None else self.past.select(rows))
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the memory and feed-forward, post-norm.
+
+    Args:
+        dim: D.
+        num_heads: heads of the self-attention.
+        dropout: probability.
+        cross_attention: the attention to the memory: anything with `prepare` and `attend`.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float, cross_attention: nn.Module) -> None:
+        super().__init__()
+        self.self_attention = MultiheadAttention(dim, num_heads, dropout)
+        self.cross_attention = cross_attention
+        self.feed_forward = FeedForward(dim, dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, memory: Any) -> Tensor:
+        """[B, T, D] of all positions at once, each seeing those before it."""
+        attended = self.self_attention.attend_to_self(hidden)
+        return self._after_self_attention(hidden, attended, self.cross_attention.prepare(memory))
+
+    def step(self, hidden: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """[B, 1, D] of the next position."""
+        attended, past = self.self_attention.attend_to_past(hidden, state.past)
+        return self._after_self_attention(hidden, attended, state.memory), LayerState(state.memory, past)
+
+    def start(self, memory: Any) -> LayerState:
+        """The state before the first token."""
+        return LayerState(self.cross_attention.prepare(memory))
+
+    def _after_self_attention(self, hidden: Tensor, attended: Tensor, keys: Any) -> Tensor:
+        hidden = self.norms[0](hidden + self.dropout(attended))
+        attended, _ = self.cross_attention.attend(hidden, keys)
+        hidden = self.norms[1](hidden + self.dropout(attended))
+        return self.norms[2](hidden + self.dropout(self.feed_forward(hidden)))

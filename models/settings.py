@@ -1,0 +1,91 @@
+"""The models' settings, their defaults, and the registry that names them."""
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from models.autoencoder import TextAutoencoder
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What every model has; the paper's sizes are the defaults.
+
+    Args:
+        vocabulary_size: tokens the tokenizer knows.
+        dim_h: width D of every vector; the feed-forward layers are four times as wide.
+        num_heads: attention heads, which divide `dim_h`.
+        num_layers: encoder layers, and as many decoder layers.
+        dropout: probability, in [0, 1).
+
+    Raises:
+        ValueError: the heads do not divide the width.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    implementation: ClassVar[tuple[str, str]]  # module and class, imported when the model is built
+
+    vocabulary_size: int
+    dim_h: int = 256
+    num_heads: int = 1
+    num_layers: int = 1
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.dim_h % self.num_heads:
+            raise ValueError(f"DIM_H must be a multiple of NUM_HEADS, got {self.dim_h} and {self.num_heads}")
+
+
+@dataclass(frozen=True)
+class TransformerSettings(ModelSettings):
+    """The vanilla Transformer autoencoder."""
+
+    name = "T"
+    summary = "vanilla Transformer"
+    implementation = ("models.transformer", "TransformerAutoencoder")
+
+
+@dataclass(frozen=True)
+class NVAESettings(ModelSettings):
+    """The nonparametric variational autoencoder: its prior, its bottleneck and its objective.
+
+    Args:
+        prior_mu: mean of the prior's base distribution.
+        prior_var: variance of it, above 0.
+        prior_alpha: concentration of the prior at length 0, in pseudo-counts.
+        delta: concentration that the prior adds for every token, in pseudo-counts.
+        kappa: vectors drawn per component in training.
+        alpha_activation: `exp` or `relu`, from a score to a pseudo-count.
+        alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
+        kl_gaussian_lambda: weight of KL_G in the loss.
+        kl_dirichlet_lambda: weight of KL_D in the loss.
+        kl_annealing_gaussian: schedule of KL_G's weight: constant, monotonic or cyclic.
+        kl_annealing_dirichlet: schedule of KL_D's weight.
+    """
+
+    name = "NVIB"
+    summary = "nonparametric variational autoencoder (NVAE)"
+    implementation = ("models.nvae", "NVAE")
+
+    prior_mu: float = 0.0
+    prior_var: float = 1.0
+    prior_alpha: float = 1.0
+    delta: float = 0.3
+    kappa: int = 1
+    alpha_activation: str = "exp"
+    alpha_threshold: float = 0.1
+    kl_gaussian_lambda: float = 0.001
+    kl_dirichlet_lambda: float = 1.0
+    kl_annealing_gaussian: str = "constant"
+    kl_annealing_dirichlet: str = "constant"
+
+
+MODELS: dict[str, type[ModelSettings]] = {settings.name: settings for settings in (TransformerSettings, NVAESettings)}
+
+
+def build(settings: ModelSettings) -> "TextAutoencoder":
+    """Build the model of these settings, with fresh weights."""
+    module, name = settings.implementation
+    return getattr(importlib.import_module(module), name)(settings)
