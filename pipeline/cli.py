@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that `--help` answers at once.
 """
 
 import argparse
+import dataclasses
 import re
 import sys
 from collections.abc import Callable
@@ -122,3 +123,67 @@ def add_experiment_options(parser: Parser, required: bool = True) -> None:
         default=None,
         help="Weights & Biases user or team to log to; without it the run is logged offline (default: offline)",
     )
+
+
+# One flag for each field of the settings' dataclasses: its type, and what it means with its unit.
+FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
+    "dim_h": (integer(2), "width of every vector; feed-forward layers are four times as wide"),
+    "num_heads": (integer(1), "attention heads, which divide DIM_H"),
+    "num_layers": (integer(1), "encoder layers, and as many decoder layers"),
+    "dropout": (number(0, below=1), "dropout probability, in [0, 1)"),
+    "prior_mu": (number(), "mean of the prior's vectors"),
+    "prior_var": (number(above=0), "variance of the prior's vectors, above 0"),
+    "prior_alpha": (number(above=0), "concentration of the prior at length 0, in pseudo-counts"),
+    "delta": (number(0), "concentration the prior adds for every token, in pseudo-counts; 0 does not grow with length"),
+    "kappa": (integer(1), "vectors drawn per component in training"),
+    "alpha_activation": (("exp", "relu"), "from a score to a pseudo-count; relu gives exact zeros"),
+    "alpha_threshold": (number(0), "vectors with a smaller pseudo-count are dropped in evaluation; 0 keeps all"),
+    "kl_gaussian_lambda": (number(0), "weight of KL_G (nats per dimension) in the loss"),
+    "kl_dirichlet_lambda": (number(0), "weight of KL_D (nats per component) in the loss"),
+    "kl_annealing_gaussian": (("constant", "monotonic", "cyclic"), "schedule of KL_G's weight over the run"),
+    "kl_annealing_dirichlet": (("constant", "monotonic", "cyclic"), "schedule of KL_D's weight over the run"),
+    "learning_rate": (number(above=0), "learning rate of Adam"),
+    "warmup_steps": (integer(0), "optimizer steps over which the learning rate rises from 0"),
+    "epochs": (integer(1), "passes over the training sentences"),
+    "max_steps": (integer(-1), "optimizer steps after which training stops, within EPOCHS; -1 for no limit"),
+    "batch_size": (integer(1), "sentences of a batch, of one process"),
+    "accumulation_steps": (integer(1), "batches whose gradients make one optimizer step"),
+    "gradient_clip": (number(above=0), "largest norm of an optimizer step's gradient"),
+    "save_steps": (integer(1), "optimizer steps between two checkpoints within an epoch"),
+    "seed": (integer(0, 2**63 - 1), "seed of weights, order, dropout and sampling"),
+    "precision": (("fp32", "bf16"), "fp32, or bf16 for autocast to bfloat16"),
+}
+
+
+def add_fields(group: argparse._ArgumentGroup, *settings: type) -> None:
+    """Add a flag for each field of these dataclasses; a flag that is left out stays at its field's default."""
+    defaults: dict[str, dict[str, object]] = {}
+    for kind in settings:
+        for field in dataclasses.fields(kind):
+            if field.name in FLAGS:
+                defaults.setdefault(field.name, {})[getattr(kind, "name", "")] = field.default
+    for field, by_kind in defaults.items():
+        kind, text = FLAGS[field]
+        default = next(iter(by_kind.values()))
+        only = f"{', '.join(by_kind)} only; " if 0 < len(by_kind) < len(settings) else ""
+        group.add_argument(
+            f"--{field.upper()}",
+            default=None,
+            help=f"{text} ({only}default: {default})",
+            **({"choices": kind} if isinstance(kind, tuple) else {"type": kind}),
+        )
+
+
+def given_fields(arguments: argparse.Namespace, settings: type, *others: type) -> dict[str, object]:
+    """The values given for a dataclass's fields.
+
+    Raises:
+        UserError: a flag was given that only `others` have.
+    """
+    own = {field.name for field in dataclasses.fields(settings)}
+    for kind in others:
+        for field in dataclasses.fields(kind):
+            if field.name not in own and getattr(arguments, field.name.upper(), None) is not None:
+                raise UserError(f"--{field.name.upper()} means nothing for --MODEL {settings.name}; leave it out")
+    given = {name: getattr(arguments, name.upper(), None) for name in own}
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,133 @@
+"""Batches of sentences of similar length, in an order that seed and epoch alone decide."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+POOL = 50  # batches sorted by length together: similar lengths, yet other batches every epoch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sentences padded at their end.
+
+    Args:
+        source: [B, N], `x_1 … x_{n-1} [SEP]`: the encoder's input and the decoder's target.
+        target_input: [B, N], `[CLS] x_1 … x_{n-1}`: the decoder's input.
+        key_padding_mask: [B, N], bool, True at padding, for both.
+    """
+
+    source: Tensor
+    target_input: Tensor
+    key_padding_mask: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Real target tokens."""
+        return int((~self.key_padding_mask).sum())
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        return Batch(*(t.to(device, non_blocking=True) for t in self._tensors()))
+
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory, from where a GPU copies while it computes."""
+        return Batch(*(t.pin_memory() for t in self._tensors()))
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.source, self.target_input, self.key_padding_mask
+
+
+def collate(sentences: Sequence[Sequence[int]], pad_id: int) -> Batch:
+    """Pad sentences of ids, each `[CLS] x_1 … x_{n-1} [SEP]`, to a batch."""
+    width = max(len(ids) for ids in sentences) - 1
+    source = np.full((len(sentences), width), pad_id, dtype=np.int64)
+    target_input = source.copy()
+    mask = np.ones(source.shape, dtype=bool)
+    for row, ids in enumerate(sentences):
+        source[row, : len(ids) - 1] = ids[1:]
+        target_input[row, : len(ids) - 1] = ids[:-1]
+        mask[row, : len(ids) - 1] = False
+    return Batch(torch.from_numpy(source), torch.from_numpy(target_input), torch.from_numpy(mask))
+
+
+class EpochOrder(Sampler[list[int]]):
+    """The batches of one epoch, as lists of sentence numbers.
+
+    Sentences are shuffled, sorted by length within pools of `POOL` batches, cut into batches, and the
+    batches shuffled: little padding, other companions every epoch, batches counted in sentences.
+
+    Args:
+        lengths: of every sentence.
+        batch_size: sentences of a batch, of one process.
+        seed: of the run.
+        epoch: from 0.
+        first: batches to leave out, which an interrupted epoch has already seen.
+        rank: number of this process; it takes each `processes`-th sentence of every batch.
+        processes: how many train together, on batches as many times as large.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        first: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        lengths = np.asarray(lengths)
+        size = batch_size * processes
+        generator = np.random.default_rng([seed, epoch])
+        order = generator.permutation(len(lengths))
+        batches = []
+        for start in range(0, len(order), size * POOL):
+            pool = order[start : start + size * POOL]
+            pool = pool[np.argsort(lengths[pool], kind="stable")]
+            batches += [pool[at : at + size] for at in range(0, len(pool), size)]
+        batches = [batches[number] for number in generator.permutation(len(batches))]
+        # A last batch with fewer sentences than processes would leave one of them with nothing to do.
+        batches = [batch for batch in batches if len(batch) >= processes]
+        self.batches = [batch[rank::processes].tolist() for batch in batches[first:]]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def in_order(count: int, batch_size: int) -> list[list[int]]:
+    """The batches of `count` sentences as they stand, for evaluation."""
+    return [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
+
+
+def loader(sentences: Dataset, batches: Sampler[list[int]] | list[list[int]], pad_id: int, device: torch.device):
+    """A loader of `Batch`es; beside a GPU it reads ahead into page-locked memory."""
+    on_gpu = device.type == "cuda"
+    return DataLoader(
+        _Rows(sentences),
+        batch_sampler=batches,
+        collate_fn=lambda ids: collate(ids, pad_id),
+        pin_memory=on_gpu,
+        num_workers=2 if on_gpu else 0,
+        multiprocessing_context="fork" if on_gpu else None,
+    )
+
+
+class _Rows(Dataset):
+    """Token ids of a prepared split, a batch of rows at a time."""
+
+    def __init__(self, split: Dataset) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitems__(self, rows: list[int]) -> list[list[int]]:
+        return self.split[rows]["input_ids"]

@@ -1,0 +1,73 @@
+"""Checkpoints: one safetensors file each, which holds tensors and a line of JSON, and no code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.files import replacing
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write tensors and a JSON-able state, whole or not at all."""
+    with replacing(path) as temporary:
+        save_file(
+            {name: t.detach().contiguous().cpu() for name, t in tensors.items()},
+            temporary,
+            {"state": json.dumps(state)},
+        )
+
+
+def load_checkpoint(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_checkpoint` wrote.
+
+    Raises:
+        UserError: the file is absent or damaged; the message ends with `remedy`.
+    """
+    if not Path(path).exists():
+        raise UserError(f"{path} is not there; {remedy}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is damaged or no checkpoint of this project ({error}); {remedy}") from None
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put a checkpoint's weights into a model.
+
+    Raises:
+        UserError: names or shapes differ from the model's.
+    """
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} does not fit the model of config.json beside it: {str(error).splitlines()[-1].strip()}"
+        ) from None
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state by parameter name: `<parameter>|<quantity>`."""
+    return {
+        f"{name}|{quantity}": value
+        for name, parameter in model.named_parameters()
+        for quantity, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Restore what `optimizer_tensors` returned."""
+    parameters = dict(model.named_parameters())
+    for key, value in tensors.items():
+        name, quantity = key.split("|")
+        parameter = parameters[name]
+        # The count of steps stays where the optimizer made it; the moments go where the parameter is.
+        device = "cpu" if quantity == "step" and not optimizer.defaults.get("fused") else parameter.device
+        optimizer.state[parameter][quantity] = value.to(device)

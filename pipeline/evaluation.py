@@ -1,0 +1,108 @@
+"""Figures of a model over a split of the data."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.autoencoder import Encoding, TextAutoencoder
+from models.loss import TokenLoss
+from pipeline.batching import Batch
+
+
+@dataclass
+class Figures:
+    """Sums over batches, from which the figures of an epoch or a split are means.
+
+    Cross-entropy is a mean over target tokens, everything else over sentences.
+    """
+
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, batch: Batch, end_id: int, encoding: Encoding, loss: TokenLoss, penalty: Tensor) -> None:
+        """Add a batch."""
+        real = batch.source[~batch.key_padding_mask]
+        is_end = real == end_id
+        each = loss.each
+        new = {
+            "tokens": torch.tensor(float(each.numel())),
+            "sentences": torch.tensor(float(len(batch.source))),
+            "nll": each.sum(),
+            "end_nll": each[is_end].sum(),
+            "penalty": penalty.detach() * len(batch.source),
+            "vectors_kept": encoding.vectors_kept.sum(),
+            "vectors_kept_fraction": (encoding.vectors_kept / encoding.vectors).sum(),
+        }
+        if encoding.kl_gaussian is not None:
+            new["kl_gaussian"] = encoding.kl_gaussian.detach().sum()
+        if encoding.kl_dirichlet is not None:
+            new["kl_dirichlet"] = encoding.kl_dirichlet.detach().sum()
+        if encoding.posterior is not None:
+            new["alpha0"] = encoding.posterior.alpha0.detach().sum()
+        # One transfer for all of them: beside a GPU each would wait for the device.
+        values = torch.stack([value.to(each.device, torch.float64) for value in new.values()]).tolist()
+        for name, value in zip(new, values, strict=True):
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        """The figures, by the names that `metrics.jsonl` gives them."""
+        sums = dict(self.sums)
+        tokens, sentences = sums.pop("tokens"), sums.pop("sentences")
+        nll, end_nll = sums.pop("nll"), sums.pop("end_nll")
+        cross_entropy = nll / tokens
+        penalty = sums.pop("penalty") / sentences
+        return {
+            "loss": cross_entropy + penalty,
+            "cross_entropy": cross_entropy,
+            "perplexity": float(np.exp(min(cross_entropy, 700.0))),
+            "end_cross_entropy": end_nll / sentences,
+            "other_cross_entropy": (nll - end_nll) / max(tokens - sentences, 1.0),
+            **{name: value / sentences for name, value in sums.items()},
+        }
+
+
+@torch.inference_mode()
+def evaluate(model: TextAutoencoder, batches: Iterable[Batch], device: torch.device, end_id: int) -> dict[str, float]:
+    """Figures of a model over batches, with the regulariser at full strength.
+
+    The latent is the mean one. The model is left in evaluation mode.
+    """
+    model.eval()
+    figures = Figures()
+    for batch in batches:
+        batch = batch.to(device)
+        encoding, loss = model(batch.source, batch.key_padding_mask, batch.target_input)
+        figures.add(batch, end_id, encoding, loss, model.penalty(encoding, progress=1.0))
+    return figures.means()
+
+
+@torch.inference_mode()
+def posterior_histograms(
+    model: TextAutoencoder, batches: Iterable[Batch], device: torch.device, bins: int = 64
+) -> dict[str, dict[str, list[float]]]:
+    """Histograms of log10 alpha, mu and sigma^2 over real tokens; empty for a model without a posterior.
+
+    Returns:
+        By name, `counts` (`bins` numbers) and `edges` (one more).
+    """
+    model.eval()
+    values: dict[str, list[np.ndarray]] = {}
+    for batch in batches:
+        batch = batch.to(device)
+        posterior = model.encode(batch.source, batch.key_padding_mask).posterior
+        if posterior is None:
+            return {}
+        real = ~batch.key_padding_mask
+        for name, value in (
+            ("log10_alpha", posterior.log_alpha[:, 1:][real].clamp_min(-30.0) / np.log(10.0)),
+            ("mu", posterior.mu[:, 1:][real]),
+            ("sigma_squared", posterior.logvar[:, 1:][real].exp()),
+        ):
+            values.setdefault(name, []).append(value.float().flatten().cpu().numpy())
+    result = {}
+    for name, parts in values.items():
+        counts, edges = np.histogram(np.concatenate(parts), bins=bins)
+        result[name] = {"counts": counts.tolist(), "edges": edges.tolist()}
+    return result

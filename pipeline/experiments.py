@@ -1,0 +1,207 @@
+"""An experiment on disk: `outputs/<PROJECT_NAME>/<EXPERIMENT_NAME>/` and what its files are."""
+
+import dataclasses
+import platform
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models import MODELS, ModelSettings, build
+from pipeline.errors import UserError
+from pipeline.files import read_json, write_json
+from pipeline.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.autoencoder import TextAutoencoder
+    from pipeline.prepared import PreparedData
+
+
+@dataclass(frozen=True)
+class ExperimentFiles:
+    """Where an experiment keeps what."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, output_dir: Path, project: str, experiment: str) -> "ExperimentFiles":
+        """The files of an experiment of a project."""
+        return cls(Path(output_dir) / project / experiment)
+
+    @property
+    def config(self) -> Path:
+        """Settings of model and training, the data's fingerprint, versions."""
+        return self.folder / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One line of figures an epoch."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def histograms(self) -> Path:
+        """One line an epoch: counts and edges of the latent's quantities."""
+        return self.folder / "histograms.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """All final figures, flat."""
+        return self.folder / "summary.json"
+
+    @property
+    def latest(self) -> Path:
+        """The checkpoint that an interrupted run continues from."""
+        return self.folder / "latest.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The weights with the lowest validation loss: what evaluation takes."""
+        return self.folder / "best.safetensors"
+
+    @property
+    def samples(self) -> Path:
+        """Generated sentences."""
+        return self.folder / "samples.jsonl"
+
+    @property
+    def wandb(self) -> Path:
+        """wandb's own files."""
+        return self.folder / "wandb"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A trained model with its data, ready for evaluation."""
+
+    files: ExperimentFiles
+    config: dict[str, Any]
+    model: "TextAutoencoder"
+    data: "PreparedData"
+    device: "torch.device"
+
+
+def settings_to_json(settings: ModelSettings) -> dict[str, Any]:
+    """A model's settings with its name, as `config.json` holds them."""
+    return {"name": settings.name, **dataclasses.asdict(settings)}
+
+
+def settings_from_json(values: dict[str, Any], path: Path) -> ModelSettings:
+    """A model's settings from `config.json`.
+
+    Raises:
+        UserError: the model is unknown or the settings are not its own.
+    """
+    try:
+        values = dict(values)
+        return MODELS[values.pop("name")](**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} holds no settings of a model that is known here ({error}); train the experiment anew"
+        ) from None
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    import importlib.metadata
+
+    packages = ("torch", "accelerate", "datasets", "tokenizers")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+def new_config(settings: ModelSettings, training: TrainingSettings, data: str, fingerprint: str) -> dict[str, Any]:
+    """What `config.json` of a new experiment holds."""
+    return {
+        "model": settings_to_json(settings),
+        "training": dataclasses.asdict(training),
+        "data": {"name": data, "fingerprint": fingerprint},
+        "versions": versions(),
+        "wandb_id": secrets.token_hex(4),
+    }
+
+
+def write_config(files: ExperimentFiles, config: dict[str, Any]) -> None:
+    """Write an experiment's `config.json`."""
+    write_json(files.config, config)
+
+
+def read_config(files: ExperimentFiles) -> dict[str, Any]:
+    """Read an experiment's `config.json`.
+
+    Raises:
+        UserError: there is no such experiment, or the file is damaged.
+    """
+    if not files.config.exists():
+        project = files.folder.parent
+        known = sorted(path.parent.name for path in project.glob("*/config.json"))
+        there = f"there are: {', '.join(known)}" if known else f"{project} holds none"
+        raise UserError(
+            f"no experiment {files.folder.name!r} in {project} ({there}); train it with "
+            f"train.py --EXPERIMENT_NAME {files.folder.name}"
+        )
+    remedy = "train the experiment anew under another name"
+    config = read_json(files.config, remedy)
+    if not isinstance(config, dict) or not {"model", "training", "data"} <= config.keys():
+        raise UserError(f"{files.config} is no configuration of an experiment; {remedy}")
+    return config
+
+
+def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -> Experiment:
+    """Load an experiment's best weights and its data.
+
+    Raises:
+        UserError: the experiment, its checkpoint or its data is absent, damaged or does not fit.
+    """
+    files = ExperimentFiles.of(output_dir, project, name)
+    config = read_config(files)
+    if not files.best.exists():
+        raise UserError(
+            f"{files.best} is not there: the experiment has not finished its first epoch; run train.py again"
+        )
+
+    from pipeline.checkpoints import load_checkpoint, load_weights
+    from pipeline.devices import default_device
+    from pipeline.prepared import load_prepared
+
+    settings = settings_from_json(config["model"], files.config)
+    data = load_prepared(data_dir, config["data"]["name"])
+    if data.fingerprint != config["data"]["fingerprint"]:
+        raise UserError(
+            f"{Path(data_dir) / config['data']['name']} is not the data that {name!r} was trained on: it was prepared "
+            "anew with other text or settings; prepare it as it was, or train the experiment anew"
+        )
+    tensors, _ = load_checkpoint(files.best, "train the experiment anew")
+    model = build(settings)
+    load_weights(model, tensors, files.best)
+    device = default_device()
+    return Experiment(files, config, model.to(device).eval(), data, device)
+
+
+def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[str, Any]:
+    """Write a new experiment's `config.json`, or check that an earlier one is the same experiment.
+
+    The number of epochs and steps may differ: a finished run goes on to a later end.
+
+    Returns:
+        The configuration to go by: the earlier one's identity with the present settings.
+
+    Raises:
+        UserError: an experiment of this name was trained with other settings; the message names them.
+    """
+    if not files.config.exists():
+        write_config(files, config)
+        return config
+    earlier = read_config(files)
+    free = {"training": {"epochs", "max_steps", "save_steps"}}
+    for part in ("model", "training", "data"):
+        for key in config[part].keys() | earlier[part].keys():
+            old, new = earlier[part].get(key), config[part].get(key)
+            if old != new and key not in free.get(part, ()):
+                raise UserError(
+                    f"experiment {files.folder.name!r} was trained with {key} = {old}, not {new}; choose another "
+                    "--EXPERIMENT_NAME, or train it anew with --RESTART True"
+                )
+    config = {**config, "wandb_id": earlier["wandb_id"]}
+    write_config(files, config)
+    return config

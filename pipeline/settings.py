@@ -1,0 +1,32 @@
+"""How a model is trained: settings that scripts, training loop and `config.json` share."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a model is trained.
+
+    Args:
+        learning_rate: Adam's, above 0.
+        warmup_steps: optimizer steps over which the learning rate rises from 0.
+        epochs: passes over the training split.
+        max_steps: optimizer steps after which training stops, -1 for no limit.
+        batch_size: sentences of a batch, of one process.
+        accumulation_steps: batches whose gradients make one optimizer step.
+        gradient_clip: largest norm of an optimizer step's gradient.
+        save_steps: optimizer steps between two checkpoints within an epoch.
+        seed: of weights, order, dropout and sampling.
+        precision: fp32 or bf16 (autocast).
+    """
+
+    learning_rate: float = 1e-3
+    warmup_steps: int = 0
+    epochs: int = 10
+    max_steps: int = -1
+    batch_size: int = 128
+    accumulation_steps: int = 1
+    gradient_clip: float = 0.1
+    save_steps: int = 500
+    seed: int = 42
+    precision: str = "fp32"

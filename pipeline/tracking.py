@@ -1,0 +1,179 @@
+"""Where figures go: the experiment's own files first, and Weights & Biases beside them.
+
+The local files hold everything. wandb cannot continue an offline run: of several offline parts with one
+id, an upload leaves the last. So an offline run that goes on is written anew as a whole from the local
+files, and its earlier part removed: there is always one offline run to upload, and it is complete.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.experiments import ExperimentFiles
+from pipeline.files import read_json, read_jsonl, write_json, write_jsonl
+
+REMEDY = "remove the file, and run the step that wrote it again"
+
+
+def check_login(entity: str | None) -> None:
+    """Make sure that logging to an entity can work, before any work is done.
+
+    Raises:
+        UserError: an entity was given and nobody is logged in.
+    """
+    if entity is None:
+        return
+    import wandb
+
+    if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+        raise UserError(
+            f"--WANDB_ENTITY {entity} was given, but nobody is logged in to Weights & Biases; "
+            "run `wandb login`, or leave the flag out to log offline"
+        )
+
+
+class Tracker:
+    """Takes an experiment's figures; `tracking` makes it.
+
+    Args:
+        files: the experiment's.
+        run: of wandb, or None where wandb failed.
+    """
+
+    def __init__(self, files: ExperimentFiles, run: Any | None) -> None:
+        self.files = files
+        self.run = run
+
+    def log_epoch(self, row: dict[str, float], histograms: dict[str, Any]) -> None:
+        """Add an epoch's figures, and its histograms by name (`counts`, `edges`)."""
+        # An epoch that is trained again after an interruption replaces what it wrote before.
+        for path, new in ((self.files.metrics, row), (self.files.histograms, {"epoch": row["epoch"], **histograms})):
+            earlier = read_jsonl(path, REMEDY) if path.exists() else []
+            write_jsonl(path, [*(old for old in earlier if old["epoch"] < row["epoch"]), new])
+        self._to_wandb(_log_epoch, row, histograms)
+
+    def summarise(self, figures: dict[str, float | int | str]) -> None:
+        """Merge figures into `summary.json` and the run's summary."""
+        earlier = read_json(self.files.summary, REMEDY) if self.files.summary.exists() else {}
+        write_json(self.files.summary, earlier | figures)
+        self._to_wandb(lambda run: run.summary.update(figures))
+
+    def log_table(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Show rows as a table of the run's page."""
+        self._to_wandb(_log_table, name, rows)
+
+    def _to_wandb(self, action: Any, *arguments: Any) -> None:
+        if self.run is None:
+            return
+        try:
+            action(self.run, *arguments)
+        except Exception as error:  # whatever the tracker's trouble is, it must not cost the run
+            _warn(error)
+            self.run = None
+
+
+@contextmanager
+def tracking(files: ExperimentFiles, config: dict[str, Any], entity: str | None) -> Iterator[Tracker]:
+    """Continue an experiment's wandb run, online with an entity and offline without.
+
+    Args:
+        files: the experiment's.
+        config: its `config.json`.
+        entity: wandb user or team, or None.
+    """
+    earlier = sorted(files.wandb.glob("wandb/offline-run-*")) if entity is None else []
+    run = None
+    try:
+        run = _start(files, config, entity)
+        if entity is None:
+            _replay(run, files)
+    except Exception as error:
+        _warn(error)
+    tracker = Tracker(files, run)
+    status = 1
+    try:
+        yield tracker
+        status = 0
+    finally:
+        if tracker.run is not None:
+            try:
+                tracker.run.finish(exit_code=status)
+                for folder in earlier:
+                    shutil.rmtree(folder, ignore_errors=True)
+            except Exception as error:
+                _warn(error)
+
+
+def _start(files: ExperimentFiles, config: dict[str, Any], entity: str | None) -> Any:
+    import wandb
+
+    files.wandb.mkdir(parents=True, exist_ok=True)
+    run = wandb.init(
+        entity=entity,
+        project=files.folder.parent.name,
+        name=files.folder.name,
+        id=config["wandb_id"],
+        group=config["model"]["name"],
+        config=_flat(config),
+        dir=files.wandb,
+        mode="offline" if entity is None else "online",
+        resume=None if entity is None else "allow",
+        settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
+    )
+    run.define_metric("epoch")
+    run.define_metric("*", step_metric="epoch")
+    return run
+
+
+def _replay(run: Any, files: ExperimentFiles) -> None:
+    """Write what earlier parts of an offline run wrote."""
+    histograms = (
+        {row["epoch"]: row for row in read_jsonl(files.histograms, REMEDY)} if files.histograms.exists() else {}
+    )
+    for row in read_jsonl(files.metrics, REMEDY) if files.metrics.exists() else []:
+        values = {name: value for name, value in histograms.get(row["epoch"], {}).items() if name != "epoch"}
+        _log_epoch(run, row, values)
+    if files.samples.exists():
+        _log_table(run, "samples", read_jsonl(files.samples, REMEDY))
+    if files.summary.exists():
+        run.summary.update(read_json(files.summary, REMEDY))
+
+
+def _log_epoch(run: Any, row: dict[str, float], histograms: dict[str, Any]) -> None:
+    import wandb
+
+    shown = {
+        f"histograms/{name}": wandb.Histogram(np_histogram=(values["counts"], values["edges"]))
+        for name, values in histograms.items()
+    }
+    run.log({**row, **shown})
+
+
+def _log_table(run: Any, name: str, rows: list[dict[str, Any]]) -> None:
+    import wandb
+
+    columns = list(rows[0]) if rows else []
+    run.log(
+        {f"tables/{name}": wandb.Table(columns=columns, data=[[row[column] for column in columns] for row in rows])}
+    )
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """`config.json` as wandb compares it: the settings of model and training side by side."""
+    flat = {key: value for part in ("model", "training") for key, value in config[part].items() if key != "name"}
+    return {
+        "model": config["model"]["name"],
+        **flat,
+        "data": config["data"]["name"],
+        "versions": json.dumps(config["versions"]),
+    }
+
+
+def _warn(error: Exception) -> None:
+    line = " ".join(str(error).split())
+    print(f"warning: wandb failed ({line}); the run goes on, and its files hold every figure", file=sys.stderr)

@@ -1,0 +1,304 @@
+"""The training loop: epochs, gradients, checkpoints, and continuing where a run was stopped."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from tqdm import tqdm
+
+from models.autoencoder import TextAutoencoder
+from pipeline.batching import Batch, EpochOrder, in_order, loader
+from pipeline.checkpoints import (
+    load_checkpoint,
+    load_optimizer,
+    load_weights,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from pipeline.errors import UserError
+from pipeline.evaluation import Figures, evaluate, posterior_histograms
+from pipeline.experiments import ExperimentFiles
+from pipeline.progress import bar
+from pipeline.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from pipeline.prepared import PreparedData
+    from pipeline.tracking import Tracker
+
+HISTOGRAM_SENTENCES = 1000
+
+
+@dataclass
+class Progress:
+    """How far a run is: all that is not a tensor in the latest checkpoint."""
+
+    epoch: int = 0
+    batch: int = 0  # batches of this epoch that are done
+    step: int = 0  # optimizer steps of the run that are done
+    seconds: float = 0.0  # time this epoch has taken, over all its parts
+    best_loss: float = math.inf
+    best_epoch: int = -1
+    finished: bool = False
+    figures: dict[str, float] = field(default_factory=dict)  # sums over this epoch so far
+
+    def to_json(self) -> dict[str, Any]:
+        """As the checkpoint holds it (JSON has no infinity)."""
+        return {**dataclasses.asdict(self), "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Progress":
+        """What `to_json` made."""
+        best = values["best_loss"]
+        return cls(**{**values, "best_loss": math.inf if best is None else best})
+
+
+class Trainer:
+    """Trains one model on one dataset and keeps its checkpoints.
+
+    Args:
+        model: with fresh weights.
+        data: prepared.
+        settings: how to train.
+        files: where checkpoints go.
+        tracker: where figures go.
+    """
+
+    def __init__(
+        self,
+        model: TextAutoencoder,
+        data: "PreparedData",
+        settings: TrainingSettings,
+        files: ExperimentFiles,
+        tracker: "Tracker",
+    ) -> None:
+        self.settings = settings
+        self.data = data
+        self.files = files
+        self.tracker = tracker
+        self.accelerator = Accelerator(mixed_precision="bf16" if settings.precision == "bf16" else "no")
+        self.model = model.to(self.accelerator.device)
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
+        self.trained, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        self.progress = Progress()
+        self.steps_per_epoch = math.ceil(len(self._epoch_order(0, 0)) / settings.accumulation_steps)
+        self.total_steps = settings.epochs * self.steps_per_epoch
+        if settings.max_steps > 0:
+            self.total_steps = min(self.total_steps, settings.max_steps)
+
+    def resume(self) -> bool:
+        """Continue from the latest checkpoint if there is one; says whether there was.
+
+        Raises:
+            UserError: the checkpoint is damaged or does not fit.
+        """
+        if not self.files.latest.exists():
+            return False
+        tensors, state = load_checkpoint(self.files.latest, "train anew with --RESTART True")
+        weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
+        moments = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
+        load_weights(self.model, weights, self.files.latest)
+        load_optimizer(self.model, self.optimizer.optimizer, moments)
+        self.progress = Progress.from_json(state)
+        self.progress.finished = self.progress.finished and self.progress.step >= self.total_steps
+        return True
+
+    def train(self) -> dict[str, float]:
+        """Train to the end; returns the validation figures of the best epoch by their summary names."""
+        while self.progress.step < self.total_steps and not self.progress.finished:
+            self._train_epoch()
+        self.progress.finished = True
+        self._save()
+        return self._best_figures()
+
+    def _train_epoch(self) -> None:
+        progress, settings = self.progress, self.settings
+        figures = Figures(dict(progress.figures))
+        order = self._epoch_order(progress.epoch, progress.batch)
+        started = time.monotonic() - progress.seconds
+        self.trained.train()
+        description = f"epoch {progress.epoch + 1}/{math.ceil(self.total_steps / self.steps_per_epoch)}"
+        with bar(total=len(order) + progress.batch, initial=progress.batch, desc=description, unit="batch") as shown:
+            for group in _groups(self._loader(order), settings.accumulation_steps):
+                self._step(group, figures)
+                progress.batch += len(group)
+                progress.step += 1
+                shown.update(len(group))
+                self._show(shown, figures)
+                if progress.step >= self.total_steps:
+                    break
+                if progress.step % settings.save_steps == 0:
+                    progress.figures, progress.seconds = figures.sums, time.monotonic() - started
+                    self._save()
+        self._finish_epoch(figures, time.monotonic() - started)
+
+    def _step(self, group: list[Batch], figures: Figures) -> None:
+        """One optimizer step over a group of batches, as if they were one batch."""
+        progress = self.progress
+        # A step's randomness follows from the seed and its number alone, so that a run that was stopped
+        # continues with the draws it would have made.
+        torch.manual_seed(_mix(self.settings.seed, progress.step, self.accelerator.process_index))
+        share_done = min(1.0, progress.step / max(1, self.total_steps))
+        group = [batch.to(self.accelerator.device) for batch in group]
+        counts = torch.tensor([[batch.tokens, len(batch.source)] for batch in group], device=self.accelerator.device)
+        totals = self.accelerator.reduce(counts.sum(dim=0).double(), "mean")  # of a process, on average
+        for number, batch in enumerate(group):
+            tokens, sentences = (counts[number] / totals).float()
+            context = self.accelerator.no_sync(self.trained) if number < len(group) - 1 else _Nothing()
+            with context, self.accelerator.autocast():
+                encoding, loss = self.trained(batch.source, batch.key_padding_mask, batch.target_input)
+                penalty = self.model.penalty(encoding, share_done)
+                # Means over the whole group, not a mean of its batches' means.
+                objective = tokens * loss.mean + sentences * penalty
+            if not bool(torch.isfinite(objective)):
+                self._stop_non_finite(objective.item(), loss.mean.item(), penalty.item(), batch)
+            self.accelerator.backward(objective)
+            figures.add(batch, self.data.tokenizer.sep_id, encoding, loss, penalty)
+        norm = self.accelerator.clip_grad_norm_(self.trained.parameters(), self.settings.gradient_clip)
+        if not bool(torch.isfinite(norm)):
+            self._stop_non_finite(objective.item(), loss.mean.item(), penalty.item(), group[-1])
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = self.learning_rate(progress.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def learning_rate(self, step: int) -> float:
+        """Of an optimizer step, counted from 0."""
+        return self.settings.learning_rate * min(1.0, (step + 1) / max(1, self.settings.warmup_steps))
+
+    def _finish_epoch(self, figures: Figures, seconds: float) -> None:
+        progress = self.progress
+        validation = self._evaluate()
+        row = {
+            "epoch": progress.epoch + 1,
+            "step": progress.step,
+            **{f"train/{name}": value for name, value in figures.means().items()},
+            **{f"validation/{name}": value for name, value in validation.items()},
+            "learning_rate": self.learning_rate(progress.step - 1),
+            "tokens_per_second": figures.sums["tokens"] / max(seconds, 1e-9),
+            "seconds": seconds,
+        }
+        if validation["loss"] < progress.best_loss:
+            progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch + 1
+            save_checkpoint(
+                self.files.best, self.model.state_dict(), {"epoch": progress.epoch + 1, "validation": validation}
+            )
+        self.tracker.log_epoch(row, self._histograms())
+        progress.epoch, progress.batch, progress.seconds, progress.figures = progress.epoch + 1, 0, 0.0, {}
+        self._save()
+        tqdm.write(epoch_line(row, best=progress.best_epoch == progress.epoch))
+
+    def _evaluate(self) -> dict[str, float]:
+        split = self.data.splits["validation"]
+        batches = in_order(len(split), self.settings.batch_size)
+        shown = bar(
+            self._loader(batches, "validation"), total=len(batches), desc="validation", unit="batch", leave=False
+        )
+        return evaluate(self.model, shown, self.accelerator.device, self.data.tokenizer.sep_id)
+
+    def _histograms(self) -> dict[str, Any]:
+        count = min(HISTOGRAM_SENTENCES, len(self.data.splits["validation"]))
+        batches = self._loader(in_order(count, self.settings.batch_size), "validation")
+        return posterior_histograms(self.model, batches, self.accelerator.device)
+
+    def _best_figures(self) -> dict[str, float]:
+        _, state = load_checkpoint(self.files.best, "train anew with --RESTART True")
+        return {f"validation/{name}": value for name, value in state["validation"].items()} | {
+            "best_epoch": state["epoch"]
+        }
+
+    def _save(self) -> None:
+        tensors = {f"model/{name}": t for name, t in self.model.state_dict().items()}
+        moments = optimizer_tensors(self.model, self.optimizer.optimizer)
+        tensors |= {f"optimizer/{name}": t for name, t in moments.items()}
+        save_checkpoint(self.files.latest, tensors, self.progress.to_json())
+
+    def _epoch_order(self, epoch: int, first: int) -> EpochOrder:
+        return EpochOrder(
+            self.data.splits["train"]["length"],
+            self.settings.batch_size,
+            self.settings.seed,
+            epoch,
+            first,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+
+    def _loader(self, batches: Any, split: str = "train") -> Any:
+        return loader(self.data.splits[split], batches, self.data.tokenizer.pad_id, self.accelerator.device)
+
+    def _show(self, shown: tqdm, figures: Figures) -> None:
+        sums = figures.sums
+        kept = sums["vectors_kept_fraction"] / sums["sentences"]
+        shown.set_postfix_str(f"cross-entropy {sums['nll'] / sums['tokens']:.3f}, kept {kept:.0%}", refresh=False)
+
+    def _stop_non_finite(self, objective: float, cross_entropy: float, penalty: float, batch: Batch) -> None:
+        name, size = largest_gradient(self.model)
+        raise UserError(
+            f"the loss became {objective} at step {self.progress.step + 1} (epoch {self.progress.epoch + 1}, batch "
+            f"{self.progress.batch + 1}: {len(batch.source)} sentences of up to {batch.source.shape[1]} tokens); "
+            f"cross-entropy {cross_entropy:.4g}, regulariser {penalty:.4g}, largest gradient {size:.3g} in {name}; "
+            "the checkpoints before it are kept: try a lower --LEARNING_RATE or --WARMUP_STEPS under a new name"
+        )
+
+
+def largest_gradient(model: nn.Module) -> tuple[str, float]:
+    """The parameter with the largest gradient, a non-finite one before all, and its size."""
+    worst, size = "no parameter (none has a gradient yet)", 0.0
+    for name, parameter in model.named_parameters():
+        if parameter.grad is None:
+            continue
+        largest = parameter.grad.abs().max().item()
+        if not math.isfinite(largest):
+            return name, largest
+        if largest >= size:
+            worst, size = name, largest
+    return worst, size
+
+
+def epoch_line(row: dict[str, float], best: bool) -> str:
+    """One epoch's figures for the eye."""
+    parts = [
+        f"epoch {row['epoch']}",
+        f"train {row['train/cross_entropy']:.3f}",
+        f"validation {row['validation/cross_entropy']:.3f} (perplexity {row['validation/perplexity']:.2f}, "
+        f"end token {row['validation/end_cross_entropy']:.3f})",
+        f"kept {row['validation/vectors_kept_fraction']:.0%} ({row['validation/vectors_kept']:.1f} vectors)",
+    ]
+    if "validation/kl_gaussian" in row:
+        parts.append(f"KL_G {row['validation/kl_gaussian']:.3f}")
+    if "validation/kl_dirichlet" in row:
+        parts.append(f"KL_D {row['validation/kl_dirichlet']:.4f}")
+    if "validation/alpha0" in row:
+        parts.append(f"alpha0 {row['validation/alpha0']:.1f}")
+    parts.append(f"{row['tokens_per_second']:,.0f} tokens/s")
+    return " | ".join(parts) + (" | best" if best else "")
+
+
+def _groups(batches: Any, size: int) -> Iterator[list[Batch]]:
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _mix(*numbers: int) -> int:
+    """One seed out of several numbers."""
+    import numpy as np
+
+    return int(np.random.SeedSequence(list(numbers)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class _Nothing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...

@@ -1,0 +1,85 @@
+"""Train a model on prepared data.
+
+    python train.py --EXPERIMENT_NAME vanillaTransformer
+    python train.py --EXPERIMENT_NAME nvib --MODEL NVIB
+
+A run that was stopped continues by the same command. Writes outputs/<PROJECT_NAME>/<EXPERIMENT_NAME>/:
+config.json, metrics.jsonl (a line an epoch), summary.json, best.safetensors, latest.safetensors.
+"""
+
+import argparse
+import dataclasses
+import shutil
+
+from models import MODELS
+from pipeline import cli
+from pipeline.errors import UserError
+from pipeline.settings import TrainingSettings
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = cli.Parser(__doc__)
+    cli.add_experiment_options(parser)
+    group = parser.add_argument_group("data")
+    group.add_argument("--DATA_NAME", "--DATA", type=cli.name, default="wikitext2", help="name of the prepared dataset")
+    group = parser.add_argument_group("model")
+    known = "; ".join(f"{name}: {settings.summary}" for name, settings in MODELS.items())
+    group.add_argument("--MODEL", choices=list(MODELS), default="T", help=known)
+    cli.add_fields(group, *MODELS.values())
+    group = parser.add_argument_group("training")
+    cli.add_fields(group, TrainingSettings)
+    group.add_argument(
+        "--RESTART", type=cli.boolean, default=False, help="True: remove an earlier run of this name and train anew"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, train, report."""
+    arguments = parse()
+    chosen = MODELS[arguments.MODEL]
+    model_fields = cli.given_fields(arguments, chosen, *MODELS.values())
+    training = TrainingSettings(**cli.given_fields(arguments, TrainingSettings))
+
+    from pipeline.prepared import load_prepared
+
+    from pipeline.experiments import ExperimentFiles, new_config, start_or_continue
+    from pipeline.tracking import check_login, tracking
+
+    check_login(arguments.WANDB_ENTITY)
+    data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
+    try:
+        settings = chosen(vocabulary_size=data.tokenizer.vocabulary_size, **model_fields)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
+    if arguments.RESTART:
+        shutil.rmtree(files.folder, ignore_errors=True)
+    config = start_or_continue(files, new_config(settings, training, arguments.DATA_NAME, data.fingerprint))
+
+    import torch
+
+    from models import build
+    from pipeline.training import Trainer
+
+    torch.manual_seed(training.seed)
+    model = build(settings)
+    print(
+        f"{files.folder.name}: {settings.summary}, {sum(p.numel() for p in model.parameters()):,} parameters, on "
+        f"{arguments.DATA_NAME} ({len(data.splits['train']):,} sentences); {dataclasses.asdict(training)}"
+    )
+    with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
+        trainer = Trainer(model, data, training, files, tracker)
+        if trainer.resume():
+            print(f"continuing after step {trainer.progress.step} of {trainer.total_steps}")
+        figures = trainer.train()
+        tracker.summarise(figures)
+    print(
+        f"best epoch {figures['best_epoch']}: validation cross-entropy {figures['validation/cross_entropy']:.3f}, "
+        f"perplexity {figures['validation/perplexity']:.2f}, written to {files.folder}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
