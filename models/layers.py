@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import Keys, MultiheadAttention
+from models.dropout import Dropout
 
 
 class Embedding(nn.Module):
@@ -17,7 +18,7 @@ class Embedding(nn.Module):
     def __init__(self, vocabulary_size: int, dim: int, dropout: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocabulary_size, dim).uniform_(-1e-4, 1e-4))
-        self.dropout = dropout
+        self.dropout = Dropout(dropout)
         frequency = torch.exp(torch.arange(0, dim, 2) * (-math.log(10000.0) / dim))
         self.register_buffer("frequency", frequency, persistent=False)
 
@@ -26,7 +27,7 @@ class Embedding(nn.Module):
         dim = self.weight.shape[1]
         angles = torch.arange(start, start + tokens.shape[1], device=tokens.device).unsqueeze(1) * self.frequency
         positions = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[:, :dim]  # [N, D]
-        return F.dropout(F.embedding(tokens, self.weight) * math.sqrt(dim) + positions, self.dropout, self.training)
+        return self.dropout(F.embedding(tokens, self.weight) * math.sqrt(dim) + positions)
 
 
 class FeedForward(nn.Module):
@@ -36,14 +37,14 @@ class FeedForward(nn.Module):
         super().__init__()
         self.inner = nn.Linear(dim, 4 * dim)
         self.outer = nn.Linear(4 * dim, dim)
-        self.dropout = dropout
+        self.dropout = Dropout(dropout)
         for linear in (self.inner, self.outer):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[…, D] to […, D]."""
-        return self.outer(F.dropout(self.inner(hidden).relu(), self.dropout, self.training))
+        return self.outer(self.dropout(self.inner(hidden).relu()))
 
 
 class EncoderLayer(nn.Module):
@@ -54,7 +55,7 @@ class EncoderLayer(nn.Module):
         self.self_attention = MultiheadAttention(dim, num_heads, dropout)
         self.feed_forward = FeedForward(dim, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, key_padding_mask: Tensor) -> Tensor:
         """[B, N, D] to [B, N, D]."""
@@ -91,7 +92,7 @@ class DecoderLayer(nn.Module):
         self.cross_attention = cross_attention
         self.feed_forward = FeedForward(dim, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, memory: Any) -> Tensor:
         """[B, T, D] of all positions at once, each seeing those before it."""

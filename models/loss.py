@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-CHUNK = 1024  # tokens whose logits stand in memory at once
+# Tokens whose logits stand in memory at once. On a CPU a chunk of them should fit its last cache.
+CHUNK = {"cpu": 256}
+CHUNK_ELSEWHERE = 4096
 
 
 @dataclass(frozen=True)
@@ -30,47 +32,53 @@ def token_loss(hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> 
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Computes the gradient along with the value, chunk by chunk, while the logits are at hand."""
+    """Computes the gradient along with the value, chunk by chunk, while the logits are at hand.
+
+    Logits stand as [V, chunk]: with the vocabulary as rows, all three products with it are up to twice as
+    fast on CPUs as with the tokens as rows, and no slower elsewhere.
+    """
 
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor):
         device = hidden.device.type
-        if torch.is_autocast_enabled(device):
-            low = torch.get_autocast_dtype(device)
-            hidden, weight_low, bias_low = hidden.to(low), weight.to(low), bias.to(low)
-        else:
-            weight_low, bias_low = weight, bias
-        count = target.numel()
-        each = torch.empty(count, device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
-        needed = any(ctx.needs_input_grad)
-        if needed:
-            grad_hidden = torch.empty_like(hidden)
-            grad_weight = torch.zeros_like(weight)
-            grad_bias = torch.zeros_like(bias)
+        exact = torch.promote_types(hidden.dtype, torch.float32)
+        low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         with torch.autocast(device, enabled=False):
-            for start in range(0, count, CHUNK):
-                rows = slice(start, min(start + CHUNK, count))
-                logits = torch.addmm(bias_low, hidden[rows], weight_low.t()).to(each.dtype)
-                chosen = target[rows].unsqueeze(1)
-                log_norm = logits.logsumexp(dim=-1, keepdim=True)
-                each[rows] = (log_norm - logits.gather(1, chosen)).squeeze(1)
+            vectors, matrix = hidden.to(low), weight.to(low)
+            count, chunk = target.numel(), CHUNK.get(device, CHUNK_ELSEWHERE)
+            each = torch.empty(count, device=hidden.device, dtype=exact)
+            needed = any(ctx.needs_input_grad)
+            if needed:
+                grad_hidden, grad_weight, grad_bias = (
+                    torch.empty_like(vectors),
+                    torch.zeros_like(weight),
+                    torch.zeros_like(bias),
+                )
+            for start in range(0, count, chunk):
+                rows = slice(start, min(start + chunk, count))
+                chosen = target[rows].unsqueeze(0)  # [1, C]
+                logits = (matrix @ vectors[rows].t()).to(exact).add_(bias.unsqueeze(1))  # [V, C]
+                largest = logits.amax(dim=0, keepdim=True)
+                at_target = logits.gather(0, chosen)
+                probability = logits.sub_(largest).exp_()
+                total = probability.sum(dim=0, keepdim=True)
+                each[rows] = (total.log() + largest - at_target).squeeze(0)
                 if needed:
-                    grad = logits.sub_(log_norm).exp_()
-                    grad.scatter_add_(1, chosen, torch.full_like(log_norm, -1.0))
-                    grad.div_(count)
-                    grad_bias += grad.sum(dim=0)
-                    grad = grad.to(weight_low.dtype)
-                    torch.mm(grad, weight_low, out=grad_hidden[rows])
-                    if grad.dtype == grad_weight.dtype:
-                        grad_weight.addmm_(grad.t(), hidden[rows])
+                    grad = probability.div_(total).scatter_add_(0, chosen, -torch.ones_like(total))
+                    grad_bias += grad.sum(dim=1)
+                    grad = grad.to(low)
+                    torch.mm(grad.t(), matrix, out=grad_hidden[rows])
+                    if low == grad_weight.dtype:
+                        grad_weight.addmm_(grad, vectors[rows])
                     else:
-                        grad_weight += grad.t() @ hidden[rows]
+                        grad_weight += grad @ vectors[rows]
         if needed:
-            ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+            ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_weight, grad_bias)
+            ctx.count = count
         ctx.mark_non_differentiable(each)
         return each.mean(), each
 
     @staticmethod
     def backward(ctx, grad_mean: Tensor, _):
-        grads = (grad * grad_mean.to(grad.dtype) for grad in ctx.saved_tensors)
-        return *grads, None
+        scale = grad_mean / ctx.count
+        return *(grad * scale.to(grad.dtype) for grad in ctx.saved_tensors), None
