@@ -187,3 +187,31 @@ def given_fields(arguments: argparse.Namespace, settings: type, *others: type) -
                 raise UserError(f"--{field.name.upper()} means nothing for --MODEL {settings.name}; leave it out")
     given = {name: getattr(arguments, name.upper(), None) for name in own}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def add_batch_option(group: argparse._ArgumentGroup) -> None:
+    """Add the size of a batch of sentences that are generated together."""
+    group.add_argument(
+        "--GENERATION_BATCH_SIZE", type=integer(1), default=128, help="sentences that are generated together"
+    )
+
+
+def add_decoding_options(parser: Parser) -> None:
+    """Add the options that say how tokens are chosen."""
+    group = parser.add_argument_group("decoding")
+    group.add_argument(
+        "--DECODING",
+        choices=("greedy", "sample"),
+        default="greedy",
+        help="greedy takes the most probable token, sample draws one",
+    )
+    group.add_argument(
+        "--TEMPERATURE", type=number(above=0), default=1.0, help="divides the logits before a token is drawn; above 0"
+    )
+    group.add_argument(
+        "--TOP_P",
+        type=number(above=0, high=1),
+        default=1.0,
+        help="draw among the most probable tokens that make up this share, in (0, 1]",
+    )
+    add_batch_option(group)

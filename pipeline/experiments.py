@@ -134,7 +134,7 @@ def read_config(files: ExperimentFiles) -> dict[str, Any]:
     """
     if not files.config.exists():
         project = files.folder.parent
-        known = sorted(path.parent.name for path in project.glob("*/config.json"))
+        known = _names_in(project)
         there = f"there are: {', '.join(known)}" if known else f"{project} holds none"
         raise UserError(
             f"no experiment {files.folder.name!r} in {project} ({there}); train it with "
@@ -145,6 +145,24 @@ def read_config(files: ExperimentFiles) -> dict[str, Any]:
     if not isinstance(config, dict) or not {"model", "training", "data"} <= config.keys():
         raise UserError(f"{files.config} is no configuration of an experiment; {remedy}")
     return config
+
+
+def experiment_names(output_dir: Path, project: str) -> list[str]:
+    """The experiments of a project, by name.
+
+    Raises:
+        UserError: it has none.
+    """
+    names = _names_in(Path(output_dir) / project)
+    if not names:
+        raise UserError(
+            f"{Path(output_dir) / project} holds no experiments; train one with train.py --PROJECT_NAME {project}"
+        )
+    return names
+
+
+def _names_in(project: Path) -> list[str]:
+    return sorted(path.parent.name for path in project.glob("*/config.json"))
 
 
 def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -> Experiment:

@@ -1,0 +1,40 @@
+# Two commands do everything on a fresh machine with Python >= 3.11:
+#   make demo   set-up, then the main job on the embedded Wikipedia sample
+#   make test   set-up, then the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROJECT ?= demo
+DEMO := --PROJECT_NAME $(PROJECT) --EXPERIMENT_NAME
+DEMO_TRAINING := --DATA wikipedia-sample --EPOCHS 2 --BATCH_SIZE 32
+
+.PHONY: demo test lint setup setup-dev clean
+
+demo: setup
+	@$(BIN)/python demo.py
+
+test: setup-dev
+	$(BIN)/python -m pytest
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+setup: $(VENV)/.suite
+setup-dev: $(VENV)/.dev
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+# A plain torch brings gigabytes for GPUs; with CPU=1 in the environment it comes from the CPU index.
+$(VENV)/.suite: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[suite]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.suite
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[suite,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache

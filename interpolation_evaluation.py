@@ -1,0 +1,72 @@
+"""Interpolate between pairs of validation sentences and score what lies between.
+
+    python interpolation_evaluation.py --RUN_INTERPOLATIONS True --EXPERIMENT_NAME nvib
+    python interpolation_evaluation.py --RUN_INTERPOLATIONS False --EXPERIMENT_NAME nvib   (scores again)
+
+Writes interpolations.jsonl and interpolation_examples.txt beside the model, and figures into summary.json.
+"""
+
+import argparse
+
+from pipeline import cli
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = cli.Parser(__doc__)
+    cli.add_experiment_options(parser)
+    group = parser.add_argument_group("interpolation")
+    group.add_argument(
+        "--RUN_INTERPOLATIONS",
+        type=cli.boolean,
+        default=True,
+        help="True: interpolate; False: score what an earlier run wrote",
+    )
+    group.add_argument(
+        "--NUMBER_PAIRS",
+        type=cli.integer(1),
+        help="pairs of sentences, from the first (default: half the validation split, each sentence once)",
+    )
+    cli.add_batch_option(group)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, interpolate, report."""
+    arguments = parse()
+    from pipeline.experiments import ExperimentFiles, load_experiment, read_config
+    from pipeline.files import read_jsonl, write_jsonl, write_text
+    from pipeline.metrics import interpolation_figures
+    from pipeline.report import interpolation_blocks
+    from pipeline.tracking import check_login, tracking
+
+    check_login(arguments.WANDB_ENTITY)
+    files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
+    config = read_config(files)
+    path, examples = files.folder / "interpolations.jsonl", files.folder / "interpolation_examples.txt"
+    if arguments.RUN_INTERPOLATIONS:
+        from pipeline.generation import interpolations
+
+        experiment = load_experiment(
+            arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
+        )
+        rows = interpolations(experiment, arguments.NUMBER_PAIRS, arguments.GENERATION_BATCH_SIZE)
+        write_jsonl(path, rows)
+    else:
+        rows = read_jsonl(path, "interpolate first with --RUN_INTERPOLATIONS True")[: arguments.NUMBER_PAIRS]
+    write_text(examples, interpolation_blocks(rows[:100]))
+    figures = interpolation_figures(rows)
+    with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
+        tracker.summarise(figures)
+    print(interpolation_blocks(rows[:3]))
+    print("  tau   BLEU to source   BLEU to target   novel")
+    for tau in rows[0]["outputs"]:
+        bleu_source, bleu_target, novel = (
+            figures[f"interpolation/tau_{tau}/{name}"] for name in ("bleu_source", "bleu_target", "novel_fraction")
+        )
+        print(f"  {tau:<5} {bleu_source:14.2f} {bleu_target:16.2f} {novel:7.1%}")
+    print(f"{len(rows)} pairs, written to {path}; examples in {examples}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,183 @@
+"""Sentences from latents: reconstructions, samples and interpolations of a trained experiment."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.autoencoder import UnsupportedError
+from models.decoding import Choose, generate, greedy
+from pipeline.batching import Batch, in_order, loader
+from pipeline.errors import UserError
+from pipeline.experiments import Experiment
+from pipeline.progress import bar
+
+TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class LengthRange:
+    """Lengths that samples are asked for: `distribution` data or uniform, within [low, high] tokens."""
+
+    distribution: str
+    low: int | None = None
+    high: int | None = None
+
+
+def subset_batches(experiment: Experiment, subset: str, batch_size: int, description: str) -> Iterator[Batch]:
+    """The batches of a split as they stand, on the experiment's device, with a progress bar."""
+    split = experiment.data.splits[subset]
+    batches = in_order(len(split), batch_size)
+    loaded = loader(split, batches, experiment.data.tokenizer.pad_id, experiment.device)
+    for batch in bar(loaded, total=len(batches), desc=description, unit="batch"):
+        yield batch.to(experiment.device)
+
+
+def decode(experiment: Experiment, latent: Any, count: int, choose: Choose = greedy, limit: int | None = None):
+    """Generate a sentence from each of `count` latents.
+
+    Args:
+        experiment: model and tokenizer.
+        latent: of `count` texts.
+        count: how many.
+        choose: picks a token from each row of logits.
+        limit: most tokens of a sentence, the end token counted; the longest training sentence's if None.
+
+    Returns:
+        `count` pairs of text and token ids.
+    """
+    tokenizer = experiment.data.tokenizer
+    limit = limit or max(experiment.data.length_distribution)
+    ids = generate(experiment.model, latent, count, tokenizer.cls_id, tokenizer.sep_id, limit, choose)
+    return list(zip(tokenizer.decode_batch(ids), ids, strict=True))
+
+
+@torch.inference_mode()
+def reconstruct(experiment: Experiment, subset: str, batch_size: int) -> list[dict[str, Any]]:
+    """Encode and decode every sentence of a split, greedily, from the mean latent.
+
+    Returns:
+        A row each: `source`, `reconstruction`, `exact`, `vectors_kept`, `vectors`.
+    """
+    rows, decode_batch = [], experiment.data.tokenizer.decode_batch
+    for batch in subset_batches(experiment, subset, batch_size, f"reconstruct {subset}"):
+        encoding = experiment.model.encode(batch.source, batch.key_padding_mask)
+        texts = decode(experiment, encoding.latent, len(batch.source))
+        sources = decode_batch(_without_end(batch))
+        kept, vectors = encoding.vectors_kept.tolist(), encoding.vectors.tolist()
+        for number, (source, (text, _)) in enumerate(zip(sources, texts, strict=True)):
+            rows.append(
+                {
+                    "source": source,
+                    "reconstruction": text,
+                    "exact": source == text,
+                    "vectors_kept": kept[number],
+                    "vectors": vectors[number],
+                }
+            )
+    return rows
+
+
+@torch.inference_mode()
+def sample(
+    experiment: Experiment, count: int, lengths: LengthRange, seed: int, choose: Choose, batch_size: int
+) -> list[dict[str, Any]]:
+    """Draw latents from the prior and decode them.
+
+    Returns:
+        A row each: `text`, `drawn_length` (n, with the end token), `tokens_generated` (without it).
+
+    Raises:
+        UserError: the model cannot sample, or no length is within the range.
+    """
+    drawn = draw_lengths(experiment.data.length_distribution, count, lengths, seed)
+    generator = torch.Generator(experiment.device).manual_seed(seed)
+    limit = max(*experiment.data.length_distribution, *drawn)
+    rows = []
+    for chunk in bar(in_order(count, batch_size), desc="sample", unit="batch"):
+        part = [drawn[number] for number in chunk]
+        try:
+            latent = experiment.model.sample_prior(torch.tensor(part, device=experiment.device), generator)
+        except UnsupportedError as error:
+            raise UserError(str(error)) from None
+        for length, (text, ids) in zip(part, decode(experiment, latent, len(part), choose, limit), strict=True):
+            rows.append({"text": text, "drawn_length": length, "tokens_generated": len(ids)})
+    return rows
+
+
+def draw_lengths(distribution: dict[int, int], count: int, lengths: LengthRange, seed: int) -> list[int]:
+    """Lengths for new sentences, in tokens, the end token counted.
+
+    Args:
+        distribution: how many training sentences have each length.
+        count: how many to draw.
+        lengths: which.
+        seed: of the draw.
+
+    Raises:
+        UserError: no length is within the range.
+    """
+    low = min(distribution) if lengths.low is None else lengths.low
+    high = max(distribution) if lengths.high is None else lengths.high
+    if low > high:
+        raise UserError(f"--MIN_LENGTH {low} is above --MAX_LENGTH {high}; no length is left to draw")
+    random = np.random.default_rng(seed)
+    if lengths.distribution == "uniform":
+        return random.integers(low, high, size=count, endpoint=True).tolist()
+    values = np.array([length for length in sorted(distribution) if low <= length <= high])
+    if not len(values):
+        raise UserError(
+            f"no training sentence has {low} to {high} tokens (they have {min(distribution)} to {max(distribution)}); "
+            "widen --MIN_LENGTH and --MAX_LENGTH, or take --SAMPLING_DISTRIBUTION uniform"
+        )
+    weights = np.array([distribution[length] for length in values], dtype=float)
+    return random.choice(values, size=count, p=weights / weights.sum()).tolist()
+
+
+@torch.inference_mode()
+def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -> list[dict[str, Any]]:
+    """Interpolate between sentence i and sentence M-1-i of the validation split, at each of `TAUS`.
+
+    Args:
+        experiment: model and data.
+        pairs: how many, from i = 0; all M // 2 if None.
+        batch_size: pairs decoded together.
+
+    Returns:
+        A row each: `pair`, `source`, `target`, and `outputs` by tau.
+
+    Raises:
+        UserError: the model cannot interpolate, or the split has fewer than two sentences.
+    """
+    split = experiment.data.splits["validation"]
+    total = len(split) // 2
+    if not total:
+        raise UserError(f"the validation split has {len(split)} sentence; an interpolation needs two")
+    total = total if pairs is None else min(pairs, total)
+    pad_id, decode_batch = experiment.data.tokenizer.pad_id, experiment.data.tokenizer.decode_batch
+    rows = []
+    for chunk in bar(in_order(total, batch_size), desc="interpolate", unit="batch"):
+        ends = []
+        for numbers in (chunk, [len(split) - 1 - number for number in chunk]):
+            batch = next(iter(loader(split, [numbers], pad_id, experiment.device))).to(experiment.device)
+            latent = experiment.model.encode(batch.source, batch.key_padding_mask).latent
+            ends.append((decode_batch(_without_end(batch)), latent))
+        (sources, a), (targets, b) = ends
+        outputs = {}
+        for tau in TAUS:
+            try:
+                latent = experiment.model.interpolate(a, b, tau)
+            except UnsupportedError as error:
+                raise UserError(str(error)) from None
+            outputs[f"{tau:g}"] = [text for text, _ in decode(experiment, latent, len(chunk))]
+        for row, number in enumerate(chunk):
+            texts = {tau: column[row] for tau, column in outputs.items()}
+            rows.append({"pair": number, "source": sources[row], "target": targets[row], "outputs": texts})
+    return rows
+
+
+def _without_end(batch: Batch) -> list[list[int]]:
+    lengths = (~batch.key_padding_mask).sum(dim=-1).tolist()
+    return [ids[: length - 1] for ids, length in zip(batch.source.tolist(), lengths, strict=True)]

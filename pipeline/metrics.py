@@ -1,0 +1,36 @@
+"""Scores of generated text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
+    """sacrebleu's corpus BLEU in [0, 100], and its signature (Post 2018)."""
+    from sacrebleu.metrics import BLEU
+
+    # `force` silences a warning about tokenized text: the paper's preprocessing leaves spaces before nothing.
+    metric = BLEU(force=True)
+    score = metric.corpus_score(list(hypotheses), [list(references)])
+    return score.score, str(metric.get_signature())
+
+
+def interpolation_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float | str]:
+    """BLEU against each end, and the share of outputs that equal neither end, for each tau.
+
+    Args:
+        rows: as `pipeline.generation.interpolations` returns them.
+
+    Returns:
+        `interpolation/tau_<tau>/bleu_source`, `…/bleu_target`, `…/novel_fraction`, and the signature.
+    """
+    sources, targets = ([row[end] for row in rows] for end in ("source", "target"))
+    figures: dict[str, float | str] = {"interpolation/pairs": len(rows)}
+    for tau in rows[0]["outputs"]:
+        outputs = [row["outputs"][tau] for row in rows]
+        name = f"interpolation/tau_{tau}"
+        figures[f"{name}/bleu_source"], signature = corpus_bleu(outputs, sources)
+        figures[f"{name}/bleu_target"], _ = corpus_bleu(outputs, targets)
+        novel = [text not in ends for text, *ends in zip(outputs, sources, targets, strict=True)]
+        figures[f"{name}/novel_fraction"] = sum(novel) / len(novel)
+        figures["interpolation/bleu_signature"] = signature
+    return figures

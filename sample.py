@@ -1,0 +1,86 @@
+"""Generate new sentences from a trained model's prior.
+
+    python sample.py --EXPERIMENT_NAME nvib
+    python sample.py --EXPERIMENT_NAME nvib --NUMBER_SAMPLES 1000 --DECODING sample --TOP_P 0.9
+
+Writes samples.txt (a sentence a line) and samples.jsonl (text, drawn length, tokens generated) beside the model.
+"""
+
+import argparse
+
+from pipeline import cli
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = cli.Parser(__doc__)
+    cli.add_experiment_options(parser)
+    group = parser.add_argument_group("sampling")
+    group.add_argument("--NUMBER_SAMPLES", type=cli.integer(1), default=200, help="sentences to generate")
+    group.add_argument(
+        "--SAMPLING_DISTRIBUTION",
+        choices=("data", "uniform"),
+        default="data",
+        help="where lengths are drawn from: the training set's, or evenly from MIN_LENGTH to MAX_LENGTH",
+    )
+    group.add_argument(
+        "--MIN_LENGTH",
+        type=cli.integer(1),
+        help="shortest length drawn, in tokens with the end token (default: the training set's)",
+    )
+    group.add_argument(
+        "--MAX_LENGTH",
+        type=cli.integer(1),
+        help="longest length drawn, in tokens with the end token (default: the training set's)",
+    )
+    group.add_argument("--SEED", type=cli.integer(0, 2**63 - 1), default=42, help="seed of lengths, latents and tokens")
+    cli.add_decoding_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, sample, report."""
+    arguments = parse()
+    from pipeline.experiments import load_experiment
+    from pipeline.files import write_jsonl, write_text
+    from pipeline.tracking import check_login, tracking
+
+    check_login(arguments.WANDB_ENTITY)
+    experiment = load_experiment(
+        arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
+    )
+
+    import torch
+
+    from models.decoding import greedy, nucleus
+    from pipeline.generation import LengthRange, sample
+
+    choose = greedy
+    if arguments.DECODING == "sample":
+        generator = torch.Generator(experiment.device).manual_seed(arguments.SEED + 1)
+        choose = nucleus(arguments.TEMPERATURE, arguments.TOP_P, generator)
+    lengths = LengthRange(arguments.SAMPLING_DISTRIBUTION, arguments.MIN_LENGTH, arguments.MAX_LENGTH)
+    rows = sample(
+        experiment, arguments.NUMBER_SAMPLES, lengths, arguments.SEED, choose, arguments.GENERATION_BATCH_SIZE
+    )
+    text_file = experiment.files.samples.with_suffix(".txt")
+    write_jsonl(experiment.files.samples, rows)
+    write_text(text_file, "".join(row["text"] + "\n" for row in rows))
+    figures = {
+        "samples/count": len(rows),
+        "samples/mean_length": sum(row["tokens_generated"] for row in rows) / len(rows),
+        "samples/mean_drawn_length": sum(row["drawn_length"] for row in rows) / len(rows),
+    }
+    with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
+        tracker.log_table("samples", rows)
+        tracker.summarise(figures)
+    for row in rows[:10]:
+        print(f"  {row['text']}")
+    print(
+        f"{len(rows)} sentences, {figures['samples/mean_length']:.1f} tokens on average "
+        f"({figures['samples/mean_drawn_length']:.1f} drawn), written to {text_file} and {experiment.files.samples}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
