@@ -1,0 +1,262 @@
+"""Denoising attention against its definition, an integral and ordinary attention."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import nvib
+
+BATCH, QUERIES, KEYS, DIM = 2, 3, 5, 8
+
+
+def discrete(dtype: torch.dtype = torch.float64) -> nvib.DiscreteMixture:
+    mask = torch.zeros(BATCH, KEYS, dtype=torch.bool)
+    mask[1, 3:] = True
+    log_pi = torch.randn(BATCH, KEYS, dtype=dtype).log_softmax(-1)
+    return nvib.DiscreteMixture(torch.randn(BATCH, KEYS, DIM, dtype=dtype), log_pi, mask)
+
+
+def gaussian(components: int = 3, spread: float = 1.0, dtype: torch.dtype = torch.float64) -> nvib.GaussianMixture:
+    return nvib.GaussianMixture(
+        torch.randn(1, components, DIM, dtype=dtype),
+        spread * torch.randn(1, components, DIM, dtype=dtype),
+        torch.randn(1, components, dtype=dtype).log_softmax(-1),
+        torch.zeros(1, components, dtype=torch.bool),
+    )
+
+
+def attention(heads: int, bias: bool = False) -> nvib.DenoisingMultiheadAttention:
+    module = nvib.DenoisingMultiheadAttention(DIM, heads, bias=bias).double().eval()
+    if bias:
+        for parameter in (module.in_proj_bias, module.out_proj.bias):
+            torch.nn.init.normal_(parameter)
+    return module
+
+
+def by_definition(module: nvib.DenoisingMultiheadAttention, query: Tensor, mixture: nvib.DiscreteMixture) -> Tensor:
+    """The definition, a query, a head and a key at a time."""
+    d = DIM // module.num_heads
+    s0 = math.sqrt(d)
+    w_q, w_k, w_v = module.in_proj_weight.split(DIM)
+    b_q, b_k, b_v = (
+        torch.zeros(3, DIM).double() if module.in_proj_bias is None else module.in_proj_bias.view(3, DIM)
+    ).unbind()
+    out = torch.zeros_like(query)
+    for b in range(query.shape[0]):
+        for t in range(query.shape[1]):
+            heads = []
+            for h in range(module.num_heads):
+                rows = slice(h * d, (h + 1) * d)
+                q = w_q[rows] @ query[b, t] + b_q[rows]
+                weights, values = [], []
+                for k in range(mixture.z.shape[1]):
+                    if mixture.key_padding_mask[b, k]:
+                        continue
+                    z = mixture.z[b, k]
+                    logit = q @ (w_k[rows] @ z + b_k[rows]) / s0 - z @ z / (2 * s0)
+                    weights.append(mixture.log_pi[b, k].exp() * logit.exp())
+                    values.append(w_v[rows] @ z + b_v[rows])
+                total = sum(weights)
+                heads.append(sum(w * v for w, v in zip(weights, values, strict=True)) / total)
+            out[b, t] = module.out_proj(torch.cat(heads))
+    return out
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_attention_over_a_discrete_mixture_is_the_definition(heads: int, bias: bool, need_weights: bool):
+    module, mixture = attention(heads, bias), discrete()
+    query = torch.randn(BATCH, QUERIES, DIM).double()
+    output, weights = module(query, mixture, need_weights=need_weights)
+    torch.testing.assert_close(output, by_definition(module, query, mixture))
+    if need_weights:
+        assert weights.shape == (BATCH, heads, QUERIES, KEYS)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(BATCH, heads, QUERIES).double())
+        assert (weights[1, :, :, 3:] == 0).all()
+    else:
+        assert weights is None
+
+
+def test_a_weight_of_zero_leaves_its_vector_out():
+    module, full = attention(2), discrete()
+    log_pi = full.log_pi.clone()
+    log_pi[:, 1] = -math.inf
+    query = torch.randn(BATCH, QUERIES, DIM).double()
+    output, _ = module(query, nvib.DiscreteMixture(full.z, log_pi, full.key_padding_mask))
+    others = [0, 2, 3, 4]
+    without = nvib.DiscreteMixture(full.z[:, others], log_pi[:, others], full.key_padding_mask[:, others])
+    torch.testing.assert_close(output, module(query, without)[0])
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_attention_is_ordinary_attention_for_the_weights_that_make_it_so(heads: int):
+    ordinary = torch.nn.MultiheadAttention(DIM, heads, bias=False, batch_first=True).double()
+    module = attention(heads)
+    module.load_state_dict(ordinary.state_dict())
+    mixture = discrete()
+    log_pi = mixture.z.square().sum(-1) / (2 * math.sqrt(DIM // heads))
+    query = torch.randn(BATCH, QUERIES, DIM).double()
+    output, _ = module(query, nvib.DiscreteMixture(mixture.z, log_pi, mixture.key_padding_mask))
+    expected, _ = ordinary(query, mixture.z, mixture.z, key_padding_mask=mixture.key_padding_mask)
+    torch.testing.assert_close(output, expected)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_evaluation_attention_agrees_with_monte_carlo(heads: int):
+    """The integral over the mixture, estimated with draws from it, each weighed by its likelihood."""
+    module, mixture = attention(heads), gaussian()
+    query = torch.randn(1, QUERIES, DIM).double()
+    output, _ = module(query, mixture)
+    d, draws = DIM // heads, 1_000_000
+    s0 = math.sqrt(d)
+    w_q, w_k, w_v = module.in_proj_weight.split(DIM)
+    component = torch.multinomial(mixture.log_pi[0].exp(), draws, replacement=True)
+    noise = torch.randn(draws, DIM).double()
+    v = mixture.mu[0, component] + (0.5 * mixture.logvar[0, component]).exp() * noise
+    for t in range(QUERIES):
+        means, variances = [], []
+        for h in range(heads):
+            rows = slice(h * d, (h + 1) * d)
+            u = w_k[rows].T @ (w_q[rows] @ query[0, t])
+            log_likelihood = -(u - v).square().sum(-1) / (2 * s0)
+            weight = (log_likelihood - log_likelihood.max()).exp()
+            values = v @ w_v[rows].T
+            mean = (weight[:, None] * values).sum(0) / weight.sum()
+            # The delta method's variance of a ratio of means.
+            variances.append((weight[:, None] * (values - mean)).square().sum(0) / weight.sum() ** 2)
+            means.append(mean)
+        expected = module.out_proj(torch.cat(means))
+        error = (module.out_proj.weight.square() @ torch.cat(variances)).sqrt()
+        assert error.max() < 0.02, "the estimate is too rough to test anything"
+        assert ((output[0, t] - expected).abs() < 5 * error).all()
+
+
+def test_gaussian_attention_becomes_discrete_as_the_variances_vanish():
+    module, mixture = attention(2), gaussian()
+    query = torch.randn(1, QUERIES, DIM).double()
+    narrow = nvib.GaussianMixture(
+        mixture.mu, torch.full_like(mixture.mu, -40.0), mixture.log_pi, mixture.key_padding_mask
+    )
+    points = nvib.DiscreteMixture(mixture.mu, mixture.log_pi, mixture.key_padding_mask)
+    torch.testing.assert_close(module(query, narrow)[0], module(query, points)[0])
+
+
+def test_gaussian_attention_returns_the_query_as_the_variances_grow():
+    module, mixture = attention(1), gaussian(components=1)
+    query = torch.randn(1, QUERIES, DIM).double()
+    wide = nvib.GaussianMixture(mixture.mu, torch.full_like(mixture.mu, 40.0), mixture.log_pi, mixture.key_padding_mask)
+    w_q, w_k, w_v = module.in_proj_weight.split(DIM)
+    u = query @ w_q.T @ w_k
+    torch.testing.assert_close(module(query, wide)[0], module.out_proj(u @ w_v.T))
+
+
+def test_one_component_gives_the_gaussian_posterior_mean():
+    module, mixture = attention(1), gaussian(components=1)
+    query = torch.randn(1, QUERIES, DIM).double()
+    w_q, w_k, w_v = module.in_proj_weight.split(DIM)
+    u, var, s0 = query @ w_q.T @ w_k, mixture.logvar.exp(), math.sqrt(DIM)
+    posterior_mean = (u / s0 + mixture.mu / var) / (1 / s0 + 1 / var)
+    torch.testing.assert_close(module(query, mixture)[0], module.out_proj(posterior_mean @ w_v.T))
+
+
+def test_equal_draws_from_the_mean_measure_converge_to_the_evaluation_answer():
+    module, mixture = attention(2), gaussian(spread=0.5)
+    query = torch.randn(1, QUERIES, DIM).double()
+    expected, _ = module(query, mixture)
+
+    def error(draws: int) -> float:
+        component = torch.multinomial(mixture.log_pi.exp().repeat(8, 1), draws, replacement=True)  # 8 repetitions
+        mu, std = mixture.mu[0, component], (0.5 * mixture.logvar[0, component]).exp()
+        z = mu + std * torch.randn_like(mu)
+        points = nvib.DiscreteMixture(z, torch.zeros(8, draws).double(), torch.zeros(8, draws, dtype=torch.bool))
+        return (module(query.repeat(8, 1, 1), points)[0] - expected).square().mean().sqrt().item()
+
+    few, many = error(400), error(40_000)
+    assert 4 < few / many < 25  # 1/√draws: a factor of ten
+    assert many < 0.02
+
+
+def test_draws_converge_to_the_gaussian_answer_with_their_own_shares():
+    """Training's attention over a posterior sample becomes evaluation's over that sample's shares.
+
+    Pseudo-counts grow with the draws here. A sample of a Dirichlet process with fixed pseudo-counts stays
+    a few heavy atoms however many are drawn: see the next test.
+    """
+    assert 4 < _distance(kappa=300, pseudo_count=300) / _distance(kappa=30_000, pseudo_count=30_000) < 25
+    assert _distance(kappa=30_000, pseudo_count=30_000) < 0.03
+
+
+def test_a_sample_with_fixed_pseudo_counts_stays_discrete_whatever_the_draws():
+    assert _distance(kappa=30_000, pseudo_count=3) > 0.5 * _distance(kappa=300, pseudo_count=3) > 0.02
+
+
+def _distance(kappa: int, pseudo_count: float) -> float:
+    """Between the answer over a posterior sample and the Gaussian one with the sample's own shares."""
+    n, module = 3, attention(2)
+    posterior = nvib.Posterior(
+        torch.randn(1, n, DIM).double(),
+        0.5 * torch.randn(1, n, DIM).double(),
+        0.3 * torch.randn(1, n).double() + math.log(pseudo_count),
+        torch.zeros(1, n, dtype=torch.bool),
+    )
+    query = torch.randn(1, QUERIES, DIM).double()
+    squares = []
+    for _ in range(8):
+        drawn = posterior.sample(kappa)
+        shares = drawn.log_pi.view(1, n, kappa).logsumexp(-1)
+        own = nvib.GaussianMixture(posterior.mu, posterior.logvar, shares, posterior.key_padding_mask)
+        squares.append((module(query, drawn)[0] - module(query, own)[0]).square().mean())
+    return torch.stack(squares).mean().sqrt().item()
+
+
+@pytest.mark.parametrize("kind", [discrete, gaussian])
+def test_permuting_components_permutes_weights_and_leaves_the_output(kind):
+    module, mixture = attention(2), kind()
+    order = torch.randperm(mixture.log_pi.shape[1])
+    permuted = type(mixture)(*(value[:, order] for value in vars(mixture).values()))
+    query = torch.randn(mixture.log_pi.shape[0], QUERIES, DIM).double()
+    output, weights = module(query, mixture, need_weights=True)
+    output_permuted, weights_permuted = module(query, permuted, need_weights=True)
+    torch.testing.assert_close(output_permuted, output)
+    torch.testing.assert_close(weights_permuted, weights[..., order])
+
+
+@pytest.mark.parametrize("kind", [discrete, gaussian])
+@pytest.mark.parametrize("rubbish", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_a_masked_component_changes_nothing_whatever_it_holds(kind, rubbish: float, need_weights: bool):
+    module, mixture = attention(2), kind()
+    fields = vars(mixture)
+    padded = {name: torch.cat([v, torch.full_like(v[:, :1], rubbish)], dim=1) for name, v in fields.items()}
+    padded["key_padding_mask"][:, -1] = True
+    query = torch.randn(mixture.log_pi.shape[0], QUERIES, DIM).double().requires_grad_()
+    output, _ = module(query, type(mixture)(**padded), need_weights=need_weights)
+    torch.testing.assert_close(output, module(query, mixture)[0])
+    output.sum().backward()
+    assert query.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in module.parameters())
+
+
+def test_a_mixture_of_padding_alone_is_refused():
+    mixture = discrete()
+    nothing = nvib.DiscreteMixture(mixture.z, mixture.log_pi, torch.ones_like(mixture.key_padding_mask))
+    with pytest.raises(ValueError, match="every sentence a real position"):
+        attention(1)(torch.randn(BATCH, QUERIES, DIM).double(), nothing)
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="embed_dim must be a multiple of num_heads, got 8 and 3"):
+        nvib.DenoisingMultiheadAttention(8, 3)
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1.0"):
+        nvib.DenoisingMultiheadAttention(8, 2, dropout=1.0)
+    with pytest.raises(ValueError, match=r"query must have shape"):
+        attention(1)(torch.randn(BATCH, DIM).double(), discrete())
+    with pytest.raises(ValueError, match=r"mixture.z must have shape \[any, any, 8\]"):
+        wide = torch.randn(BATCH, KEYS, 9).double()
+        mixture = discrete()
+        attention(1)(
+            torch.randn(BATCH, 1, DIM).double(), nvib.DiscreteMixture(wide, mixture.log_pi, mixture.key_padding_mask)
+        )
