@@ -1,0 +1,226 @@
+"""Where text comes from: named corpora, a folder of WikiText, or a user's own file."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SPLITS = ("train", "validation", "test")
+WIKITEXT_FILES = {"train": "wiki.train.tokens", "validation": "wiki.valid.tokens", "test": "wiki.test.tokens"}
+OWN_FORMATS = {".txt": "text", ".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
+ENGLISH_WIKIPEDIA = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
+
+
+@dataclass(frozen=True)
+class Split:
+    """How text without splits of its own is divided: shares of it, under a seed."""
+
+    validation: float
+    test: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class HubCorpus:
+    """A corpus on the Hugging Face hub.
+
+    Args:
+        path: its repository.
+        config: its configuration, or None.
+        columns: joined to one document, a line each.
+        revision: branch, where the main one does not load.
+    """
+
+    path: str
+    config: str | None
+    columns: tuple[str, ...]
+    revision: str | None = None
+
+
+HUB: dict[str, HubCorpus] = {
+    "wikitext2": HubCorpus("Salesforce/wikitext", "wikitext-2-v1", ("text",)),
+    "wikitext103": HubCorpus("Salesforce/wikitext", "wikitext-103-v1", ("text",)),
+    # Its main branch is a loading script, which datasets no longer runs; the hub keeps a copy as Parquet.
+    "ptb": HubCorpus("ptb-text-only/ptb_text_only", None, ("sentence",), "refs/convert/parquet"),
+    "yelp": HubCorpus("Yelp/yelp_review_full", None, ("text",)),
+    "yahoo": HubCorpus("community-datasets/yahoo_answers_topics", None, ("question_content", "best_answer")),
+}
+EMBEDDED = "wikipedia-sample"
+NAMES = (EMBEDDED, *HUB)
+
+
+def dataset_name(data: str) -> str:
+    """The name by which prepared data is known: a corpus's own, or the stem of a user's file.
+
+    Raises:
+        UserError: the corpus is unknown, or a file's stem cannot be a folder's name.
+    """
+    if data in NAMES:
+        return data
+    path = Path(data)
+    if path.suffix not in OWN_FORMATS:
+        raise UserError(
+            f"unknown dataset {data!r}; choose one of {', '.join(NAMES)}, or the path of a "
+            f"{', '.join(OWN_FORMATS)} file"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}", path.stem) or path.stem in NAMES:
+        raise UserError(
+            f"the dataset would be called {path.stem!r}, after its file; rename the file to letters, digits, '_', '-' "
+            f"or '.', and to none of {', '.join(NAMES)}"
+        )
+    return path.stem
+
+
+def documents(
+    data: str, local_path: Path | None, text_column: str | None, split: Split, cache: Path
+) -> "dict[str, Dataset]":
+    """The documents of each split, as Arrow on disk with one column, `text`.
+
+    Args:
+        data: a name of `NAMES`, or the path of a user's own file.
+        local_path: folder with WikiText's files, in place of the hub.
+        text_column: the column of a user's table that holds text.
+        split: for text without splits of its own.
+        cache: folder for Arrow files.
+
+    Raises:
+        UserError: the text is not there, cannot be read or reached.
+    """
+    dataset_name(data)
+    if local_path is not None:
+        if data not in ("wikitext2", "wikitext103"):
+            raise UserError(f"--LOCAL_PATH holds WikiText and means nothing for --DATA {data}; leave it out")
+        return _wikitext_folder(local_path, cache)
+    if data == EMBEDDED:
+        return _from_generator(_wikipedia_articles, split, cache)
+    if data in HUB:
+        return _from_hub(data, split, cache)
+    return _own_file(Path(data), text_column, split, cache)
+
+
+def _wikitext_folder(folder: Path, cache: Path) -> "dict[str, Dataset]":
+    paths = {name: Path(folder) / file for name, file in WIKITEXT_FILES.items()}
+    missing = [path.name for path in paths.values() if not path.is_file()]
+    if missing:
+        raise UserError(
+            f"{folder} holds no {', '.join(missing)}; --LOCAL_PATH names a folder with "
+            f"{', '.join(WIKITEXT_FILES.values())}"
+        )
+    return {name: _load("text", path, None, cache) for name, path in paths.items()}
+
+
+def _from_hub(data: str, split: Split, cache: Path) -> "dict[str, Dataset]":
+    corpus = HUB[data]
+    try:
+        import datasets
+
+        loaded = datasets.load_dataset(corpus.path, corpus.config, revision=corpus.revision, cache_dir=str(cache))
+    except Exception as error:  # the hub's client raises many kinds; all mean that the text did not come
+        instead = "give a folder with --LOCAL_PATH" if data.startswith("wikitext") else "give a file of your own"
+        raise UserError(
+            f"the Hugging Face hub did not deliver {corpus.path} ({type(error).__name__}: {_first_line(error)}); "
+            f"check the connection, {instead}, or take --DATA {EMBEDDED}"
+        ) from None
+    return joined_columns(loaded, corpus.columns, split)
+
+
+def joined_columns(loaded: "dict[str, Dataset]", columns: tuple[str, ...], split: Split) -> "dict[str, Dataset]":
+    """Splits with one column `text`, the columns joined a line each; what lacks a validation split gets one."""
+    loaded = dict(loaded)
+    if "validation" not in loaded:
+        parts = loaded["train"].train_test_split(test_size=split.validation, seed=split.seed)
+        loaded |= {"train": parts["train"], "validation": parts["test"]}
+    joined = {}
+    for name in SPLITS:
+        part = loaded[name].select_columns(list(columns))
+        if columns != ("text",):
+            part = part.map(
+                lambda rows: {"text": ["\n".join(filter(None, row)) for row in zip(*rows.values(), strict=True)]},
+                batched=True,
+                remove_columns=[column for column in columns if column != "text"],
+            )
+        joined[name] = part
+    return joined
+
+
+def _own_file(path: Path, text_column: str | None, split: Split, cache: Path) -> "dict[str, Dataset]":
+    if not path.is_file():
+        raise UserError(f"{path} is not there; --DATA names one of {', '.join(NAMES)} or a file")
+    form = OWN_FORMATS[path.suffix]
+    if form == "text" and text_column:
+        raise UserError(f"--TEXT_COLUMN means nothing for {path.name}, a document a line; leave it out")
+    if form != "text" and not text_column:
+        raise UserError(f"{path.name} is a table; name the column that holds the text with --TEXT_COLUMN")
+    return divide(_load(form, path, text_column, cache), split)
+
+
+def _load(form: str, path: Path, column: str | None, cache: Path) -> "Dataset":
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(form, data_files=str(path), split="train", cache_dir=str(cache))
+    except Exception as error:  # whatever the reader raised, the file is at fault
+        cause = error.__cause__ or error
+        raise UserError(
+            f"{path} cannot be read as {form} in UTF-8 ({type(cause).__name__}: {_first_line(cause)}); mend the file"
+        ) from None
+    if column is None:
+        return loaded
+    if column not in loaded.column_names:
+        raise UserError(f"{path.name} has no column {column!r}; it has {', '.join(loaded.column_names)}")
+    loaded = loaded.select_columns([column]).rename_column(column, "text") if column != "text" else loaded
+    loaded = loaded.select_columns(["text"])
+    if str(loaded.features["text"].dtype) not in ("string", "large_string"):
+        raise UserError(
+            f"column {column!r} of {path.name} holds {loaded.features['text'].dtype}, not text; name another"
+        )
+    return loaded
+
+
+def divide(whole: "Dataset", split: Split) -> "dict[str, Dataset]":
+    """Divide documents into the three splits, under a seed.
+
+    Raises:
+        UserError: a split would be empty.
+    """
+    import numpy as np
+
+    count = len(whole)
+    order = np.random.default_rng(split.seed).permutation(count)
+    test, validation = (max(1, round(share * count)) for share in (split.test, split.validation))
+    if test + validation >= count:
+        raise UserError(f"{count} documents are too few to divide into training, validation and test; bring more text")
+    parts = {
+        "test": order[:test],
+        "validation": order[test : test + validation],
+        "train": order[test + validation :],
+    }
+    return {name: whole.select(np.sort(parts[name])) for name in SPLITS}
+
+
+def _from_generator(rows: Callable[[], Iterator[dict[str, str]]], split: Split, cache: Path) -> "dict[str, Dataset]":
+    import datasets
+
+    return divide(datasets.Dataset.from_generator(rows, cache_dir=str(cache)), split)
+
+
+def _wikipedia_articles() -> Iterator[dict[str, str]]:
+    """The articles of the Wikipedia sample that ships inside gensim, without captions and lists."""
+    from gensim.scripts.segment_wiki import segment_all_articles
+    from gensim.test.utils import datapath
+
+    for _, sections in segment_all_articles(datapath(ENGLISH_WIKIPEDIA), min_article_character=200, workers=1):
+        lines = (line.replace("'''", "").replace("''", "") for _, text in sections for line in text.splitlines())
+        # What is no running text (captions, lists, tables, what the markup left) rarely ends like a sentence.
+        yield {"text": "\n".join(line for line in lines if line.rstrip().endswith((".", "?", "!", '"')))}
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else "no reason given"

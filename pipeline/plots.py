@@ -1,0 +1,26 @@
+"""Plots, written whole or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@contextmanager
+def figure(path: Path, width: float = 7.0, height: float = 4.0) -> "Iterator[Axes]":
+    """Yield the axes of a figure that is written to `path` (PNG, PDF or SVG by its suffix) at the end."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawn)
+    axes = drawn.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    yield axes
+    with replacing(path) as temporary:
+        drawn.savefig(temporary, dpi=150)

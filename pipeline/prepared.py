@@ -1,0 +1,267 @@
+"""Prepared data on disk: `data/<DATA>/`, written by preparation, read by everything after it.
+
+    dataset/                  an Arrow DatasetDict: text, input_ids, length
+    tokenizer/tokenizer.json
+    statistics.json           sentences, tokens and lengths of each split, settings, versions, fingerprint
+    length_distribution.json  training sentences by length
+    length_distribution.png
+
+`input_ids` is `[CLS] x_1 … x_{n-1} [SEP]`; `length` is n, the tokens that a model encodes and predicts: the end
+token counts, the start token does not.
+"""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.corpora import SPLITS, Split, documents
+from pipeline.errors import UserError
+from pipeline.files import read_json, replacing_folder, write_json
+from pipeline.preprocessing import split_document
+from pipeline.tokenization import TextTokenizer, load_tokenizer, train_wordpiece
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SEGMENT_IN_PARALLEL = 2000  # documents from which a second process pays
+
+
+@dataclass(frozen=True)
+class PreparationSettings:
+    """How text is prepared.
+
+    Args:
+        tokenizer: hub name, folder, `tokenizer.json`, or `wordpiece`: trained on the training split.
+        vocabulary_size: of a trained tokenizer.
+        clean: `paper` or `none`.
+        more_than: sentences have more tokens than this, [CLS] and [SEP] counted.
+        fewer_than: sentences have fewer tokens than this, [CLS] and [SEP] counted.
+    """
+
+    tokenizer: str
+    vocabulary_size: int
+    clean: str
+    more_than: int = 5
+    fewer_than: int = 50
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A prepared dataset.
+
+    Args:
+        splits: `train`, `validation`, `test`, each with `text`, `input_ids`, `length`.
+        tokenizer: stored with it.
+        statistics: `statistics.json`.
+        length_distribution: how many training sentences have each length.
+        fingerprint: of all token ids and the tokenizer.
+    """
+
+    splits: "dict[str, Dataset]"
+    tokenizer: TextTokenizer
+    statistics: dict[str, Any]
+    length_distribution: dict[int, int]
+    fingerprint: str
+
+
+def load_prepared(data_dir: Path, name: str) -> PreparedData:
+    """Load prepared data.
+
+    Raises:
+        UserError: it is absent or damaged; the message says how to prepare it.
+    """
+    folder = Path(data_dir) / name
+    remedy = f"prepare it with prepareDatasets.py --DATA {name}"
+    if not folder.is_dir():
+        known = sorted(path.parent.name for path in Path(data_dir).glob("*/statistics.json"))
+        there = f"there are: {', '.join(known)}" if known else f"{data_dir} holds none"
+        raise UserError(f"no prepared dataset {name!r} in {data_dir} ({there}); {remedy}")
+    statistics = read_json(folder / "statistics.json", remedy)
+    lengths = read_json(folder / "length_distribution.json", remedy)
+    tokenizer = load_tokenizer(str(folder / "tokenizer"))
+
+    import datasets
+
+    try:
+        splits = dict(datasets.load_from_disk(str(folder / "dataset")))
+        return PreparedData(
+            {split: splits[split] for split in SPLITS},
+            tokenizer,
+            statistics,
+            {int(length): count for length, count in lengths.items()},
+            statistics["fingerprint"],
+        )
+    except Exception as error:  # Arrow, JSON, missing splits or keys: all mean damage
+        raise UserError(f"{folder} is damaged ({' '.join(str(error).split())[:200]}); {remedy}") from None
+
+
+def prepare(
+    data: str,
+    name: str,
+    data_dir: Path,
+    settings: PreparationSettings,
+    split: Split,
+    local_path: Path | None = None,
+    text_column: str | None = None,
+) -> dict[str, Any]:
+    """Prepare a corpus as `data_dir/name`, whole or not at all.
+
+    Arrow files on disk and maps over batches keep memory bounded, whatever the corpus.
+
+    Args:
+        data: corpus or file.
+        name: of the prepared dataset.
+        data_dir: folder of all prepared datasets.
+        settings: how.
+        split: for text without splits of its own.
+        local_path: folder with WikiText's files.
+        text_column: of a user's table.
+
+    Returns:
+        The statistics that were written.
+
+    Raises:
+        UserError: the text or tokenizer cannot be had, or a split ends without a sentence.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    with replacing_folder(Path(data_dir) / name) as folder:
+        cache = folder / "cache"
+        cache.mkdir()
+        # A tokenizer that cannot be had is told of before the long work.
+        tokenizer = None if settings.tokenizer == "wordpiece" else load_tokenizer(settings.tokenizer)
+        datasets.enable_progress_bars()
+        raw = documents(data, local_path, text_column, split, cache)
+        texts = {part: _segment(raw[part], part, settings.clean, cache) for part in SPLITS}
+        if tokenizer is None:
+            if not len(texts["train"]):
+                raise UserError(f"{data} holds no sentence to train a tokenizer on; bring more text")
+            print(f"training a WordPiece tokenizer of {settings.vocabulary_size} tokens", flush=True)
+            tokenizer = train_wordpiece(
+                _column(texts["train"]), settings.vocabulary_size, lower_case=settings.clean == "paper"
+            )
+        encoded = {part: _encode(texts[part], part, tokenizer, settings, cache) for part in SPLITS}
+        for part, dataset in encoded.items():
+            if not len(dataset):
+                raise UserError(
+                    f"the {part} split of {data} has no sentence of more than {settings.more_than} and fewer than "
+                    f"{settings.fewer_than} tokens (of {len(texts[part])}); bring more text or widen the limits"
+                )
+        datasets.disable_progress_bars()
+        datasets.DatasetDict(encoded).save_to_disk(str(folder / "dataset"))
+        tokenizer.save(folder / "tokenizer")
+        statistics, lengths = _describe(encoded, tokenizer, settings, split)
+        write_json(folder / "statistics.json", statistics)
+        write_json(folder / "length_distribution.json", {str(length): lengths[length] for length in sorted(lengths)})
+        _plot(lengths, name, folder / "length_distribution.png")
+        del raw, texts, encoded  # they keep files of the cache open
+        _remove(cache)
+    return statistics
+
+
+def _segment(raw: "Dataset", part: str, clean: str, cache: Path) -> "Dataset":
+    def batch(rows: dict[str, list[str | None]]) -> dict[str, list[str]]:
+        return {"text": [sentence for document in rows["text"] for sentence in split_document(document or "", clean)]}
+
+    import os
+
+    processes = min(os.cpu_count() or 1, 8) if len(raw) >= SEGMENT_IN_PARALLEL else None
+    return raw.map(
+        batch,
+        batched=True,
+        remove_columns=raw.column_names,
+        num_proc=processes,
+        cache_file_name=str(cache / f"sentences-{part}.arrow"),
+        new_fingerprint=f"sentences-{part}",
+        desc=f"sentences of {part}",
+    )
+
+
+def _encode(
+    texts: "Dataset", part: str, tokenizer: TextTokenizer, settings: PreparationSettings, cache: Path
+) -> "Dataset":
+    import datasets
+
+    def batch(rows: dict[str, list[str]]) -> dict[str, list]:
+        ids = tokenizer.encode(rows["text"])
+        kept = [number for number, row in enumerate(ids) if settings.more_than < len(row) < settings.fewer_than]
+        return {
+            "text": [rows["text"][number] for number in kept],
+            "input_ids": [ids[number] for number in kept],
+            "length": [len(ids[number]) - 1 for number in kept],
+        }
+
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "input_ids": datasets.List(datasets.Value("int32")),
+            "length": datasets.Value("int32"),
+        }
+    )
+    return texts.map(
+        batch,
+        batched=True,
+        remove_columns=texts.column_names,
+        features=features,
+        cache_file_name=str(cache / f"tokens-{part}.arrow"),
+        new_fingerprint=f"tokens-{part}",
+        desc=f"tokens of {part}",
+    )
+
+
+def _column(texts: "Dataset"):
+    for rows in texts.iter(1000):
+        yield from rows["text"]
+
+
+def _describe(
+    encoded: "dict[str, Dataset]", tokenizer: TextTokenizer, settings: PreparationSettings, split: Split
+) -> tuple[dict[str, Any], Counter]:
+    import dataclasses
+    import importlib.metadata
+
+    import numpy as np
+
+    digest = hashlib.sha256(tokenizer.tokenizer.to_str().encode())
+    described, lengths = {}, Counter()
+    for part, dataset in encoded.items():
+        values: Counter = Counter()
+        for rows in dataset.with_format("numpy").iter(10_000):
+            values.update(rows["length"].tolist())
+            digest.update(np.concatenate([np.asarray(ids, dtype=np.int32) for ids in rows["input_ids"]]).tobytes())
+        count, tokens = sum(values.values()), sum(length * number for length, number in values.items())
+        described[part] = {
+            "sentences": count,
+            "tokens": tokens,
+            "mean_length": tokens / count,
+            "min_length": min(values),
+            "max_length": max(values),
+        }
+        if part == "train":
+            lengths = values
+    # Where a tokenizer lay is no part of what it is.
+    kept = dataclasses.asdict(settings) | {"tokenizer": Path(settings.tokenizer).name}
+    return {
+        **described,
+        "vocabulary_size": tokenizer.vocabulary_size,
+        "settings": kept | {"split": dataclasses.asdict(split)},
+        "fingerprint": digest.hexdigest(),
+        "versions": {name: importlib.metadata.version(name) for name in ("datasets", "tokenizers", "nupunkt")},
+    }, lengths
+
+
+def _plot(lengths: Counter, name: str, path: Path) -> None:
+    from pipeline.plots import figure
+
+    with figure(path) as axes:
+        axes.bar(list(lengths), list(lengths.values()), width=1.0, color="#4477aa")
+        axes.set(title=f"{name}: training sentences by length", xlabel="tokens, end token counted", ylabel="sentences")
+
+
+def _remove(cache: Path) -> None:
+    import shutil
+
+    shutil.rmtree(cache, ignore_errors=True)

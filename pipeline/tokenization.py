@@ -1,0 +1,121 @@
+"""Tokenizers: loaded or trained, stored with the data, and turned back into readable text."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.files import replacing
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+FILE = "tokenizer.json"
+
+_JOINED = re.compile(r" (?=[,.'!?;:)\]}])|(?<=[(\[{]) |(?<=') (?=(?:s|t|re|ve|ll|d|m)\b)")
+
+
+class TextTokenizer:
+    """A tokenizer with `[CLS] … [SEP]` around every sentence.
+
+    Args:
+        tokenizer: of the tokenizers library.
+        source: where it came from, for errors.
+
+    Raises:
+        UserError: it lacks one of [PAD], [UNK], [CLS], [SEP].
+    """
+
+    def __init__(self, tokenizer: "object", source: str) -> None:
+        missing = [token for token in SPECIAL[:4] if tokenizer.token_to_id(token) is None]
+        if missing:
+            raise UserError(f"the tokenizer {source} has no {', '.join(missing)}; take a BERT-like one, or wordpiece")
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id = (tokenizer.token_to_id(token) for token in SPECIAL[:4])
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        _add_template(tokenizer, self.cls_id, self.sep_id)
+        self.tokenizer = tokenizer
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Ids that can occur: 0 to this, exclusive."""
+        return max(self.tokenizer.get_vocab().values()) + 1
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, `[CLS] … [SEP]`, whatever its length."""
+        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Readable text: word pieces joined, [UNK] shown, other special tokens left out."""
+        hidden = (self.pad_id, self.cls_id, self.sep_id)
+        tokens = [self.tokenizer.id_to_token(int(index)) or SPECIAL[1] for index in ids if index not in hidden]
+        return _JOINED.sub("", " ".join(tokens).replace(" ##", "").removeprefix("##"))
+
+    def decode_batch(self, batch: Iterable[Sequence[int]]) -> list[str]:
+        """The text of each sentence."""
+        return [self.decode(ids) for ids in batch]
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` into a folder."""
+        with replacing(Path(folder) / FILE) as temporary:
+            self.tokenizer.save(str(temporary))
+
+
+def load_tokenizer(name: str) -> TextTokenizer:
+    """Load a tokenizer by hub name, folder or `tokenizer.json`.
+
+    Raises:
+        UserError: it is not there, damaged, out of reach, or lacks a special token.
+    """
+    from tokenizers import Tokenizer
+
+    path = Path(name)
+    if path.is_dir():
+        path = path / FILE
+    if path.suffix == ".json" or path.exists():
+        if not path.is_file():
+            raise UserError(f"{path} is not there; --TOKENIZER names a hub tokenizer, a folder or a tokenizer.json")
+        try:
+            return TextTokenizer(Tokenizer.from_file(str(path)), str(path))
+        except UserError:
+            raise
+        except Exception as error:  # the library raises a bare Exception
+            raise UserError(
+                f"{path} is no tokenizer of the tokenizers library ({' '.join(str(error).split())})"
+            ) from None
+    try:
+        from huggingface_hub import hf_hub_download
+
+        return TextTokenizer(Tokenizer.from_file(hf_hub_download(name, FILE)), name)
+    except UserError:
+        raise
+    except Exception as error:  # many kinds; all mean that it did not come
+        raise UserError(
+            f"the Hugging Face hub did not deliver the tokenizer {name!r} ({type(error).__name__}); check the "
+            "connection, give a folder with a tokenizer.json, or take --TOKENIZER wordpiece"
+        ) from None
+
+
+def train_wordpiece(texts: Iterable[str], vocabulary_size: int, lower_case: bool) -> TextTokenizer:
+    """Train WordPiece (Wu et al. 2016) on texts; the same texts give the same tokenizer.
+
+    Args:
+        texts: the training split.
+        vocabulary_size: tokens at most, special ones counted.
+        lower_case: whether case and accents are dropped; only text that has none already should.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower_case, strip_accents=lower_case)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary_size, special_tokens=list(SPECIAL), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return TextTokenizer(tokenizer, "wordpiece")
+
+
+def _add_template(tokenizer: "object", cls_id: int, sep_id: int) -> None:
+    """Put [CLS] and [SEP] around every sentence: a freshly trained tokenizer has no such template."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", cls_id), ("[SEP]", sep_id)]
+    )

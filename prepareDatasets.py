@@ -1,0 +1,116 @@
+"""Prepare a corpus: sentences, token ids, tokenizer, statistics.
+
+    python prepareDatasets.py --DATA wikipedia-sample
+    python prepareDatasets.py --DATA wikitext2 --LOCAL_PATH None
+    python prepareDatasets.py --DATA reviews.csv --TEXT_COLUMN text
+
+Writes data/<DATA>/; a file of your own is known afterwards by its stem (reviews.csv -> --DATA reviews).
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from pipeline import cli
+from pipeline.corpora import EMBEDDED, HUB, NAMES, Split, dataset_name
+from pipeline.errors import UserError
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = cli.Parser(__doc__)
+    group = parser.add_argument_group("text")
+    group.add_argument(
+        "--DATA",
+        default="wikitext2",
+        help=f"{', '.join(NAMES)}, or the path of a .txt (a document a line), .csv, .jsonl or .parquet file",
+    )
+    group.add_argument(
+        "--LOCAL_PATH",
+        type=cli.optional,
+        help="folder with wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens, in place of the Hugging Face hub "
+        "(default: None, the hub)",
+    )
+    group.add_argument("--TEXT_COLUMN", type=cli.optional, help="column of a table that holds the text (default: None)")
+    group.add_argument(
+        "--VALIDATION_FRACTION",
+        type=cli.number(above=0, below=1),
+        default=0.05,
+        help="share of the documents for validation, where the text has no splits of its own",
+    )
+    group.add_argument(
+        "--TEST_FRACTION",
+        type=cli.number(above=0, below=1),
+        default=0.05,
+        help="share of the documents for testing, where the text has no splits of its own",
+    )
+    group.add_argument("--SEED", type=cli.integer(0, 2**63 - 1), default=42, help="seed of the division into splits")
+    group = parser.add_argument_group("sentences")
+    group.add_argument(
+        "--CLEAN",
+        choices=("paper", "none"),
+        help="paper: lower case, letters, digits and , ' < > . alone; none: white space only "
+        "(default: paper for the named corpora, none for a file of your own)",
+    )
+    group.add_argument(
+        "--MORE_THAN",
+        type=cli.integer(2),
+        default=5,
+        help="keep sentences of more tokens than this, [CLS] and [SEP] counted",
+    )
+    group.add_argument(
+        "--FEWER_THAN",
+        type=cli.integer(4),
+        default=50,
+        help="keep sentences of fewer tokens than this, [CLS] and [SEP] counted",
+    )
+    group = parser.add_argument_group("tokenizer")
+    group.add_argument(
+        "--TOKENIZER",
+        help="hub name, folder or tokenizer.json; or wordpiece: trained on the training split "
+        "(default: bert-base-uncased for the paper's corpora, wordpiece for wikipedia-sample and a file of your own)",
+    )
+    group.add_argument(
+        "--VOCAB_SIZE", type=cli.integer(100), default=8000, help="tokens of a trained tokenizer, at most"
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument("--DATA_DIR", type=Path, default=Path("data"), help="folder that holds all prepared datasets")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, prepare, report."""
+    arguments = parse()
+    name = dataset_name(arguments.DATA)
+    if arguments.VALIDATION_FRACTION + arguments.TEST_FRACTION >= 1:
+        raise UserError(
+            "--VALIDATION_FRACTION and --TEST_FRACTION leave nothing to train on; their sum must be below 1"
+        )
+    if arguments.FEWER_THAN - arguments.MORE_THAN < 2:
+        raise UserError("--MORE_THAN and --FEWER_THAN leave no length between them")
+
+    from pipeline.prepared import PreparationSettings, prepare
+
+    settings = PreparationSettings(
+        tokenizer=arguments.TOKENIZER or ("bert-base-uncased" if arguments.DATA in HUB else "wordpiece"),
+        vocabulary_size=arguments.VOCAB_SIZE,
+        clean=arguments.CLEAN or ("paper" if arguments.DATA in (EMBEDDED, *HUB) else "none"),
+        more_than=arguments.MORE_THAN,
+        fewer_than=arguments.FEWER_THAN,
+    )
+    split = Split(arguments.VALIDATION_FRACTION, arguments.TEST_FRACTION, arguments.SEED)
+    started = time.monotonic()
+    local_path = None if arguments.LOCAL_PATH is None else Path(arguments.LOCAL_PATH)
+    statistics = prepare(arguments.DATA, name, arguments.DATA_DIR, settings, split, local_path, arguments.TEXT_COLUMN)
+    print(f"\n{'split':<12}{'sentences':>12}{'tokens':>14}{'mean length':>14}")
+    for part in ("train", "validation", "test"):
+        row = statistics[part]
+        print(f"{part:<12}{row['sentences']:>12,}{row['tokens']:>14,}{row['mean_length']:>14.1f}")
+    print(
+        f"{statistics['vocabulary_size']:,} tokens in the vocabulary; written to {arguments.DATA_DIR / name} "
+        f"in {time.monotonic() - started:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
