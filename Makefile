@@ -4,10 +4,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PROJECT ?= demo
-DEMO := --PROJECT_NAME $(PROJECT) --EXPERIMENT_NAME
-DEMO_TRAINING := --DATA wikipedia-sample --EPOCHS 2 --BATCH_SIZE 32
-
 .PHONY: demo test lint setup setup-dev clean
 
 demo: setup
@@ -27,7 +23,6 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
-# A plain torch brings gigabytes for GPUs; with CPU=1 in the environment it comes from the CPU index.
 $(VENV)/.suite: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[suite]'
 	@touch $@

@@ -1,0 +1,160 @@
+"""Sampling of priors and posteriors against the distributions they must have."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+import nvib
+from nvib.dirichlet_process import _sample_log_dirichlet
+
+
+def posterior(log_alpha: Tensor, dim: int = 2) -> nvib.Posterior:
+    batch, count = log_alpha.shape
+    mu, logvar = torch.randn(batch, count, dim), torch.randn(batch, count, dim)
+    return nvib.Posterior(mu, logvar, log_alpha, torch.zeros(batch, count, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("alpha", [[0.05, 0.3, 1.0], [2.0, 5.0, 0.5], [40.0, 3.0, 100.0]])
+def test_weights_have_the_moments_and_beta_marginals_of_a_dirichlet(alpha: list[float]):
+    draws, a = 20_000, torch.tensor(alpha).double()
+    pi = posterior(a.log().repeat(draws, 1)).sample().log_pi.exp()
+    mean = a / a.sum()
+    variance = mean * (1 - mean) / (a.sum() + 1)
+    torch.testing.assert_close(pi.mean(0), mean, atol=5 * (variance.max() / draws).sqrt().item(), rtol=0)
+    torch.testing.assert_close(pi.var(0), variance, atol=0.0, rtol=0.1)
+    for i, a_i in enumerate(alpha):
+        assert stats.kstest(pi[:, i].numpy(), stats.beta(a_i, sum(alpha) - a_i).cdf).pvalue > 1e-3
+
+
+def test_kappa_draws_have_the_law_of_two_stages():
+    """Splitting each component's Dirichlet share by its own Dirichlet is the same as one draw for all."""
+    kappa, draws, alpha = 3, 20_000, torch.tensor([0.5, 2.0, 4.0]).double()
+    pi = posterior(alpha.log().repeat(draws, 1)).sample(kappa).log_pi.exp().view(draws, 3, kappa)
+    shares = torch.distributions.Dirichlet(alpha).sample((draws,))
+    within = torch.distributions.Dirichlet((alpha / kappa).unsqueeze(-1).expand(3, kappa)).sample((draws,))
+    two_stage = shares.unsqueeze(-1) * within
+    for i in range(3):
+        assert stats.ks_2samp(pi.sum(-1)[:, i].numpy(), shares[:, i].numpy()).pvalue > 1e-3
+        assert stats.ks_2samp(pi[:, i, 0].numpy(), two_stage[:, i, 0].numpy()).pvalue > 1e-3
+        largest = pi[:, i].max(-1).values, two_stage[:, i].max(-1).values
+        assert stats.ks_2samp(*(value.numpy() for value in largest)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 1e-2, 1.0, 1e4])
+def test_no_log_weight_is_infinite_and_no_gradient_either(alpha: float):
+    log_alpha = torch.full((2000, 4), math.log(alpha), requires_grad=True)
+    log_pi = posterior(log_alpha).sample().log_pi
+    assert log_pi.isfinite().all()
+    assert (log_pi <= 0).all()
+    (gradient,) = torch.autograd.grad(log_pi.logsumexp(-1).sum() + log_pi.exp().square().sum(), log_alpha)
+    assert gradient.isfinite().all()
+
+
+def test_gradients_of_an_expectation_agree_with_its_closed_form():
+    """E[sum pi^2] = sum a (a + 1) / (A (A + 1)), differentiated by finite differences."""
+
+    def closed_form(log_alpha: Tensor) -> Tensor:
+        a, total = log_alpha.exp(), log_alpha.exp().sum()
+        return (a * (a + 1)).sum() / (total * (total + 1))
+
+    log_alpha = torch.tensor([0.3, 1.0, 3.0]).double().log()
+    draws = 200_000
+    leaf = log_alpha.repeat(draws, 1).requires_grad_()
+    samples = posterior(leaf).sample().log_pi.exp().square().sum(-1)
+    (each,) = torch.autograd.grad(samples.sum(), leaf)
+    step = 1e-5
+    for i in range(3):
+        shift = step * torch.eye(3).double()[i]
+        expected = (closed_form(log_alpha + shift) - closed_form(log_alpha - shift)) / (2 * step)
+        error = each[:, i].std() / math.sqrt(draws)
+        assert abs(each[:, i].mean() - expected) < 5 * error + 1e-6
+
+
+def test_vectors_are_normal_with_the_posterior_s_mean_and_variance():
+    dp = nvib.Posterior(
+        torch.tensor([[[1.0, -2.0]]]),
+        torch.tensor([[[0.5, -1.0]]]),
+        torch.zeros(1, 1),
+        torch.zeros(1, 1, dtype=torch.bool),
+    )
+    z = dp.sample(kappa=20_000).z[0].double()
+    for h in range(2):
+        normal = stats.norm(dp.mu[0, 0, h].item(), (0.5 * dp.logvar[0, 0, h]).exp().item())
+        assert stats.kstest(z[:, h].numpy(), normal.cdf).pvalue > 1e-3
+
+
+def test_a_seeded_generator_reproduces_a_sample():
+    dp = posterior(torch.randn(2, 4))
+    first, second = (dp.sample(2, torch.Generator().manual_seed(7)) for _ in range(2))
+    assert torch.equal(first.z, second.z)
+    assert torch.equal(first.log_pi, second.log_pi)
+    lengths = torch.tensor([3, 9])
+    first, second = (nvib.Prior().sample(lengths, 4, 1, torch.Generator().manual_seed(7)) for _ in range(2))
+    assert torch.equal(first.z, second.z)
+    assert torch.equal(first.log_pi, second.log_pi)
+
+
+def test_the_prior_draws_as_many_vectors_as_the_length_asks_with_dirichlet_weights():
+    lengths, kappa = torch.tensor([4] * 20_000), 2
+    prior = nvib.Prior(mu=0.5, var=4.0, alpha=1.0, delta=0.3)
+    drawn = prior.sample(lengths, 3, kappa)
+    assert drawn.z.shape == (20_000, kappa * 5, 3)
+    concentration = (1.0 + 0.3 * 4) / 10
+    pi = drawn.log_pi.exp()[:, 0].double()
+    assert stats.kstest(pi.numpy(), stats.beta(concentration, 9 * concentration).cdf).pvalue > 1e-3
+    assert stats.kstest(drawn.z[:, 0, 0].numpy(), stats.norm(0.5, 2.0).cdf).pvalue > 1e-3
+
+
+def test_the_prior_masks_what_shorter_texts_do_not_have():
+    drawn = nvib.Prior().sample(torch.tensor([2, 5]), 3)
+    assert drawn.key_padding_mask.tolist() == [[False] * 3 + [True] * 3, [False] * 6]
+    assert (drawn.log_pi[0, 3:] == -math.inf).all()
+    torch.testing.assert_close(drawn.log_pi.exp().sum(-1), torch.ones(2))
+
+
+def test_the_mean_drops_small_components_but_never_the_prior_s():
+    alpha = torch.tensor([[0.01, 0.05, 1.0, 3.0]])
+    dp = posterior(alpha.log())
+    mixture = dp.mean(alpha_threshold=0.1)
+    assert mixture.key_padding_mask.tolist() == [[False, True, False, False]]
+    torch.testing.assert_close(mixture.log_pi.exp(), torch.tensor([[0.01, 0.0, 1.0, 3.0]]) / 4.01)
+    torch.testing.assert_close(dp.mean(0.0).log_pi.exp(), alpha / alpha.sum())
+
+
+def test_padding_and_zero_pseudo_counts_have_no_weight():
+    log_alpha = torch.tensor([[0.0, -math.inf, 1.0, float("nan")]])
+    mask = torch.tensor([[False, False, False, True]])
+    dp = nvib.Posterior(torch.randn(1, 4, 2), torch.randn(1, 4, 2), log_alpha, mask)
+    pi = dp.sample().log_pi.exp()
+    assert pi[0, 1] == 0
+    assert pi[0, 3] == 0
+    assert dp.alpha.tolist()[0][1::2] == [0.0, 0.0]
+    assert dp.lengths.tolist() == [2]
+    torch.testing.assert_close(dp.alpha0, torch.tensor([1.0 + math.e]))
+
+
+def test_sampling_a_thousand_of_a_dirichlet_in_float32_never_meets_log_zero():
+    assert _sample_log_dirichlet(torch.full((1000, 1000), -9.0), None).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"var": 0.0}, "var must be above 0, got 0.0"),
+        ({"alpha": -1.0}, "alpha must be above 0, got -1.0"),
+        ({"delta": -0.1}, "delta must not be negative, got -0.1"),
+    ],
+)
+def test_a_prior_out_of_range_is_refused(arguments: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=message):
+        nvib.Prior(**arguments)
+
+
+def test_wrong_draws_and_lengths_are_refused():
+    with pytest.raises(ValueError, match="kappa must be an integer of at least 1, got 0"):
+        posterior(torch.zeros(1, 2)).sample(kappa=0)
+    with pytest.raises(ValueError, match="lengths must be at least 1, got 0"):
+        nvib.Prior().sample(torch.tensor([3, 0]), 4)

@@ -1,0 +1,110 @@
+"""The regulariser against torch.distributions, an integral, and its own bounds."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.distributions import Dirichlet, Normal, kl_divergence
+
+import nvib
+
+
+def posterior(alpha: Tensor, dim: int = 3, padding: int = 0) -> nvib.Posterior:
+    batch, count = alpha.shape
+    mask = torch.zeros(batch, count, dtype=torch.bool)
+    if padding:
+        mask[:, -padding:] = True
+    mu, logvar = torch.randn(batch, count, dim).double(), torch.randn(batch, count, dim).double()
+    return nvib.Posterior(mu, logvar, alpha.double().log(), mask)
+
+
+@pytest.mark.parametrize("kappa", [1, 4])
+def test_kl_gaussian_is_the_weighted_mean_of_normal_divergences(kappa: int):
+    prior = nvib.Prior(mu=0.3, var=2.0)
+    dp = posterior(torch.rand(4, 5) * 3 + 0.1, padding=1)
+    each = kl_divergence(Normal(dp.mu, (0.5 * dp.logvar).exp()), Normal(0.3, math.sqrt(2.0))).mean(-1)
+    share = dp.alpha / dp.alpha0.unsqueeze(-1)
+    torch.testing.assert_close(nvib.kl_gaussian(dp, prior, kappa), kappa * (share * each).nan_to_num().sum(-1))
+
+
+@pytest.mark.parametrize("kappa", [1, 3])
+def test_kl_dirichlet_is_the_divergence_of_symmetric_dirichlets(kappa: int):
+    """With its pseudo-counts evenly spread over kappa_0 draws, L_D is the KL of two symmetric Dirichlets."""
+    prior = nvib.Prior(alpha=1.0, delta=0.4)
+    dp = posterior(torch.rand(4, 6) * 2 + 0.05)
+    n, draws = 5, kappa * 6
+    q = Dirichlet((dp.alpha0 / draws).unsqueeze(-1).expand(4, draws))
+    p = Dirichlet(torch.full((4, draws), (1.0 + 0.4 * n) / draws).double())
+    expected = kl_divergence(q, p) / (n + 1)
+    torch.testing.assert_close(nvib.kl_dirichlet(dp, prior, kappa).double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_kl_dirichlet_agrees_with_a_numerical_integral():
+    """Two components: the Dirichlet is a Beta, whose divergence is one integral."""
+    prior, dp = nvib.Prior(alpha=1.0, delta=1.5), posterior(torch.tensor([[0.4, 3.0]]))
+    a, b = 3.4 / 2, (1.0 + 1.5) / 2
+    x = (torch.arange(2_000_000).double() + 0.5) / 2_000_000
+    log_q, log_p = (torch.distributions.Beta(c, c).log_prob(x) for c in (torch.tensor(a).double(), torch.tensor(b)))
+    expected = (log_q.exp() * (log_q - log_p)).mean() / 2
+    torch.testing.assert_close(nvib.kl_dirichlet(dp, prior).double(), expected.unsqueeze(0), rtol=1e-4, atol=1e-6)
+
+
+def test_both_are_zero_at_the_prior():
+    prior = nvib.Prior(mu=0.5, var=3.0, alpha=1.0, delta=1.0)
+    mask = torch.zeros(2, 4, dtype=torch.bool)
+    same = nvib.Posterior(torch.full((2, 4, 3), 0.5), torch.full((2, 4, 3), math.log(3.0)), torch.zeros(2, 4), mask)
+    torch.testing.assert_close(nvib.kl_gaussian(same, prior), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(nvib.kl_dirichlet(same, prior), torch.zeros(2), atol=1e-6, rtol=0)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    batch=st.integers(1, 3),
+    tokens=st.integers(1, 40),
+    log10_alpha=st.floats(-6, 6),
+    spread=st.floats(0, 2),
+    delta=st.floats(0, 5),
+    kappa=st.integers(1, 5),
+    seed=st.integers(0, 1000),
+)
+def test_neither_is_ever_negative(batch, tokens, log10_alpha, spread, delta, kappa, seed):
+    generator = torch.Generator().manual_seed(seed)
+    log_alpha = log10_alpha * math.log(10) + spread * torch.randn(batch, tokens + 1, generator=generator)
+    mu = torch.randn(batch, tokens + 1, 2, generator=generator)
+    logvar = 5 * torch.randn(batch, tokens + 1, 2, generator=generator)
+    dp = nvib.Posterior(mu, logvar, log_alpha, torch.zeros(batch, tokens + 1, dtype=torch.bool))
+    for kl in (nvib.kl_gaussian, nvib.kl_dirichlet):
+        value = kl(dp, nvib.Prior(delta=delta), kappa)
+        assert value.shape == (batch,)
+        assert value.isfinite().all()
+        assert (value >= 0).all()
+
+
+def test_kl_dirichlet_keeps_small_differences_in_float32():
+    """In float32 the difference of the two lnΓ would be lost: here it is 1e-6 of either."""
+    alpha = torch.full((1, 1001), 1.001)
+    dp = nvib.Posterior(
+        torch.zeros(1, 1001, 1), torch.zeros(1, 1001, 1), alpha.log(), torch.zeros(1, 1001, dtype=torch.bool)
+    )
+    q, p, draws = alpha.double().sum(), torch.tensor(1001.0).double(), 1001
+    slope = torch.autograd.functional.hessian(
+        lambda x: torch.lgamma(x) - draws * torch.lgamma(x / draws), p
+    )  # the divergence is half of minus this times the squared difference, to second order
+    expected = (-0.5 * slope * (q - p) ** 2 / 1001).float()
+    torch.testing.assert_close(nvib.kl_dirichlet(dp, nvib.Prior()), expected.view(1), rtol=0.01, atol=0)
+
+
+def test_padding_changes_neither():
+    prior, dp = nvib.Prior(delta=0.5), posterior(torch.rand(2, 4) + 0.1)
+    rubbish = torch.full((2, 1, 3), float("nan")).double()
+    padded = nvib.Posterior(
+        torch.cat([dp.mu, rubbish], 1),
+        torch.cat([dp.logvar, rubbish], 1),
+        torch.cat([dp.log_alpha, rubbish[..., 0]], 1),
+        torch.cat([dp.key_padding_mask, torch.ones(2, 1, dtype=torch.bool)], 1),
+    )
+    for kl in (nvib.kl_gaussian, nvib.kl_dirichlet):
+        torch.testing.assert_close(kl(padded, prior), kl(dp, prior))

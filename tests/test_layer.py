@@ -1,0 +1,119 @@
+"""The NVIB layer: what it returns, how it starts, and what it survives."""
+
+import math
+
+import pytest
+import torch
+
+import nvib
+
+DIM = 8
+
+
+def masks(*lengths: int) -> torch.Tensor:
+    return torch.arange(max(lengths)) >= torch.tensor(lengths).unsqueeze(1)
+
+
+def test_training_samples_and_evaluation_takes_the_mean():
+    layer, hidden, mask = nvib.NVIB(DIM, kappa=3), torch.randn(2, 5, DIM), masks(5, 3)
+    posterior, mixture = layer(hidden, mask)
+    assert isinstance(mixture, nvib.DiscreteMixture)
+    assert mixture.z.shape == (2, 3 * 6, DIM)
+    posterior, mixture = layer.eval()(hidden, mask)
+    assert isinstance(mixture, nvib.GaussianMixture)
+    assert mixture.mu.shape == posterior.mu.shape == (2, 6, DIM)
+    assert posterior.lengths.tolist() == [5, 3]
+
+
+def test_component_zero_is_the_prior_s():
+    prior = nvib.Prior(mu=0.5, var=2.0, alpha=1.5)
+    posterior, _ = nvib.NVIB(DIM, prior)(torch.randn(2, 5, DIM), masks(5, 3))
+    torch.testing.assert_close(posterior.mu[:, 0], torch.full((2, DIM), 0.5))
+    torch.testing.assert_close(posterior.logvar[:, 0], torch.full((2, DIM), math.log(2.0)))
+    torch.testing.assert_close(posterior.alpha[:, 0], torch.full((2,), 1.5))
+
+
+def test_it_starts_calm_whatever_the_input():
+    posterior, _ = nvib.NVIB(DIM)(100 * torch.randn(2, 5, DIM), masks(5, 5))
+    assert (posterior.logvar[:, 1:] < -2).all()
+    assert (posterior.alpha[:, 1:].log().abs() <= 1.0).all()
+    assert posterior.log_alpha[:, 1:].std() == 0
+
+
+def test_relu_gives_exact_zeros():
+    layer = nvib.NVIB(DIM, alpha_activation="relu")
+    torch.nn.init.normal_(layer.alpha.weight)
+    hidden = torch.randn(4, 20, DIM)
+    posterior, mixture = layer(hidden, masks(20, 20, 20, 20))
+    score = layer.alpha(hidden).squeeze(-1)
+    torch.testing.assert_close(posterior.alpha[:, 1:], score.relu())
+    assert (posterior.alpha == 0).any()
+    assert (mixture.log_pi.exp()[:, 1:][score <= 0] == 0).all()
+    (mixture.z.sum() + mixture.log_pi.exp().square().sum()).backward()
+    assert all(p.grad.isfinite().all() for p in layer.parameters() if p.grad is not None)
+
+
+def test_padding_does_not_reach_the_output():
+    layer, hidden, mask = nvib.NVIB(DIM).eval(), torch.randn(2, 5, DIM), masks(5, 3)
+    attention, query = nvib.DenoisingMultiheadAttention(DIM, 2).eval(), torch.randn(2, 4, DIM)
+    rubbish = hidden.masked_fill(mask.unsqueeze(-1), float("nan"))
+    torch.testing.assert_close(
+        attention(query, layer(rubbish, mask)[1])[0], attention(query, layer(hidden, mask)[1])[0]
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("activation", ["exp", "relu"])
+@pytest.mark.parametrize("mode", ["float32", "bfloat16 autocast", "float64"])
+@pytest.mark.parametrize("training", [True, False])
+def test_outputs_and_gradients_stay_finite(scale: float, activation: str, mode: str, training: bool):
+    """Lengths of 1 and 100 side by side, untrained and wild weights."""
+    dtype = torch.float64 if mode == "float64" else torch.float32
+    prior = nvib.Prior(delta=0.5)
+    layer = nvib.NVIB(DIM, prior, alpha_activation=activation).to(dtype).train(training)
+    attention = nvib.DenoisingMultiheadAttention(DIM, 2, bias=True).to(dtype).train(training)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+    hidden = (scale * torch.randn(2, 100, DIM, dtype=dtype)).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=mode == "bfloat16 autocast"):
+        posterior, mixture = layer(hidden, masks(1, 100))
+        output, _ = attention(torch.randn(2, 7, DIM, dtype=dtype), mixture)
+        kl = nvib.kl_gaussian(posterior, prior) + nvib.kl_dirichlet(posterior, prior)
+    assert mixture.log_pi.dtype == kl.dtype == dtype
+    (output.float().square().mean() + kl.mean()).backward()
+    assert output.isfinite().all()
+    assert kl.isfinite().all()
+    assert hidden.grad.isfinite().all()
+    for module in (layer, attention):
+        assert all(p.grad.isfinite().all() for p in module.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("logvar", [-30.0, 20.0])
+@pytest.mark.parametrize("log_alpha", [-13.8, 13.8])
+@pytest.mark.parametrize("training", [True, False])
+def test_attention_over_an_extreme_posterior_stays_finite(logvar: float, log_alpha: float, training: bool):
+    leaves = [torch.randn(2, 6, DIM), torch.full((2, 6, DIM), logvar), torch.full((2, 6), log_alpha)]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    posterior = nvib.Posterior(*leaves, torch.zeros(2, 6, dtype=torch.bool))
+    mixture = posterior.sample(2) if training else posterior.mean(0.0)
+    output, _ = nvib.DenoisingMultiheadAttention(DIM, 2)(torch.randn(2, 3, DIM), mixture)
+    (output.square().mean() + nvib.kl_gaussian(posterior, nvib.Prior()).mean()).backward()
+    assert output.isfinite().all()
+    assert all(leaf.grad.isfinite().all() for leaf in leaves)
+
+
+def test_wrong_arguments_are_named():
+    layer = nvib.NVIB(DIM)
+    with pytest.raises(ValueError, match=r"hidden must have shape \[any, any, 8\], got \[2, 5, 9\]"):
+        layer(torch.randn(2, 5, 9), masks(5, 5))
+    with pytest.raises(ValueError, match="key_padding_mask must be boolean"):
+        layer(torch.randn(2, 5, DIM), torch.zeros(2, 5))
+    with pytest.raises(ValueError, match="got none for sentence 1"):
+        layer(torch.randn(2, 5, DIM), masks(5, 0))
+    with pytest.raises(ValueError, match="alpha_activation must be 'exp' or 'relu', got 'gelu'"):
+        nvib.NVIB(DIM, alpha_activation="gelu")
+    with pytest.raises(ValueError, match="kappa must be an integer of at least 1, got 0"):
+        nvib.NVIB(DIM, kappa=0)
+    with pytest.raises(ValueError, match="alpha_threshold must not be negative, got -1"):
+        nvib.NVIB(DIM, alpha_threshold=-1)
