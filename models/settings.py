@@ -72,12 +72,12 @@ class NVAESettings(ModelSettings):
     prior_mu: float = 0.0
     prior_var: float = 1.0
     prior_alpha: float = 1.0
-    delta: float = 0.3
+    delta: float = 1.0
     kappa: int = 1
     alpha_activation: str = "exp"
     alpha_threshold: float = 0.1
     kl_gaussian_lambda: float = 0.001
-    kl_dirichlet_lambda: float = 1.0
+    kl_dirichlet_lambda: float = 0.1
     kl_annealing_gaussian: str = "constant"
     kl_annealing_dirichlet: str = "constant"
 

@@ -9,7 +9,7 @@ from nvib.mixture import DiscreteMixture, GaussianMixture
 
 # Where training starts: variances well below the prior's and every token's pseudo-count near one,
 # whatever the input. A decoder that meets noise first learns to ignore the vectors, for good.
-INITIAL_LOGVAR = -3.0
+INITIAL_LOGVAR = -6.0
 INITIAL_LOG_ALPHA = 1.0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.errors import UserError
+from pipeline.settings import DEFAULT_STEPS
 
 
 class Parser(argparse.ArgumentParser):
@@ -144,8 +145,11 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
     "kl_annealing_dirichlet": (("constant", "monotonic", "cyclic"), "schedule of KL_D's weight over the run"),
     "learning_rate": (number(above=0), "learning rate of Adam"),
     "warmup_steps": (integer(0), "optimizer steps over which the learning rate rises from 0"),
-    "epochs": (integer(1), "passes over the training sentences"),
-    "max_steps": (integer(-1), "optimizer steps after which training stops, within EPOCHS; -1 for no limit"),
+    "epochs": (integer(-1), "passes over the training sentences; -1 for no limit"),
+    "max_steps": (
+        integer(-1),
+        f"optimizer steps after which training stops; -1 for no limit, but {DEFAULT_STEPS} if EPOCHS has none either",
+    ),
     "batch_size": (integer(1), "sentences of a batch, of one process"),
     "accumulation_steps": (integer(1), "batches whose gradients make one optimizer step"),
     "gradient_clip": (number(above=0), "largest norm of an optimizer step's gradient"),

@@ -93,15 +93,16 @@ def sample(
         UserError: the model cannot sample, or no length is within the range.
     """
     drawn = draw_lengths(experiment.data.length_distribution, count, lengths, seed)
+    try:  # a model that cannot sample says so before any work
+        experiment.model.sample_prior(torch.tensor(drawn[:1], device=experiment.device))
+    except UnsupportedError as error:
+        raise UserError(str(error)) from None
     generator = torch.Generator(experiment.device).manual_seed(seed)
     limit = max(*experiment.data.length_distribution, *drawn)
     rows = []
     for chunk in bar(in_order(count, batch_size), desc="sample", unit="batch"):
         part = [drawn[number] for number in chunk]
-        try:
-            latent = experiment.model.sample_prior(torch.tensor(part, device=experiment.device), generator)
-        except UnsupportedError as error:
-            raise UserError(str(error)) from None
+        latent = experiment.model.sample_prior(torch.tensor(part, device=experiment.device), generator)
         for length, (text, ids) in zip(part, decode(experiment, latent, len(part), choose, limit), strict=True):
             rows.append({"text": text, "drawn_length": length, "tokens_generated": len(ids)})
     return rows

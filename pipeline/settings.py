@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 
 
+# Enough for either model to reconstruct WikiText-2, whose 73,790 sentences it sees once.
+DEFAULT_STEPS = 2500
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a model is trained.
@@ -10,8 +14,9 @@ class TrainingSettings:
     Args:
         learning_rate: Adam's, above 0.
         warmup_steps: optimizer steps over which the learning rate rises from 0.
-        epochs: passes over the training split.
+        epochs: passes over the training split, -1 for no limit.
         max_steps: optimizer steps after which training stops, -1 for no limit.
+            Without either limit it stops after `DEFAULT_STEPS`.
         batch_size: sentences of a batch, of one process.
         accumulation_steps: batches whose gradients make one optimizer step.
         gradient_clip: largest norm of an optimizer step's gradient.
@@ -22,11 +27,18 @@ class TrainingSettings:
 
     learning_rate: float = 1e-3
     warmup_steps: int = 0
-    epochs: int = 10
+    epochs: int = -1
     max_steps: int = -1
-    batch_size: int = 128
+    batch_size: int = 32
     accumulation_steps: int = 1
     gradient_clip: float = 0.1
     save_steps: int = 500
     seed: int = 42
     precision: str = "fp32"
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Optimizer steps of the whole run."""
+        limits = [self.max_steps] if self.max_steps > 0 else []
+        if self.epochs > 0:
+            limits.append(self.epochs * steps_per_epoch)
+        return min(limits, default=DEFAULT_STEPS)

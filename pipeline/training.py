@@ -87,9 +87,7 @@ class Trainer:
         self.trained, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         self.progress = Progress()
         self.steps_per_epoch = math.ceil(len(self._epoch_order(0, 0)) / settings.accumulation_steps)
-        self.total_steps = settings.epochs * self.steps_per_epoch
-        if settings.max_steps > 0:
-            self.total_steps = min(self.total_steps, settings.max_steps)
+        self.total_steps = settings.total_steps(self.steps_per_epoch)
 
     def resume(self) -> bool:
         """Continue from the latest checkpoint if there is one; says whether there was.

@@ -1,0 +1,1 @@
+"""Tests of the method, the models and the users' workflow."""
