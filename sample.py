@@ -72,7 +72,7 @@ def main() -> None:
         "samples/mean_drawn_length": sum(row["drawn_length"] for row in rows) / len(rows),
     }
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
-        tracker.log_table("samples", rows)
+        tracker.log_samples()
         tracker.summarise(figures)
     for row in rows[:10]:
         print(f"  {row['text']}")

@@ -28,9 +28,10 @@ def check_login(entity: str | None) -> None:
     """
     if entity is None:
         return
+    os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
-    if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+    if not wandb.login(prompt=False, verify=False):
         raise UserError(
             f"--WANDB_ENTITY {entity} was given, but nobody is logged in to Weights & Biases; "
             "run `wandb login`, or leave the flag out to log offline"
@@ -43,11 +44,13 @@ class Tracker:
     Args:
         files: the experiment's.
         run: of wandb, or None where wandb failed.
+        offline: whether the run was written anew from the files, samples included.
     """
 
-    def __init__(self, files: ExperimentFiles, run: Any | None) -> None:
+    def __init__(self, files: ExperimentFiles, run: Any | None, offline: bool) -> None:
         self.files = files
         self.run = run
+        self.offline = offline
 
     def log_epoch(self, row: dict[str, float], histograms: dict[str, Any]) -> None:
         """Add an epoch's figures, and its histograms by name (`counts`, `edges`)."""
@@ -63,9 +66,10 @@ class Tracker:
         write_json(self.files.summary, earlier | figures)
         self._to_wandb(lambda run: run.summary.update(figures))
 
-    def log_table(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Show rows as a table of the run's page."""
-        self._to_wandb(_log_table, name, rows)
+    def log_samples(self) -> None:
+        """Show the samples that were written as a table of the run's page."""
+        if not self.offline:
+            self._to_wandb(_log_samples, self.files)
 
     def _to_wandb(self, action: Any, *arguments: Any) -> None:
         if self.run is None:
@@ -94,7 +98,7 @@ def tracking(files: ExperimentFiles, config: dict[str, Any], entity: str | None)
             _replay(run, files)
     except Exception as error:
         _warn(error)
-    tracker = Tracker(files, run)
+    tracker = Tracker(files, run, offline=entity is None)
     status = 1
     try:
         yield tracker
@@ -139,7 +143,7 @@ def _replay(run: Any, files: ExperimentFiles) -> None:
         values = {name: value for name, value in histograms.get(row["epoch"], {}).items() if name != "epoch"}
         _log_epoch(run, row, values)
     if files.samples.exists():
-        _log_table(run, "samples", read_jsonl(files.samples, REMEDY))
+        _log_samples(run, files)
     if files.summary.exists():
         run.summary.update(read_json(files.summary, REMEDY))
 
@@ -154,13 +158,12 @@ def _log_epoch(run: Any, row: dict[str, float], histograms: dict[str, Any]) -> N
     run.log({**row, **shown})
 
 
-def _log_table(run: Any, name: str, rows: list[dict[str, Any]]) -> None:
+def _log_samples(run: Any, files: ExperimentFiles) -> None:
     import wandb
 
-    columns = list(rows[0]) if rows else []
-    run.log(
-        {f"tables/{name}": wandb.Table(columns=columns, data=[[row[column] for column in columns] for row in rows])}
-    )
+    rows = read_jsonl(files.samples, REMEDY)
+    columns = list(rows[0])
+    run.log({"tables/samples": wandb.Table(columns=columns, data=[[row[name] for name in columns] for row in rows])})
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

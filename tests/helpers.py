@@ -1,36 +1,18 @@
 """Tiny prepared data, and scripts run as processes."""
 
 import os
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pipeline.corpora import Split
 from pipeline.prepared import PreparationSettings, prepare
 
 ROOT = Path(__file__).parent.parent
-WORDS = [
-    "the",
-    "a",
-    "old",
-    "young",
-    "king",
-    "queen",
-    "cat",
-    "dog",
-    "house",
-    "river",
-    "town",
-    "saw",
-    "found",
-    "left",
-    "took",
-    "made",
-    "and",
-    "then",
-    "with",
-    "under",
-]
+WORDS = ("the", "a", "old", "young", "king", "queen", "cat", "dog", "house", "river", "town", "saw", "found", "left")
 
 
 def text(count: int, seed: int = 0) -> str:
@@ -52,8 +34,9 @@ def prepare_tiny(data_dir: Path, name: str = "tiny", count: int = 300) -> None:
 
 def run(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
     """Run a script as a user would; checks its exit status."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "", "HF_HUB_OFFLINE": "1"}
-    environment.pop("WANDB_API_KEY", None)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NETRC": os.devnull}
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):  # as on a machine where nobody has logged in
+        environment.pop(name, None)
     finished = subprocess.run(
         [sys.executable, ROOT / script, *map(str, arguments)],
         cwd=ROOT,
@@ -64,6 +47,29 @@ def run(script: str, *arguments: object, expect: int = 0) -> subprocess.Complete
     )
     assert finished.returncode == expect, f"{script} {arguments}: {finished.stdout}\n{finished.stderr}"
     return finished
+
+
+def wandb_records(path: Path) -> Iterator[Any]:
+    """The records of an offline wandb run's file.
+
+    The file is a log in blocks of 32 KiB after a header of 7 bytes: each piece has a checksum (4 bytes), its
+    length (2), its kind (1: whole, 2: first, 3: middle, 4: last) and its bytes.
+    """
+    from wandb.proto import wandb_internal_pb2 as protocol
+
+    data, position, pending = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        if 32768 - position % 32768 < 7:  # too little of the block is left for a piece
+            position += 32768 - position % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", data, position + 4)
+        pending += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            record = protocol.Record()
+            record.ParseFromString(pending)
+            pending = b""
+            yield record
 
 
 def one_line_of_error(finished: subprocess.CompletedProcess) -> str:

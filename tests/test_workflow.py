@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import one_line_of_error, prepare_tiny, run
+from tests.helpers import one_line_of_error, prepare_tiny, run, wandb_records
 
 TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--DATA", "tiny")
 
@@ -30,6 +30,10 @@ def at(folder: Path, name: str) -> tuple[object, ...]:
 
 def experiment(folder: Path, name: str = "nvib") -> Path:
     return folder / "outputs" / "nvib" / name
+
+
+def values(items) -> dict:
+    return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
 
 
 def lines(path: Path) -> list[dict]:
@@ -140,31 +144,21 @@ def test_asked_lengths_are_kept_to(folder: Path):
 
 
 def test_an_offline_wandb_run_holds_config_metrics_histograms_and_samples(folder: Path):
-    from wandb.proto import wandb_internal_pb2 as protocol
-    from wandb.sdk.internal.datastore import DataStore
-
     runs = list((experiment(folder) / "wandb" / "wandb").glob("offline-run-*"))
     assert len(runs) == 1, "one offline run to upload, and it is complete"
-    store = DataStore()
-    store.open_for_scan(str(next(runs[0].glob("*.wandb"))))
     config, history, summary = {}, [], {}
-    while (data := store.scan_data()) is not None:
-        record = protocol.Record()
-        record.ParseFromString(data)
-        for update in record.run.config.update if record.HasField("run") else ():
-            config[update.key] = json.loads(update.value_json)
+    for record in wandb_records(next(runs[0].glob("*.wandb"))):
+        config |= {update.key: json.loads(update.value_json) for update in record.run.config.update}
         if record.HasField("history"):
-            history.append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item})
-        if record.HasField("summary"):
-            summary |= {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.summary.update}
+            history.append(values(record.history.item))
+        summary |= values(record.summary.update)
     assert config["model"] == "NVIB"
     assert config["dim_h"] == 16
     epochs = [row for row in history if "validation/cross_entropy" in row]
     assert [row["epoch"] for row in epochs] == [1, 2]
     for name in ("log10_alpha", "mu", "sigma_squared"):
-        assert epochs[0][f"histograms/{name}"]["_type"] == "histogram"
-    tables = [row["tables/samples"] for row in history if "tables/samples" in row]
-    assert tables[-1]["nrows"] == 7
+        assert epochs[0][f"histograms/{name}/_type"] == "histogram"
+    assert [row["tables/samples/nrows"] for row in history if "tables/samples/nrows" in row] == [7]
     local = json.loads((experiment(folder) / "summary.json").read_text())
     for name in ("validation/reconstruction_bleu", "samples/count", "interpolation/tau_0.5/novel_fraction"):
         assert summary[name] == pytest.approx(local[name])
