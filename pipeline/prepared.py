@@ -12,6 +12,7 @@ token counts, the start token does not.
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,7 @@ def prepare(
                 raise UserError(f"{data} holds no sentence to train a tokenizer on; bring more text")
             print(f"training a WordPiece tokenizer of {settings.vocabulary_size} tokens", flush=True)
             tokenizer = train_wordpiece(
-                _column(texts["train"]), settings.vocabulary_size, lower_case=settings.clean == "paper"
+                _Texts(texts["train"]), settings.vocabulary_size, lower_case=settings.clean == "paper"
             )
         encoded = {part: _encode(texts[part], part, tokenizer, settings, cache) for part in SPLITS}
         for part, dataset in encoded.items():
@@ -212,9 +213,15 @@ def _encode(
     )
 
 
-def _column(texts: "Dataset"):
-    for rows in texts.iter(1000):
-        yield from rows["text"]
+class _Texts:
+    """The texts of a dataset, a batch in memory at a time, as often as they are asked for."""
+
+    def __init__(self, dataset: "Dataset") -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[str]:
+        for rows in self.dataset.iter(1000):
+            yield from rows["text"]
 
 
 def _describe(

@@ -3,9 +3,13 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
 from pipeline.files import replacing
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FILE = "tokenizer.json"
@@ -24,11 +28,14 @@ class TextTokenizer:
         UserError: it lacks one of [PAD], [UNK], [CLS], [SEP].
     """
 
-    def __init__(self, tokenizer: "object", source: str) -> None:
+    def __init__(self, tokenizer: "Tokenizer", source: str) -> None:
         missing = [token for token in SPECIAL[:4] if tokenizer.token_to_id(token) is None]
         if missing:
             raise UserError(f"the tokenizer {source} has no {', '.join(missing)}; take a BERT-like one, or wordpiece")
         self.pad_id, self.unk_id, self.cls_id, self.sep_id = (tokenizer.token_to_id(token) for token in SPECIAL[:4])
+        marked = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+        # A token that the file does not mark as special would be cut like any other text: "[UNK]" into three.
+        tokenizer.add_special_tokens([token for token in SPECIAL[:4] if token not in marked])
         tokenizer.no_padding()
         tokenizer.no_truncation()
         _add_template(tokenizer, self.cls_id, self.sep_id)
@@ -98,21 +105,47 @@ def train_wordpiece(texts: Iterable[str], vocabulary_size: int, lower_case: bool
     """Train WordPiece (Wu et al. 2016) on texts; the same texts give the same tokenizer.
 
     Args:
-        texts: the training split.
-        vocabulary_size: tokens at most, special ones counted.
+        texts: the training split; read twice, so no iterator.
+        vocabulary_size: tokens at most, special ones counted; single characters are kept even beyond it.
         lower_case: whether case and accents are dropped; only text that has none already should.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, models, trainers
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower_case, strip_accents=lower_case)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary_size, special_tokens=list(SPECIAL), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    first = _bert_like(Tokenizer(models.WordPiece(unk_token=SPECIAL[1])), lower_case)
+    # The trainer numbers the characters that continue a word (##a) in the order of a randomly seeded hash, and
+    # breaks ties by these numbers. Named among the special tokens, they have their numbers before it begins.
+    reserved = [*SPECIAL, *_continuing_characters(first, texts)]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary_size, special_tokens=reserved, show_progress=False)
+    first.train_from_iterator(texts, trainer)
+    # The vocabulary moves to a tokenizer in which ##a is a piece like any other.
+    tokenizer = _bert_like(Tokenizer(models.WordPiece(first.get_vocab(), unk_token=SPECIAL[1])), lower_case)
+    tokenizer.add_special_tokens(list(SPECIAL))
     return TextTokenizer(tokenizer, "wordpiece")
 
 
-def _add_template(tokenizer: "object", cls_id: int, sep_id: int) -> None:
+def _bert_like(tokenizer: "Tokenizer", lower_case: bool) -> "Tokenizer":
+    """Give a tokenizer BERT's treatment of case, accents and punctuation."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower_case, strip_accents=lower_case)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def _continuing_characters(tokenizer: "Tokenizer", texts: Iterable[str]) -> list[str]:
+    """The characters of texts that can continue a word, sorted and written as pieces: `##a`."""
+    characters: set[str] = set()
+    for text in texts:
+        characters.update(text)
+    continuing: set[str] = set()
+    for character in characters:
+        words = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str("a" + character))
+        if len(words) == 1:  # punctuation and white space end the word
+            continuing.update(words[0][0][1:])
+    return [f"##{character}" for character in sorted(continuing)]
+
+
+def _add_template(tokenizer: "Tokenizer", cls_id: int, sep_id: int) -> None:
     """Put [CLS] and [SEP] around every sentence: a freshly trained tokenizer has no such template."""
     from tokenizers.processors import TemplateProcessing
 
