@@ -1,0 +1,214 @@
+"""The training loop: batches, continuing, what is kept, and what stops it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models import MODELS, build
+from pipeline.batching import EpochOrder, collate, in_order
+from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.errors import UserError
+from pipeline.experiments import ExperimentFiles, new_config, start_or_continue
+from pipeline.prepared import PreparedData, load_prepared
+from pipeline.settings import DEFAULT_STEPS, TrainingSettings
+from pipeline.tracking import Tracker
+from pipeline.training import Trainer, largest_gradient
+from tests.helpers import one_line_of_error, prepare_tiny, run
+
+SMALL = {"dim_h": 16}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    prepare_tiny(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(data_dir: Path) -> PreparedData:
+    return load_prepared(data_dir, "tiny")
+
+
+def trainer(data: PreparedData, folder: Path, model: str = "NVIB", **training) -> Trainer:
+    torch.manual_seed(0)
+    files = ExperimentFiles(folder)
+    settings = TrainingSettings(**{"batch_size": 32, **training})
+    built = build(MODELS[model](vocabulary_size=data.tokenizer.vocabulary_size, **SMALL))
+    return Trainer(built, data, settings, files, Tracker(files, run=None, offline=True))
+
+
+def test_an_epoch_holds_every_sentence_once_and_similar_lengths_together():
+    lengths = np.random.default_rng(0).integers(5, 50, 1000)
+    batches = list(EpochOrder(lengths, 16, seed=1, epoch=0))
+    assert sorted(number for batch in batches for number in batch) == list(range(1000))
+    assert {len(batch) for batch in batches} <= {16, 1000 % 16}
+    spread = np.mean([np.ptp(lengths[batch]) for batch in batches])
+    assert spread < 5 < np.ptp(lengths)
+
+
+def test_the_order_follows_from_seed_and_epoch_and_can_start_within():
+    lengths = list(range(200))
+    order = [EpochOrder(lengths, 8, seed=1, epoch=3).batches for _ in range(2)]
+    assert order[0] == order[1]
+    assert EpochOrder(lengths, 8, seed=1, epoch=4).batches != order[0]
+    assert EpochOrder(lengths, 8, seed=2, epoch=3).batches != order[0]
+    assert EpochOrder(lengths, 8, seed=1, epoch=3, first=5).batches == order[0][5:]
+
+
+def test_processes_share_the_batches_of_one():
+    lengths = list(range(100))
+    whole = EpochOrder(lengths, 8, seed=1, epoch=0).batches
+    parts = [EpochOrder(lengths, 4, seed=1, epoch=0, rank=rank, processes=2).batches for rank in (0, 1)]
+    assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(batch) for batch in whole]
+
+
+def test_a_batch_shifts_the_decoder_s_input_by_one():
+    batch = collate([[2, 7, 8, 3], [2, 9, 3]], pad_id=0)
+    assert batch.source.tolist() == [[7, 8, 3], [9, 3, 0]]
+    assert batch.target_input.tolist() == [[2, 7, 8], [2, 9, 0]]
+    assert batch.key_padding_mask.tolist() == [[False] * 3, [False, False, True]]
+    assert batch.tokens == 5
+    assert in_order(5, 2) == [[0, 1], [2, 3], [4]]
+
+
+def test_accumulated_gradients_are_those_of_one_large_batch(data, tmp_path: Path):
+    """Dropout and sampling are off, so that the two differ by nothing else."""
+    gradients = []
+    for size, steps in ((48, 1), (16, 3)):
+        own = trainer(data, tmp_path / str(size), batch_size=size, accumulation_steps=steps, gradient_clip=1e9)
+        rows = list(range(48))
+        batches = [
+            collate([data.splits["train"][n]["input_ids"] for n in rows[i : i + size]], 0) for i in range(0, 48, size)
+        ]
+        own.trained.eval()
+        own.optimizer.zero_grad = lambda set_to_none=True: None
+        from pipeline.evaluation import Figures
+
+        own._step(batches, Figures())
+        gradients.append({name: p.grad.clone() for name, p in own.model.named_parameters() if p.grad is not None})
+    for name, expected in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(data, tmp_path: Path, model: str):
+    settings = {"epochs": 3, "save_steps": 5}
+    whole = trainer(data, tmp_path / "whole", model, **settings)
+    whole.train()
+    stopped = trainer(data, tmp_path / "stopped", model, **settings)
+    step = stopped._step
+
+    def stop_in_the_second_epoch(group, figures):
+        if stopped.progress.step == 13:
+            raise KeyboardInterrupt
+        step(group, figures)
+
+    stopped._step = stop_in_the_second_epoch
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    continued = trainer(data, tmp_path / "stopped", model, **settings)
+    assert continued.resume()
+    assert continued.progress.step == 10
+    continued.train()
+    for name in ("latest.safetensors", "best.safetensors"):
+        a, b = (load_file(tmp_path / part / name) for part in ("whole", "stopped"))
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    rows = [
+        [json.loads(line) for line in (tmp_path / part / "metrics.jsonl").read_text().splitlines()]
+        for part in ("whole", "stopped")
+    ]
+    for a, b in zip(*rows, strict=True):
+        assert {k: v for k, v in a.items() if "second" not in k} == {k: v for k, v in b.items() if "second" not in k}
+
+
+def test_the_best_checkpoint_has_the_lowest_validation_loss_at_full_strength(data, tmp_path: Path):
+    own = trainer(data, tmp_path, epochs=3)
+    losses = iter([1.0, 0.5, 0.7])
+    evaluate = own._evaluate
+    own._evaluate = lambda: {**evaluate(), "loss": next(losses)}
+    figures = own.train()
+    assert figures["best_epoch"] == 2
+    assert figures["validation/loss"] == 0.5
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(data, tmp_path: Path):
+    own = trainer(data, tmp_path, epochs=2, save_steps=2)
+    step = own._step
+
+    def break_the_weights(group, figures):
+        if own.progress.step == 5:
+            with torch.no_grad():
+                own.model.output.weight[0, 0] = float("nan")
+        step(group, figures)
+
+    own._step = break_the_weights
+    with pytest.raises(UserError, match=r"the loss became nan at step 6 \(epoch 1, batch 6: .* largest gradient"):
+        own.train()
+    tensors, state = load_checkpoint(tmp_path / "latest.safetensors", "")
+    assert state["step"] == 4
+    assert all(t.isfinite().all() for t in tensors.values())
+
+
+def test_the_largest_gradient_is_named():
+    model = torch.nn.Linear(2, 1)
+    assert largest_gradient(model) == ("no parameter (none has a gradient yet)", 0.0)
+    model(torch.tensor([[3.0, -5.0]])).backward()
+    assert largest_gradient(model) == ("weight", 5.0)
+    model.bias.grad[0] = float("inf")
+    assert largest_gradient(model) == ("bias", float("inf"))
+
+
+def test_the_budget_is_the_tighter_limit_or_the_default():
+    assert TrainingSettings().total_steps(100) == DEFAULT_STEPS
+    assert TrainingSettings(epochs=3).total_steps(100) == 300
+    assert TrainingSettings(max_steps=50).total_steps(100) == 50
+    assert TrainingSettings(epochs=1, max_steps=500).total_steps(100) == 100
+
+
+def test_the_learning_rate_warms_up(data, tmp_path: Path):
+    own = trainer(data, tmp_path, learning_rate=0.5, warmup_steps=4)
+    assert [own.learning_rate(step) for step in (0, 1, 3, 9)] == [0.125, 0.25, 0.5, 0.5]
+
+
+def test_a_name_with_other_settings_is_refused_and_the_difference_named(tmp_path: Path):
+    files, training = ExperimentFiles(tmp_path / "run"), TrainingSettings(max_steps=5)
+    config = new_config(MODELS["T"](vocabulary_size=10), training, "tiny", "abc")
+    start_or_continue(files, config)
+    longer = new_config(MODELS["T"](vocabulary_size=10), TrainingSettings(max_steps=9), "tiny", "abc")
+    assert start_or_continue(files, longer)["wandb_id"] == config["wandb_id"]
+    other = new_config(MODELS["T"](vocabulary_size=10, dim_h=32), training, "tiny", "abc")
+    with pytest.raises(UserError, match="was trained with dim_h = 256, not 32"):
+        start_or_continue(files, other)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "foreign"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str):
+    path = tmp_path / "latest.safetensors"
+    save_checkpoint(path, {"weight": torch.ones(100)}, {"step": 3})
+    whole = path.read_bytes()
+    path.write_bytes({"cut": whole[:-10], "empty": b"", "foreign": b"PK\x03\x04 something else"}[damage])
+    with pytest.raises(UserError, match=r"latest.safetensors is damaged .*; train anew"):
+        load_checkpoint(path, "train anew")
+
+
+def test_a_killed_run_continues_by_the_same_command_and_a_finished_one_stays(data_dir: Path, tmp_path: Path):
+    command = ("--EXPERIMENT_NAME", "a", "--OUTPUT_DIR", tmp_path, "--DATA_DIR", data_dir, "--DATA", "tiny")
+    command += ("--DIM_H", 16, "--SAVE_STEPS", 3, "--BATCH_SIZE", 32)
+    run("train.py", *command, "--MAX_STEPS", 5)
+    metrics = (tmp_path / "nvib" / "a" / "metrics.jsonl").read_text()
+    again = run("train.py", *command, "--MAX_STEPS", 5)
+    assert "continuing after step 5 of 5" in again.stdout
+    assert (tmp_path / "nvib" / "a" / "metrics.jsonl").read_text() == metrics
+    assert "learning_rate = 0.001, not 0.5" in one_line_of_error(
+        run("train.py", *command, "--LEARNING_RATE", 0.5, expect=2)
+    )
+    shutil.copy(tmp_path / "nvib" / "a" / "config.json", tmp_path / "before.json")
+    run("train.py", *command, "--LEARNING_RATE", 0.5, "--MAX_STEPS", 5, "--RESTART", "True")
+    assert json.loads((tmp_path / "nvib" / "a" / "config.json").read_text())["training"]["learning_rate"] == 0.5
