@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-
 # Enough for either model to reconstruct WikiText-2, whose 73,790 sentences it sees once.
 DEFAULT_STEPS = 2500
 
