@@ -33,7 +33,7 @@ def parse() -> argparse.Namespace:
         type=cli.integer(1),
         help="longest length drawn, in tokens with the end token (default: the training set's)",
     )
-    group.add_argument("--SEED", type=cli.integer(0, 2**63 - 1), default=42, help="seed of lengths, latents and tokens")
+    group.add_argument("--SEED", type=cli.integer(0, 2**32 - 1), default=42, help="seed of lengths, latents and tokens")
     cli.add_decoding_options(parser)
     return parser.parse_args()
 

@@ -57,6 +57,14 @@ def integer(low: int | None = None, high: int | None = None) -> Callable[[str], 
     return _bounded(int, "an integer", low, high)
 
 
+def limit(text: str) -> int:
+    """An argparse type: a count of at least 1, or -1 for no limit."""
+    value = integer(-1)(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("must be at least 1, or -1 for no limit, got 0")
+    return value
+
+
 def number(
     low: float | None = None, high: float | None = None, *, above: float | None = None, below: float | None = None
 ) -> Callable[[str], float]:
@@ -145,16 +153,16 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
     "kl_annealing_dirichlet": (("constant", "monotonic", "cyclic"), "schedule of KL_D's weight over the run"),
     "learning_rate": (number(above=0), "learning rate of Adam"),
     "warmup_steps": (integer(0), "optimizer steps over which the learning rate rises from 0"),
-    "epochs": (integer(-1), "passes over the training sentences; -1 for no limit"),
+    "epochs": (limit, "passes over the training sentences; -1 for no limit"),
     "max_steps": (
-        integer(-1),
+        limit,
         f"optimizer steps after which training stops; -1 for no limit, but {DEFAULT_STEPS} if EPOCHS has none either",
     ),
     "batch_size": (integer(1), "sentences of a batch, of one process"),
     "accumulation_steps": (integer(1), "batches whose gradients make one optimizer step"),
     "gradient_clip": (number(above=0), "largest norm of an optimizer step's gradient"),
     "save_steps": (integer(1), "optimizer steps between two checkpoints within an epoch"),
-    "seed": (integer(0, 2**63 - 1), "seed of weights, order, dropout and sampling"),
+    "seed": (integer(0, 2**32 - 1), "seed of weights, order, dropout and sampling"),
     "precision": (("fp32", "bf16"), "fp32, or bf16 for autocast to bfloat16"),
 }
 

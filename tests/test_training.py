@@ -156,6 +156,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(data,
     assert all(t.isfinite().all() for t in tensors.values())
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_bfloat16_trains_close_to_float32(data, tmp_path: Path, model: str):
+    losses = []
+    for precision in ("fp32", "bf16"):
+        own = trainer(data, tmp_path / precision, model, max_steps=8, precision=precision)
+        losses.append(own.train()["validation/cross_entropy"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_the_largest_gradient_is_named():
     model = torch.nn.Linear(2, 1)
     assert largest_gradient(model) == ("no parameter (none has a gradient yet)", 0.0)

@@ -172,6 +172,7 @@ def test_an_offline_wandb_run_holds_config_metrics_histograms_and_samples(folder
         ("train.py", ("--DATA", "tiny", "--DROPOUT", "1.5"), "must be at least 0 and below 1"),
         ("train.py", ("--DATA", "tiny", "--LEARNING_RATE", "nan"), "must be above 0"),
         ("train.py", ("--DATA", "tiny", "--BATCH_SIZE", "x"), "must be an integer, got 'x'"),
+        ("train.py", ("--DATA", "tiny", "--MAX_STEPS", "0"), "must be at least 1, or -1 for no limit, got 0"),
         ("train.py", ("--DATA", "tiny", "--DELTA", "0.3"), "--DELTA means nothing for --MODEL T"),
         ("train.py", ("--DATA", "tiny", "--DIM_H", "16", "--NUM_HEADS", "3"), "DIM_H must be a multiple of NUM_HEADS"),
         ("train.py", ("--DATA", "tiny", "--WANDB_ENTITY", "me"), "nobody is logged in"),
