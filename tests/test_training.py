@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from models import MODELS, build
@@ -160,8 +161,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(data,
 def test_bfloat16_trains_close_to_float32(data, tmp_path: Path, model: str):
     losses = []
     for precision in ("fp32", "bf16"):
+        AcceleratorState._reset_state(reset_partial_state=True)  # one precision a process, otherwise
         own = trainer(data, tmp_path / precision, model, max_steps=8, precision=precision)
         losses.append(own.train()["validation/cross_entropy"])
+    AcceleratorState._reset_state(reset_partial_state=True)
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
