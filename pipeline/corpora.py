@@ -117,9 +117,12 @@ def _wikitext_folder(folder: Path, cache: Path) -> "dict[str, Dataset]":
 
 def _from_hub(data: str, split: Split, cache: Path) -> "dict[str, Dataset]":
     corpus = HUB[data]
+    print(f"asking the Hugging Face hub for {corpus.path}", flush=True)
     try:
         import datasets
+        import huggingface_hub
 
+        huggingface_hub.logging.set_verbosity_error()  # a line for every retry; the one that counts is ours
         loaded = datasets.load_dataset(corpus.path, corpus.config, revision=corpus.revision, cache_dir=str(cache))
     except Exception as error:  # the hub's client raises many kinds; all mean that the text did not come
         instead = "give a folder with --LOCAL_PATH" if data.startswith("wikitext") else "give a file of your own"
@@ -163,8 +166,14 @@ def _own_file(path: Path, text_column: str | None, split: Split, cache: Path) ->
 def _load(form: str, path: Path, column: str | None, cache: Path) -> "Dataset":
     import datasets
 
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the readers' own reports; the one that counts is ours
     try:
-        loaded = datasets.load_dataset(form, data_files=str(path), split="train", cache_dir=str(cache))
+        if not path.stat().st_size:
+            raise UserError(f"{path} is empty; bring text")
+        options = _only(column, path) if form == "csv" else {}
+        loaded = datasets.load_dataset(form, data_files=str(path), split="train", cache_dir=str(cache), **options)
+    except UserError:
+        raise
     except Exception as error:  # whatever the reader raised, the file is at fault
         cause = error.__cause__ or error
         raise UserError(
@@ -176,11 +185,18 @@ def _load(form: str, path: Path, column: str | None, cache: Path) -> "Dataset":
         raise UserError(f"{path.name} has no column {column!r}; it has {', '.join(loaded.column_names)}")
     loaded = loaded.select_columns([column]).rename_column(column, "text") if column != "text" else loaded
     loaded = loaded.select_columns(["text"])
-    if str(loaded.features["text"].dtype) not in ("string", "large_string"):
-        raise UserError(
-            f"column {column!r} of {path.name} holds {loaded.features['text'].dtype}, not text; name another"
-        )
+    kind = loaded.features["text"]
+    if getattr(kind, "dtype", None) not in ("string", "large_string"):  # lists and objects have no dtype
+        held = getattr(kind, "dtype", "lists or objects")
+        raise UserError(f"column {column!r} of {path.name} holds {held}, not text; name another")
     return loaded
+
+
+def _only(column: str | None, path: Path) -> dict[str, list[str]]:
+    """The CSV reader's option to leave other columns alone, which may change their type half-way down the file."""
+    import pandas
+
+    return {"usecols": [column]} if column in pandas.read_csv(path, nrows=0).columns else {}
 
 
 def divide(whole: "Dataset", split: Split) -> "dict[str, Dataset]":

@@ -13,6 +13,7 @@ token counts, the start token does not.
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,12 +125,12 @@ def prepare(
         The statistics that were written.
 
     Raises:
-        UserError: the text or tokenizer cannot be had, or a split ends without a sentence.
+        UserError: the text or tokenizer cannot be had, a split ends without a sentence, or the disk refuses.
     """
     import datasets
 
     datasets.disable_progress_bars()
-    with replacing_folder(Path(data_dir) / name) as folder:
+    with _disk_errors_told(Path(data_dir)), replacing_folder(Path(data_dir) / name) as folder:
         cache = folder / "cache"
         cache.mkdir()
         # A tokenizer that cannot be had is told of before the long work.
@@ -161,6 +162,17 @@ def prepare(
         del raw, texts, encoded  # they keep files of the cache open
         _remove(cache)
     return statistics
+
+
+@contextmanager
+def _disk_errors_told(data_dir: Path) -> Iterator[None]:
+    """Turn what the file system refuses (no permission, a file in the way, a full disk) into a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot prepare data in {data_dir} ({error}); mend that or choose another --DATA_DIR"
+        ) from None
 
 
 def _segment(raw: "Dataset", part: str, clean: str, cache: Path) -> "Dataset":

@@ -88,9 +88,11 @@ def load_tokenizer(name: str) -> TextTokenizer:
             raise UserError(
                 f"{path} is no tokenizer of the tokenizers library ({' '.join(str(error).split())})"
             ) from None
+    print(f"asking the Hugging Face hub for the tokenizer {name}", flush=True)
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_download, logging
 
+        logging.set_verbosity_error()  # a line for every retry; the one that counts is ours
         return TextTokenizer(Tokenizer.from_file(hf_hub_download(name, FILE)), name)
     except UserError:
         raise
