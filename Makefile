@@ -24,11 +24,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.suite: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[suite]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[suite]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.suite
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[suite,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[suite,dev]'
 	@touch $@
 
 clean:
