@@ -267,7 +267,8 @@ def refusal(data_dir: Path, *arguments: object) -> str:
     """The one line that the script leaves on stderr, progress bars aside; it left nothing else behind."""
     before = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
     finished = run("prepareDatasets.py", *arguments, "--DATA_DIR", data_dir, expect=2)
-    lines = [line for line in re.split(r"[\r\n]+", finished.stderr) if line and "examples" not in line]
+    lines = re.sub(r"[^\r\n]*? examples/s\]", "", finished.stderr).split("\n")
+    lines = [line.strip() for line in lines if line.strip()]
     assert len(lines) == 1, finished.stderr
     assert finished.stderr.endswith(f"{lines[0]}\n")
     assert lines[0].startswith("prepareDatasets.py: error: ")
@@ -342,17 +343,19 @@ def test_a_folder_without_wikitexts_files_is_refused_by_their_names(tmp_path: Pa
         ("own.jsonl", b'{"review": "the old king"}\n{"review": \n'),
         ("own.jsonl", b'"the old king"\n"the queen"\n'),
         ("own.parquet", b"PAR1 and then something else"),
-        ("own.txt", b""),
-        ("own.csv", b""),
         ("own.csv", b"review\n"),
-        ("own.jsonl", b""),
-        ("own.parquet", b""),
     ],
 )
-def test_a_damaged_or_empty_file_is_refused_by_its_path(tmp_path: Path, name: str, content: bytes):
+def test_a_damaged_file_is_refused_by_its_path(tmp_path: Path, name: str, content: bytes):
     own = tmp_path / name
     own.write_bytes(content)
     assert str(own) in refused(own, tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["own.txt", "own.csv", "own.jsonl", "own.parquet"])
+def test_an_empty_file_is_refused_as_empty(tmp_path: Path, name: str):
+    (tmp_path / name).touch()
+    assert f"{tmp_path / name} is empty" in refused(tmp_path / name, tmp_path / "data")
 
 
 def test_a_truncated_parquet_file_is_refused_by_its_path(tmp_path: Path):

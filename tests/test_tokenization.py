@@ -71,6 +71,12 @@ def test_unk_is_one_token(tokenizer: TextTokenizer):
     assert tokenizer.encode(["the [UNK]'s dogs"])[0].count(tokenizer.unk_id) == 1
 
 
+def test_a_word_of_unknown_characters_is_unk(tokenizer: TextTokenizer):
+    ids = tokenizer.encode(["the \N{ALEMBIC} king"])[0]
+    assert ids.count(tokenizer.unk_id) == 1
+    assert tokenizer.decode(ids) == "the [UNK] king"
+
+
 def test_unk_is_one_token_of_a_tokenizer_that_does_not_mark_it_special():
     tokenizer = TextTokenizer(bare(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "[", "]", "UNK"]), "bare")
     assert tokenizer.encode(["the [UNK]"]) == [[2, 4, 1, 3]]
