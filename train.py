@@ -42,9 +42,8 @@ def main() -> None:
     model_fields = cli.given_fields(arguments, chosen, *MODELS.values())
     training = TrainingSettings(**cli.given_fields(arguments, TrainingSettings))
 
-    from pipeline.prepared import load_prepared
-
     from pipeline.experiments import ExperimentFiles, new_config, start_or_continue
+    from pipeline.prepared import load_prepared
     from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)
@@ -54,31 +53,39 @@ def main() -> None:
     except ValueError as error:
         raise UserError(str(error)) from None
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
-    if arguments.RESTART:
-        shutil.rmtree(files.folder, ignore_errors=True)
-    config = start_or_continue(files, new_config(settings, training, arguments.DATA_NAME, data.fingerprint))
 
     import torch
 
     from models import build
+    from pipeline.devices import keep_freed_memory, processes
     from pipeline.training import Trainer
 
+    # Of several processes the first writes and speaks.
+    keep_freed_memory()
+    team = processes()
+    with team.main_process_first():
+        if arguments.RESTART and team.is_main_process:
+            shutil.rmtree(files.folder, ignore_errors=True)
+        config = start_or_continue(files, new_config(settings, training, arguments.DATA_NAME, data.fingerprint))
     torch.manual_seed(training.seed)
     model = build(settings)
-    print(
+    say = team.print
+    say(
         f"{files.folder.name}: {settings.summary}, {sum(p.numel() for p in model.parameters()):,} parameters, on "
         f"{arguments.DATA_NAME} ({len(data.splits['train']):,} sentences); {dataclasses.asdict(training)}"
     )
-    with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
+    with tracking(files, config, arguments.WANDB_ENTITY, active=team.is_main_process) as tracker:
         trainer = Trainer(model, data, training, files, tracker)
         if trainer.resume():
-            print(f"continuing after step {trainer.progress.step} of {trainer.total_steps}")
+            say(f"continuing after step {trainer.progress.step} of {trainer.total_steps}")
         figures = trainer.train()
-        tracker.summarise(figures)
-    print(
+        if team.is_main_process:
+            tracker.summarise(figures)
+    say(
         f"best epoch {figures['best_epoch']}: validation cross-entropy {figures['validation/cross_entropy']:.3f}, "
         f"perplexity {figures['validation/perplexity']:.2f}, written to {files.folder}"
     )
+    team.destroy_process_group()
 
 
 if __name__ == "__main__":

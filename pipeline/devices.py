@@ -1,8 +1,36 @@
-"""Which device computes."""
+"""Which device computes, and which processes take part."""
+
+import ctypes
+import os
+import platform
 
 import torch
+from accelerate import PartialState
 
 
 def default_device() -> torch.device:
     """A GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def on_cpu() -> bool:
+    """Whether there is no accelerator; Accelerate must be told, or it overlooks several processes on CPUs."""
+    return not torch.accelerator.is_available()
+
+
+def processes() -> PartialState:
+    """The processes that were launched together: one, or as many as torchrun or accelerate launch started."""
+    return PartialState(cpu=on_cpu())
+
+
+def keep_freed_memory() -> None:
+    """Have the allocator keep what it frees, on a CPU under glibc.
+
+    It returns large blocks to the system otherwise, which clears them page by page when it hands them out
+    again: a tenth of a training step. What a process holds at most stays the same.
+    """
+    if platform.libc_ver()[0] == "glibc" and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        trim_threshold, mmap_max = -1, -4
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)

@@ -82,14 +82,20 @@ class Tracker:
 
 
 @contextmanager
-def tracking(files: ExperimentFiles, config: dict[str, Any], entity: str | None) -> Iterator[Tracker]:
+def tracking(
+    files: ExperimentFiles, config: dict[str, Any], entity: str | None, active: bool = True
+) -> Iterator[Tracker]:
     """Continue an experiment's wandb run, online with an entity and offline without.
 
     Args:
         files: the experiment's.
         config: its `config.json`.
         entity: wandb user or team, or None.
+        active: whether this process has a run at all; of several only one does.
     """
+    if not active:
+        yield Tracker(files, run=None, offline=True)
+        return
     earlier = sorted(files.wandb.glob("wandb/offline-run-*")) if entity is None else []
     run = None
     try:

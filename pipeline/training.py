@@ -21,6 +21,7 @@ from pipeline.checkpoints import (
     optimizer_tensors,
     save_checkpoint,
 )
+from pipeline.devices import on_cpu
 from pipeline.errors import UserError
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
 from pipeline.experiments import ExperimentFiles
@@ -81,7 +82,7 @@ class Trainer:
         self.data = data
         self.files = files
         self.tracker = tracker
-        self.accelerator = Accelerator(mixed_precision="bf16" if settings.precision == "bf16" else "no")
+        self.accelerator = Accelerator(cpu=on_cpu(), mixed_precision="bf16" if settings.precision == "bf16" else "no")
         self.model = model.to(self.accelerator.device)
         optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
         self.trained, self.optimizer = self.accelerator.prepare(self.model, optimizer)
@@ -112,6 +113,7 @@ class Trainer:
             self._train_epoch()
         self.progress.finished = True
         self._save()
+        self.accelerator.wait_for_everyone()
         return self._best_figures()
 
     def _train_epoch(self) -> None:
@@ -121,7 +123,13 @@ class Trainer:
         started = time.monotonic() - progress.seconds
         self.trained.train()
         description = f"epoch {progress.epoch + 1}/{math.ceil(self.total_steps / self.steps_per_epoch)}"
-        with bar(total=len(order) + progress.batch, initial=progress.batch, desc=description, unit="batch") as shown:
+        with bar(
+            total=len(order) + progress.batch,
+            initial=progress.batch,
+            desc=description,
+            unit="batch",
+            disable=self._quiet,
+        ) as shown:
             for group in _groups(self._loader(order), settings.accumulation_steps):
                 self._step(group, figures)
                 progress.batch += len(group)
@@ -131,7 +139,9 @@ class Trainer:
                 if progress.step >= self.total_steps:
                     break
                 if progress.step % settings.save_steps == 0:
-                    progress.figures, progress.seconds = figures.sums, time.monotonic() - started
+                    # Of one process; those of the others are lost to the epoch's training figures when a run
+                    # of several goes on within an epoch, to nothing else.
+                    progress.figures, progress.seconds = dict(figures.sums), time.monotonic() - started
                     self._save()
         self._finish_epoch(figures, time.monotonic() - started)
 
@@ -172,6 +182,7 @@ class Trainer:
     def _finish_epoch(self, figures: Figures, seconds: float) -> None:
         progress = self.progress
         validation = self._evaluate()
+        figures = self._over_processes(figures)
         row = {
             "epoch": progress.epoch + 1,
             "step": progress.step,
@@ -183,20 +194,21 @@ class Trainer:
         }
         if validation["loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch + 1
-            save_checkpoint(
-                self.files.best, self.model.state_dict(), {"epoch": progress.epoch + 1, "validation": validation}
-            )
-        self.tracker.log_epoch(row, self._histograms())
+            if self.accelerator.is_main_process:
+                state = {"epoch": progress.epoch + 1, "validation": validation}
+                save_checkpoint(self.files.best, self.model.state_dict(), state)
+        if self.accelerator.is_main_process:
+            self.tracker.log_epoch(row, self._histograms())
         progress.epoch, progress.batch, progress.seconds, progress.figures = progress.epoch + 1, 0, 0.0, {}
         self._save()
-        tqdm.write(epoch_line(row, best=progress.best_epoch == progress.epoch))
+        if self.accelerator.is_main_process:
+            tqdm.write(epoch_line(row, best=progress.best_epoch == progress.epoch))
 
     def _evaluate(self) -> dict[str, float]:
         split = self.data.splits["validation"]
         batches = in_order(len(split), self.settings.batch_size)
-        shown = bar(
-            self._loader(batches, "validation"), total=len(batches), desc="validation", unit="batch", leave=False
-        )
+        loaded = self._loader(batches, "validation")
+        shown = bar(loaded, total=len(batches), desc="validation", unit="batch", leave=False, disable=self._quiet)
         return evaluate(self.model, shown, self.accelerator.device, self.data.tokenizer.sep_id)
 
     def _histograms(self) -> dict[str, Any]:
@@ -210,7 +222,16 @@ class Trainer:
             "best_epoch": state["epoch"]
         }
 
+    def _over_processes(self, figures: Figures) -> Figures:
+        """The sums of all processes."""
+        names = sorted(figures.sums)
+        own = torch.tensor([figures.sums[name] for name in names], dtype=torch.float64)
+        summed = self.accelerator.reduce(own.to(self.accelerator.device), "sum")
+        return Figures(dict(zip(names, summed.tolist(), strict=True)))
+
     def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
         tensors = {f"model/{name}": t for name, t in self.model.state_dict().items()}
         moments = optimizer_tensors(self.model, self.optimizer.optimizer)
         tensors |= {f"optimizer/{name}": t for name, t in moments.items()}
@@ -229,6 +250,10 @@ class Trainer:
 
     def _loader(self, batches: Any, split: str = "train") -> Any:
         return loader(self.data.splits[split], batches, self.data.tokenizer.pad_id, self.accelerator.device)
+
+    @property
+    def _quiet(self) -> bool:
+        return not self.accelerator.is_main_process
 
     def _show(self, shown: tqdm, figures: Figures) -> None:
         sums = figures.sums

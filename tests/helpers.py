@@ -32,13 +32,14 @@ def prepare_tiny(data_dir: Path, name: str = "tiny", count: int = 300) -> None:
     prepare(str(source), name, data_dir, settings, Split(0.1, 0.1, 0))
 
 
-def run(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
-    """Run a script as a user would; checks its exit status."""
+def run(script: str, *arguments: object, expect: int = 0, processes: int = 1) -> subprocess.CompletedProcess:
+    """Run a script as a user would, with torchrun for several processes; checks its exit status."""
+    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"] if processes > 1 else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NETRC": os.devnull}
     for name in ("WANDB_MODE", "WANDB_API_KEY"):  # as on a machine where nobody has logged in
         environment.pop(name, None)
     finished = subprocess.run(
-        [sys.executable, ROOT / script, *map(str, arguments)],
+        [sys.executable, *launcher, ROOT / script, *map(str, arguments)],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -1,0 +1,1 @@
+"""Measurements of speed and memory, written beside the scripts that make them."""
