@@ -170,7 +170,7 @@ def _load(form: str, path: Path, column: str | None, cache: Path) -> "Dataset":
     try:
         if not path.stat().st_size:
             raise UserError(f"{path} is empty; bring text")
-        options = _only(column, path) if form == "csv" else {}
+        options = _csv_options(path, column) if form == "csv" else {}
         loaded = datasets.load_dataset(form, data_files=str(path), split="train", cache_dir=str(cache), **options)
     except UserError:
         raise
@@ -192,11 +192,19 @@ def _load(form: str, path: Path, column: str | None, cache: Path) -> "Dataset":
     return loaded
 
 
-def _only(column: str | None, path: Path) -> dict[str, list[str]]:
-    """The CSV reader's option to leave other columns alone, which may change their type half-way down the file."""
+def _csv_options(path: Path, column: str | None) -> dict[str, object]:
+    """What the CSV reader is told: to take the other columns as they stand, for their type may change on the way.
+
+    Raises:
+        ValueError: the rows have more fields than the header; pandas would take the first ones for row names.
+    """
     import pandas
 
-    return {"usecols": [column]} if column in pandas.read_csv(path, nrows=0).columns else {}
+    head = pandas.read_csv(path, nrows=1)
+    if not isinstance(head.index, pandas.RangeIndex):
+        raise ValueError("the first row has more fields than the header; text that holds a comma stands in quotes")
+    others = [name for name in head.columns if name != column]
+    return {"converters": dict.fromkeys(others, str)} if others else {}
 
 
 def divide(whole: "Dataset", split: Split) -> "dict[str, Dataset]":
