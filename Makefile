@@ -1,16 +1,21 @@
 # Two commands do everything on a fresh machine with Python >= 3.11:
 #   make demo   set-up, then the main job on the embedded Wikipedia sample
 #   make test   set-up, then the tests
+# And: make lint, make bench (speed and memory, in units of this machine), make clean.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-.PHONY: demo test lint setup setup-dev clean
+.PHONY: demo test lint bench setup setup-dev clean
 
 demo: setup
 	@$(BIN)/python demo.py
 
 test: setup-dev
 	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.attention
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-# Enough for either model to reconstruct WikiText-2, whose 73,790 sentences it sees once.
-DEFAULT_STEPS = 2500
+# Enough for either model to reconstruct WikiText-2, whose 73,790 sentences it sees 1.3 times.
+DEFAULT_STEPS = 3000
 
 
 @dataclass(frozen=True)
