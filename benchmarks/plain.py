@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.autoencoder import TextAutoencoder
+from models.text_model import TextModel
 from pipeline.batching import Batch
 
 
-def plain_loss(model: TextAutoencoder, batch: Batch) -> Tensor:
+def plain_loss(model: TextModel, batch: Batch) -> Tensor:
     """The objective of a batch from logits of every position, padding too: []."""
     encoding = model.encode(batch.source, batch.key_padding_mask)
     logits = model.output(model.decode(batch.target_input, encoding.latent))  # [B, N, V]
@@ -19,7 +19,7 @@ def plain_loss(model: TextAutoencoder, batch: Batch) -> Tensor:
 
 
 @torch.inference_mode()
-def plain_generate(model: TextAutoencoder, latent: Any, batch: int, start_id: int, max_tokens: int) -> Tensor:
+def plain_generate(model: TextModel, latent: Any, batch: int, start_id: int, max_tokens: int) -> Tensor:
     """Greedy tokens [B, max_tokens], the whole prefix decoded and projected again for each."""
     tokens = torch.full((batch, 1), start_id)
     for _ in range(max_tokens):

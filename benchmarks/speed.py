@@ -24,8 +24,8 @@ import torch
 
 from benchmarks.plain import plain_generate, plain_loss
 from models import MODELS, build
-from models.autoencoder import TextAutoencoder
 from models.decoding import generate
+from models.text_model import TextModel
 from pipeline.batching import Batch, EpochOrder, collate
 from pipeline.files import write_json
 from pipeline.plots import figure
@@ -93,7 +93,7 @@ class Steps:
         self.optimizer.zero_grad()
 
 
-def generation(model: TextAutoencoder, length: int, plain: bool) -> Callable[[], object]:
+def generation(model: TextModel, length: int, plain: bool) -> Callable[[], object]:
     """An action that generates 32 sentences of `length` tokens from the latents of 32 others."""
     batch = batches(bucketed=True)[0]
     with torch.inference_mode():

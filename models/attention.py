@@ -20,6 +20,20 @@ class Memory:
     key_padding_mask: Tensor
 
 
+def interpolate(a: Memory, b: Memory, tau: float) -> Memory:
+    """Vector by vector, position by position, the shorter set padded with zeros; exact at 0 and 1."""
+    if tau in (0.0, 1.0):
+        return b if tau else a
+    width = max(a.vectors.shape[1], b.vectors.shape[1])
+    vectors, masks = [], []
+    for memory in (a, b):
+        missing = width - memory.vectors.shape[1]
+        zeroed = memory.vectors.masked_fill(memory.key_padding_mask.unsqueeze(-1), 0.0)
+        vectors.append(F.pad(zeroed, (0, 0, 0, missing)))
+        masks.append(F.pad(memory.key_padding_mask, (0, missing), value=True))
+    return Memory((1.0 - tau) * vectors[0] + tau * vectors[1], masks[0] & masks[1])
+
+
 @dataclass(frozen=True)
 class Keys:
     """Projected keys and values: [B, H, N, d_h] both, and [B, 1, 1, N], True where attention may look, or None."""

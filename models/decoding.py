@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.autoencoder import TextAutoencoder
+from models.text_model import TextModel
 
 Choose = Callable[[Tensor], Tensor]  # logits [B, V] -> tokens [B]
 
@@ -39,7 +39,7 @@ def nucleus(temperature: float = 1.0, top_p: float = 1.0, generator: torch.Gener
 
 @torch.inference_mode()
 def generate(
-    model: TextAutoencoder,
+    model: TextModel,
     latent: Any,
     batch: int,
     start_id: int,

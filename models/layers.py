@@ -47,6 +47,14 @@ class FeedForward(nn.Module):
         return self.outer(self.dropout(self.inner(hidden).relu()))
 
 
+def output_projection(dim: int, vocabulary_size: int) -> nn.Linear:
+    """From the decoder's vectors to logits of the vocabulary."""
+    output = nn.Linear(dim, vocabulary_size)
+    nn.init.xavier_uniform_(output.weight)
+    nn.init.zeros_(output.bias)
+    return output
+
+
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, each followed by the sum with its input and a norm (post-norm)."""
 
@@ -59,21 +67,40 @@ class EncoderLayer(nn.Module):
 
     def forward(self, hidden: Tensor, key_padding_mask: Tensor) -> Tensor:
         """[B, N, D] to [B, N, D]."""
-        attended = self.self_attention.attend_to_self(hidden, key_padding_mask)
+        return self._after_self_attention(hidden, self.self_attention.attend_to_self(hidden, key_padding_mask))
+
+    def _after_self_attention(self, hidden: Tensor, attended: Tensor) -> Tensor:
         hidden = self.norms[0](hidden + self.dropout(attended))
         return self.norms[1](hidden + self.dropout(self.feed_forward(hidden)))
 
 
 @dataclass(frozen=True)
 class LayerState:
-    """What one decoder layer keeps between two generated tokens: keys of the memory and of the past."""
+    """What one decoder layer keeps between two generated tokens: keys of the memory, if any, and of the past."""
 
-    memory: Any
+    memory: Any | None = None
     past: Keys | None = None
 
     def select(self, rows: Tensor) -> "LayerState":
         """The state of some of the B sentences."""
-        return LayerState(self.memory.select(rows), None if self.past is None else self.past.select(rows))
+        return LayerState(*(None if keys is None else keys.select(rows) for keys in (self.memory, self.past)))
+
+
+class CausalLayer(EncoderLayer):
+    """An encoder layer each of whose positions sees those before it alone: a decoder's without a memory."""
+
+    def forward(self, hidden: Tensor, memory: None = None) -> Tensor:
+        """[B, T, D] of all positions at once."""
+        return self._after_self_attention(hidden, self.self_attention.attend_to_self(hidden))
+
+    def step(self, hidden: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """[B, 1, D] of the next position."""
+        attended, past = self.self_attention.attend_to_past(hidden, state.past)
+        return self._after_self_attention(hidden, attended), LayerState(past=past)
+
+    def start(self, memory: None = None) -> LayerState:
+        """The state before the first token."""
+        return LayerState()
 
 
 class DecoderLayer(nn.Module):

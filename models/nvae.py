@@ -6,6 +6,7 @@ from torch import Tensor
 import nvib
 from models.annealing import anneal
 from models.autoencoder import Encoding, TextAutoencoder
+from models.gaussian import Gaussians
 from models.settings import NVAESettings
 from nvib import DiscreteMixture, GaussianMixture
 
@@ -39,6 +40,7 @@ class NVAE(TextAutoencoder):
             vectors=posterior.lengths + 1,
             kl_gaussian=nvib.kl_gaussian(posterior, self.prior, self.settings.kappa),
             kl_dirichlet=nvib.kl_dirichlet(posterior, self.prior, self.settings.kappa),
+            gaussians=Gaussians(posterior.mu[:, 1:], posterior.logvar[:, 1:], key_padding_mask),
             posterior=posterior,
         )
 

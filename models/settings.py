@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from models.autoencoder import TextAutoencoder
+    from models.text_model import TextModel
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class ModelSettings:
     name: ClassVar[str]
     summary: ClassVar[str]
     implementation: ClassVar[tuple[str, str]]  # module and class, imported when the model is built
+    sees_target: ClassVar[bool] = True  # whether it scores a text from an encoding of that very text
 
     vocabulary_size: int
     dim_h: int = 256
@@ -82,10 +83,22 @@ class NVAESettings(ModelSettings):
     kl_annealing_dirichlet: str = "constant"
 
 
-MODELS: dict[str, type[ModelSettings]] = {settings.name: settings for settings in (TransformerSettings, NVAESettings)}
+@dataclass(frozen=True)
+class LanguageModelSettings(ModelSettings):
+    """The language model that judges samples."""
+
+    name = "LM"
+    summary = "causal Transformer language model"
+    implementation = ("models.language_model", "LanguageModel")
+    sees_target = False
 
 
-def build(settings: ModelSettings) -> "TextAutoencoder":
+MODELS: dict[str, type[ModelSettings]] = {
+    settings.name: settings for settings in (TransformerSettings, NVAESettings, LanguageModelSettings)
+}
+
+
+def build(settings: ModelSettings) -> "TextModel":
     """Build the model of these settings, with fresh weights."""
     module, name = settings.implementation
     return getattr(importlib.import_module(module), name)(settings)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.autoencoder import Encoding, TextAutoencoder
 from models.loss import TokenLoss
+from models.text_model import Encoding, TextModel, UnsupportedError
 from pipeline.batching import Batch
 
 
@@ -21,8 +21,8 @@ class Figures:
 
     sums: dict[str, float] = field(default_factory=dict)
 
-    def add(self, batch: Batch, end_id: int, encoding: Encoding, loss: TokenLoss, penalty: Tensor) -> None:
-        """Add a batch."""
+    def add(self, batch: Batch, end_id: int, encoding: Encoding | None, loss: TokenLoss, penalty: Tensor) -> None:
+        """Add a batch; a model without a latent has no encoding."""
         real = batch.source[~batch.key_padding_mask]
         is_end = real == end_id
         each = loss.each
@@ -32,15 +32,8 @@ class Figures:
             "nll": each.sum(),
             "end_nll": each[is_end].sum(),
             "penalty": penalty.detach() * len(batch.source),
-            "vectors_kept": encoding.vectors_kept.sum(),
-            "vectors_kept_fraction": (encoding.vectors_kept / encoding.vectors).sum(),
+            **({} if encoding is None else _sums_of(encoding)),
         }
-        if encoding.kl_gaussian is not None:
-            new["kl_gaussian"] = encoding.kl_gaussian.detach().sum()
-        if encoding.kl_dirichlet is not None:
-            new["kl_dirichlet"] = encoding.kl_dirichlet.detach().sum()
-        if encoding.posterior is not None:
-            new["alpha0"] = encoding.posterior.alpha0.detach().sum()
         # One transfer for all of them: beside a GPU each would wait for the device.
         values = torch.stack([value.to(each.device, torch.float64) for value in new.values()]).tolist()
         for name, value in zip(new, values, strict=True):
@@ -63,8 +56,22 @@ class Figures:
         }
 
 
+def _sums_of(encoding: Encoding) -> dict[str, Tensor]:
+    sums = {
+        "vectors_kept": encoding.vectors_kept.sum(),
+        "vectors_kept_fraction": (encoding.vectors_kept / encoding.vectors).sum(),
+    }
+    if encoding.kl_gaussian is not None:
+        sums["kl_gaussian"] = encoding.kl_gaussian.detach().sum()
+    if encoding.kl_dirichlet is not None:
+        sums["kl_dirichlet"] = encoding.kl_dirichlet.detach().sum()
+    if encoding.posterior is not None:
+        sums["alpha0"] = encoding.posterior.alpha0.detach().sum()
+    return sums
+
+
 @torch.inference_mode()
-def evaluate(model: TextAutoencoder, batches: Iterable[Batch], device: torch.device, end_id: int) -> dict[str, float]:
+def evaluate(model: TextModel, batches: Iterable[Batch], device: torch.device, end_id: int) -> dict[str, float]:
     """Figures of a model over batches, with the regulariser at full strength.
 
     The latent is the mean one. The model is left in evaluation mode.
@@ -80,9 +87,9 @@ def evaluate(model: TextAutoencoder, batches: Iterable[Batch], device: torch.dev
 
 @torch.inference_mode()
 def posterior_histograms(
-    model: TextAutoencoder, batches: Iterable[Batch], device: torch.device, bins: int = 64
+    model: TextModel, batches: Iterable[Batch], device: torch.device, bins: int = 64
 ) -> dict[str, dict[str, list[float]]]:
-    """Histograms of log10 alpha, mu and sigma^2 over real tokens; empty for a model without a posterior.
+    """Histograms of log10 alpha, mu and sigma^2 over real vectors, of which the model has; empty if none.
 
     Returns:
         By name, `counts` (`bins` numbers) and `edges` (one more).
@@ -91,18 +98,27 @@ def posterior_histograms(
     values: dict[str, list[np.ndarray]] = {}
     for batch in batches:
         batch = batch.to(device)
-        posterior = model.encode(batch.source, batch.key_padding_mask).posterior
-        if posterior is None:
+        try:
+            encoding = model.encode(batch.source, batch.key_padding_mask)
+        except UnsupportedError:
             return {}
-        real = ~batch.key_padding_mask
-        for name, value in (
-            ("log10_alpha", posterior.log_alpha[:, 1:][real].clamp_min(-30.0) / np.log(10.0)),
-            ("mu", posterior.mu[:, 1:][real]),
-            ("sigma_squared", posterior.logvar[:, 1:][real].exp()),
-        ):
+        for name, value in _quantities(encoding).items():
             values.setdefault(name, []).append(value.float().flatten().cpu().numpy())
     result = {}
     for name, parts in values.items():
         counts, edges = np.histogram(np.concatenate(parts), bins=bins)
         result[name] = {"counts": counts.tolist(), "edges": edges.tolist()}
     return result
+
+
+def _quantities(encoding: Encoding) -> dict[str, Tensor]:
+    """The latent's quantities at real vectors, the prior's component left out."""
+    quantities = {}
+    if encoding.posterior is not None:
+        log_alpha = encoding.posterior.log_alpha[:, 1:][~encoding.posterior.key_padding_mask[:, 1:]]
+        quantities["log10_alpha"] = log_alpha.clamp_min(-30.0) / np.log(10.0)
+    if encoding.gaussians is not None:
+        real = ~encoding.gaussians.key_padding_mask
+        quantities["mu"] = encoding.gaussians.mu[real]
+        quantities["sigma_squared"] = encoding.gaussians.logvar[real].exp()
+    return quantities

@@ -15,7 +15,7 @@ from pipeline.settings import TrainingSettings
 if TYPE_CHECKING:
     import torch
 
-    from models.autoencoder import TextAutoencoder
+    from models.text_model import TextModel
     from pipeline.prepared import PreparedData
 
 
@@ -77,7 +77,7 @@ class Experiment:
 
     files: ExperimentFiles
     config: dict[str, Any]
-    model: "TextAutoencoder"
+    model: "TextModel"
     data: "PreparedData"
     device: "torch.device"
 

@@ -1,14 +1,15 @@
 """Sentences from latents: reconstructions, samples and interpolations of a trained experiment."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.autoencoder import UnsupportedError
 from models.decoding import Choose, generate, greedy
+from models.text_model import UnsupportedError
 from pipeline.batching import Batch, in_order, loader
 from pipeline.errors import UserError
 from pipeline.experiments import Experiment
@@ -24,6 +25,15 @@ class LengthRange:
     distribution: str
     low: int | None = None
     high: int | None = None
+
+
+@contextmanager
+def unsupported_told() -> Iterator[None]:
+    """Turn a model's word that it cannot do something into a `UserError`."""
+    try:
+        yield
+    except UnsupportedError as error:
+        raise UserError(str(error)) from None
 
 
 def subset_batches(experiment: Experiment, subset: str, batch_size: int, description: str) -> Iterator[Batch]:
@@ -60,10 +70,14 @@ def reconstruct(experiment: Experiment, subset: str, batch_size: int) -> list[di
 
     Returns:
         A row each: `source`, `reconstruction`, `exact`, `vectors_kept`, `vectors`.
+
+    Raises:
+        UserError: the model cannot encode.
     """
     rows, decode_batch = [], experiment.data.tokenizer.decode_batch
     for batch in subset_batches(experiment, subset, batch_size, f"reconstruct {subset}"):
-        encoding = experiment.model.encode(batch.source, batch.key_padding_mask)
+        with unsupported_told():
+            encoding = experiment.model.encode(batch.source, batch.key_padding_mask)
         texts = decode(experiment, encoding.latent, len(batch.source))
         sources = decode_batch(_without_end(batch))
         kept, vectors = encoding.vectors_kept.tolist(), encoding.vectors.tolist()
@@ -93,10 +107,8 @@ def sample(
         UserError: the model cannot sample, or no length is within the range.
     """
     drawn = draw_lengths(experiment.data.length_distribution, count, lengths, seed)
-    try:  # a model that cannot sample says so before any work
+    with unsupported_told():  # before any work
         experiment.model.sample_prior(torch.tensor(drawn[:1], device=experiment.device))
-    except UnsupportedError as error:
-        raise UserError(str(error)) from None
     generator = torch.Generator(experiment.device).manual_seed(seed)
     limit = max(*experiment.data.length_distribution, *drawn)
     rows = []
@@ -163,15 +175,14 @@ def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -
         ends = []
         for numbers in (chunk, [len(split) - 1 - number for number in chunk]):
             batch = next(iter(loader(split, [numbers], pad_id, experiment.device))).to(experiment.device)
-            latent = experiment.model.encode(batch.source, batch.key_padding_mask).latent
+            with unsupported_told():
+                latent = experiment.model.encode(batch.source, batch.key_padding_mask).latent
             ends.append((decode_batch(_without_end(batch)), latent))
         (sources, a), (targets, b) = ends
         outputs = {}
         for tau in TAUS:
-            try:
+            with unsupported_told():
                 latent = experiment.model.interpolate(a, b, tau)
-            except UnsupportedError as error:
-                raise UserError(str(error)) from None
             outputs[f"{tau:g}"] = [text for text, _ in decode(experiment, latent, len(chunk))]
         for row, number in enumerate(chunk):
             texts = {tau: column[row] for tau, column in outputs.items()}

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
-from models.autoencoder import TextAutoencoder
+from models.text_model import TextModel
 from pipeline.batching import Batch, EpochOrder, in_order, loader
 from pipeline.checkpoints import (
     load_checkpoint,
@@ -72,7 +72,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: TextAutoencoder,
+        model: TextModel,
         data: "PreparedData",
         settings: TrainingSettings,
         files: ExperimentFiles,
@@ -257,8 +257,10 @@ class Trainer:
 
     def _show(self, shown: tqdm, figures: Figures) -> None:
         sums = figures.sums
-        kept = sums["vectors_kept_fraction"] / sums["sentences"]
-        shown.set_postfix_str(f"cross-entropy {sums['nll'] / sums['tokens']:.3f}, kept {kept:.0%}", refresh=False)
+        text = f"cross-entropy {sums['nll'] / sums['tokens']:.3f}"
+        if "vectors_kept_fraction" in sums:
+            text += f", kept {sums['vectors_kept_fraction'] / sums['sentences']:.0%}"
+        shown.set_postfix_str(text, refresh=False)
 
     def _stop_non_finite(self, objective: float, cross_entropy: float, penalty: float, batch: Batch) -> None:
         name, size = largest_gradient(self.model)
@@ -291,8 +293,10 @@ def epoch_line(row: dict[str, float], best: bool) -> str:
         f"train {row['train/cross_entropy']:.3f}",
         f"validation {row['validation/cross_entropy']:.3f} (perplexity {row['validation/perplexity']:.2f}, "
         f"end token {row['validation/end_cross_entropy']:.3f})",
-        f"kept {row['validation/vectors_kept_fraction']:.0%} ({row['validation/vectors_kept']:.1f} vectors)",
     ]
+    if "validation/vectors_kept" in row:
+        kept, share = row["validation/vectors_kept"], row["validation/vectors_kept_fraction"]
+        parts.append(f"kept {share:.0%} ({kept:.1f} vectors)")
     if "validation/kl_gaussian" in row:
         parts.append(f"KL_G {row['validation/kl_gaussian']:.3f}")
     if "validation/kl_dirichlet" in row:

@@ -7,15 +7,16 @@ import torch.nn.functional as F
 import models.loss
 from models import MODELS, build
 from models.annealing import anneal
-from models.autoencoder import TextAutoencoder, UnsupportedError
 from models.decoding import generate, nucleus
 from models.dropout import Dropout
 from models.loss import token_loss
+from models.text_model import TextModel, UnsupportedError
 
 VOCABULARY, START, END = 40, 2, 3
+AUTOENCODERS = [name for name, settings in MODELS.items() if settings.sees_target]
 
 
-def model(name: str, **settings) -> TextAutoencoder:
+def model(name: str, **settings) -> TextModel:
     built = build(MODELS[name](vocabulary_size=VOCABULARY, dim_h=16, num_heads=2, num_layers=2, **settings))
     # Embeddings as small as training starts with would make every text look the same.
     torch.nn.init.normal_(built.embedding.weight, std=0.3)
@@ -30,7 +31,7 @@ def sentences(*lengths: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return source, mask, target_input
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", AUTOENCODERS)
 def test_generation_with_kept_keys_is_decoding_the_whole_prefix_again(name: str):
     trained = model(name).eval()
     source, mask, _ = sentences(7, 4, 6)
@@ -47,7 +48,7 @@ def test_generation_with_kept_keys_is_decoding_the_whole_prefix_again(name: str)
         assert kept[row] == tokens[1:16]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", AUTOENCODERS)
 def test_a_sentence_that_has_ended_leaves_the_others_as_they_were(name: str):
     trained = model(name).eval()
     source, mask, _ = sentences(7, 4, 6, 5)
@@ -74,7 +75,7 @@ def test_padding_changes_neither_latent_nor_loss(name: str):
     torch.testing.assert_close(together.each, torch.cat(alone))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", AUTOENCODERS)
 def test_the_decoder_sees_no_token_before_it_is_predicted(name: str):
     trained = model(name).eval()
     source, mask, target_input = sentences(7, 7)
@@ -84,7 +85,7 @@ def test_the_decoder_sees_no_token_before_it_is_predicted(name: str):
     torch.testing.assert_close(trained.decode(changed, latent)[:, :4], trained.decode(target_input, latent)[:, :4])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", AUTOENCODERS)
 def test_the_decoder_uses_the_latent(name: str):
     trained = model(name).eval()
     source, mask, target_input = sentences(7, 7)
@@ -93,7 +94,7 @@ def test_the_decoder_uses_the_latent(name: str):
     assert (decoded[0] - decoded[1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", AUTOENCODERS)
 def test_interpolation_is_exact_at_the_ends_and_decodes_between(name: str):
     trained = model(name).eval()
     (a, mask_a, _), (b, mask_b, _) = sentences(7, 4), sentences(3, 9)
@@ -102,6 +103,38 @@ def test_interpolation_is_exact_at_the_ends_and_decodes_between(name: str):
         expected = generate(trained, end, 2, START, END, 10)
         assert generate(trained, trained.interpolate(*ends, tau), 2, START, END, 10) == expected
     assert len(generate(trained, trained.interpolate(*ends, 0.5), 2, START, END, 10)) == 2
+
+
+def test_a_language_model_sees_only_what_stands_before_its_target():
+    trained = model("LM").eval()
+    source, mask, target_input = sentences(7, 7)
+    encoding, loss = trained(source, mask, target_input)
+    assert encoding is None
+    assert trained.penalty(encoding, progress=1.0) == 0
+    changed = source.clone()
+    changed[:, 4:] = 9
+    after = trained(changed, mask, torch.cat([target_input[:, :1], changed[:, :-1]], dim=1))[1]
+    torch.testing.assert_close(after.each.view(2, 7)[:, :4], loss.each.view(2, 7)[:, :4])
+    assert not torch.allclose(after.each.view(2, 7)[:, 5:], loss.each.view(2, 7)[:, 5:])
+
+
+def test_a_language_model_generates_what_it_predicts():
+    trained = model("LM").eval()
+    draws = generate(trained, trained.sample_prior(torch.tensor([5, 8])), 2, START, END, max_tokens=9)
+    tokens = [START]
+    while len(tokens) <= 9:
+        following = trained.output(trained.decode(torch.tensor([tokens]), None)[0, -1]).argmax().item()
+        if following == END:
+            break
+        tokens.append(following)
+    assert draws == [tokens[1:], tokens[1:]]
+
+
+@pytest.mark.parametrize("ask", ["encode", "interpolate", "log_importance_weights"])
+def test_a_language_model_says_what_it_cannot_do(ask: str):
+    arguments = {"encode": sentences(4)[:2], "interpolate": (None, None, 0.5), "log_importance_weights": sentences(4)}
+    with pytest.raises(UnsupportedError, match="^LM "):
+        getattr(model("LM"), ask)(*arguments[ask])
 
 
 def test_a_vanilla_transformer_says_that_it_cannot_sample():

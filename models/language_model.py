@@ -1,0 +1,27 @@
+"""`LM`: a decoder-only causal Transformer language model, the judge of samples."""
+
+import torch
+from torch import Tensor, nn
+
+from models.layers import CausalLayer, output_projection
+from models.loss import TokenLoss
+from models.settings import LanguageModelSettings
+from models.text_model import TextModel
+
+
+class LanguageModel(TextModel):
+    """Predicts every token from those before it and nothing else: it never sees its target."""
+
+    def __init__(self, settings: LanguageModelSettings) -> None:
+        super().__init__(settings)
+        dim, heads, dropout = settings.dim_h, settings.num_heads, settings.dropout
+        self.decoder = nn.ModuleList(CausalLayer(dim, heads, dropout) for _ in range(settings.num_layers))
+        self.output = output_projection(dim, settings.vocabulary_size)
+
+    def forward(self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor) -> tuple[None, TokenLoss]:
+        """Score; there is nothing to encode."""
+        return None, self.score(self.decode(target_input, None), source, key_padding_mask)
+
+    def sample_prior(self, lengths: Tensor, generator: torch.Generator | None = None) -> None:
+        """Nothing: its texts come from their tokens' draws alone."""
+        return

@@ -1,0 +1,160 @@
+"""What all models share: tokens in, cross-entropies of the next tokens out, one token after the other."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.gaussian import Gaussians
+from models.layers import Embedding, LayerState
+from models.loss import TokenLoss, token_loss
+from models.settings import ModelSettings
+from nvib import Posterior
+
+
+class UnsupportedError(ValueError):
+    """A model was asked for something that it cannot do; the message is one line that says so."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What an encoder made of B texts.
+
+    Args:
+        latent: what the decoder attends to.
+        vectors_kept: [B], int, vectors that the latent keeps.
+        vectors: [B], int, vectors that it could have kept.
+        kl_gaussian: [B], nats per dimension, or None where the model has no such term.
+        kl_dirichlet: [B], nats per component, or None.
+        gaussians: of the text's own vectors (the prior's component left out), or None.
+        posterior: the Dirichlet processes, or None.
+    """
+
+    latent: Any
+    vectors_kept: Tensor
+    vectors: Tensor
+    kl_gaussian: Tensor | None = None
+    kl_dirichlet: Tensor | None = None
+    gaussians: Gaussians | None = None
+    posterior: Posterior | None = None
+
+
+class TextModel(nn.Module):
+    """Scores and generates text token by token, perhaps from a latent.
+
+    Decoder input is `[CLS] x_1 … x_{n-1}`, the target `x_1 … x_{n-1} [SEP]`. Sentences are padded at their end.
+    A model makes `decoder` and `output` and fills in `forward`, and what it can of `encode`, `penalty`,
+    `sample_prior`, `interpolate` and `log_importance_weights`.
+
+    Args:
+        settings: sizes and whatever else the model has.
+    """
+
+    decoder: nn.ModuleList
+    output: nn.Linear
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.embedding = Embedding(settings.vocabulary_size, settings.dim_h, settings.dropout)
+
+    def forward(
+        self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor
+    ) -> tuple[Encoding | None, TokenLoss]:
+        """All that a training step needs.
+
+        Args:
+            source: [B, N], token ids, the encoder's input and the decoder's target.
+            key_padding_mask: [B, N], bool, True at padding.
+            target_input: [B, N], token ids, the decoder's input.
+
+        Returns:
+            The encoding, None from a model that has none, and the cross-entropy of the real target tokens.
+        """
+        raise NotImplementedError
+
+    def decode(self, target_input: Tensor, latent: Any) -> Tensor:
+        """[B, T] token ids of the decoder's input to its vectors [B, T, D] (teacher forcing)."""
+        hidden = self.embedding(target_input)
+        for layer in self.decoder:
+            hidden = layer(hidden, latent)
+        return hidden
+
+    def score(self, hidden: Tensor, source: Tensor, key_padding_mask: Tensor) -> TokenLoss:
+        """Cross-entropy of the real tokens of [B, N] targets from the decoder's vectors [B, N, D]."""
+        real = ~key_padding_mask
+        # Only real tokens reach the vocabulary: its projection is most of the cost.
+        return token_loss(hidden[real], self.output.weight, self.output.bias, source[real])
+
+    def start(self, latent: Any) -> list[LayerState]:
+        """The decoder's state before the first token of each text."""
+        return [layer.start(latent) for layer in self.decoder]
+
+    def step(self, tokens: Tensor, position: int, state: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
+        """One generated token further.
+
+        Args:
+            tokens: [B], the tokens at `position`.
+            position: how many stand before them.
+            state: what `start` or the last `step` returned.
+
+        Returns:
+            The logits [B, V] of the next token, and the new state.
+        """
+        hidden = self.embedding(tokens.unsqueeze(1), start=position)
+        states = []
+        for layer, before in zip(self.decoder, state, strict=True):
+            hidden, after = layer.step(hidden, before)
+            states.append(after)
+        return self.output(hidden.squeeze(1)), states
+
+    def encode(self, source: Tensor, key_padding_mask: Tensor) -> Encoding:
+        """[B, N] token ids to the latent: a sample in training, the mean in evaluation.
+
+        Raises:
+            UnsupportedError: the model has no latent.
+        """
+        raise UnsupportedError(f"{self.settings.name} has no latent: it cannot encode a text")
+
+    def penalty(self, encoding: Encoding | None, progress: float) -> Tensor:
+        """What the objective adds to the cross-entropy: [], nats.
+
+        Args:
+            encoding: of a batch.
+            progress: share of training that is done, in [0, 1]; 1 is the regulariser at full strength.
+        """
+        return torch.zeros((), device=self.output.weight.device)
+
+    def sample_prior(self, lengths: Tensor, generator: torch.Generator | None = None) -> Any:
+        """Latents of new texts of about [B] tokens, drawn from the model's prior.
+
+        Raises:
+            UnsupportedError: the model has no prior.
+        """
+        raise UnsupportedError(f"{self.settings.name} has no prior to sample from; sample from a variational model")
+
+    def interpolate(self, a: Any, b: Any, tau: float) -> Any:
+        """The latent `tau` of the way from `a` to `b`; exactly `a` at 0 and `b` at 1.
+
+        Raises:
+            UnsupportedError: the model's latents have no such thing.
+        """
+        raise UnsupportedError(f"{self.settings.name} cannot interpolate between two latents")
+
+    def log_importance_weights(
+        self,
+        source: Tensor,
+        key_padding_mask: Tensor,
+        target_input: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """`log p(x, z) - log q(z | x)` of B texts with one draw of z each: [B], nats.
+
+        Their mean over draws estimates the evidence lower bound, the log of the mean of their exponentials the
+        importance-weighted bound (Burda et al. 2016).
+
+        Raises:
+            UnsupportedError: the model's densities are not known.
+        """
+        raise UnsupportedError(f"{self.settings.name} has no known density of its latent to weigh draws with")
