@@ -1,4 +1,4 @@
-"""The models: Transformer autoencoders behind one interface and one registry.
+"""The models: Transformer autoencoders and a language model behind one interface and one registry.
 
     from models import MODELS, build
     model = build(MODELS["NVIB"](vocabulary_size=8000))

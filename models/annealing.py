@@ -6,17 +6,22 @@ SCHEDULES = ("constant", "monotonic", "cyclic")
 CYCLES = 4
 
 
-def anneal(schedule: str, progress: float) -> float:
+def anneal(schedule: str, progress: float, warmup: float = 0.0) -> float:
     """The factor of the regulariser's weight, in [0, 1].
 
     Args:
         schedule: `constant` (1), `monotonic` (a half cosine from 0 to 1 over the first quarter of
             training, then 1) or `cyclic` (4 cycles, each a half cosine up over its first half, then 1).
         progress: share of training that is done, in [0, 1]; at 1 every schedule is at full strength.
+        warmup: share of training, in [0, 1), before the schedule starts: the factor is 0, and the schedule has
+            the rest of training for its course.
 
     Raises:
         ValueError: the schedule is unknown.
     """
+    if progress < warmup:
+        return 0.0
+    progress = (progress - warmup) / (1.0 - warmup)
     if schedule == "constant" or progress >= 1.0:
         return 1.0
     if schedule == "monotonic":

@@ -51,7 +51,8 @@ def kl_by_dimension(gaussians: Gaussians, mu: float, var: float, weights: Tensor
         [B, D], nats.
     """
     log_ratio = gaussians.logvar - math.log(var)
-    each = 0.5 * ((gaussians.mu - mu).square() / var + log_ratio.exp() - 1.0 - log_ratio)  # [B, K, D]
+    # expm1(r) - r keeps the difference of r and ln r exact where the variances nearly agree.
+    each = 0.5 * ((gaussians.mu - mu).square() / var + (torch.expm1(log_ratio) - log_ratio))  # [B, K, D]
     if weights is not None:
         each = each * weights.unsqueeze(-1)
     return each.masked_fill(gaussians.key_padding_mask.unsqueeze(-1), 0.0).sum(dim=1)

@@ -22,12 +22,18 @@ class Embedding(nn.Module):
         frequency = torch.exp(torch.arange(0, dim, 2) * (-math.log(10000.0) / dim))
         self.register_buffer("frequency", frequency, persistent=False)
 
-    def forward(self, tokens: Tensor, start: int = 0) -> Tensor:
-        """[B, N] token ids, the first at position `start`, to [B, N, D]."""
+    def forward(self, tokens: Tensor, start: int = 0, hidden_words: Tensor | None = None) -> Tensor:
+        """[B, N] token ids, the first at position `start`, to [B, N, D].
+
+        Where `hidden_words` [B, N] is True, the position stays and the word is hidden.
+        """
         dim = self.weight.shape[1]
         angles = torch.arange(start, start + tokens.shape[1], device=tokens.device).unsqueeze(1) * self.frequency
         positions = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[:, :dim]  # [N, D]
-        return self.dropout(F.embedding(tokens, self.weight) * math.sqrt(dim) + positions)
+        words = F.embedding(tokens, self.weight) * math.sqrt(dim)
+        if hidden_words is not None:
+            words = words.masked_fill(hidden_words.unsqueeze(-1), 0.0)
+        return self.dropout(words + positions)
 
 
 class FeedForward(nn.Module):

@@ -6,7 +6,7 @@ from torch import Tensor
 import nvib
 from models.annealing import anneal
 from models.autoencoder import Encoding, TextAutoencoder
-from models.gaussian import Gaussians
+from models.gaussian import Gaussians, kl_by_dimension, with_free_bits
 from models.settings import NVAESettings
 from nvib import DiscreteMixture, GaussianMixture
 
@@ -45,11 +45,19 @@ class NVAE(TextAutoencoder):
         )
 
     def penalty(self, encoding: Encoding, progress: float) -> Tensor:
-        """`lambda_G anneal_G mean KL_G + lambda_D anneal_D mean KL_D`."""
+        """`lambda_G anneal_G mean KL_G + lambda_D anneal_D mean KL_D`, KL_G's dimensions free up to the free bits."""
         s = self.settings
-        gaussian = s.kl_gaussian_lambda * anneal(s.kl_annealing_gaussian, progress)
-        dirichlet = s.kl_dirichlet_lambda * anneal(s.kl_annealing_dirichlet, progress)
-        return gaussian * encoding.kl_gaussian.mean() + dirichlet * encoding.kl_dirichlet.mean()
+        gaussian = s.kl_gaussian_lambda * anneal(s.kl_annealing_gaussian, progress, s.kl_warmup)
+        dirichlet = s.kl_dirichlet_lambda * anneal(s.kl_annealing_dirichlet, progress, s.kl_warmup)
+        return gaussian * self._kl_gaussian(encoding) + dirichlet * encoding.kl_dirichlet.mean()
+
+    def _kl_gaussian(self, encoding: Encoding) -> Tensor:
+        s, posterior = self.settings, encoding.posterior
+        if not s.free_bits:
+            return encoding.kl_gaussian.mean()
+        # The prior's own component, which is left out here, does not diverge from it.
+        shares = s.kappa * posterior.log_alpha.softmax(dim=-1)[:, 1:]
+        return with_free_bits(kl_by_dimension(encoding.gaussians, s.prior_mu, s.prior_var, shares), s.free_bits)
 
     def sample_prior(self, lengths: Tensor, generator: torch.Generator | None = None) -> DiscreteMixture:
         """Weights and vectors of the prior at these lengths."""

@@ -18,6 +18,7 @@ class ModelSettings:
         num_heads: attention heads, which divide `dim_h`.
         num_layers: encoder layers, and as many decoder layers.
         dropout: probability, in [0, 1).
+        word_dropout: probability, in [0, 1), that training hides a word from the decoder's input (Bowman et al. 2016).
 
     Raises:
         ValueError: the heads do not divide the width.
@@ -33,6 +34,7 @@ class ModelSettings:
     num_heads: int = 1
     num_layers: int = 1
     dropout: float = 0.1
+    word_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.dim_h % self.num_heads:
@@ -46,6 +48,66 @@ class TransformerSettings(ModelSettings):
     name = "T"
     summary = "vanilla Transformer"
     implementation = ("models.transformer", "TransformerAutoencoder")
+
+
+@dataclass(frozen=True)
+class VariationalSettings(ModelSettings):
+    """What the models with a Gaussian for each vector have: their prior and their objective.
+
+    Args:
+        prior_mu: mean of the prior's vectors.
+        prior_var: variance of it, above 0.
+        kl_gaussian_lambda: weight of KL_G in the loss.
+        kl_annealing_gaussian: schedule of KL_G's weight: constant, monotonic or cyclic.
+        kl_warmup: share of training, in [0, 1), before the KL starts.
+        free_bits: nats of KL_G that each dimension has free (Kingma et al. 2016).
+    """
+
+    prior_mu: float = 0.0
+    prior_var: float = 1.0
+    kl_gaussian_lambda: float = 0.001
+    kl_annealing_gaussian: str = "constant"
+    kl_warmup: float = 0.0
+    free_bits: float = 0.0
+
+
+@dataclass(frozen=True)
+class VTVSettings(VariationalSettings):
+    """The variational Transformer that keeps every vector."""
+
+    name = "VTV"
+    summary = "variational Transformer, a vector for every token"
+    implementation = ("models.vtv", "VariationalTransformerVectors")
+
+
+@dataclass(frozen=True)
+class VTPSettings(VariationalSettings):
+    """The variational Transformer with one pooled vector.
+
+    Args:
+        pooling: over a text's tokens: mean or max.
+    """
+
+    name = "VTP"
+    summary = "variational Transformer, one pooled vector"
+    implementation = ("models.vtp", "VariationalTransformerPooled")
+
+    pooling: str = "mean"
+
+
+@dataclass(frozen=True)
+class VTSSettings(VariationalSettings):
+    """The variational Transformer that drops vectors by position.
+
+    Args:
+        stride_perc: share of the vectors that is dropped, in [0, 1).
+    """
+
+    name = "VTS"
+    summary = "variational Transformer, a fixed share of its vectors dropped"
+    implementation = ("models.vts", "VariationalTransformerStride")
+
+    stride_perc: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,6 +126,8 @@ class NVAESettings(ModelSettings):
         kl_dirichlet_lambda: weight of KL_D in the loss.
         kl_annealing_gaussian: schedule of KL_G's weight: constant, monotonic or cyclic.
         kl_annealing_dirichlet: schedule of KL_D's weight.
+        kl_warmup: share of training, in [0, 1), before both start.
+        free_bits: nats of KL_G that each dimension has free (Kingma et al. 2016).
     """
 
     name = "NVIB"
@@ -81,6 +145,8 @@ class NVAESettings(ModelSettings):
     kl_dirichlet_lambda: float = 0.1
     kl_annealing_gaussian: str = "constant"
     kl_annealing_dirichlet: str = "constant"
+    kl_warmup: float = 0.0
+    free_bits: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +160,8 @@ class LanguageModelSettings(ModelSettings):
 
 
 MODELS: dict[str, type[ModelSettings]] = {
-    settings.name: settings for settings in (TransformerSettings, NVAESettings, LanguageModelSettings)
+    settings.name: settings
+    for settings in (TransformerSettings, VTVSettings, VTPSettings, VTSSettings, NVAESettings, LanguageModelSettings)
 }
 
 

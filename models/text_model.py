@@ -76,7 +76,10 @@ class TextModel(nn.Module):
 
     def decode(self, target_input: Tensor, latent: Any) -> Tensor:
         """[B, T] token ids of the decoder's input to its vectors [B, T, D] (teacher forcing)."""
-        hidden = self.embedding(target_input)
+        dropped = None
+        if self.training and self.settings.word_dropout:
+            dropped = torch.rand(target_input.shape, device=target_input.device) < self.settings.word_dropout
+        hidden = self.embedding(target_input, hidden_words=dropped)
         for layer in self.decoder:
             hidden = layer(hidden, latent)
         return hidden

@@ -140,6 +140,9 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
     "num_heads": (integer(1), "attention heads, which divide DIM_H"),
     "num_layers": (integer(1), "encoder layers, and as many decoder layers"),
     "dropout": (number(0, below=1), "dropout probability, in [0, 1)"),
+    "word_dropout": (number(0, below=1), "probability that training hides a word of the decoder's input, in [0, 1)"),
+    "pooling": (("mean", "max"), "how the encoder's vectors become one"),
+    "stride_perc": (number(0, below=1), "share of the vectors that is dropped by position, in [0, 1)"),
     "prior_mu": (number(), "mean of the prior's vectors"),
     "prior_var": (number(above=0), "variance of the prior's vectors, above 0"),
     "prior_alpha": (number(above=0), "concentration of the prior at length 0, in pseudo-counts"),
@@ -151,6 +154,8 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
     "kl_dirichlet_lambda": (number(0), "weight of KL_D (nats per component) in the loss"),
     "kl_annealing_gaussian": (("constant", "monotonic", "cyclic"), "schedule of KL_G's weight over the run"),
     "kl_annealing_dirichlet": (("constant", "monotonic", "cyclic"), "schedule of KL_D's weight over the run"),
+    "kl_warmup": (number(0, below=1), "share of the run before the KL starts, in [0, 1)"),
+    "free_bits": (number(0), "nats of KL_G that each dimension has free, on average over a batch"),
     "learning_rate": (number(above=0), "learning rate of Adam"),
     "warmup_steps": (integer(0), "optimizer steps over which the learning rate rises from 0"),
     "epochs": (limit, "passes over the training sentences; -1 for no limit"),
@@ -176,7 +181,8 @@ def add_fields(group: argparse._ArgumentGroup, *settings: type) -> None:
                 defaults.setdefault(field.name, {})[getattr(kind, "name", "")] = field.default
     for field, by_kind in defaults.items():
         kind, text = FLAGS[field]
-        default = next(iter(by_kind.values()))
+        values = list(dict.fromkeys(by_kind.values()))
+        default = values[0] if len(values) == 1 else ", ".join(f"{value} of {name}" for name, value in by_kind.items())
         only = f"{', '.join(by_kind)} only; " if 0 < len(by_kind) < len(settings) else ""
         group.add_argument(
             f"--{field.upper()}",

@@ -3,10 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.distributions import Normal, kl_divergence
 
 import models.loss
 from models import MODELS, build
 from models.annealing import anneal
+from models.attention import Memory
 from models.decoding import generate, nucleus
 from models.dropout import Dropout
 from models.loss import token_loss
@@ -133,13 +135,130 @@ def test_a_language_model_generates_what_it_predicts():
 @pytest.mark.parametrize("ask", ["encode", "interpolate", "log_importance_weights"])
 def test_a_language_model_says_what_it_cannot_do(ask: str):
     arguments = {"encode": sentences(4)[:2], "interpolate": (None, None, 0.5), "log_importance_weights": sentences(4)}
-    with pytest.raises(UnsupportedError, match="^LM "):
+    with pytest.raises(UnsupportedError, match=r"^LM "):
         getattr(model("LM"), ask)(*arguments[ask])
 
 
 def test_a_vanilla_transformer_says_that_it_cannot_sample():
     with pytest.raises(UnsupportedError, match="T has no prior to sample from"):
         model("T").sample_prior(torch.tensor([3]))
+
+
+VARIATIONAL = ["VTV", "VTP", "VTS"]
+SILENT = {"kl_dirichlet_lambda": 0.0}
+
+
+@pytest.mark.parametrize("name", VARIATIONAL)
+def test_a_variational_transformer_regularises_towards_its_prior(name: str):
+    trained = model(name, kl_gaussian_lambda=0.5, prior_mu=0.3, prior_var=2.0)
+    torch.nn.init.normal_(trained.bottleneck.logvar.weight, std=0.3)
+    source, mask, target_input = sentences(7, 4)
+    encoding, _ = trained(source, mask, target_input)
+    own, prior = encoding.gaussians, Normal(0.3, 2.0**0.5)
+    each = kl_divergence(Normal(own.mu, (0.5 * own.logvar).exp()), prior).mean(dim=-1)  # [B, K]
+    expected = torch.stack([row[~padding].sum() for row, padding in zip(each, own.key_padding_mask, strict=True)])
+    torch.testing.assert_close(encoding.kl_gaussian, expected)
+    torch.testing.assert_close(trained.penalty(encoding, progress=1.0), 0.5 * expected.mean())
+
+
+@pytest.mark.parametrize("name", VARIATIONAL)
+def test_a_variational_transformer_starts_calm_and_draws_in_training_only(name: str):
+    trained = model(name)
+    source, mask, _ = sentences(7, 4)
+    assert trained.encode(source, mask).gaussians.logvar.unique().item() < -3
+    assert not torch.equal(*(trained.encode(source, mask).latent.vectors for _ in range(2)))
+    trained.eval()
+    assert torch.equal(*(trained.encode(source, mask).latent.vectors for _ in range(2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "kept"),
+    [
+        ("VTV", {}, [7, 4, 1]),
+        ("VTP", {}, [1, 1, 1]),
+        ("VTS", {"stride_perc": 0.5}, [4, 2, 1]),
+        ("VTS", {"stride_perc": 0.9}, [1, 1, 1]),
+        ("VTS", {"stride_perc": 0.0}, [7, 4, 1]),
+    ],
+)
+def test_new_texts_have_as_many_vectors_as_encoded_ones(name: str, settings: dict, kept: list[int]):
+    trained = model(name, prior_mu=5.0, prior_var=0.01, **settings).eval()
+    encoding = trained.encode(*sentences(7, 4, 1)[:2])
+    assert encoding.vectors_kept.tolist() == kept
+    assert encoding.vectors.tolist() == [7, 4, 1]
+    drawn = trained.sample_prior(torch.tensor([7, 4, 1]), torch.Generator().manual_seed(1))
+    assert torch.equal(drawn.key_padding_mask, encoding.latent.key_padding_mask)
+    assert drawn.vectors.mean().item() == pytest.approx(5.0, abs=0.1)
+    assert drawn.vectors.std().item() == pytest.approx(0.1, abs=0.03)
+    again = trained.sample_prior(torch.tensor([7, 4, 1]), torch.Generator().manual_seed(1))
+    assert torch.equal(drawn.vectors, again.vectors)
+    assert len(generate(trained, drawn, 3, START, END, 10)) == 3
+
+
+def test_a_stride_keeps_evenly_spaced_vectors_of_the_real_tokens():
+    trained = model("VTS", stride_perc=0.7)
+    hidden = torch.arange(20.0).view(1, 20, 1).expand(2, 20, 16)
+    mask = torch.arange(20) >= torch.tensor([[20], [10]])
+    kept, padding = trained.keep(hidden, mask)
+    rows = [row[~p, 0].tolist() for row, p in zip(kept, padding, strict=True)]
+    assert rows == [[1, 5, 8, 11, 15, 18], [1, 5, 8]]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_pooling_is_over_real_tokens(pooling: str):
+    hidden = torch.tensor([[[1.0], [3.0], [100.0]], [[-4.0], [-1.0], [-1.0]]]).expand(2, 3, 16)
+    pooled, padding = model("VTP", pooling=pooling).keep(hidden, torch.tensor([[False, False, True], [False] * 3]))
+    assert pooled[:, 0, 0].tolist() == ([2.0, -2.0] if pooling == "mean" else [3.0, -1.0])
+    assert not padding.any()
+
+
+@pytest.mark.parametrize("name", VARIATIONAL)
+def test_importance_weights_are_the_ratio_of_the_densities(name: str):
+    """Against torch.distributions and one sentence at a time."""
+    trained = model(name, prior_mu=0.2, prior_var=1.5).eval()
+    source, mask, target_input = sentences(7, 4)
+    weights = trained.log_importance_weights(source, mask, target_input, torch.Generator().manual_seed(3))
+    own = trained.encode(source, mask).gaussians
+    z = own.sample(torch.Generator().manual_seed(3))
+    for row in range(2):
+        real, vectors = ~mask[row], ~own.key_padding_mask[row]
+        latent = Memory(z[row : row + 1, vectors], own.key_padding_mask[row : row + 1, vectors])
+        logits = trained.output(trained.decode(target_input[row : row + 1, real], latent))[0]
+        likelihood = -F.cross_entropy(logits, source[row, real], reduction="sum")
+        prior = Normal(0.2, 1.5**0.5).log_prob(latent.vectors).sum()
+        posterior = Normal(own.mu[row, vectors], (0.5 * own.logvar[row, vectors]).exp()).log_prob(latent.vectors[0])
+        torch.testing.assert_close(weights[row], likelihood + prior - posterior.sum(), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["T", "NVIB"])
+def test_a_model_without_densities_says_so(name: str):
+    with pytest.raises(UnsupportedError, match=f"{name} has no known density"):
+        model(name).log_importance_weights(*sentences(4))
+
+
+def test_free_bits_leave_what_is_below_them_without_a_gradient():
+    for name in ("VTV", "NVIB"):
+        source, mask, target_input = sentences(7, 4)
+        plain = model(name, kl_gaussian_lambda=1.0, free_bits=1e-9, **({} if name == "VTV" else SILENT))
+        encoding, _ = plain(source, mask, target_input)
+        torch.testing.assert_close(plain.penalty(encoding, 1.0), encoding.kl_gaussian.mean(), rtol=1e-4, atol=1e-5)
+        free = model(name, kl_gaussian_lambda=1.0, free_bits=1e3, **({} if name == "VTV" else SILENT))
+        penalty = free.penalty(free(source, mask, target_input)[0], 1.0)
+        assert penalty.item() == pytest.approx(1e3)
+        penalty.backward()
+        assert all(p.grad is None or not p.grad.any() for p in free.bottleneck.mu.parameters())
+
+
+def test_word_dropout_hides_words_in_training_only():
+    trained = model("LM", word_dropout=0.9, dropout=0.0)
+    source, _, target_input = sentences(7, 7)
+    assert not torch.equal(*(trained.decode(target_input, None) for _ in range(2)))
+    trained.eval()
+    assert torch.equal(*(trained.decode(target_input, None) for _ in range(2)))
+    hidden = torch.ones_like(target_input, dtype=torch.bool)
+    assert torch.equal(
+        trained.embedding(source, hidden_words=hidden), trained.embedding(target_input, hidden_words=hidden)
+    )
 
 
 def test_the_nvae_samples_and_regularises():
@@ -171,6 +290,8 @@ def test_schedules_are_those_of_the_method():
         assert anneal("cyclic", start + 1 / 16) == pytest.approx(0.5)
         assert anneal("cyclic", start + 1 / 8) == anneal("cyclic", start + 0.2) == pytest.approx(1.0)
     assert anneal("cyclic", 1.0) == 1.0
+    assert [anneal("constant", p, warmup=0.2) for p in (0.0, 0.19, 0.2)] == [0.0, 0.0, 1.0]
+    assert anneal("monotonic", 0.2 + 0.8 * 0.125, warmup=0.2) == pytest.approx(0.5)
     with pytest.raises(ValueError, match="must be one of constant, monotonic, cyclic, got 'linear'"):
         anneal("linear", 0.5)
 
