@@ -1,7 +1,9 @@
 """Interpolate between pairs of validation sentences and score what lies between.
 
     python interpolation_evaluation.py --RUN_INTERPOLATIONS True --EXPERIMENT_NAME nvib
-    python interpolation_evaluation.py --RUN_INTERPOLATIONS False --EXPERIMENT_NAME nvib   (scores again)
+    python interpolation_evaluation.py --RUN_INTERPOLATIONS False --EXPERIMENT_NAME nvib --LANGUAGE_MODEL lm
+
+The second scores what the first wrote, and the fluency of the novel outputs with a language model.
 
 Writes interpolations.jsonl and interpolation_examples.txt beside the model, and figures into summary.json.
 """
@@ -27,6 +29,7 @@ def parse() -> argparse.Namespace:
         type=cli.integer(1),
         help="pairs of sentences, from the first (default: half the validation split, each sentence once)",
     )
+    cli.add_judge_option(group, required=False)
     cli.add_batch_option(group)
     return parser.parse_args()
 
@@ -56,8 +59,16 @@ def main() -> None:
         rows = read_jsonl(path, "interpolate first with --RUN_INTERPOLATIONS True")[: arguments.NUMBER_PAIRS]
     write_text(examples, interpolation_blocks(rows[:100]))
     figures = interpolation_figures(rows)
+    judged = {}
+    if arguments.LANGUAGE_MODEL is not None:
+        from pipeline.judging import load_judge, novel_perplexity
+
+        judge = load_judge(
+            arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
+        )
+        judged = novel_perplexity(judge, rows, arguments.GENERATION_BATCH_SIZE)
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
-        tracker.summarise(figures)
+        tracker.summarise(figures | judged)
     print(interpolation_blocks(rows[:3]))
     print("  tau   BLEU to source   BLEU to target   novel")
     for tau in rows[0]["outputs"]:
@@ -65,6 +76,8 @@ def main() -> None:
             figures[f"interpolation/tau_{tau}/{name}"] for name in ("bleu_source", "bleu_target", "novel_fraction")
         )
         print(f"  {tau:<5} {bleu_source:14.2f} {bleu_target:16.2f} {novel:7.1%}")
+    for name, value in judged.items():
+        print(f"  {name}: {value:.2f}")
     print(f"{len(rows)} pairs, written to {path}; examples in {examples}")
 
 

@@ -16,9 +16,7 @@ def parse() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     cli.add_experiment_options(parser)
     group = parser.add_argument_group("reconstruction")
-    group.add_argument(
-        "--DATA_SUBSET", choices=("validation", "test"), default="validation", help="split to reconstruct"
-    )
+    cli.add_subset_option(group, "split to reconstruct")
     cli.add_batch_option(group)
     return parser.parse_args()
 

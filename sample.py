@@ -3,7 +3,8 @@
     python sample.py --EXPERIMENT_NAME nvib
     python sample.py --EXPERIMENT_NAME nvib --NUMBER_SAMPLES 1000 --DECODING sample --TOP_P 0.9
 
-Writes samples.txt (a sentence a line) and samples.jsonl (text, drawn length, tokens generated) beside the model.
+Writes samples.txt (a sentence a line) and samples.jsonl (text, drawn length, tokens generated) beside the model, and
+how varied, new and long the samples are into summary.json, beside the same of as many real held-out sentences.
 """
 
 import argparse
@@ -53,7 +54,10 @@ def main() -> None:
     import torch
 
     from models.decoding import greedy, nucleus
+    from pipeline.diversity import text_figures
     from pipeline.generation import LengthRange, sample
+    from pipeline.judging import tokenized
+    from pipeline.report import beside_real_text
 
     choose = greedy
     if arguments.DECODING == "sample":
@@ -66,7 +70,13 @@ def main() -> None:
     text_file = experiment.files.samples.with_suffix(".txt")
     write_jsonl(experiment.files.samples, rows)
     write_text(text_file, "".join(row["text"] + "\n" for row in rows))
+    split = tokenized([row["text"] for row in rows], experiment.data)
+    held_out = experiment.data.splits["validation"]
+    held_out = held_out.select(range(min(len(rows), len(held_out))))
+    own, real = (text_figures(sentences, experiment.data) for sentences in (split, held_out))
     figures = {
+        **{f"samples/{name}": value for name, value in own.items()},
+        **{f"samples/{name}_of_real_text": value for name, value in real.items()},
         "samples/count": len(rows),
         "samples/mean_length": sum(row["tokens_generated"] for row in rows) / len(rows),
         "samples/mean_drawn_length": sum(row["drawn_length"] for row in rows) / len(rows),
@@ -76,6 +86,7 @@ def main() -> None:
         tracker.summarise(figures)
     for row in rows[:10]:
         print(f"  {row['text']}")
+    print(beside_real_text(own, real))
     print(
         f"{len(rows)} sentences, {figures['samples/mean_length']:.1f} tokens on average "
         f"({figures['samples/mean_drawn_length']:.1f} drawn), written to {text_file} and {experiment.files.samples}"

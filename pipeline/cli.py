@@ -163,6 +163,7 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
         limit,
         f"optimizer steps after which training stops; -1 for no limit, but {DEFAULT_STEPS} if EPOCHS has none either",
     ),
+    "patience": (limit, "epochs without a lower validation loss after which training stops, -1 for no limit"),
     "batch_size": (integer(1), "sentences of a batch, of one process"),
     "accumulation_steps": (integer(1), "batches whose gradients make one optimizer step"),
     "gradient_clip": (number(above=0), "largest norm of an optimizer step's gradient"),
@@ -205,6 +206,22 @@ def given_fields(arguments: argparse.Namespace, settings: type, *others: type) -
                 raise UserError(f"--{field.name.upper()} means nothing for --MODEL {settings.name}; leave it out")
     given = {name: getattr(arguments, name.upper(), None) for name in own}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def add_judge_option(group: argparse._ArgumentGroup, required: bool) -> None:
+    """Add the experiment that judges sentences."""
+    group.add_argument(
+        "--LANGUAGE_MODEL",
+        type=name,
+        required=required,
+        help="experiment of the project whose model judges: one of --MODEL LM; the figure of another, which sees the "
+        "sentence that it scores, has a name of its own",
+    )
+
+
+def add_subset_option(group: argparse._ArgumentGroup, text: str) -> None:
+    """Add the split that is evaluated."""
+    group.add_argument("--DATA_SUBSET", choices=("validation", "test"), default="validation", help=text)
 
 
 def add_batch_option(group: argparse._ArgumentGroup) -> None:

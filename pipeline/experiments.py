@@ -199,7 +199,7 @@ def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -
 def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[str, Any]:
     """Write a new experiment's `config.json`, or check that an earlier one is the same experiment.
 
-    The number of epochs and steps may differ: a finished run goes on to a later end.
+    The number of epochs and steps and the patience may differ: a finished run goes on to a later end.
 
     Returns:
         The configuration to go by: the earlier one's identity with the present settings.
@@ -211,7 +211,7 @@ def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[st
         write_config(files, config)
         return config
     earlier = read_config(files)
-    free = {"training": {"epochs", "max_steps", "save_steps"}}
+    free = {"training": {"epochs", "max_steps", "patience", "save_steps"}}
     for part in ("model", "training", "data"):
         for key in config[part].keys() | earlier[part].keys():
             old, new = earlier[part].get(key), config[part].get(key)

@@ -12,7 +12,8 @@ from models.decoding import Choose, generate, greedy
 from models.text_model import UnsupportedError
 from pipeline.batching import Batch, in_order, loader
 from pipeline.errors import UserError
-from pipeline.experiments import Experiment
+from pipeline.experiments import Experiment, ExperimentFiles
+from pipeline.files import read_jsonl
 from pipeline.progress import bar
 
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -118,6 +119,15 @@ def sample(
         for length, (text, ids) in zip(part, decode(experiment, latent, len(part), choose, limit), strict=True):
             rows.append({"text": text, "drawn_length": length, "tokens_generated": len(ids)})
     return rows
+
+
+def read_samples(files: ExperimentFiles) -> list[dict[str, Any]]:
+    """The samples that an experiment has written.
+
+    Raises:
+        UserError: it has written none.
+    """
+    return read_jsonl(files.samples, f"generate them with sample.py --EXPERIMENT_NAME {files.folder.name}")
 
 
 def draw_lengths(distribution: dict[int, int], count: int, lengths: LengthRange, seed: int) -> list[int]:

@@ -30,7 +30,11 @@ def interpolation_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float | s
         name = f"interpolation/tau_{tau}"
         figures[f"{name}/bleu_source"], signature = corpus_bleu(outputs, sources)
         figures[f"{name}/bleu_target"], _ = corpus_bleu(outputs, targets)
-        novel = [text not in ends for text, *ends in zip(outputs, sources, targets, strict=True)]
-        figures[f"{name}/novel_fraction"] = sum(novel) / len(novel)
+        figures[f"{name}/novel_fraction"] = len(novel_outputs(rows, tau)) / len(rows)
         figures["interpolation/bleu_signature"] = signature
     return figures
+
+
+def novel_outputs(rows: Sequence[dict[str, Any]], tau: str) -> list[str]:
+    """The interpolations at `tau` that equal neither end."""
+    return [row["outputs"][tau] for row in rows if row["outputs"][tau] not in (row["source"], row["target"])]

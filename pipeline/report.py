@@ -33,6 +33,13 @@ def interpolation_blocks(rows: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def beside_real_text(own: dict[str, float], real: dict[str, float]) -> str:
+    """Figures of sentences beside those of real text, a line each."""
+    width = max(map(len, own))
+    rows = [f"  {name:<{width}} {value:9.4g} {real[name]:9.4g}" for name, value in own.items()]
+    return "\n".join([f"  {'':<{width}} {'samples':>9} {'real text':>9}", *rows])
+
+
 def side_by_side(experiments: dict[str, dict[str, Any]]) -> str:
     """A table of experiments' summaries, a column each; a figure that is missing shows a dash."""
     label_width = max(len(label) for _, label, _ in ROWS)

@@ -16,6 +16,7 @@ class TrainingSettings:
         epochs: passes over the training split, -1 for no limit.
         max_steps: optimizer steps after which training stops, -1 for no limit.
             Without either limit it stops after `DEFAULT_STEPS`.
+        patience: epochs without a lower validation loss after which training stops, -1 for no limit.
         batch_size: sentences of a batch, of one process.
         accumulation_steps: batches whose gradients make one optimizer step.
         gradient_clip: largest norm of an optimizer step's gradient.
@@ -28,6 +29,7 @@ class TrainingSettings:
     warmup_steps: int = 0
     epochs: int = -1
     max_steps: int = -1
+    patience: int = -1
     batch_size: int = 32
     accumulation_steps: int = 1
     gradient_clip: float = 0.1

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pipeline.checkpoints import (
     optimizer_tensors,
     save_checkpoint,
 )
+from pipeline.collapse import collapse_figures, collapse_warning
 from pipeline.devices import on_cpu
 from pipeline.errors import UserError
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
@@ -104,17 +106,21 @@ class Trainer:
         load_weights(self.model, weights, self.files.latest)
         load_optimizer(self.model, self.optimizer.optimizer, moments)
         self.progress = Progress.from_json(state)
-        self.progress.finished = self.progress.finished and self.progress.step >= self.total_steps
         return True
 
     def train(self) -> dict[str, float]:
         """Train to the end; returns the validation figures of the best epoch by their summary names."""
-        while self.progress.step < self.total_steps and not self.progress.finished:
+        while self.progress.step < self.total_steps and not self._out_of_patience():
             self._train_epoch()
         self.progress.finished = True
         self._save()
         self.accelerator.wait_for_everyone()
         return self._best_figures()
+
+    def _out_of_patience(self) -> bool:
+        """Whether the last `patience` epochs have not lowered the validation loss; never within an epoch."""
+        progress, patience = self.progress, self.settings.patience
+        return 0 < patience <= progress.epoch - max(progress.best_epoch, 0) and progress.batch == 0
 
     def _train_epoch(self) -> None:
         progress, settings = self.progress, self.settings
@@ -203,13 +209,17 @@ class Trainer:
         self._save()
         if self.accelerator.is_main_process:
             tqdm.write(epoch_line(row, best=progress.best_epoch == progress.epoch))
+            warning = collapse_warning(validation)
+            if warning is not None:
+                tqdm.write(warning, file=sys.stderr)
 
     def _evaluate(self) -> dict[str, float]:
         split = self.data.splits["validation"]
         batches = in_order(len(split), self.settings.batch_size)
         loaded = self._loader(batches, "validation")
         shown = bar(loaded, total=len(batches), desc="validation", unit="batch", leave=False, disable=self._quiet)
-        return evaluate(self.model, shown, self.accelerator.device, self.data.tokenizer.sep_id)
+        figures = evaluate(self.model, shown, self.accelerator.device, self.data.tokenizer.sep_id)
+        return figures | collapse_figures(self.model, self._loader(batches, "validation"), self.accelerator.device)
 
     def _histograms(self) -> dict[str, Any]:
         count = min(HISTOGRAM_SENTENCES, len(self.data.splits["validation"]))
@@ -303,6 +313,10 @@ def epoch_line(row: dict[str, float], best: bool) -> str:
         parts.append(f"KL_D {row['validation/kl_dirichlet']:.4f}")
     if "validation/alpha0" in row:
         parts.append(f"alpha0 {row['validation/alpha0']:.1f}")
+    if "validation/active_units" in row:
+        parts.append(f"active {row['validation/active_units']}")
+    if "validation/perplexity_gap" in row:
+        parts.append(f"gap {row['validation/perplexity_gap']:.3g}")
     parts.append(f"{row['tokens_per_second']:,.0f} tokens/s")
     return " | ".join(parts) + (" | best" if best else "")
 

@@ -139,6 +139,19 @@ def test_the_best_checkpoint_has_the_lowest_validation_loss_at_full_strength(dat
     assert figures["validation/loss"] == 0.5
 
 
+def test_training_stops_where_the_validation_loss_has_not_been_lower_for_long_enough(data, tmp_path: Path):
+    own = trainer(data, tmp_path, "LM", epochs=20, patience=2)
+    losses = iter([1.0, 0.5, 0.7, 0.4, 0.4, 0.6, 0.1])
+    evaluate = own._evaluate
+    own._evaluate = lambda: {**evaluate(), "loss": next(losses)}
+    assert own.train()["best_epoch"] == 4
+    assert own.progress.epoch == 6
+    again = trainer(data, tmp_path, "LM", epochs=20, patience=2)
+    assert again.resume()
+    assert again.train()["best_epoch"] == 4
+    assert again.progress.epoch == 6
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(data, tmp_path: Path):
     own = trainer(data, tmp_path, epochs=2, save_steps=2)
     step = own._step

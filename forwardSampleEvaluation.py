@@ -1,0 +1,54 @@
+"""Score generated sentences with a language model: forward perplexity, the fluency of samples.
+
+    python train.py --EXPERIMENT_NAME lm --MODEL LM
+    python sample.py --EXPERIMENT_NAME nvib --NUMBER_SAMPLES 5000
+    python forwardSampleEvaluation.py --EXPERIMENT_NAME nvib --LANGUAGE_MODEL lm
+
+Writes samples/forward_perplexity into summary.json, and beside it that of real held-out text: what good is.
+"""
+
+import argparse
+
+from pipeline import cli
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = cli.Parser(__doc__)
+    cli.add_experiment_options(parser)
+    group = parser.add_argument_group("judge")
+    cli.add_judge_option(group, required=True)
+    cli.add_subset_option(group, "split of real text that is scored beside the samples")
+    cli.add_batch_option(group)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, score, report."""
+    arguments = parse()
+    from pipeline.experiments import ExperimentFiles, read_config
+    from pipeline.generation import read_samples
+    from pipeline.judging import figure_name, load_judge, perplexity, tokenized
+    from pipeline.tracking import check_login, tracking
+
+    check_login(arguments.WANDB_ENTITY)
+    files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
+    config = read_config(files)
+    texts = [row["text"] for row in read_samples(files)]
+    judge = load_judge(
+        arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
+    )
+    data, subset, size = judge.data, arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE
+    name = f"samples/{figure_name(judge, 'forward_perplexity')}"
+    own = perplexity(judge.model, tokenized(texts, data), data, size, "samples")
+    real = perplexity(judge.model, data.splits[subset], data, size, f"real text, {subset}")
+    with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
+        tracker.summarise({name: own, f"{name}_of_real_text": real, f"{name}_judge": arguments.LANGUAGE_MODEL})
+    print(
+        f"{name}: {own:.2f} of {len(texts)} samples, {real:.2f} of real text ({subset}), "
+        f"under {arguments.LANGUAGE_MODEL}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,164 @@
+"""Texts judged by a language model: how probable they are to it, and what it learns from them."""
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from models import build
+from models.text_model import TextModel
+from pipeline.batching import in_order, loader
+from pipeline.checkpoints import load_checkpoint, load_weights
+from pipeline.errors import UserError
+from pipeline.evaluation import evaluate
+from pipeline.experiments import Experiment, ExperimentFiles, load_experiment, read_config
+from pipeline.files import read_jsonl, write_jsonl
+from pipeline.metrics import novel_outputs
+from pipeline.progress import bar
+from pipeline.settings import TrainingSettings
+from pipeline.tracking import Tracker
+from pipeline.training import Trainer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from pipeline.prepared import PreparedData
+
+
+def load_judge(output_dir: Path, project: str, name: str, data_dir: Path, judged: dict[str, Any]) -> Experiment:
+    """Load the experiment that judges.
+
+    Args:
+        output_dir: folder of all projects.
+        project: its and the judged experiment's.
+        name: the judge's.
+        data_dir: folder of all prepared datasets.
+        judged: `config.json` of the experiment whose texts are judged.
+
+    Raises:
+        UserError: there is no such experiment, or it was trained on other data.
+    """
+    files = ExperimentFiles.of(output_dir, project, name)
+    own, other = read_config(files)["data"], judged["data"]
+    if own != other:
+        raise UserError(
+            f"--LANGUAGE_MODEL {name} was trained on {own['name']!r}, the experiment on {other['name']!r}, or the data "
+            "was prepared anew between the two: a judge must know the same tokens; train one with --MODEL LM on the "
+            "experiment's data"
+        )
+    return load_experiment(output_dir, project, name, data_dir)
+
+
+def figure_name(judge: Experiment, name: str) -> str:
+    """The name of a judge's figure: one that has seen the text that it scores says so."""
+    return f"autoencoder_{name}" if judge.model.settings.sees_target else name
+
+
+def tokenized(texts: Sequence[str], data: "PreparedData") -> "Dataset":
+    """Texts as a split of the data: `[CLS] … [SEP]` by its own tokenizer, with lengths."""
+    return as_split(data.tokenizer.encode(texts))
+
+
+def as_split(sentences: Sequence[Sequence[int]]) -> "Dataset":
+    """Sentences of ids, `[CLS] … [SEP]`, as a split of prepared data."""
+    import datasets
+
+    sentences = [list(ids) for ids in sentences]
+    return datasets.Dataset.from_dict({"input_ids": sentences, "length": [len(ids) - 1 for ids in sentences]})
+
+
+def perplexity(model: TextModel, split: "Dataset", data: "PreparedData", batch_size: int, description: str) -> float:
+    """`exp` of the summed cross-entropy over the number of tokens, end tokens included."""
+    device = model.output.weight.device
+    batches = in_order(len(split), batch_size)
+    loaded = loader(split, batches, data.tokenizer.pad_id, device)
+    shown = bar(loaded, total=len(batches), desc=description, unit="batch")
+    return evaluate(model, shown, device, data.tokenizer.sep_id)["perplexity"]
+
+
+def novel_perplexity(judge: Experiment, rows: Sequence[dict[str, Any]], batch_size: int) -> dict[str, float]:
+    """Perplexity of the interpolations that equal neither end, for each tau that has any.
+
+    Args:
+        judge: the language model.
+        rows: as `pipeline.generation.interpolations` returns them.
+        batch_size: sentences scored together.
+
+    Returns:
+        `interpolation/tau_<tau>/novel_forward_perplexity`.
+    """
+    figures = {}
+    for tau in rows[0]["outputs"]:
+        novel = novel_outputs(rows, tau)
+        if novel:
+            name = figure_name(judge, "novel_forward_perplexity")
+            split = tokenized(novel, judge.data)
+            figures[f"interpolation/tau_{tau}/{name}"] = perplexity(
+                judge.model, split, judge.data, batch_size, f"tau {tau}"
+            )
+    return figures
+
+
+def judge_settings(judge: Experiment, max_steps: int | None, patience: int, seed: int | None) -> TrainingSettings:
+    """How a second model of the judge's settings is trained: as the judge was, but for what is given.
+
+    Args:
+        judge: whose settings are taken.
+        max_steps: optimizer steps at most; the judge's own budget if None.
+        patience: epochs without a better validation loss after which it stops, -1 for none.
+        seed: the judge's if None.
+    """
+    own = TrainingSettings(**judge.config["training"])
+    if max_steps is None:
+        max_steps = own.total_steps(-(-len(judge.data.splits["train"]) // (own.batch_size * own.accumulation_steps)))
+    seed = own.seed if seed is None else seed
+    return dataclasses.replace(own, epochs=-1, max_steps=max_steps, patience=patience, seed=seed)
+
+
+def train_judge(judge: Experiment, sentences: "Dataset", training: TrainingSettings) -> TextModel:
+    """Train a model of the judge's settings on other sentences; the epoch is chosen on real validation text.
+
+    Nothing of it stays on disk.
+    """
+    data = dataclasses.replace(judge.data, splits={"train": sentences, "validation": judge.data.splits["validation"]})
+    torch.manual_seed(training.seed)
+    model = build(judge.model.settings)
+    with tempfile.TemporaryDirectory() as folder:
+        files = ExperimentFiles(Path(folder))
+        Trainer(model, data, training, files, Tracker(files, run=None, offline=True)).train()
+        weights, _ = load_checkpoint(files.best, "run the evaluation again")
+        load_weights(model, weights, files.best)
+    return model.eval()
+
+
+def real_text_control(
+    judge: Experiment, count: int, training: TrainingSettings, batch_size: int
+) -> dict[str, float | int]:
+    """Perplexities of held-out text under a model trained on `count` real sentences: what good is.
+
+    It depends on the judge alone, so it is kept in the judge's folder and computed once.
+
+    Returns:
+        `validation` and `test` perplexity, and `count`, of the sentences it was trained on.
+    """
+    path = judge.files.folder / "reverse_controls.jsonl"
+    train = judge.data.splits["train"]
+    count = min(count, len(train))
+    key = {"count": count, "training": dataclasses.asdict(training)}
+    rows = read_jsonl(path, "remove it, and run the evaluation again") if path.exists() else []
+    for row in rows:
+        if row["key"] == key:
+            return row["figures"]
+    chosen = np.sort(np.random.default_rng(training.seed).permutation(len(train))[:count])
+    model = train_judge(judge, as_split(train[chosen.tolist()]["input_ids"]), training)
+    figures: dict[str, float | int] = {
+        subset: perplexity(model, judge.data.splits[subset], judge.data, batch_size, f"control on {subset}")
+        for subset in ("validation", "test")
+    }
+    figures["count"] = count
+    write_jsonl(path, [*rows, {"key": key, "figures": figures}])
+    return figures

@@ -1,0 +1,72 @@
+"""Train a language model on generated sentences and score real ones: reverse perplexity, the coverage of samples.
+
+    python reverseSampleEvaluation.py --EXPERIMENT_NAME nvib --LANGUAGE_MODEL lm
+    python reverseSampleEvaluation.py --EXPERIMENT_NAME nvib --LANGUAGE_MODEL lm --DATA_SUBSET test
+
+The model has the settings of --LANGUAGE_MODEL and is not kept. Writes <subset>/reverse_perplexity into summary.json,
+and beside it that of a model trained on as many real sentences: what good is.
+"""
+
+import argparse
+
+from pipeline import cli
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = cli.Parser(__doc__)
+    cli.add_experiment_options(parser)
+    group = parser.add_argument_group("judge")
+    cli.add_judge_option(group, required=True)
+    cli.add_subset_option(group, "split of real text that is scored")
+    group.add_argument(
+        "--MAX_STEPS", type=cli.integer(1), help="optimizer steps at most (default: as many as the judge was given)"
+    )
+    group.add_argument(
+        "--PATIENCE",
+        type=cli.limit,
+        default=3,
+        help="epochs without a better loss on real validation text after which training stops; -1 for none",
+    )
+    group.add_argument("--SEED", type=cli.integer(0, 2**32 - 1), help="seed of the training (default: the judge's)")
+    cli.add_batch_option(group)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, train, score, report."""
+    arguments = parse()
+    from pipeline.experiments import ExperimentFiles, read_config
+    from pipeline.generation import read_samples
+    from pipeline.judging import figure_name, judge_settings, load_judge, perplexity, real_text_control, tokenized
+    from pipeline.judging import train_judge as train
+    from pipeline.tracking import check_login, tracking
+
+    check_login(arguments.WANDB_ENTITY)
+    files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
+    config = read_config(files)
+    texts = [row["text"] for row in read_samples(files)]
+    judge = load_judge(
+        arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
+    )
+    data, subset, size = judge.data, arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE
+    training = judge_settings(judge, arguments.MAX_STEPS, arguments.PATIENCE, arguments.SEED)
+    name = f"{subset}/{figure_name(judge, 'reverse_perplexity')}"
+    own = perplexity(train(judge, tokenized(texts, data), training), data.splits[subset], data, size, subset)
+    control = real_text_control(judge, len(texts), training, size)
+    figures = {
+        name: own,
+        f"{name}_of_real_text": control[subset],
+        f"{name}_sentences": len(texts),
+        f"{name}_judge": arguments.LANGUAGE_MODEL,
+    }
+    with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
+        tracker.summarise(figures)
+    print(
+        f"{name}: {own:.2f} after training on {len(texts)} samples, {control[subset]:.2f} after training on "
+        f"{control['count']} real sentences, with the settings of {arguments.LANGUAGE_MODEL}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,96 @@
+"""The measurements beside reconstruction, run as processes on tiny data, and what they leave behind."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.batching import collate
+from pipeline.experiments import load_experiment
+from tests.helpers import one_line_of_error, prepare_tiny, run
+
+TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--DATA", "tiny", "--MAX_STEPS", 12)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Tiny data, an NVAE and a variational Transformer with samples, and a language model."""
+    folder = tmp_path_factory.mktemp("measures")
+    prepare_tiny(folder / "data")
+    for name, model in (("nvib", "NVIB"), ("vtv", "VTV"), ("lm", "LM")):
+        run("train.py", *at(folder, name), "--MODEL", model, *TINY)
+    run("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 40, "--DECODING", "sample")
+    return folder
+
+
+def at(folder: Path, name: str) -> tuple[object, ...]:
+    return ("--EXPERIMENT_NAME", name, "--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
+
+
+def experiment(folder: Path, name: str = "nvib") -> Path:
+    return folder / "outputs" / "nvib" / name
+
+
+def summary(folder: Path, name: str = "nvib") -> dict:
+    return json.loads((experiment(folder, name) / "summary.json").read_text())
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_forward_perplexity_is_the_language_model_s_of_the_samples_as_they_read(folder: Path):
+    run("forwardSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "lm")
+    judge = load_experiment(folder / "outputs", "nvib", "lm", folder / "data")
+    texts = [row["text"] for row in lines(experiment(folder) / "samples.jsonl")]
+    nll, tokens = 0.0, 0
+    for ids in judge.data.tokenizer.encode(texts):
+        batch = collate([ids], judge.data.tokenizer.pad_id)
+        with torch.no_grad():
+            logits = judge.model.output(judge.model.decode(batch.target_input, None))[0]
+        nll += torch.nn.functional.cross_entropy(logits, batch.source[0], reduction="sum").item()
+        tokens += len(ids) - 1
+    figures = summary(folder)
+    assert figures["samples/forward_perplexity"] == pytest.approx(math.exp(nll / tokens), rel=1e-4)
+    assert figures["samples/forward_perplexity_of_real_text"] == pytest.approx(
+        summary(folder, "lm")["validation/perplexity"], rel=1e-4
+    )
+
+
+def test_an_autoencoder_s_judgement_has_a_name_of_its_own(folder: Path):
+    run("forwardSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "vtv")
+    assert "samples/autoencoder_forward_perplexity" in summary(folder)
+
+
+def test_reverse_perplexity_is_the_same_again_and_leaves_no_model(folder: Path):
+    """That of a model which learned from the samples alone."""
+    values, before = [], sorted(experiment(folder, "lm").iterdir())
+    for _ in range(2):
+        run("reverseSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "lm", "--MAX_STEPS", 6)
+        values.append(summary(folder)["validation/reverse_perplexity"])
+    assert values[0] == values[1] > 1
+    figures = summary(folder)
+    assert figures["validation/reverse_perplexity_sentences"] == 40
+    # Twelve steps on forty sentences of the real text, or of samples of a model that has hardly learned.
+    assert figures["validation/reverse_perplexity_of_real_text"] != values[0]
+    controls = experiment(folder, "lm") / "reverse_controls.jsonl"
+    assert sorted(experiment(folder, "lm").iterdir()) == sorted([*before, controls])
+    assert len(lines(controls)) == 1
+    assert not list(experiment(folder).glob("reverse*"))
+
+
+@pytest.mark.parametrize(
+    ("script", "name", "judge", "message"),
+    [
+        ("forwardSampleEvaluation.py", "nvib", "nobody", "no experiment 'nobody'"),
+        ("forwardSampleEvaluation.py", "vtv", "lm", "generate them with sample.py --EXPERIMENT_NAME vtv"),
+        ("reverseSampleEvaluation.py", "vtv", "lm", "generate them with sample.py --EXPERIMENT_NAME vtv"),
+        ("reconstruction.py", "lm", None, "LM has no latent: it cannot encode a text"),
+        ("interpolation_evaluation.py", "lm", None, "LM has no latent: it cannot encode a text"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_in_one_line(folder: Path, script: str, name: str, judge, message: str):
+    judge = () if judge is None else ("--LANGUAGE_MODEL", judge)
+    assert message in one_line_of_error(run(script, *at(folder, name), *judge, expect=2))
