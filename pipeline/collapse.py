@@ -1,0 +1,81 @@
+"""The known disease of text VAEs, watched: a decoder that ignores its latent, and a latent that says nothing."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+
+from models.text_model import TextModel, UnsupportedError
+from pipeline.batching import Batch
+
+ACTIVE_VARIANCE = 0.01  # Burda et al. 2016
+GAP_SENTENCES = 1000
+LEAST_RATIO = 1.05  # of the perplexity with another's latent over that with a sentence's own
+
+
+@torch.inference_mode()
+def collapse_figures(model: TextModel, batches: Iterable[Batch], device: torch.device) -> dict[str, float]:
+    """What shows a collapse.
+
+    Args:
+        model: any; of one without a latent there is nothing to watch.
+        batches: of a split, as it stands.
+        device: the model's.
+
+    Returns:
+        `active_units`: dimensions whose mean varies by more than 0.01 over all real vectors (Burda et al. 2016), of
+        a model with Gaussians; `perplexity_own_latent`, `perplexity_other_latent` and their difference
+        `perplexity_gap`, over the first 1,000 sentences: with another sentence's latent in the place of its own
+        (0: the decoder ignores the latent).
+    """
+    model.eval()
+    own = other = 0.0
+    tokens = sentences = vectors = 0
+    total = squares = None
+    for batch in batches:
+        batch = batch.to(device)
+        try:
+            encoding = model.encode(batch.source, batch.key_padding_mask)
+        except UnsupportedError:
+            return {}
+        if encoding.gaussians is not None:
+            mu = encoding.gaussians.mu[~encoding.gaussians.key_padding_mask].double()  # [vectors, D]
+            vectors += len(mu)
+            total = mu.sum(dim=0) + (0.0 if total is None else total)
+            squares = mu.square().sum(dim=0) + (0.0 if squares is None else squares)
+        if sentences < GAP_SENTENCES and len(batch.source) > 1:
+            others = model.encode(batch.source.roll(1, 0), batch.key_padding_mask.roll(1, 0))
+            sums = []
+            for latent in (encoding.latent, others.latent):
+                hidden = model.decode(batch.target_input, latent)
+                sums.append(model.score(hidden, batch.source, batch.key_padding_mask).each.double().sum().item())
+            own, other = own + sums[0], other + sums[1]
+            tokens, sentences = tokens + batch.tokens, sentences + len(batch.source)
+    figures = {}
+    if total is not None:
+        variance = squares / vectors - (total / vectors).square()
+        figures["active_units"] = int((variance > ACTIVE_VARIANCE).sum())
+    if tokens:
+        with_own, with_other = (math.exp(min(nll / tokens, 700.0)) for nll in (own, other))
+        figures["perplexity_own_latent"], figures["perplexity_other_latent"] = with_own, with_other
+        figures["perplexity_gap"] = with_other - with_own
+    return figures
+
+
+def collapse_warning(figures: dict[str, float]) -> str | None:
+    """One line where figures of `collapse_figures` show a collapse, else None."""
+    signs = []
+    own, other = figures.get("perplexity_own_latent", 1.0), figures.get("perplexity_other_latent", math.inf)
+    if other < LEAST_RATIO * own:
+        signs.append(
+            f"the decoder hardly uses the latent (perplexity {own:.2f} with a sentence's own, {other:.2f} with "
+            "another's)"
+        )
+    if figures.get("active_units", 1) == 0:
+        signs.append(f"no dimension of the latent's means varies by more than {ACTIVE_VARIANCE}")
+    if not signs:
+        return None
+    return (
+        f"warning: {'; '.join(signs)}: the latent may have collapsed; if it stays so, try a lower KL weight, "
+        "--KL_WARMUP, --FREE_BITS, --WORD_DROPOUT or --KL_ANNEALING_GAUSSIAN cyclic"
+    )

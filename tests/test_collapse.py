@@ -1,0 +1,79 @@
+"""A latent that says nothing, or that nobody listens to, is noticed."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models import MODELS, build
+from pipeline.batching import Batch, collate
+from pipeline.collapse import collapse_figures, collapse_warning
+
+DEVICE = torch.device("cpu")
+LENGTHS = ((4, 7, 5), (6, 3))
+
+
+def model(name: str) -> torch.nn.Module:
+    built = build(MODELS[name](vocabulary_size=40, dim_h=16))
+    torch.nn.init.normal_(built.embedding.weight, std=0.5)
+    return built.eval()
+
+
+def batches() -> list[Batch]:
+    draw = torch.Generator().manual_seed(0)
+    return [
+        collate([[2, *torch.randint(5, 40, (n,), generator=draw).tolist(), 3] for n in part], 0) for part in LENGTHS
+    ]
+
+
+@pytest.mark.parametrize("name", ["VTV", "VTP", "VTS", "NVIB"])
+def test_active_units_are_the_dimensions_whose_means_vary(name: str):
+    own, means = model(name), []
+    with torch.no_grad():
+        own.bottleneck.mu.weight[:9] *= 1e-3
+        for batch in batches():
+            gaussians = own.encode(batch.source, batch.key_padding_mask).gaussians
+            means += [row[~mask] for row, mask in zip(gaussians.mu, gaussians.key_padding_mask, strict=True)]
+    expected = int((torch.cat(means).var(dim=0, correction=0) > 0.01).sum())
+    assert collapse_figures(own, batches(), DEVICE)["active_units"] == expected
+    assert 0 < expected <= 7
+
+
+def test_the_gap_is_what_another_sentence_s_latent_costs():
+    own = model("T")
+    sums, tokens = [0.0, 0.0], 0
+    for batch in batches():
+        rows = [(batch.source[i], ~batch.key_padding_mask[i], batch.target_input[i]) for i in range(len(batch.source))]
+        for number, (source, real, target_input) in enumerate(rows):
+            for which, (other, other_real, _) in enumerate((rows[number], rows[number - 1])):
+                latent = own.encode(other[other_real][None], torch.zeros(1, int(other_real.sum()), dtype=torch.bool))
+                logits = own.output(own.decode(target_input[real][None], latent.latent))[0]
+                sums[which] += F.cross_entropy(logits, source[real], reduction="sum").item()
+            tokens += int(real.sum())
+    own_expected, other_expected = (math.exp(value / tokens) for value in sums)
+    figures = collapse_figures(own, batches(), DEVICE)
+    assert figures["perplexity_own_latent"] == pytest.approx(own_expected, rel=1e-5)
+    assert figures["perplexity_other_latent"] == pytest.approx(other_expected, rel=1e-5)
+    assert figures["perplexity_gap"] == pytest.approx(other_expected - own_expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["VTV", "NVIB"])
+def test_a_decoder_that_ignores_its_latent_is_told_of(name: str):
+    deaf = model(name)
+    with torch.no_grad():
+        deaf.decoder[0].cross_attention.out_proj.weight.zero_()
+        deaf.bottleneck.mu.weight.zero_()
+    figures = collapse_figures(deaf, batches(), DEVICE)
+    assert figures["perplexity_gap"] == pytest.approx(0.0, abs=1e-6)
+    assert figures["active_units"] == 0
+    warning = collapse_warning(figures)
+    assert "hardly uses the latent" in warning
+    assert "no dimension" in warning
+
+
+def test_nothing_is_said_of_a_latent_that_is_used_nor_of_none():
+    assert collapse_warning({"perplexity_own_latent": 2.0, "perplexity_other_latent": 9.0, "active_units": 3}) is None
+    figures = collapse_figures(model("LM"), batches(), DEVICE)
+    assert figures == {}
+    assert collapse_warning(figures) is None
