@@ -2,6 +2,7 @@
 
     python reconstruction.py --EXPERIMENT_NAME nvib
     python reconstruction.py --EXPERIMENT_NAME nvib --DATA_SUBSET test
+    python reconstruction.py --EXPERIMENT_NAME vtv --IMPORTANCE_SAMPLES 32
 
 Writes reconstruction_<subset>.jsonl beside the model, and BLEU and perplexity into summary.json.
 """
@@ -17,6 +18,13 @@ def parse() -> argparse.Namespace:
     cli.add_experiment_options(parser)
     group = parser.add_argument_group("reconstruction")
     cli.add_subset_option(group, "split to reconstruct")
+    group.add_argument(
+        "--IMPORTANCE_SAMPLES",
+        type=cli.integer(0),
+        default=0,
+        help="draws of the latent for each sentence, for the evidence lower bound and the importance-weighted bound "
+        "in nats a sentence, of a model whose densities are known (VTV, VTP, VTS); 0 leaves them out",
+    )
     cli.add_batch_option(group)
     return parser.parse_args()
 
@@ -32,28 +40,36 @@ def main() -> None:
     experiment = load_experiment(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
     )
+    from pipeline.bounds import likelihood_bounds
     from pipeline.evaluation import evaluate
-    from pipeline.generation import reconstruct, subset_batches
-    from pipeline.metrics import corpus_bleu
+    from pipeline.generation import reconstruct, shortest_text, subset_batches, unsupported_told
+    from pipeline.metrics import reconstruction_figures
 
-    subset = arguments.DATA_SUBSET
-    batches = subset_batches(experiment, subset, arguments.GENERATION_BATCH_SIZE, f"perplexity {subset}")
+    subset, size, samples = arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE, arguments.IMPORTANCE_SAMPLES
+    bounds = {}
+    if samples:
+        with unsupported_told():
+            experiment.model.log_importance_weights(*shortest_text(experiment))
+        batches = subset_batches(experiment, subset, size, f"bounds {subset}")
+        bounds = likelihood_bounds(experiment.model, batches, experiment.device, samples)
+        bounds["importance_samples"] = samples
+    rows = reconstruct(experiment, subset, size)
+    batches = subset_batches(experiment, subset, size, f"perplexity {subset}")
     means = evaluate(experiment.model, batches, experiment.device, experiment.data.tokenizer.sep_id)
-    rows = reconstruct(experiment, subset, arguments.GENERATION_BATCH_SIZE)
     path = experiment.files.folder / f"reconstruction_{subset}.jsonl"
     write_jsonl(path, rows)
-    bleu, signature = corpus_bleu([row["reconstruction"] for row in rows], [row["source"] for row in rows])
-    figures = {
-        **{f"{subset}/{name}": value for name, value in means.items()},
-        f"{subset}/reconstruction_bleu": bleu,
-        f"{subset}/reconstruction_bleu_signature": signature,
-        f"{subset}/reconstruction_perplexity": means["perplexity"],
-        f"{subset}/reconstruction_exact_fraction": sum(row["exact"] for row in rows) / len(rows),
-    }
+    means |= reconstruction_figures(rows, means["perplexity"]) | bounds
+    figures = {f"{subset}/{name}": value for name, value in means.items()}
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
         tracker.summarise(figures)
     for row in rows[:5]:
         print(f"  {row['source']}\n  -> {row['reconstruction']}\n")
+    if bounds:
+        print(
+            f"{subset}: evidence lower bound {bounds['elbo']:.1f}, importance-weighted bound "
+            f"{bounds['importance_weighted_bound']:.1f} nats a sentence ({samples} draws)"
+        )
+    bleu, signature = means["reconstruction_bleu"], means["reconstruction_bleu_signature"]
     print(
         f"{subset}: BLEU {bleu:.2f} ({signature}), perplexity {means['perplexity']:.3f}, vectors kept "
         f"{means['vectors_kept']:.1f} ({means['vectors_kept_fraction']:.0%}), {len(rows)} sentences, written to {path}"

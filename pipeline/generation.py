@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from models.decoding import Choose, generate, greedy
-from models.text_model import UnsupportedError
+from models.text_model import Encoding, UnsupportedError
 from pipeline.batching import Batch, in_order, loader
 from pipeline.errors import UserError
 from pipeline.experiments import Experiment, ExperimentFiles
@@ -35,6 +35,24 @@ def unsupported_told() -> Iterator[None]:
         yield
     except UnsupportedError as error:
         raise UserError(str(error)) from None
+
+
+def shortest_text(experiment: Experiment) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a model takes of a text that ends at once: to learn what it can do before any work and any progress bar."""
+    tokenizer, device = experiment.data.tokenizer, experiment.device
+    source, target_input = (torch.tensor([[index]], device=device) for index in (tokenizer.sep_id, tokenizer.cls_id))
+    return source, torch.zeros_like(source, dtype=torch.bool), target_input
+
+
+@torch.inference_mode()
+def require_latent(experiment: Experiment) -> Encoding:
+    """The encoding of the shortest text.
+
+    Raises:
+        UserError: the model cannot encode.
+    """
+    with unsupported_told():
+        return experiment.model.encode(*shortest_text(experiment)[:2])
 
 
 def subset_batches(experiment: Experiment, subset: str, batch_size: int, description: str) -> Iterator[Batch]:
@@ -75,10 +93,10 @@ def reconstruct(experiment: Experiment, subset: str, batch_size: int) -> list[di
     Raises:
         UserError: the model cannot encode.
     """
+    require_latent(experiment)
     rows, decode_batch = [], experiment.data.tokenizer.decode_batch
     for batch in subset_batches(experiment, subset, batch_size, f"reconstruct {subset}"):
-        with unsupported_told():
-            encoding = experiment.model.encode(batch.source, batch.key_padding_mask)
+        encoding = experiment.model.encode(batch.source, batch.key_padding_mask)
         texts = decode(experiment, encoding.latent, len(batch.source))
         sources = decode_batch(_without_end(batch))
         kept, vectors = encoding.vectors_kept.tolist(), encoding.vectors.tolist()
@@ -179,20 +197,21 @@ def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -
     if not total:
         raise UserError(f"the validation split has {len(split)} sentence; an interpolation needs two")
     total = total if pairs is None else min(pairs, total)
+    latent = require_latent(experiment).latent
+    with unsupported_told():
+        experiment.model.interpolate(latent, latent, 0.5)
     pad_id, decode_batch = experiment.data.tokenizer.pad_id, experiment.data.tokenizer.decode_batch
     rows = []
     for chunk in bar(in_order(total, batch_size), desc="interpolate", unit="batch"):
         ends = []
         for numbers in (chunk, [len(split) - 1 - number for number in chunk]):
             batch = next(iter(loader(split, [numbers], pad_id, experiment.device))).to(experiment.device)
-            with unsupported_told():
-                latent = experiment.model.encode(batch.source, batch.key_padding_mask).latent
+            latent = experiment.model.encode(batch.source, batch.key_padding_mask).latent
             ends.append((decode_batch(_without_end(batch)), latent))
         (sources, a), (targets, b) = ends
         outputs = {}
         for tau in TAUS:
-            with unsupported_told():
-                latent = experiment.model.interpolate(a, b, tau)
+            latent = experiment.model.interpolate(a, b, tau)
             outputs[f"{tau:g}"] = [text for text, _ in decode(experiment, latent, len(chunk))]
         for row, number in enumerate(chunk):
             texts = {tau: column[row] for tau, column in outputs.items()}

@@ -14,6 +14,22 @@ def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[f
     return score.score, str(metric.get_signature())
 
 
+def reconstruction_figures(rows: Sequence[dict[str, Any]], perplexity: float) -> dict[str, float | str]:
+    """BLEU, its signature and the share of exact reconstructions, with the perplexity beside them.
+
+    Args:
+        rows: as `pipeline.generation.reconstruct` returns them.
+        perplexity: of the same sentences.
+    """
+    bleu, signature = corpus_bleu([row["reconstruction"] for row in rows], [row["source"] for row in rows])
+    return {
+        "reconstruction_bleu": bleu,
+        "reconstruction_bleu_signature": signature,
+        "reconstruction_perplexity": perplexity,
+        "reconstruction_exact_fraction": sum(row["exact"] for row in rows) / len(rows),
+    }
+
+
 def interpolation_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float | str]:
     """BLEU against each end, and the share of outputs that equal neither end, for each tau.
 

@@ -1,6 +1,6 @@
 """Plots, written whole or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def figure(path: Path, width: float = 7.0, height: float = 4.0) -> "Iterator[Axes]":
-    """Yield the axes of a figure that is written to `path` (PNG, PDF or SVG by its suffix) at the end."""
+def figure(path: Path, width: float = 7.0, height: float = 4.0, also: Sequence[str] = ()) -> "Iterator[Axes]":
+    """Yield the axes of a figure that is written to `path` (PNG, PDF or SVG by its suffix) at the end.
+
+    Args:
+        path: of the file.
+        width: inches.
+        height: inches.
+        also: further suffixes that it is written with, `.pdf` for one.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -22,5 +29,8 @@ def figure(path: Path, width: float = 7.0, height: float = 4.0) -> "Iterator[Axe
     axes = drawn.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     yield axes
-    with replacing(path) as temporary:
-        drawn.savefig(temporary, dpi=150)
+    for suffix in (path.suffix, *also):
+        # Without a date the same figure is the same file.
+        dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(suffix)
+        with replacing(path.with_suffix(suffix)) as temporary:
+            drawn.savefig(temporary, dpi=150, metadata=dated)

@@ -81,6 +81,33 @@ def test_reverse_perplexity_is_the_same_again_and_leaves_no_model(folder: Path):
     assert not list(experiment(folder).glob("reverse*"))
 
 
+def test_the_importance_weighted_bound_is_tighter_and_reported_in_nats_a_sentence(folder: Path):
+    run("reconstruction.py", *at(folder, "vtv"), "--IMPORTANCE_SAMPLES", 3)
+    figures = summary(folder, "vtv")
+    assert figures["validation/elbo"] < figures["validation/importance_weighted_bound"] < 0
+    refused = run("reconstruction.py", *at(folder, "nvib"), "--IMPORTANCE_SAMPLES", 3, expect=2)
+    assert "NVIB has no known density of its latent" in one_line_of_error(refused)
+
+
+def test_what_the_bottleneck_keeps_is_drawn_and_counted(folder: Path):
+    run("regularisation.py", *at(folder, "nvib"))
+    for name in ("kept", "tokens", "frequency"):
+        assert (experiment(folder) / f"regularisation_{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (experiment(folder) / f"regularisation_{name}.pdf").read_bytes().startswith(b"%PDF")
+    page = (experiment(folder) / "regularisation_sentences.html").read_text()
+    assert page.count("<p>") == 1 + 30  # the validation split has 30 sentences
+    assert (experiment(folder) / "regularisation_tokens.csv").read_text().startswith("token,occurrences,mean_pseudo_c")
+    assert summary(folder)["regularisation/vectors_kept"] == pytest.approx(summary(folder)["validation/vectors_kept"])
+
+
+def test_the_fluency_of_novel_interpolations_is_judged(folder: Path):
+    run("interpolation_evaluation.py", *at(folder, "vtv"), "--NUMBER_PAIRS", 5, "--LANGUAGE_MODEL", "lm")
+    figures, rows = summary(folder, "vtv"), lines(experiment(folder, "vtv") / "interpolations.jsonl")
+    novel = any(row["outputs"]["0.5"] not in (row["source"], row["target"]) for row in rows)
+    assert novel
+    assert figures["interpolation/tau_0.5/novel_forward_perplexity"] > 1
+
+
 @pytest.mark.parametrize(
     ("script", "name", "judge", "message"),
     [
@@ -88,6 +115,8 @@ def test_reverse_perplexity_is_the_same_again_and_leaves_no_model(folder: Path):
         ("forwardSampleEvaluation.py", "vtv", "lm", "generate them with sample.py --EXPERIMENT_NAME vtv"),
         ("reverseSampleEvaluation.py", "vtv", "lm", "generate them with sample.py --EXPERIMENT_NAME vtv"),
         ("reconstruction.py", "lm", None, "LM has no latent: it cannot encode a text"),
+        ("regularisation.py", "vtv", None, "VTV has no pseudo-counts that would say what it keeps"),
+        ("regularisation.py", "lm", None, "LM has no latent: it cannot encode a text"),
         ("interpolation_evaluation.py", "lm", None, "LM has no latent: it cannot encode a text"),
     ],
 )
