@@ -1,13 +1,19 @@
-"""Show experiments of a project side by side.
+"""Gather experiments of a project into the paper's tables and figures, across seeds.
 
-python report.py --PROJECT_NAME nvib
-python report.py --PROJECT_NAME nvib --EXPERIMENTS vanillaTransformer nvib
+    python report.py --PROJECT_NAME nvib
+    python report.py --PROJECT_NAME nvib --EXPERIMENTS vanillaTransformer nvib
+    python report.py --PROJECT_NAME nvib --FROM_WANDB me/nvib
+
+Experiments that differ in nothing but their seed are one row: mean ± standard deviation. Writes report.md, a CSV and a
+LaTeX file a table, and figures (.png, .pdf) into outputs/<PROJECT_NAME>/report/.
 """
 
 import argparse
 from pathlib import Path
 
 from pipeline import cli
+
+FEW = 6  # experiments that fit beside each other
 
 
 def parse() -> argparse.Namespace:
@@ -18,26 +24,60 @@ def parse() -> argparse.Namespace:
         "--EXPERIMENTS", type=cli.name, nargs="+", help="names of the experiments, in order (default: all)"
     )
     parser.add_argument("--OUTPUT_DIR", type=Path, default=Path("outputs"), help="folder that holds all projects")
+    parser.add_argument(
+        "--FROM_WANDB",
+        type=cli.optional,
+        default=None,
+        help="ENTITY/PROJECT of Weights & Biases whose runs are gathered too; an experiment that is here as well is "
+        "taken from here (default: none)",
+    )
     return parser.parse_args()
 
 
 def main() -> None:
-    """Parse, gather, print."""
+    """Parse, gather, write, print."""
     arguments = parse()
+    from pipeline.errors import UserError
     from pipeline.experiments import ExperimentFiles, experiment_names, read_config
-    from pipeline.files import read_json
     from pipeline.report import files_written, side_by_side
+    from pipeline.results import from_outputs, from_wandb, grouped
 
-    names = arguments.EXPERIMENTS or experiment_names(arguments.OUTPUT_DIR, arguments.PROJECT_NAME)
-    summaries, folders = {}, []
-    for name in names:
-        files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, name)
-        read_config(files)
-        summaries[name] = read_json(files.summary, f"finish train.py --EXPERIMENT_NAME {name}")
-        folders.append(files.folder)
-    print(side_by_side(summaries))
-    for folder in folders:
-        print(f"\n{folder}:\n{files_written(folder)}")
+    project = arguments.OUTPUT_DIR / arguments.PROJECT_NAME
+    if arguments.FROM_WANDB is None:
+        for name in arguments.EXPERIMENTS or ():
+            read_config(ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, name))
+        names = arguments.EXPERIMENTS or experiment_names(arguments.OUTPUT_DIR, arguments.PROJECT_NAME)
+        results, failures = from_outputs(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, names)
+    else:
+        from pipeline.tracking import api
+
+        theirs, failures = from_wandb(arguments.FROM_WANDB, arguments.EXPERIMENTS, api())
+        here = sorted(path.parent.name for path in project.glob("*/config.json"))
+        names = [name for name in here if arguments.EXPERIMENTS is None or name in arguments.EXPERIMENTS]
+        results, own_failures = from_outputs(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, names)
+        results += [result for result in theirs if result.name not in names]
+        failures = own_failures + [failure for failure in failures if failure.name not in names]
+    if not results:
+        reasons = "; ".join(f"{failure.name}: {failure.reason}" for failure in failures)
+        raise UserError(f"no experiment of {arguments.PROJECT_NAME} has figures yet ({reasons or 'there is none'})")
+
+    from pipeline.curves import write_figures
+    from pipeline.tables import write_experiments, write_tables
+
+    folder = project / "report"
+    groups = grouped(results)
+    page = write_tables(folder, groups, failures, write_figures(folder, groups))
+    write_experiments(folder / "experiments.csv", results)
+    if len(results) <= FEW:
+        print(side_by_side({result.name: result.figures for result in results}))
+        for failure in failures:
+            print(f"{failure.name}: {failure.reason}")
+        for path in [project / result.name for result in results]:
+            if path.exists():
+                print(f"\n{path}:\n{files_written(path)}")
+    else:
+        print(page)
+    print(f"\n{folder}:\n{files_written(folder)}")
 
 
 if __name__ == "__main__":

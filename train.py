@@ -42,7 +42,7 @@ def main() -> None:
     model_fields = cli.given_fields(arguments, chosen, *MODELS.values())
     training = TrainingSettings(**cli.given_fields(arguments, TrainingSettings))
 
-    from pipeline.experiments import ExperimentFiles, new_config, start_or_continue
+    from pipeline.experiments import ExperimentFiles, failure_recorded, new_config, start_or_continue
     from pipeline.prepared import load_prepared
     from pipeline.tracking import check_login, tracking
 
@@ -78,7 +78,8 @@ def main() -> None:
         trainer = Trainer(model, data, training, files, tracker)
         if trainer.resume():
             say(f"continuing after step {trainer.progress.step} of {trainer.total_steps}")
-        figures = trainer.train()
+        with failure_recorded(files):
+            figures = trainer.train()
         if team.is_main_process:
             tracker.summarise(figures)
     say(

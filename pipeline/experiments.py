@@ -1,8 +1,11 @@
 """An experiment on disk: `outputs/<PROJECT_NAME>/<EXPERIMENT_NAME>/` and what its files are."""
 
 import dataclasses
+import json
 import platform
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +52,11 @@ class ExperimentFiles:
     def summary(self) -> Path:
         """All final figures, flat."""
         return self.folder / "summary.json"
+
+    @property
+    def failure(self) -> Path:
+        """Why training ended early, if it did."""
+        return self.folder / "failure.json"
 
     @property
     def latest(self) -> Path:
@@ -118,6 +126,17 @@ def new_config(settings: ModelSettings, training: TrainingSettings, data: str, f
         "data": {"name": data, "fingerprint": fingerprint},
         "versions": versions(),
         "wandb_id": secrets.token_hex(4),
+    }
+
+
+def flat_config(config: dict[str, Any]) -> dict[str, Any]:
+    """`config.json` as wandb compares it: the settings of model and training side by side."""
+    flat = {key: value for part in ("model", "training") for key, value in config[part].items() if key != "name"}
+    return {
+        "model": config["model"]["name"],
+        **flat,
+        "data": config["data"]["name"],
+        "versions": json.dumps(config["versions"]),
     }
 
 
@@ -194,6 +213,17 @@ def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -
     load_weights(model, tensors, files.best)
     device = default_device()
     return Experiment(files, config, model.to(device).eval(), data, device)
+
+
+@contextmanager
+def failure_recorded(files: ExperimentFiles) -> Iterator[None]:
+    """Write down why training ends early, for the report; a new attempt begins without an old reason."""
+    files.failure.unlink(missing_ok=True)
+    try:
+        yield
+    except UserError as error:
+        write_json(files.failure, {"reason": str(error)})
+        raise
 
 
 def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[str, Any]:

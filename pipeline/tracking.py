@@ -5,7 +5,6 @@ id, an upload leaves the last. So an offline run that goes on is written anew as
 files, and its earlier part removed: there is always one offline run to upload, and it is complete.
 """
 
-import json
 import os
 import shutil
 import sys
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.experiments import ExperimentFiles
+from pipeline.experiments import ExperimentFiles, flat_config
 from pipeline.files import read_json, read_jsonl, write_json, write_jsonl
 
 REMEDY = "remove the file, and run the step that wrote it again"
@@ -36,6 +35,24 @@ def check_login(entity: str | None) -> None:
             f"--WANDB_ENTITY {entity} was given, but nobody is logged in to Weights & Biases; "
             "run `wandb login`, or leave the flag out to log offline"
         )
+
+
+def api() -> Any:
+    """wandb's interface to runs that it holds.
+
+    Raises:
+        UserError: nobody is logged in.
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    try:
+        return wandb.Api()
+    except Exception as error:
+        raise UserError(
+            f"wandb cannot be asked ({' '.join(str(error).split())[:200]}); run `wandb login` first, or leave "
+            "--FROM_WANDB out"
+        ) from None
 
 
 class Tracker:
@@ -129,7 +146,7 @@ def _start(files: ExperimentFiles, config: dict[str, Any], entity: str | None) -
         name=files.folder.name,
         id=config["wandb_id"],
         group=config["model"]["name"],
-        config=_flat(config),
+        config=flat_config(config),
         dir=files.wandb,
         mode="offline" if entity is None else "online",
         resume=None if entity is None else "allow",
@@ -170,17 +187,6 @@ def _log_samples(run: Any, files: ExperimentFiles) -> None:
     rows = read_jsonl(files.samples, REMEDY)
     columns = list(rows[0])
     run.log({"tables/samples": wandb.Table(columns=columns, data=[[row[name] for name in columns] for row in rows])})
-
-
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    """`config.json` as wandb compares it: the settings of model and training side by side."""
-    flat = {key: value for part in ("model", "training") for key, value in config[part].items() if key != "name"}
-    return {
-        "model": config["model"]["name"],
-        **flat,
-        "data": config["data"]["name"],
-        "versions": json.dumps(config["versions"]),
-    }
 
 
 def _warn(error: Exception) -> None:

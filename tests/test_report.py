@@ -1,0 +1,140 @@
+"""The report: experiments grouped across seeds, tables that say what the figures say."""
+
+import csv
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from models import MODELS
+from pipeline.errors import UserError
+from pipeline.experiments import ExperimentFiles, flat_config, new_config
+from pipeline.files import write_json, write_jsonl
+from pipeline.results import from_outputs, from_wandb, grouped
+from pipeline.settings import TrainingSettings
+from tests.helpers import one_line_of_error, run
+
+BLEU = {1: 80.0, 2: 84.0, 3: 91.0}
+
+
+def write_experiment(outputs: Path, name: str, model: str, seed: int, figures: dict | None, **settings) -> dict:
+    files = ExperimentFiles.of(outputs, "nvib", name)
+    config = new_config(MODELS[model](vocabulary_size=9, **settings), TrainingSettings(seed=seed), "tiny", "abc")
+    write_json(files.config, config)
+    write_jsonl(files.metrics, [{"epoch": 1, "step": 10, "validation/cross_entropy": 2.0 + seed}])
+    if figures is not None:
+        write_json(files.summary, figures)
+    return config
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory) -> Path:
+    """Three seeds of a model, two settings of another, one that failed and one that has not finished."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    for seed, bleu in BLEU.items():
+        figures = {"validation/reconstruction_bleu": bleu, "validation/vectors_kept_fraction": 0.5}
+        figures |= {"samples/forward_perplexity": 90.0 + seed, "test/reverse_perplexity": 200.0}
+        figures |= {
+            f"interpolation/tau_{tau}/bleu_{end}": 9.0
+            for tau in (0, 0.25, 0.5, 0.75, 1)
+            for end in ("source", "target")
+        }
+        write_experiment(outputs, f"nvib-s{seed}", "NVIB", seed, figures)
+    for stride in (0.3, 0.6):
+        write_experiment(
+            outputs, f"vts_{stride}", "VTS", 1, {"validation/reconstruction_bleu": 50 * stride}, stride_perc=stride
+        )
+    write_experiment(outputs, "burst", "VTV", 1, None)
+    write_json(outputs / "nvib" / "burst" / "failure.json", {"reason": "the loss became nan at step 7"})
+    write_experiment(outputs, "begun", "VTP", 1, None)
+    return outputs
+
+
+def test_experiments_that_differ_in_their_seed_alone_are_one_row(outputs: Path):
+    results, _ = from_outputs(outputs, "nvib", ["vts_0.6", "nvib-s1", "nvib-s2", "nvib-s3", "vts_0.3"])
+    groups = {group.label: [result.name for result in group.results] for group in grouped(results)}
+    assert groups == {"vts_0.6": ["vts_0.6"], "nvib": ["nvib-s1", "nvib-s2", "nvib-s3"], "vts_0.3": ["vts_0.3"]}
+
+
+def test_the_report_holds_means_and_deviations_dashes_and_failures(outputs: Path):
+    shown = run("report.py", "--OUTPUT_DIR", outputs).stdout
+    report = outputs / "nvib" / "report"
+    page = (report / "report.md").read_text()
+    mean, deviation = statistics.mean(BLEU.values()), statistics.stdev(BLEU.values())
+    assert f"| nvib | 3 | {mean:.1f} ± {deviation:.1f} |" in page
+    assert "| vts_0.3 | 1 | 15.0 |" in page
+    generation = page.split("## Generation")[1].split("##")[0]
+    assert "| nvib | 3 | 92.0 ± 1.0 | 200.0 ± 0.0 |" in generation
+    assert "| vts_0.6 | 1 | – | – |" in generation
+    assert "- burst: the loss became nan at step 7" in page
+    assert "- begun: training has not finished: 1 epochs are done" in page
+    assert "burst: the loss became nan at step 7" in shown
+    rows = {row["group"]: row for row in csv.DictReader((report / "reconstruction.csv").open())}
+    assert float(rows["nvib"]["validation/reconstruction_bleu mean"]) == pytest.approx(mean)
+    assert float(rows["nvib"]["validation/reconstruction_bleu sd"]) == pytest.approx(deviation)
+    assert rows["vts_0.3"]["validation/reconstruction_bleu sd"] == ""
+    latex = (report / "reconstruction.tex").read_text()
+    assert rf"nvib & 3 & {mean:.1f} $\pm$ {deviation:.1f} \\" in latex
+    assert r"vts\_0.3 & 1 & 15.0" in latex
+    assert latex.count(r"\toprule") == latex.count(r"\midrule") == latex.count(r"\bottomrule") == 1
+    for name in ("reconstruction_against_kept", "forward_against_reverse", "interpolation", "training"):
+        assert (report / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (report / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert f"{name}.png" in page
+    every = {row["experiment"]: row for row in csv.DictReader((report / "experiments.csv").open())}
+    assert float(every["nvib-s2"]["validation/reconstruction_bleu"]) == 84.0
+    assert every["vts_0.3"]["samples/forward_perplexity"] == ""
+
+
+def test_a_project_without_figures_is_told_in_one_line(outputs: Path):
+    refused = run("report.py", "--OUTPUT_DIR", outputs, "--EXPERIMENTS", "burst", "begun", expect=2)
+    assert "burst: the loss became nan at step 7" in one_line_of_error(refused)
+
+
+class Runs:
+    """What `wandb.Api` says of three runs."""
+
+    def runs(self, path: str) -> list[SimpleNamespace]:
+        assert path == "me/nvib"
+        config = flat_config(new_config(MODELS["T"](vocabulary_size=9), TrainingSettings(), "tiny", "abc"))
+        rows = [{"epoch": 1, "step": 5, "validation/cross_entropy": 1.0}, {"tables/samples": {}}]
+        return [
+            SimpleNamespace(
+                name=f"t-{seed}",
+                state=state,
+                config={**config, "seed": seed, "_wandb": {}, "dropout": 0.1, "kl": 1 if seed == 1 else 1.0},
+                summary={"validation/reconstruction_bleu": 70.0 + seed, "_runtime": 3},
+                scan_history=lambda: iter(rows),
+            )
+            for seed, state in ((1, "finished"), (2, "finished"), (3, "crashed"))
+        ]
+
+
+def test_runs_of_wandb_are_experiments_like_any_other():
+    results, failures = from_wandb("me/nvib", None, Runs())
+    assert [failure.name for failure in failures] == ["t-3"]
+    assert "crashed" in failures[0].reason
+    (group,) = grouped(results)
+    assert group.label == "t"
+    assert group.values("validation/reconstruction_bleu") == [71.0, 72.0]
+    assert [len(result.history) for result in results] == [1, 1]
+    assert from_wandb("me/nvib", ["t-1"], Runs())[0][0].name == "t-1"
+
+
+def test_wandb_s_trouble_is_told_in_one_line():
+    class Away:
+        def runs(self, path: str) -> list:
+            raise ValueError("could not\nfind project")
+
+    with pytest.raises(UserError, match=r"wandb did not deliver --FROM_WANDB me/x .could not find project."):
+        from_wandb("me/x", None, Away())
+
+
+def test_a_figure_of_text_is_no_number(outputs: Path):
+    results, _ = from_outputs(outputs, "nvib", ["nvib-s1"])
+    changed = dataclasses.replace(results[0], figures={"a": "text", "b": 2})
+    assert [grouped([changed])[0].values(name) for name in ("a", "b", "c")] == [[], [2.0], []]
+    assert json.loads((outputs / "nvib" / "nvib-s1" / "summary.json").read_text())
