@@ -1,14 +1,21 @@
 # Two commands do everything on a fresh machine with Python >= 3.11:
 #   make demo   set-up, then the main job on the embedded Wikipedia sample
 #   make test   set-up, then the tests
+#   make paper  every model and measurement of the paper, with three seeds, and the report; goes on where it was stopped
+#               (make paper DATA=wikitext2 SEEDS=1 for WikiText-2, one seed; make paper FLAGS="--LIST True" for how far it is)
 # And: make lint, make bench (speed and memory, in units of this machine), make clean.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-.PHONY: demo test lint bench setup setup-dev clean
+DATA ?= wikipedia-sample
+SEEDS ?= 1 2 3
+.PHONY: demo paper test lint bench setup setup-dev clean
 
 demo: setup
 	@$(BIN)/python demo.py
+
+paper: setup
+	@$(BIN)/python paper.py --DATA $(DATA) --PROJECT_NAME paper-$(DATA) --SEEDS $(SEEDS) $(FLAGS)
 
 test: setup-dev
 	$(BIN)/python -m pytest

@@ -2,6 +2,7 @@
 
     python train.py --EXPERIMENT_NAME vanillaTransformer
     python train.py --EXPERIMENT_NAME nvib --MODEL NVIB
+    python train.py --EXPERIMENT_NAME lm --MODEL LM
 
 A run that was stopped continues by the same command. Writes outputs/<PROJECT_NAME>/<EXPERIMENT_NAME>/:
 config.json, metrics.jsonl (a line an epoch), summary.json, best.safetensors, latest.safetensors.
@@ -10,6 +11,7 @@ config.json, metrics.jsonl (a line an epoch), summary.json, best.safetensors, la
 import argparse
 import dataclasses
 import shutil
+from pathlib import Path
 
 from models import MODELS
 from pipeline import cli
@@ -25,14 +27,28 @@ def parse() -> argparse.Namespace:
     group.add_argument("--DATA_NAME", "--DATA", type=cli.name, default="wikitext2", help="name of the prepared dataset")
     group = parser.add_argument_group("model")
     known = "; ".join(f"{name}: {settings.summary}" for name, settings in MODELS.items())
-    group.add_argument("--MODEL", choices=list(MODELS), default="T", help=known)
+    group.add_argument("--MODEL", choices=list(MODELS), help=f"{known} (default: T)")
+    group.add_argument(
+        "--CONFIG",
+        type=Path,
+        help="JSON file with settings of model and training, as tune.py writes it; flags that are given come before it "
+        "(default: none)",
+    )
     cli.add_fields(group, *MODELS.values())
     group = parser.add_argument_group("training")
     cli.add_fields(group, TrainingSettings)
     group.add_argument(
         "--RESTART", type=cli.boolean, default=False, help="True: remove an earlier run of this name and train anew"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.CONFIG is not None:
+        cli.fill_from_config(arguments, arguments.CONFIG)
+    arguments.MODEL = arguments.MODEL or "T"
+    if arguments.MODEL not in MODELS:
+        raise UserError(
+            f"{arguments.CONFIG} names the model {arguments.MODEL!r}; it must be one of {', '.join(MODELS)}"
+        )
+    return arguments
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -115,14 +115,20 @@ def name(text: str) -> str:
     )
 
 
-def add_experiment_options(parser: Parser, required: bool = True) -> None:
+def add_experiment_options(parser: Parser) -> None:
     """Add the options that say which experiment is meant, where it lies and where it is logged."""
     group = parser.add_argument_group("experiment")
     group.add_argument(
-        "--EXPERIMENT_NAME", type=name, required=required, help="name of the run: its folder and its name in wandb"
+        "--EXPERIMENT_NAME", type=name, required=True, help="name of the run: its folder and its name in wandb"
     )
+    add_project_options(parser)
+
+
+def add_project_options(parser: Parser, project: str = "nvib") -> None:
+    """Add the options that say which project is meant, where it lies and where it is logged."""
+    group = parser.add_argument_group("project")
     group.add_argument(
-        "--PROJECT_NAME", type=name, default="nvib", help="project that the run belongs to: a folder of runs"
+        "--PROJECT_NAME", type=name, default=project, help="project that the run belongs to: a folder of runs"
     )
     group.add_argument("--OUTPUT_DIR", type=Path, default=Path("outputs"), help="folder that holds all projects")
     group.add_argument("--DATA_DIR", type=Path, default=Path("data"), help="folder that holds all prepared datasets")
@@ -173,12 +179,12 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
 }
 
 
-def add_fields(group: argparse._ArgumentGroup, *settings: type) -> None:
-    """Add a flag for each field of these dataclasses; a flag that is left out stays at its field's default."""
+def add_fields(group: argparse._ArgumentGroup, *settings: type, leave_out: Sequence[str] = ()) -> None:
+    """Add a flag for each field of these dataclasses but some; one that is not given stays at its field's default."""
     defaults: dict[str, dict[str, object]] = {}
     for kind in settings:
         for field in dataclasses.fields(kind):
-            if field.name in FLAGS:
+            if field.name in FLAGS and field.name not in leave_out:
                 defaults.setdefault(field.name, {})[getattr(kind, "name", "")] = field.default
     for field, by_kind in defaults.items():
         kind, text = FLAGS[field]
@@ -206,6 +212,39 @@ def given_fields(arguments: argparse.Namespace, settings: type, *others: type) -
                 raise UserError(f"--{field.name.upper()} means nothing for --MODEL {settings.name}; leave it out")
     given = {name: getattr(arguments, name.upper(), None) for name in own}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def fill_from_config(arguments: argparse.Namespace, path: Path) -> None:
+    """Give flags that were left out the values of a configuration (`tune.py` writes one, `config.json` is one).
+
+    Raises:
+        UserError: the file is absent or damaged, or names a setting that is unknown or out of its range.
+    """
+    from pipeline.files import read_json
+
+    config = read_json(path, "--CONFIG takes a file with the settings of a model and of training")
+    parts = [config.get(part) for part in ("model", "training")] if isinstance(config, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        raise UserError(f'{path} is no configuration: it needs {{"model": {{…}}, "training": {{…}}}}')
+    values = {**parts[1], **parts[0]}
+    if arguments.MODEL is None:
+        arguments.MODEL = values.get("name")
+    for field, value in values.items():
+        flag = field.upper()
+        if field in ("name", "vocabulary_size") or getattr(arguments, flag, None) is not None:
+            continue
+        if field not in FLAGS or not hasattr(arguments, flag):
+            raise UserError(f"{path} has {field!r}, which is no setting of a model or of training; remove it")
+        kind, _ = FLAGS[field]
+        if isinstance(kind, tuple):
+            if value not in kind:
+                raise UserError(f"{path}: {field} must be one of {', '.join(kind)}, got {value!r}")
+        else:
+            try:
+                value = kind(str(value))
+            except argparse.ArgumentTypeError as error:
+                raise UserError(f"{path}: {field} {error}") from None
+        setattr(arguments, flag, value)
 
 
 def add_judge_option(group: argparse._ArgumentGroup, required: bool) -> None:

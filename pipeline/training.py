@@ -4,7 +4,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,7 @@ class Trainer:
         settings: how to train.
         files: where checkpoints go.
         tracker: where figures go.
+        after_epoch: called with every epoch's row of figures, once it is saved; what it raises ends the training.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class Trainer:
         settings: TrainingSettings,
         files: ExperimentFiles,
         tracker: "Tracker",
+        after_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         self.settings = settings
+        self.after_epoch = after_epoch
         self.data = data
         self.files = files
         self.tracker = tracker
@@ -212,6 +215,8 @@ class Trainer:
             warning = collapse_warning(validation)
             if warning is not None:
                 tqdm.write(warning, file=sys.stderr)
+        if self.after_epoch is not None:
+            self.after_epoch(row)
 
     def _evaluate(self) -> dict[str, float]:
         split = self.data.splits["validation"]

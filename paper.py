@@ -1,0 +1,94 @@
+"""Train every model of the paper, measure everything, and write the report: what `make paper` runs.
+
+    python paper.py --DATA wikipedia-sample
+    python paper.py --DATA wikitext2 --SEEDS 1
+    python paper.py --LIST True                   what is done and what is left, and nothing else
+
+The same command goes on where it was stopped. A step that fails is told of, what rests on it is left out, and the
+others go on. Writes outputs/<PROJECT_NAME>/: an experiment a model and seed, paper.json (what is done, and how long it
+took), logs/ (what every step said) and report/. The experiments themselves stand in pipeline/paper.py.
+"""
+
+import argparse
+
+from pipeline import cli
+from pipeline.errors import UserError
+from pipeline.paper import RUNS, Budget, Paper, Step, describe, plan
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = cli.Parser(__doc__)
+    group = parser.add_argument_group("what is done")
+    group.add_argument("--DATA", type=cli.name, default="wikipedia-sample", help="dataset, prepared if it is not yet")
+    group.add_argument(
+        "--SEEDS", type=cli.integer(0, 2**32 - 1), nargs="+", default=[1, 2, 3], help="seeds of every experiment"
+    )
+    group.add_argument(
+        "--EXPERIMENTS",
+        nargs="+",
+        choices=[run.name for run in RUNS],
+        metavar="NAME",
+        help=f"of {', '.join(run.name for run in RUNS)} (default: all)",
+    )
+    group.add_argument(
+        "--MAX_STEPS", type=cli.integer(1), help="optimizer steps of every training (default: train.py's)"
+    )
+    group.add_argument(
+        "--NUMBER_SAMPLES", type=cli.integer(1), default=5000, help="sentences that each model generates"
+    )
+    group.add_argument(
+        "--IMPORTANCE_SAMPLES", type=cli.integer(1), default=16, help="draws a sentence for the likelihood's bounds"
+    )
+    group.add_argument("--NUMBER_PAIRS", type=cli.integer(1), help="pairs that are interpolated (default: all)")
+    group.add_argument("--LIST", type=cli.boolean, default=False, help="True: show what is done and left, and stop")
+    cli.add_project_options(parser, project="paper")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, plan, run, report."""
+    arguments = parse()
+    places = [
+        *("--PROJECT_NAME", arguments.PROJECT_NAME),
+        *("--OUTPUT_DIR", str(arguments.OUTPUT_DIR)),
+        *("--DATA_DIR", str(arguments.DATA_DIR)),
+        *("--WANDB_ENTITY", arguments.WANDB_ENTITY or "None"),
+    ]
+    runs = [run for run in RUNS if arguments.EXPERIMENTS is None or run.name in arguments.EXPERIMENTS]
+    budget = Budget(
+        arguments.SEEDS,
+        arguments.MAX_STEPS,
+        arguments.NUMBER_SAMPLES,
+        arguments.IMPORTANCE_SAMPLES,
+        arguments.NUMBER_PAIRS,
+    )
+    project = arguments.OUTPUT_DIR / arguments.PROJECT_NAME
+    steps = plan(arguments.DATA, places, runs, budget)
+    if (arguments.DATA_DIR / arguments.DATA / "statistics.json").exists():  # however it was prepared
+        steps = [Step(s.name, s.command, tuple(n for n in s.needs if n != "prepare")) for s in steps[1:]]
+    paper = Paper(steps, project / "paper.json", project / "logs")
+    print(paper.table(), flush=True)
+    if arguments.LIST:
+        return
+    from pipeline.files import write_text
+
+    write_text(project / "settings.json", describe(runs, budget) + "\n")
+    failed = paper.run()
+    # The report is written whatever is missing: that is told in it.
+    names = [step.name.removeprefix("train ") for step in steps if step.name.startswith("train ")]
+    begun = [name for name in names if (project / name / "config.json").exists()]
+    command = ("report.py", "--PROJECT_NAME", arguments.PROJECT_NAME, "--OUTPUT_DIR", str(arguments.OUTPUT_DIR))
+    report = Step("report", (*command, "--EXPERIMENTS", *begun))
+    status, log = paper.execute(report)
+    failed += [report] if status else []
+    print(f"\n{paper.table()}\n\nthe steps that are done took {paper.seconds() / 60:.1f} minutes")
+    if failed:
+        raise UserError(
+            f"{len(failed)} steps failed or rest on one that did: {', '.join(step.name for step in failed)}"
+        )
+    print(f"the report: {project / 'report' / 'report.md'}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

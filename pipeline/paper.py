@@ -1,0 +1,285 @@
+"""The paper's experiments as commands: what is trained, what is measured of it, and how far that is."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import read_json, write_json
+
+ROOT = Path(__file__).parent.parent
+JUDGE = "lm"
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment, trained with every seed.
+
+    Args:
+        name: its experiments are `<name>-s<seed>`.
+        model: of the registry.
+        measures: which of `MEASURES` are taken.
+        flags: of train.py, beside the model.
+        seeds: how many of the seeds, None for all.
+    """
+
+    name: str
+    model: str
+    measures: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    seeds: int | None = None
+
+
+RECONSTRUCTION = ("reconstruction-validation", "reconstruction-test")
+GENERATION = ("sample", "forward", "reverse")
+INTERPOLATION = ("interpolation",)
+BOUNDS = ("bounds-validation", "bounds-test")  # reconstruction with the bounds beside
+
+RUNS = (
+    Run("t", "T", (*RECONSTRUCTION, *INTERPOLATION)),
+    Run("vtv", "VTV", (*BOUNDS, *GENERATION, *INTERPOLATION)),
+    Run("vtp", "VTP", (*BOUNDS, *GENERATION, *INTERPOLATION)),
+    Run("vts", "VTS", (*BOUNDS, *GENERATION, *INTERPOLATION)),
+    Run("nvib", "NVIB", (*RECONSTRUCTION, *GENERATION, *INTERPOLATION, "regularisation")),
+    # How far the regulariser drops vectors, and what of the text is left.
+    *(
+        Run(
+            f"nvib-lambda{lambda_d}-delta{delta}",
+            "NVIB",
+            ("reconstruction-validation", "regularisation"),
+            ("--KL_DIRICHLET_LAMBDA", lambda_d, "--DELTA", delta),
+            seeds=1,
+        )
+        for lambda_d, delta in (("0.1", "0.5"), ("1", "0.5"), ("1", "0.25"), ("10", "0.25"), ("10", "0.05"))
+    ),
+    # The remedies of a collapse, with the model that it threatens most: all of a text in one vector.
+    *(
+        Run(f"vtp-{name}", "VTP", ("reconstruction-validation",), flags)
+        for name, flags in (
+            ("free-bits", ("--FREE_BITS", "0.5")),
+            ("word-dropout", ("--WORD_DROPOUT", "0.3")),
+            ("cyclic", ("--KL_ANNEALING_GAUSSIAN", "cyclic")),
+            ("warmup", ("--KL_WARMUP", "0.3")),
+        )
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is done.
+
+    Args:
+        seeds: that every run is trained with, unless it says otherwise; the judge has the first.
+        max_steps: optimizer steps of every training, None for train.py's default.
+        samples: sentences that are generated.
+        importance_samples: draws for the bounds.
+        pairs: that are interpolated, None for all.
+    """
+
+    seeds: Sequence[int]
+    max_steps: int | None
+    samples: int
+    importance_samples: int
+    pairs: int | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the whole.
+
+    Args:
+        name: of the step, once in the whole.
+        command: a script and its flags.
+        needs: names of the steps that must be done before.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+
+
+def plan(data: str, places: Sequence[str], runs: Iterable[Run], budget: Budget) -> list[Step]:
+    """All steps, in an order in which each comes after those that it needs.
+
+    Args:
+        data: name of the dataset.
+        places: flags that say where data and outputs lie and where is logged, as every script takes them.
+        runs: of `RUNS`.
+        budget: how much.
+    """
+    limit = () if budget.max_steps is None else ("--MAX_STEPS", str(budget.max_steps))
+    data_dir = places[places.index("--DATA_DIR") + 1]
+    steps = [Step("prepare", ("prepareDatasets.py", "--DATA", data, "--DATA_DIR", data_dir))]
+
+    def train(name: str, model: str, flags: Sequence[str], seed: int) -> Step:
+        command = ("train.py", "--EXPERIMENT_NAME", name, "--MODEL", model, "--SEED", str(seed), *flags)
+        return Step(f"train {name}", (*command, *limit, "--DATA", data, *places), ("prepare",))
+
+    steps.append(train(JUDGE, "LM", (), budget.seeds[0]))
+    for run in runs:
+        for seed in budget.seeds[: run.seeds]:
+            name = f"{run.name}-s{seed}"
+            steps.append(train(name, run.model, run.flags, seed))
+            for measure in run.measures:
+                script, flags, needs = MEASURES[measure](budget)
+                steps.append(
+                    Step(
+                        f"{measure} {name}",
+                        (script, "--EXPERIMENT_NAME", name, *flags, *places),
+                        tuple(need if " " in need else f"{need} {name}" for need in needs),
+                    )
+                )
+    return steps
+
+
+def _reconstruction(subset: str, bounds: bool) -> Callable[[Budget], tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    def measure(budget: Budget) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        draws = ("--IMPORTANCE_SAMPLES", str(budget.importance_samples)) if bounds else ()
+        return "reconstruction.py", ("--DATA_SUBSET", subset, *draws), ("train",)
+
+    return measure
+
+
+def _interpolation(budget: Budget) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    pairs = () if budget.pairs is None else ("--NUMBER_PAIRS", str(budget.pairs))
+    return "interpolation_evaluation.py", ("--LANGUAGE_MODEL", JUDGE, *pairs), ("train", f"train {JUDGE}")
+
+
+# Of each measure: its script, its flags, and the steps that it needs (of the same experiment where one word).
+MEASURES: dict[str, Callable[[Budget], tuple[str, tuple[str, ...], tuple[str, ...]]]] = {
+    "reconstruction-validation": _reconstruction("validation", bounds=False),
+    "reconstruction-test": _reconstruction("test", bounds=False),
+    "bounds-validation": _reconstruction("validation", bounds=True),
+    "bounds-test": _reconstruction("test", bounds=True),
+    "interpolation": _interpolation,
+    "regularisation": lambda budget: ("regularisation.py", (), ("train",)),
+    "sample": lambda budget: ("sample.py", ("--NUMBER_SAMPLES", str(budget.samples)), ("train",)),
+    "forward": lambda budget: (
+        "forwardSampleEvaluation.py",
+        ("--LANGUAGE_MODEL", JUDGE, "--DATA_SUBSET", "test"),
+        ("sample", f"train {JUDGE}"),
+    ),
+    "reverse": lambda budget: (
+        "reverseSampleEvaluation.py",
+        ("--LANGUAGE_MODEL", JUDGE, "--DATA_SUBSET", "test"),
+        ("sample", f"train {JUDGE}"),
+    ),
+}
+
+
+class Paper:
+    """Runs steps and remembers in a file which are done, so that the same command goes on.
+
+    Args:
+        steps: of `plan`.
+        state_file: what is done and how long it took.
+        logs: folder of the steps' outputs.
+    """
+
+    def __init__(self, steps: Sequence[Step], state_file: Path, logs: Path) -> None:
+        self.steps = steps
+        self.state_file = state_file
+        self.logs = logs
+        self.state: dict[str, dict[str, Any]] = (
+            read_json(state_file, "remove it, and every step is run again") if state_file.exists() else {}
+        )
+
+    def status(self, step: Step) -> str:
+        """`done`, `failed` or `left`; a step whose command has changed is left."""
+        record = self.state.get(step.name)
+        return record["status"] if record and record["command"] == list(step.command) else "left"
+
+    def table(self) -> str:
+        """How many steps of each kind are done, failed and left."""
+        kinds: dict[str, list[str]] = {}
+        for step in self.steps:
+            kinds.setdefault(step.name.split()[0], []).append(self.status(step))
+        width = max(map(len, kinds))
+        lines = [f"{'step':<{width}}  done  failed  left"]
+        for kind, states in kinds.items():
+            counts = [states.count(status) for status in ("done", "failed", "left")]
+            lines.append(f"{kind:<{width}}  {counts[0]:4}  {counts[1]:6}  {counts[2]:4}")
+        return "\n".join(lines)
+
+    def run(self) -> list[Step]:
+        """Run what is left, and what failed before; returns the steps that failed or could not be begun.
+
+        Raises:
+            KeyboardInterrupt: a step was interrupted.
+        """
+        failed: list[Step] = []
+        for number, step in enumerate(self.steps, start=1):
+            if self.status(step) == "done":
+                continue
+            missing = [other.name for other in failed if other.name in step.needs]
+            head = f"[{number}/{len(self.steps)}] {step.name}"
+            if missing:
+                print(f"{head}: left out, because {', '.join(missing)} failed", flush=True)
+                failed.append(step)
+                continue
+            self._forget_what_rests_on(step)
+            print(f"{head} …", flush=True)
+            started = time.monotonic()
+            status, log = self.execute(step)
+            seconds = time.monotonic() - started
+            if status == INTERRUPTED:
+                raise KeyboardInterrupt
+            done = status == 0
+            self.state[step.name] = {
+                "status": "done" if done else "failed",
+                "command": list(step.command),
+                "seconds": round(seconds, 1),
+            }
+            write_json(self.state_file, self.state)
+            print(f"{head}: {'done' if done else 'failed'} in {seconds:.0f} s, {self._counts()}", flush=True)
+            if not done:
+                failed.append(step)
+                print(f"    {_last_line(log)} (all of it: {log})", flush=True)
+        return failed
+
+    def seconds(self) -> float:
+        """What the steps that are done took, together."""
+        return sum(self.state[step.name]["seconds"] for step in self.steps if self.status(step) == "done")
+
+    def _counts(self) -> str:
+        states = [self.status(step) for step in self.steps]
+        return f"{states.count('done')} done, {states.count('failed')} failed, {states.count('left')} left"
+
+    def execute(self, step: Step) -> tuple[int, Path]:
+        """Run one step; its exit status, and the file that holds what it said."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        log = self.logs / f"{step.name.replace(' ', '-')}.log"
+        script, *flags = step.command
+        with open(log, "w", encoding="utf-8") as output:
+            finished = subprocess.run(
+                [sys.executable, str(ROOT / script), *flags], stdout=output, stderr=subprocess.STDOUT, check=False
+            )
+        return finished.returncode, log
+
+    def _forget_what_rests_on(self, step: Step) -> None:
+        """What was measured of an earlier training, say, is measured again."""
+        changed = {step.name}
+        for other in self.steps:
+            if changed & set(other.needs):
+                changed.add(other.name)
+        if changed & self.state.keys():
+            self.state = {name: record for name, record in self.state.items() if name not in changed}
+            write_json(self.state_file, self.state)
+
+
+def describe(runs: Iterable[Run], budget: Budget) -> str:
+    """The settings of the whole, for the record, as JSON."""
+    rows: list[Mapping[str, Any]] = [dataclasses.asdict(run) for run in runs]
+    return json.dumps({"budget": dataclasses.asdict(budget), "runs": rows}, indent=2)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,103 @@
+"""The whole of the paper as steps: in order, resumable, and honest about what failed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from models import MODELS
+from pipeline.paper import RUNS, Budget, Paper, Step, plan
+from tests.helpers import prepare_tiny, run
+
+BUDGET = Budget(seeds=(1, 2, 3), max_steps=None, samples=10, importance_samples=2, pairs=None)
+PLACES = ("--PROJECT_NAME", "p", "--OUTPUT_DIR", "o", "--DATA_DIR", "d", "--WANDB_ENTITY", "None")
+
+
+def test_every_step_comes_after_what_it_needs_and_every_model_has_every_seed():
+    steps = plan("tiny", PLACES, RUNS, BUDGET)
+    names = [step.name for step in steps]
+    assert len(set(names)) == len(names)
+    for number, step in enumerate(steps):
+        assert set(step.needs) <= set(names[:number])
+    trained = [step.command for step in steps if step.command[0] == "train.py"]
+    for model in MODELS:
+        seeds = {c[c.index("--SEED") + 1] for c in trained if c[c.index("--MODEL") + 1] == model}
+        assert seeds == ({"1"} if model == "LM" else {"1", "2", "3"})
+
+
+def test_the_settings_of_the_regularisation_s_claim_are_there():
+    swept = [run for run in RUNS if "--KL_DIRICHLET_LAMBDA" in run.flags and "--DELTA" in run.flags]
+    assert len({run.flags for run in swept}) >= 4
+    assert all({"reconstruction-validation", "regularisation"} <= set(run.measures) for run in swept)
+
+
+class Pretended(Paper):
+    """Steps that only pretend, and fail where they are told to."""
+
+    def __init__(self, folder: Path, steps: list[Step], failing: tuple[str, ...] = ()) -> None:
+        super().__init__(steps, folder / "paper.json", folder / "logs")
+        self.failing = failing
+        self.begun: list[str] = []
+
+    def execute(self, step: Step) -> tuple[int, Path]:
+        self.begun.append(step.name)
+        self.logs.mkdir(exist_ok=True)
+        log = self.logs / "log"
+        log.write_text("first\nthe reason\n")
+        if step.name in self.failing:
+            return (130 if step.name == "stop" else 2), log
+        return 0, log
+
+
+STEPS = [
+    Step("train a", ("train.py", "a")),
+    Step("sample a", ("sample.py", "a"), ("train a",)),
+    Step("score a", ("score.py", "a"), ("sample a",)),
+    Step("train b", ("train.py", "b")),
+]
+
+
+def test_what_failed_is_told_and_what_rests_on_it_left_out_and_tried_again(tmp_path: Path, capsys):
+    first = Pretended(tmp_path, STEPS, failing=("sample a",))
+    assert [step.name for step in first.run()] == ["sample a", "score a"]
+    assert first.begun == ["train a", "sample a", "train b"]
+    shown = capsys.readouterr().out
+    assert "the reason" in shown
+    assert "score a: left out, because sample a failed" in shown
+    again = Pretended(tmp_path, STEPS)
+    assert again.table().splitlines()[2].split() == ["sample", "0", "1", "0"]
+    assert again.run() == []
+    assert again.begun == ["sample a", "score a"]
+    assert Pretended(tmp_path, STEPS).run() == []
+
+
+def test_another_command_is_run_again_with_what_rests_on_it(tmp_path: Path):
+    Pretended(tmp_path, STEPS).run()
+    changed = [Step("train a", ("train.py", "a", "longer")), *STEPS[1:]]
+    paper = Pretended(tmp_path, changed)
+    paper.run()
+    assert paper.begun == ["train a", "sample a", "score a"]
+
+
+def test_an_interruption_ends_the_whole_and_leaves_the_step_to_do(tmp_path: Path):
+    steps = [STEPS[0], Step("stop", ("sleep.py",)), STEPS[3]]
+    paper = Pretended(tmp_path, steps, failing=("stop",))
+    with pytest.raises(KeyboardInterrupt):
+        paper.run()
+    assert [paper.status(step) for step in steps] == ["done", "left", "left"]
+
+
+def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards(tmp_path: Path):
+    prepare_tiny(tmp_path / "data")
+    command = ("--DATA", "tiny", "--EXPERIMENTS", "t", "--SEEDS", 1, "--MAX_STEPS", 2, "--NUMBER_PAIRS", 3)
+    command += ("--OUTPUT_DIR", tmp_path / "outputs", "--DATA_DIR", tmp_path / "data")
+    shown = run("paper.py", *command).stdout
+    assert "[5/5] interpolation t-s1: done" in shown
+    project = tmp_path / "outputs" / "paper"
+    page = (project / "report" / "report.md").read_text()
+    assert "| t-s1 | 1 |" in page
+    assert "## Interpolation" in page
+    state = json.loads((project / "paper.json").read_text())
+    assert {record["status"] for record in state.values()} == {"done"}
+    listed = run("paper.py", *command, "--LIST", "True").stdout
+    assert listed.splitlines()[1].split() == ["train", "2", "0", "0"]

@@ -1,0 +1,117 @@
+"""Tuning: what is searched, what is kept, and that it goes on where it was stopped."""
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+
+from models import MODELS
+from pipeline.search_spaces import space_of
+from pipeline.tuning import Weights
+from tests.helpers import one_line_of_error, prepare_tiny, run
+
+BUDGET = ("--DATA", "tiny", "--DIM_H", 16, "--BATCH_SIZE", 32, "--MAX_STEPS", 9)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory) -> Path:
+    """A study of two trials with two seeds, that was stopped after the first trial and continued."""
+    folder = tmp_path_factory.mktemp("tuned")
+    prepare_tiny(folder / "data")
+    for trials in (1, 2):
+        run("tune.py", *at(folder), "--TRIALS", trials)
+    return folder
+
+
+def at(folder: Path) -> tuple[object, ...]:
+    return (
+        *("--MODEL", "VTP", "--SEEDS", 1, 2, "--POOLING", "max", *BUDGET),
+        *("--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data"),
+    )
+
+
+def test_a_model_s_space_is_the_settings_that_it_has():
+    assert {"stride_perc", "kl_gaussian_lambda", "learning_rate"} <= space_of(MODELS["VTS"]).keys()
+    assert not {"delta", "pooling"} & space_of(MODELS["VTS"]).keys()
+    assert {"delta", "kl_dirichlet_lambda"} <= space_of(MODELS["NVIB"]).keys()
+    assert not {"kl_gaussian_lambda", "delta"} & space_of(MODELS["T"]).keys()
+
+
+def test_the_objective_is_what_is_stated():
+    figures = {"validation/cross_entropy": 2.0, "validation/kl_gaussian": 3.0, "validation/kl_dirichlet": 0.5}
+    assert Weights(0.1, 2.0).value(figures) == pytest.approx(2.0 + 0.3 + 1.0)
+    assert Weights(0.1, 2.0).value({"validation/cross_entropy": 2.0}) == 2.0
+
+
+def test_a_study_goes_on_and_keeps_the_best_alone(tuned: Path):
+    project = tuned / "outputs" / "tuning"
+    study = optuna.load_study(study_name="VTP on tiny", storage=f"sqlite:///{project / 'study.db'}")
+    assert len(study.trials) == 2
+    assert study.trials[0].params != study.trials[1].params
+    best = study.best_trial
+    for trial in study.trials:
+        for seed in (1, 2):
+            folder = project / f"tune-VTP-{trial.number}-s{seed}"
+            config = json.loads((folder / "config.json").read_text())
+            assert config["training"]["seed"] == seed
+            assert config["model"]["pooling"] == "max"
+            assert config["model"]["kl_gaussian_lambda"] == trial.params["kl_gaussian_lambda"]
+            assert (folder / "best.safetensors").exists() == (trial.number == best.number)
+            figures = json.loads((folder / "summary.json").read_text())
+            assert ("test/reconstruction_bleu" in figures) == (trial.number == best.number)
+    values = [
+        json.loads((project / f"tune-VTP-{best.number}-s{seed}" / "summary.json").read_text())["objective"]
+        for seed in (1, 2)
+    ]
+    assert best.value == pytest.approx(sum(values) / 2)
+
+
+def test_training_reads_the_best_configuration(tuned: Path):
+    path = tuned / "outputs" / "tuning" / "best-VTP.json"
+    best = json.loads(path.read_text())
+    places = ("--OUTPUT_DIR", tuned / "outputs", "--DATA_DIR", tuned / "data", "--DATA", "tiny")
+    run("train.py", "--EXPERIMENT_NAME", "chosen", *places, "--CONFIG", path, "--LEARNING_RATE", 0.01)
+    config = json.loads((tuned / "outputs" / "nvib" / "chosen" / "config.json").read_text())
+    assert config["model"]["name"] == "VTP"
+    assert config["model"]["kl_gaussian_lambda"] == best["model"]["kl_gaussian_lambda"]
+    assert config["training"]["max_steps"] == 9
+    assert config["training"]["learning_rate"] == 0.01, "a flag that is given comes before the file"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"model": {"name": "VTP", "dropout": 2}, "training": {}}', "dropout must be at least 0 and below 1, got 2"),
+        ('{"model": {"name": "VTP", "wings": 2}, "training": {}}', "has 'wings', which is no setting"),
+        ('{"model": {"name": "BERT"}, "training": {}}', "names the model 'BERT'; it must be one of"),
+        ("[1]", "is no configuration"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_a_bad_configuration_is_told_in_one_line(tmp_path: Path, content: str, message: str):
+    (tmp_path / "c.json").write_text(content)
+    refused = run(
+        "train.py", "--EXPERIMENT_NAME", "x", "--CONFIG", tmp_path / "c.json", "--DATA_DIR", tmp_path, expect=2
+    )
+    assert message in one_line_of_error(refused)
+
+
+def test_the_sweep_holds_the_same_search(tuned: Path):
+    sweep = yaml.safe_load((tuned / "outputs" / "tuning" / "sweep-VTP.yaml").read_text())
+    assert sweep["program"] == "train.py"
+    parameters = sweep["parameters"]
+    assert parameters["KL_GAUSSIAN_LAMBDA"] == {"distribution": "log_uniform_values", "min": 1e-5, "max": 0.1}
+    assert parameters["POOLING"] == {"value": "max"}
+    assert parameters["SEED"] == {"values": [1, 2]}
+    assert parameters["MODEL"] == {"value": "VTP"}
+    flags = run("train.py", "--help").stdout
+    assert all(f"--{name}" in flags for name in parameters)
+
+
+def test_a_study_of_another_set_up_is_refused(tuned: Path):
+    refused = run("tune.py", *at(tuned), "--TRIALS", 2, "--KL_GAUSSIAN_WEIGHT", 5, expect=2)
+    assert "objective = {'dirichlet': 0.01, 'gaussian': 0.01}, not {'dirichlet': 0.01, 'gaussian': 5.0}" in (
+        one_line_of_error(refused)
+    )

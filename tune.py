@@ -1,0 +1,111 @@
+"""Tune a model's settings on the validation split, across seeds.
+
+    python tune.py --MODEL NVIB --TRIALS 20 --SEEDS 1 2 3 --DATA wikitext2 --MAX_STEPS 2000
+    python train.py --EXPERIMENT_NAME tuned --CONFIG outputs/tuning/best-NVIB.json
+
+A trial trains a model for every seed. Its objective, the lower the better, is the mean over seeds of
+
+    validation cross-entropy + KL_GAUSSIAN_WEIGHT * KL_G + KL_DIRICHLET_WEIGHT * KL_D
+
+at the best epoch; a trial above the median of those before it is pruned. The spaces stand in pipeline/search_spaces.py;
+a setting that is given here is fixed. The same command goes on where it was stopped, and several processes with one
+--STORAGE share the work. Writes into outputs/<PROJECT_NAME>/: best-<MODEL>.json, sweep-<MODEL>.yaml (the same search
+for wandb), study.db, and an experiment for every trial and seed. Only the best is evaluated on the test split.
+"""
+
+import argparse
+
+from models import MODELS
+from pipeline import cli
+from pipeline.errors import UserError
+from pipeline.settings import TrainingSettings
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = cli.Parser(__doc__)
+    group = parser.add_argument_group("tuning")
+    group.add_argument("--TRIALS", type=cli.integer(1), default=20, help="trials that the study has in the end")
+    group.add_argument(
+        "--SEEDS",
+        type=cli.integer(0, 2**32 - 1),
+        nargs="+",
+        default=[1, 2, 3],
+        help="seeds that every trial trains with",
+    )
+    group.add_argument(
+        "--KL_GAUSSIAN_WEIGHT", type=cli.number(0), default=0.01, help="weight of KL_G (nats) in the objective"
+    )
+    group.add_argument(
+        "--KL_DIRICHLET_WEIGHT", type=cli.number(0), default=0.01, help="weight of KL_D (nats) in the objective"
+    )
+    group.add_argument(
+        "--STORAGE",
+        type=cli.optional,
+        default=None,
+        help="URL of the study's database (default: study.db in the project)",
+    )
+    cli.add_project_options(parser, project="tuning")
+    group = parser.add_argument_group("data")
+    group.add_argument("--DATA_NAME", "--DATA", type=cli.name, default="wikitext2", help="name of the prepared dataset")
+    group = parser.add_argument_group("model")
+    known = "; ".join(f"{name}: {settings.summary}" for name, settings in MODELS.items())
+    group.add_argument("--MODEL", choices=list(MODELS), required=True, help=known)
+    cli.add_fields(group, *MODELS.values())
+    group = parser.add_argument_group("training")
+    cli.add_fields(group, TrainingSettings, leave_out=("seed",))
+    cli.add_batch_option(group)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, tune, report."""
+    arguments = parse()
+    chosen = MODELS[arguments.MODEL]
+    model_fields = cli.given_fields(arguments, chosen, *MODELS.values())
+    training_fields = cli.given_fields(arguments, TrainingSettings)
+    from pipeline.prepared import load_prepared
+    from pipeline.tracking import check_login
+
+    check_login(arguments.WANDB_ENTITY)
+    data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
+    try:
+        chosen(vocabulary_size=data.tokenizer.vocabulary_size, **model_fields)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+    from pipeline import tuning as tune
+    from pipeline.devices import keep_freed_memory
+
+    keep_freed_memory()
+    project = arguments.OUTPUT_DIR / arguments.PROJECT_NAME
+    tuning = tune.Tuning(
+        settings=chosen,
+        model_fields=model_fields,
+        training_fields=training_fields,
+        weights=tune.Weights(arguments.KL_GAUSSIAN_WEIGHT, arguments.KL_DIRICHLET_WEIGHT),
+        seeds=arguments.SEEDS,
+        data=data,
+        data_name=arguments.DATA_NAME,
+        data_dir=arguments.DATA_DIR,
+        output_dir=arguments.OUTPUT_DIR,
+        project=arguments.PROJECT_NAME,
+        entity=arguments.WANDB_ENTITY,
+    )
+    project.mkdir(parents=True, exist_ok=True)
+    study = tune.open_study(tuning, arguments.STORAGE or f"sqlite:///{(project / 'study.db').resolve()}")
+    sweep, best = project / f"sweep-{arguments.MODEL}.yaml", project / f"best-{arguments.MODEL}.json"
+    tune.write_sweep(tuning, sweep)
+    tune.run_trials(tuning, study, arguments.TRIALS)
+    config = tune.write_best(tuning, study, best)
+    found = config["found_by"]
+    print(f"best: trial {found['trial']}, objective {found['value']:.4f}; {config['model']}, {config['training']}")
+    for seed, figures in zip(tuning.seeds, tune.test_best(tuning, study, arguments.GENERATION_BATCH_SIZE), strict=True):
+        bleu = figures.get("test/reconstruction_bleu")
+        shown = "" if bleu is None else f", BLEU {bleu:.2f}"
+        print(f"  seed {seed}, test: perplexity {figures['test/perplexity']:.3f}{shown}")
+    print(f"written to {best} (train.py --CONFIG {best}) and {sweep}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
