@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Some systems forbid Python to keep what it compiles; each script would then compile torch and all else anew.
+export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo test lint bench setup setup-dev clean
 
 demo: setup
