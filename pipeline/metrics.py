@@ -34,11 +34,12 @@ def corpus_bleus(corpora: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list
         for start in range(0, len(hypotheses), PART)
     ]
     sums = [[0] * 10 for _ in corpora]
-    signature = ""
-    for number, counted, signature in _on_all_cores(_count_ngrams, tasks):
+    signatures = [""] * len(corpora)
+    for number, counted, signatures[number] in _on_all_cores(_count_ngrams, tasks):
         sums[number] = [one + other for one, other in zip(sums[number], counted, strict=True)]
     return [
-        (BLEU.compute_bleu(correct=s[0:4], total=s[4:8], sys_len=s[8], ref_len=s[9]).score, signature) for s in sums
+        (BLEU.compute_bleu(correct=s[0:4], total=s[4:8], sys_len=s[8], ref_len=s[9]).score, signature)
+        for s, signature in zip(sums, signatures, strict=True)
     ]
 
 
