@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= wikipedia-sample
 SEEDS ?= 1 2 3
+# Some systems forbid Python to keep what it compiles; each script would then compile torch and all else anew.
+export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo paper test lint bench setup setup-dev clean
 
 demo: setup

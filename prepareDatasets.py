@@ -71,7 +71,10 @@ def parse() -> argparse.Namespace:
         "(default: bert-base-uncased for the paper's corpora, wordpiece for wikipedia-sample and a file of your own)",
     )
     group.add_argument(
-        "--VOCAB_SIZE", type=cli.integer(100), default=8000, help="tokens of a trained tokenizer, at most"
+        "--VOCAB_SIZE",
+        type=cli.integer(100),
+        default=8000,
+        help="tokens of a trained tokenizer; single characters are kept even beyond it",
     )
     group = parser.add_argument_group("output")
     group.add_argument("--DATA_DIR", type=Path, default=Path("data"), help="folder that holds all prepared datasets")

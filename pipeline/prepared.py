@@ -242,15 +242,14 @@ def _describe(
     import dataclasses
     import importlib.metadata
 
-    import numpy as np
-
     digest = hashlib.sha256(tokenizer.tokenizer.to_str().encode())
     described, lengths = {}, Counter()
     for part, dataset in encoded.items():
         values: Counter = Counter()
-        for rows in dataset.with_format("numpy").iter(10_000):
-            values.update(rows["length"].tolist())
-            digest.update(np.concatenate([np.asarray(ids, dtype=np.int32) for ids in rows["input_ids"]]).tobytes())
+        for rows in dataset.with_format("arrow").iter(10_000):
+            values.update(rows["length"].to_pylist())
+            for ids in rows["input_ids"].chunks:
+                digest.update(ids.flatten().to_numpy())
         count, tokens = sum(values.values()), sum(length * number for length, number in values.items())
         described[part] = {
             "sentences": count,

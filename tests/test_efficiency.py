@@ -1,0 +1,61 @@
+"""What speed and memory rest on, without a clock."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from models import MODELS, build
+from models.loss import CHUNK
+from pipeline.batching import EpochOrder, collate, in_order
+from pipeline.evaluation import evaluate
+
+VOCABULARY, END, PAD = 4096, 1, 0
+
+
+class LargestTensor(TorchDispatchMode):
+    """Watches every operation for the number of elements of the largest tensor that it returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        returned = function(*arguments, **(keywords or {}))
+        for value in returned if isinstance(returned, tuple | list) else [returned]:
+            if isinstance(value, torch.Tensor):
+                self.elements = max(self.elements, value.numel())
+        return returned
+
+
+def sentences(count: int, longest: int = 40) -> list[list[int]]:
+    lengths = torch.randint(3, longest, (count,), generator=torch.Generator().manual_seed(0)).tolist()
+    return [[2, *torch.randint(5, VOCABULARY, (length,)).tolist(), END] for length in lengths]
+
+
+@pytest.mark.parametrize("name", ["T", "NVIB"])
+def test_a_training_step_never_holds_the_logits_of_all_tokens(name: str):
+    model = build(MODELS[name](vocabulary_size=VOCABULARY, dim_h=16))
+    batch = collate(sentences(64), PAD)
+    with LargestTensor() as largest:
+        encoding, loss = model(batch.source, batch.key_padding_mask, batch.target_input)
+        (loss.mean + model.penalty(encoding, 1.0)).backward()
+    assert batch.tokens > 4 * CHUNK["cpu"]
+    assert largest.elements <= CHUNK["cpu"] * VOCABULARY
+
+
+@pytest.mark.parametrize("name", ["T", "NVIB"])
+def test_batches_of_similar_lengths_give_the_figures_of_batches_as_they_come(name: str):
+    model, rows = build(MODELS[name](vocabulary_size=VOCABULARY, dim_h=16)), sentences(100)
+    bucketed = EpochOrder([len(ids) for ids in rows], 8, 0, 0).batches
+    figures = [
+        evaluate(model, (collate([rows[n] for n in batch], PAD) for batch in batches), torch.device("cpu"), END)
+        for batches in (bucketed, in_order(len(rows), 100))
+    ]
+    assert figures[0] == pytest.approx(figures[1], rel=1e-5)
+
+
+def test_batches_of_similar_lengths_are_mostly_text():
+    rows = sentences(2000)
+    order = EpochOrder([len(ids) for ids in rows], 32, 0, 0).batches
+    padding = [collate([rows[n] for n in batch], PAD).key_padding_mask.float().mean().item() for batch in order]
+    assert sum(padding) / len(padding) < 0.05
