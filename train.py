@@ -73,12 +73,13 @@ def main() -> None:
     import torch
 
     from models import build
-    from pipeline.devices import keep_freed_memory, processes
+    from pipeline.devices import keep_freed_memory, precision, processes
     from pipeline.training import Trainer
 
     # Of several processes the first writes and speaks.
     keep_freed_memory()
     team = processes()
+    training = dataclasses.replace(training, precision=precision(training.precision))
     with team.main_process_first():
         if arguments.RESTART and team.is_main_process:
             shutil.rmtree(files.folder, ignore_errors=True)

@@ -5,11 +5,12 @@ Nothing heavy is imported here, so that `--help` answers at once.
 
 import argparse
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline.errors import UserError
 from pipeline.settings import DEFAULT_STEPS
@@ -24,6 +25,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+    def parse_args(self, *arguments: Any, **keywords: Any) -> argparse.Namespace:  # type: ignore[override]
+        """Parse, and hide the GPUs if the CPU is asked for."""
+        parsed = super().parse_args(*arguments, **keywords)
+        if getattr(parsed, "DEVICE", None) == "cpu":
+            # torch, which is not imported yet, Accelerate and every process started from here go by it.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return parsed
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -138,6 +147,12 @@ def add_project_options(parser: Parser, project: str = "nvib") -> None:
         default=None,
         help="Weights & Biases user or team to log to; without it the run is logged offline (default: offline)",
     )
+    group.add_argument(
+        "--DEVICE",
+        choices=("auto", "cpu"),
+        default="auto",
+        help="auto computes on a GPU where there is one, cpu does not",
+    )
 
 
 # One flag for each field of the settings' dataclasses: its type, and what it means with its unit.
@@ -175,7 +190,11 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
     "gradient_clip": (number(above=0), "largest norm of an optimizer step's gradient"),
     "save_steps": (integer(1), "optimizer steps between two checkpoints within an epoch"),
     "seed": (integer(0, 2**32 - 1), "seed of weights, order, dropout and sampling"),
-    "precision": (("fp32", "bf16"), "fp32, or bf16 for autocast to bfloat16"),
+    "precision": (
+        ("auto", "fp32", "bf16"),
+        "fp32, bf16 for autocast to bfloat16, or auto: bf16 where the processor or GPU computes it in hardware",
+    ),
+    "compile": (boolean, "True compiles the model with torch.compile, which needs a C++ compiler on a CPU"),
 }
 
 

@@ -10,12 +10,22 @@ from accelerate import PartialState
 
 def default_device() -> torch.device:
     """A GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cpu" if on_cpu() else "cuda")
 
 
 def on_cpu() -> bool:
-    """Whether there is no accelerator; Accelerate must be told, or it overlooks several processes on CPUs."""
-    return not torch.accelerator.is_available()
+    """Whether there is no GPU; Accelerate must be told, or it overlooks several processes on CPUs."""
+    return not torch.cuda.is_available()
+
+
+def precision(wanted: str) -> str:
+    """`auto` resolved for the device: bf16 where hardware multiplies it, which is faster than fp32, else fp32."""
+    if wanted != "auto":
+        return wanted
+    if on_cpu():
+        able = torch.cpu.get_capabilities()
+        return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def processes() -> PartialState:

@@ -94,7 +94,7 @@ def interpolation_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float | s
     outputs_of = {tau: [row["outputs"][tau] for row in rows] for tau in rows[0]["outputs"]}
     scores = iter(corpus_bleus([(outputs, ends) for outputs in outputs_of.values() for ends in (sources, targets)]))
     figures: dict[str, float | str] = {"interpolation/pairs": len(rows)}
-    for tau, outputs in outputs_of.items():
+    for tau in outputs_of:
         name = f"interpolation/tau_{tau}"
         figures[f"{name}/bleu_source"], signature = next(scores)
         figures[f"{name}/bleu_target"], _ = next(scores)

@@ -24,7 +24,8 @@ class TrainingSettings:
         gradient_clip: largest norm of an optimizer step's gradient.
         save_steps: optimizer steps between two checkpoints within an epoch.
         seed: of weights, order, dropout and sampling.
-        precision: fp32 or bf16 (autocast).
+        precision: fp32, bf16 (autocast), or auto, which `pipeline.devices.precision` resolves.
+        compile: whether torch compiles the model.
     """
 
     learning_rate: float = DEFAULT_LEARNING_RATE
@@ -37,7 +38,8 @@ class TrainingSettings:
     gradient_clip: float = 0.1
     save_steps: int = 500
     seed: int = 42
-    precision: str = "fp32"
+    precision: str = "auto"
+    compile: bool = False
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""

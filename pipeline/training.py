@@ -23,7 +23,7 @@ from pipeline.checkpoints import (
     save_checkpoint,
 )
 from pipeline.collapse import collapse_figures, collapse_warning
-from pipeline.devices import on_cpu
+from pipeline.devices import on_cpu, precision
 from pipeline.errors import UserError
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
 from pipeline.experiments import ExperimentFiles
@@ -87,10 +87,13 @@ class Trainer:
         self.data = data
         self.files = files
         self.tracker = tracker
-        self.accelerator = Accelerator(cpu=on_cpu(), mixed_precision="bf16" if settings.precision == "bf16" else "no")
+        mixed = {"bf16": "bf16", "fp32": "no"}[precision(settings.precision)]
+        self.accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed)
         self.model = model.to(self.accelerator.device)
         optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
-        self.trained, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        # Batches differ in length: without `dynamic` each length would be compiled anew.
+        trained = torch.compile(self.model, dynamic=True) if settings.compile else self.model
+        self.trained, self.optimizer = self.accelerator.prepare(trained, optimizer)
         self.progress = Progress()
         self.steps_per_epoch = math.ceil(len(self._epoch_order(0, 0)) / settings.accumulation_steps)
         self.total_steps = settings.total_steps(self.steps_per_epoch)
