@@ -80,12 +80,12 @@ def main() -> None:
     begun = [name for name in names if (project / name / "config.json").exists()]
     command = ("report.py", "--PROJECT_NAME", arguments.PROJECT_NAME, "--OUTPUT_DIR", str(arguments.OUTPUT_DIR))
     report = Step("report", (*command, "--EXPERIMENTS", *begun))
-    status, log = paper.execute(report)
-    failed += [report] if status else []
+    failed += [report] if paper.execute(report)[0] else []
     print(f"\n{paper.table()}\n\nthe steps that are done took {paper.seconds() / 60:.1f} minutes")
     if failed:
         raise UserError(
-            f"{len(failed)} steps failed or rest on one that did: {', '.join(step.name for step in failed)}"
+            f"{len(failed)} steps failed or rest on one that did: {', '.join(step.name for step in failed)}; what they "
+            f"said is in {paper.logs}, and the same command tries them again"
         )
     print(f"the report: {project / 'report' / 'report.md'}")
 

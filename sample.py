@@ -2,6 +2,7 @@
 
     python sample.py --EXPERIMENT_NAME nvib
     python sample.py --EXPERIMENT_NAME nvib --NUMBER_SAMPLES 1000 --DECODING sample --TOP_P 0.9
+    python sample.py --EXPERIMENT_NAME lm --DECODING sample      (without a latent, only drawn tokens differ)
 
 Writes samples.txt (a sentence a line) and samples.jsonl (text, drawn length, tokens generated) beside the model, and
 how varied, new and long the samples are into summary.json, beside the same of as many real held-out sentences.

@@ -87,7 +87,7 @@ def _interpolation(axes: "Axes", groups: Sequence[Group]) -> None:
                 means = [np.mean(each) for each in values]
                 label = group.label if end == "source" else None
                 axes.plot([float(tau) for tau in TAUS], means, style, color=f"C{number % 10}", marker=".", label=label)
-    axes.set(xlabel="τ", ylabel="BLEU to the source (full) and to the target (dashed)")
+    axes.set(xlabel="τ", ylabel="BLEU to source (full), to target (dashed)")
     axes.legend(frameon=False, fontsize=8)
 
 

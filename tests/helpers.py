@@ -1,6 +1,9 @@
 """Tiny prepared data, and scripts run as processes."""
 
+import contextlib
+import io
 import os
+import runpy
 import struct
 import subprocess
 import sys
@@ -48,6 +51,22 @@ def run(script: str, *arguments: object, expect: int = 0, processes: int = 1) ->
     )
     assert finished.returncode == expect, f"{script} {arguments}: {finished.stdout}\n{finished.stderr}"
     return finished
+
+
+def call(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
+    """Run a script in this process, which has imported what it needs already; checks its exit status."""
+    out, error = io.StringIO(), io.StringIO()
+    before, sys.argv = sys.argv, [script, *map(str, arguments)]
+    status = 0
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+    except SystemExit as exit_:
+        status = exit_.code
+    finally:
+        sys.argv = before
+    assert status == expect, f"{script} {arguments}: {out.getvalue()}\n{error.getvalue()}"
+    return subprocess.CompletedProcess([script, *arguments], status, out.getvalue(), error.getvalue())
 
 
 def wandb_records(path: Path) -> Iterator[Any]:

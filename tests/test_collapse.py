@@ -32,6 +32,7 @@ def test_active_units_are_the_dimensions_whose_means_vary(name: str):
     own, means = model(name), []
     with torch.no_grad():
         own.bottleneck.mu.weight[:9] *= 1e-3
+        own.bottleneck.mu.bias += 2.0
         for batch in batches():
             gaussians = own.encode(batch.source, batch.key_padding_mask).gaussians
             means += [row[~mask] for row, mask in zip(gaussians.mu, gaussians.key_padding_mask, strict=True)]

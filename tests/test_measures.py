@@ -1,4 +1,4 @@
-"""The measurements beside reconstruction, run as processes on tiny data, and what they leave behind."""
+"""The measurements beside reconstruction, on tiny data: what their scripts say and leave behind."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import torch
 
 from pipeline.batching import collate
 from pipeline.experiments import load_experiment
-from tests.helpers import one_line_of_error, prepare_tiny, run
+from tests.helpers import call, one_line_of_error, prepare_tiny, run
 
 TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--DATA", "tiny", "--MAX_STEPS", 12)
 
@@ -20,8 +20,8 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("measures")
     prepare_tiny(folder / "data")
     for name, model in (("nvib", "NVIB"), ("vtv", "VTV"), ("lm", "LM")):
-        run("train.py", *at(folder, name), "--MODEL", model, *TINY)
-    run("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 40, "--DECODING", "sample")
+        call("train.py", *at(folder, name), "--MODEL", model, *TINY)
+    call("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 40, "--DECODING", "sample")
     return folder
 
 
@@ -60,15 +60,15 @@ def test_forward_perplexity_is_the_language_model_s_of_the_samples_as_they_read(
 
 
 def test_an_autoencoder_s_judgement_has_a_name_of_its_own(folder: Path):
-    run("forwardSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "vtv")
+    call("forwardSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "vtv")
     assert "samples/autoencoder_forward_perplexity" in summary(folder)
 
 
 def test_reverse_perplexity_is_the_same_again_and_leaves_no_model(folder: Path):
     """That of a model which learned from the samples alone."""
     values, before = [], sorted(experiment(folder, "lm").iterdir())
-    for _ in range(2):
-        run("reverseSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "lm", "--MAX_STEPS", 6)
+    for execute in (run, call):
+        execute("reverseSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "lm", "--MAX_STEPS", 6)
         values.append(summary(folder)["validation/reverse_perplexity"])
     assert values[0] == values[1] > 1
     figures = summary(folder)
@@ -82,10 +82,10 @@ def test_reverse_perplexity_is_the_same_again_and_leaves_no_model(folder: Path):
 
 
 def test_the_importance_weighted_bound_is_tighter_and_reported_in_nats_a_sentence(folder: Path):
-    run("reconstruction.py", *at(folder, "vtv"), "--IMPORTANCE_SAMPLES", 3)
+    call("reconstruction.py", *at(folder, "vtv"), "--IMPORTANCE_SAMPLES", 3)
     figures = summary(folder, "vtv")
     assert figures["validation/elbo"] < figures["validation/importance_weighted_bound"] < 0
-    refused = run("reconstruction.py", *at(folder, "nvib"), "--IMPORTANCE_SAMPLES", 3, expect=2)
+    refused = call("reconstruction.py", *at(folder, "nvib"), "--IMPORTANCE_SAMPLES", 3, expect=2)
     assert "NVIB has no known density of its latent" in one_line_of_error(refused)
 
 
@@ -101,7 +101,7 @@ def test_what_the_bottleneck_keeps_is_drawn_and_counted(folder: Path):
 
 
 def test_the_fluency_of_novel_interpolations_is_judged(folder: Path):
-    run("interpolation_evaluation.py", *at(folder, "vtv"), "--NUMBER_PAIRS", 5, "--LANGUAGE_MODEL", "lm")
+    call("interpolation_evaluation.py", *at(folder, "vtv"), "--NUMBER_PAIRS", 5, "--LANGUAGE_MODEL", "lm")
     figures, rows = summary(folder, "vtv"), lines(experiment(folder, "vtv") / "interpolations.jsonl")
     novel = any(row["outputs"]["0.5"] not in (row["source"], row["target"]) for row in rows)
     assert novel
@@ -122,4 +122,4 @@ def test_the_fluency_of_novel_interpolations_is_judged(folder: Path):
 )
 def test_what_cannot_be_measured_is_told_in_one_line(folder: Path, script: str, name: str, judge, message: str):
     judge = () if judge is None else ("--LANGUAGE_MODEL", judge)
-    assert message in one_line_of_error(run(script, *at(folder, name), *judge, expect=2))
+    assert message in one_line_of_error(call(script, *at(folder, name), *judge, expect=2))

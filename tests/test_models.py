@@ -11,6 +11,7 @@ from models.annealing import anneal
 from models.attention import Memory
 from models.decoding import generate, nucleus
 from models.dropout import Dropout
+from models.gaussian import with_free_bits
 from models.loss import token_loss
 from models.text_model import TextModel, UnsupportedError
 
@@ -206,9 +207,9 @@ def test_a_stride_keeps_evenly_spaced_vectors_of_the_real_tokens():
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_pooling_is_over_real_tokens(pooling: str):
-    hidden = torch.tensor([[[1.0], [3.0], [100.0]], [[-4.0], [-1.0], [-1.0]]]).expand(2, 3, 16)
+    hidden = torch.tensor([[[-1.0], [-3.0], [100.0]], [[4.0], [1.0], [1.0]]]).expand(2, 3, 16)
     pooled, padding = model("VTP", pooling=pooling).keep(hidden, torch.tensor([[False, False, True], [False] * 3]))
-    assert pooled[:, 0, 0].tolist() == ([2.0, -2.0] if pooling == "mean" else [3.0, -1.0])
+    assert pooled[:, 0, 0].tolist() == ([-2.0, 2.0] if pooling == "mean" else [-1.0, 4.0])
     assert not padding.any()
 
 
@@ -234,6 +235,11 @@ def test_importance_weights_are_the_ratio_of_the_densities(name: str):
 def test_a_model_without_densities_says_so(name: str):
     with pytest.raises(UnsupportedError, match=f"{name} has no known density"):
         model(name).log_importance_weights(*sentences(4))
+
+
+def test_free_bits_are_those_of_a_dimension_s_mean_over_the_batch():
+    by_dimension = torch.tensor([[0.0, 4.0], [2.0, 0.0]])
+    assert with_free_bits(by_dimension, 1.5).item() == pytest.approx((1.5 + 2.0) / 2)
 
 
 def test_free_bits_leave_what_is_below_them_without_a_gradient():

@@ -7,7 +7,7 @@ import pytest
 
 from models import MODELS
 from pipeline.paper import RUNS, Budget, Paper, Step, plan
-from tests.helpers import prepare_tiny, run
+from tests.helpers import call, prepare_tiny, run
 
 BUDGET = Budget(seeds=(1, 2, 3), max_steps=None, samples=10, importance_samples=2, pairs=None)
 PLACES = ("--PROJECT_NAME", "p", "--OUTPUT_DIR", "o", "--DATA_DIR", "d", "--WANDB_ENTITY", "None")
@@ -89,15 +89,15 @@ def test_an_interruption_ends_the_whole_and_leaves_the_step_to_do(tmp_path: Path
 
 def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
-    command = ("--DATA", "tiny", "--EXPERIMENTS", "t", "--SEEDS", 1, "--MAX_STEPS", 2, "--NUMBER_PAIRS", 3)
+    command = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda1-delta0.5", "--SEEDS", 1, "--MAX_STEPS", 2)
     command += ("--OUTPUT_DIR", tmp_path / "outputs", "--DATA_DIR", tmp_path / "data")
     shown = run("paper.py", *command).stdout
-    assert "[5/5] interpolation t-s1: done" in shown
+    assert "[4/4] regularisation nvib-lambda1-delta0.5-s1: done" in shown
     project = tmp_path / "outputs" / "paper"
     page = (project / "report" / "report.md").read_text()
-    assert "| t-s1 | 1 |" in page
-    assert "## Interpolation" in page
+    assert "| nvib-lambda1-delta0.5-s1 | 1 |" in page
+    assert "## Regularisation" in page
     state = json.loads((project / "paper.json").read_text())
     assert {record["status"] for record in state.values()} == {"done"}
-    listed = run("paper.py", *command, "--LIST", "True").stdout
+    listed = call("paper.py", *command, "--LIST", "True").stdout
     assert listed.splitlines()[1].split() == ["train", "2", "0", "0"]
