@@ -218,7 +218,7 @@ def test_a_killed_run_continues_by_the_same_command_and_a_finished_one_stays(dat
     again = run("train.py", *command, "--MAX_STEPS", 5)
     assert "continuing after step 5 of 5" in again.stdout
     assert (tmp_path / "nvib" / "a" / "metrics.jsonl").read_text() == metrics
-    assert "learning_rate = 0.001, not 0.5" in one_line_of_error(
+    assert f"learning_rate = {TrainingSettings().learning_rate}, not 0.5" in one_line_of_error(
         run("train.py", *command, "--LEARNING_RATE", 0.5, expect=2)
     )
     shutil.copy(tmp_path / "nvib" / "a" / "config.json", tmp_path / "before.json")
