@@ -26,7 +26,7 @@ from benchmarks.plain import plain_generate, plain_loss
 from models import MODELS, build
 from models.decoding import generate
 from models.text_model import TextModel
-from pipeline.batching import Batch, EpochOrder, collate
+from pipeline.batching import Batch, collate
 from pipeline.files import write_json
 from pipeline.plots import figure
 
@@ -49,20 +49,17 @@ def median(action: Callable[[], object], repeats: int = 5) -> tuple[float, float
     return middle, (max(seconds) - min(seconds)) / 2 / middle
 
 
-def corpus(count: int = 20_000) -> list[list[int]]:
+def corpus(count: int) -> list[list[int]]:
     """Sentences of random tokens with the lengths of WikiText-2's training sentences (mean 25, from 6 to 49)."""
     random = np.random.default_rng(0)
     lengths = np.clip(np.round(random.gamma(4.6, 5.6, count)), 6, 49).astype(int)
     return [[START, *random.integers(1000, VOCABULARY, length - 2).tolist(), 102] for length in lengths]
 
 
-def batches(bucketed: bool) -> list[Batch]:
-    """Eight batches: of similar lengths, or as they come."""
-    sentences = corpus()
-    order = EpochOrder([len(ids) for ids in sentences], SENTENCES, 0, 0).batches
-    if not bucketed:
-        order = [list(range(start, start + SENTENCES)) for start in range(0, 8 * SENTENCES, SENTENCES)]
-    return [collate([sentences[number] for number in batch], 0) for batch in order[:8]]
+def batches() -> list[Batch]:
+    """Eight batches of sentences as they come."""
+    sentences = corpus(8 * SENTENCES)
+    return [collate(sentences[start : start + SENTENCES], 0) for start in range(0, len(sentences), SENTENCES)]
 
 
 class Steps:
@@ -73,7 +70,7 @@ class Steps:
         self.model = build(MODELS[name](vocabulary_size=VOCABULARY, dim_h=WIDTH))
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=not plain)
         self.plain, self.bf16 = plain, precision == "bf16"
-        self.batches, self.number = batches(bucketed=not plain), 0
+        self.batches, self.number = batches(), 0
 
     def __call__(self) -> None:
         """Eight steps, so that every length has its share."""
@@ -95,7 +92,7 @@ class Steps:
 
 def generation(model: TextModel, length: int, plain: bool) -> Callable[[], object]:
     """An action that generates 32 sentences of `length` tokens from the latents of 32 others."""
-    batch = batches(bucketed=True)[0]
+    batch = batches()[0]
     with torch.inference_mode():
         latent = model.encode(batch.source[:32], batch.key_padding_mask[:32]).latent
     if plain:

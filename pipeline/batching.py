@@ -1,4 +1,4 @@
-"""Batches of sentences of similar length, in an order that seed and epoch alone decide."""
+"""Batches of sentences, in an order that seed and epoch alone decide."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-
-POOL = 50  # batches sorted by length together: similar lengths, yet other batches every epoch
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,13 @@ def collate(sentences: Sequence[Sequence[int]], pad_id: int) -> Batch:
 
 
 class EpochOrder(Sampler[list[int]]):
-    """The batches of one epoch, as lists of sentence numbers.
+    """The batches of one epoch, as lists of sentence numbers: shuffled, cut, and nothing else.
 
-    Sentences are shuffled, sorted by length within pools of `POOL` batches, cut into batches, and the
-    batches shuffled: little padding, other companions every epoch, batches counted in sentences.
+    Batches of similar lengths would hold less padding, but each would teach one length alone: with them the
+    models need about twice as many steps until the decoder attends to the encoder's vectors in order.
 
     Args:
-        lengths: of every sentence.
+        count: sentences.
         batch_size: sentences of a batch, of one process.
         seed: of the run.
         epoch: from 0.
@@ -72,25 +70,11 @@ class EpochOrder(Sampler[list[int]]):
     """
 
     def __init__(
-        self,
-        lengths: Sequence[int],
-        batch_size: int,
-        seed: int,
-        epoch: int,
-        first: int = 0,
-        rank: int = 0,
-        processes: int = 1,
+        self, count: int, batch_size: int, seed: int, epoch: int, first: int = 0, rank: int = 0, processes: int = 1
     ) -> None:
-        lengths = np.asarray(lengths)
         size = batch_size * processes
-        generator = np.random.default_rng([seed, epoch])
-        order = generator.permutation(len(lengths))
-        batches = []
-        for start in range(0, len(order), size * POOL):
-            pool = order[start : start + size * POOL]
-            pool = pool[np.argsort(lengths[pool], kind="stable")]
-            batches += [pool[at : at + size] for at in range(0, len(pool), size)]
-        batches = [batches[number] for number in generator.permutation(len(batches))]
+        order = np.random.default_rng([seed, epoch]).permutation(count)
+        batches = [order[start : start + size] for start in range(0, count, size)]
         # A last batch with fewer sentences than processes would leave one of them with nothing to do.
         batches = [batch for batch in batches if len(batch) >= processes]
         self.batches = [batch[rank::processes].tolist() for batch in batches[first:]]

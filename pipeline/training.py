@@ -257,7 +257,7 @@ class Trainer:
 
     def _epoch_order(self, epoch: int, first: int) -> EpochOrder:
         return EpochOrder(
-            self.data.splits["train"]["length"],
+            len(self.data.splits["train"]),
             self.settings.batch_size,
             self.settings.seed,
             epoch,
