@@ -14,6 +14,7 @@ Sources: Henderson & Fehr, ICLR 2023 (arXiv 2207.13529); Behjati, Fehr & Henders
 from nvib.attention import DenoisingMultiheadAttention
 from nvib.dirichlet_process import Posterior, Prior
 from nvib.divergence import kl_dirichlet, kl_gaussian
+from nvib.identity import IdentityNVIB
 from nvib.layer import NVIB
 from nvib.mixture import DiscreteMixture, GaussianMixture, interpolate
 
@@ -22,6 +23,7 @@ __all__ = [
     "DenoisingMultiheadAttention",
     "DiscreteMixture",
     "GaussianMixture",
+    "IdentityNVIB",
     "Posterior",
     "Prior",
     "interpolate",
