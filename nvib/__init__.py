@@ -17,6 +17,7 @@ from nvib.divergence import kl_dirichlet, kl_gaussian
 from nvib.identity import IdentityNVIB
 from nvib.layer import NVIB
 from nvib.mixture import DiscreteMixture, GaussianMixture, interpolate
+from nvib.self_attention import NVIBEncoder, NVIBEncoderLayer, causal_mask
 
 __all__ = [
     "NVIB",
@@ -24,8 +25,11 @@ __all__ = [
     "DiscreteMixture",
     "GaussianMixture",
     "IdentityNVIB",
+    "NVIBEncoder",
+    "NVIBEncoderLayer",
     "Posterior",
     "Prior",
+    "causal_mask",
     "interpolate",
     "kl_dirichlet",
     "kl_gaussian",

@@ -234,7 +234,9 @@ def _shift(bias: Tensor, attn_bias: Tensor, heads: int, queries: int) -> Tensor:
     full = (bias.shape[0], heads, queries, bias.shape[-1])
     fits = attn_bias.dim() == 4 and all(got in (1, size) for got, size in zip(attn_bias.shape, full, strict=True))
     if not fits or attn_bias.shape[-1] != full[-1]:
-        raise ValueError(f"attn_bias must have shape {list(full)} (all but the last may be 1), got {list(attn_bias.shape)}")
+        raise ValueError(
+            f"attn_bias must have shape {list(full)} (all but the last may be 1), got {list(attn_bias.shape)}"
+        )
     return bias + attn_bias
 
 

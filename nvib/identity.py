@@ -31,10 +31,10 @@ class IdentityNVIB(NVIB):
         log alpha_prior = log alpha_p + log(1 - alpha_tau)                          (component 0)
 
     At `alpha_tau = 1` component 0 has no share, at 0 the tokens have none (e^-40), and the odds between them change
-    log-linearly. `log alpha_i = sum_h w_h h_ih^2 / 2 s0 + a h_i + b`: the projections of `NVIB`, and `alpha_square`, the
-    weights w. The pseudo-counts are float64: hidden states of scale 1000 have norms that float32 would round by more
-    than 1, where attention needs their difference from `log pi`. Log variances and log pseudo-counts
-    are bounded as in `NVIB`, outside of the range that the identity needs.
+    log-linearly. `log alpha_i = sum_h w_h h_ih^2 / 2 s0 + a h_i + b`: the projections of `NVIB`, and
+    `alpha_square`, the weights w. The pseudo-counts are float64: hidden states of scale 1000 have norms that float32
+    would round by more than 1, where attention needs their difference from `log pi`. Log variances and log
+    pseudo-counts are bounded as in `NVIB`, outside of the range that the identity needs.
 
     Args:
         dim: D, width of the vectors.
