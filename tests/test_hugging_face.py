@@ -37,7 +37,7 @@ def bart() -> PreTrainedModel:
         vocab_size=WORDS,
         d_model=WIDTH,
         max_position_embeddings=32,
-        init_std=0.3,
+        init_std=0.2,
         forced_eos_token_id=None,
         **SPECIAL,
         **both,
