@@ -42,6 +42,7 @@ def test_it_is_ordinary_attention_to_float_precision(scale: float, training: boo
     layer = nvib.IdentityNVIB(DIM, HEADS, PRIOR, kappa=kappa).train(training)
     attention = nvib.DenoisingMultiheadAttention(DIM, HEADS, bias=True)
     torch.nn.init.normal_(attention.in_proj_bias)
+    attention.in_proj_bias.data[:DIM] /= scale  # so that the logits are of unit scale, and no weight is 0 or 1
     hidden, query = scale * torch.randn(BATCH, LENGTH, DIM), torch.randn(BATCH, 5, DIM) / scale
     output, weights = attention(query, layer(hidden, PADDING)[1], need_weights=True)
     torch.testing.assert_close(output, ordinary(attention, query, hidden), rtol=2e-5, atol=2e-6 * max(scale, 1.0))
