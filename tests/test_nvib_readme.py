@@ -20,8 +20,6 @@ README = (FOLDER / "README.md").read_text()
 SECTIONS = [section.partition("\n") for section in re.split(r"^## ", README, flags=re.MULTILINE)]
 CODE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 EXAMPLES = [(title, code) for title, _, body in SECTIONS for code in CODE.findall(body)]
-    (title, code) for title, _, body in SECTIONS for code in re.findall(r"^```python\n(.*?)^```", body, re.S | re.M)
-]
 
 
 def test_there_are_three_examples():
