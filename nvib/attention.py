@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvib._check import check_every_row_real, check_shape
+from nvib._check import check_every_row_real, check_mask, check_shape
 from nvib.mixture import DiscreteMixture, GaussianMixture
 
 
@@ -35,7 +35,7 @@ class GaussianKeys:
     """What attention needs of a Gaussian mixture, whatever the query; all heads share it.
 
     Args:
-        key: [B, 1, K, 2 D], `[mu / s, -1 / 2 s]`.
+        key: [B, 1, K, 2 D], `[mu / s, sigma^2 / 2 s0 s]`.
         value: [B, 1, K, 2 D], `[s0 mu / s, sigma^2 / s]`.
         bias: [B, 1, 1, K], added to every logit; -inf at padding.
     """
@@ -102,7 +102,12 @@ class DenoisingMultiheadAttention(nn.Module):
             nn.init.zeros_(self.out_proj.bias)
 
     def forward(
-        self, query: Tensor, mixture: DiscreteMixture | GaussianMixture, need_weights: bool = False
+        self,
+        query: Tensor,
+        mixture: DiscreteMixture | GaussianMixture,
+        need_weights: bool = False,
+        attn_mask: Tensor | None = None,
+        attn_bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend to a mixture.
 
@@ -110,14 +115,16 @@ class DenoisingMultiheadAttention(nn.Module):
             query: [B, T, D].
             mixture: B mixtures of K vectors of width D.
             need_weights: whether to return the weights too, by a slower path.
+            attn_mask: [T, K] or [B, T, K], bool, True where a query may not see a component.
+            attn_bias: [B, H, T, K], where B, H and T may be 1; added to the logits, as relative positions are.
 
         Returns:
             The output [B, T, D], and the weights [B, H, T, K] before dropout, or None.
 
         Raises:
-            ValueError: a shape does not fit, or a mixture is padding alone.
+            ValueError: a shape or a mask's type does not fit, a mixture is padding alone, or a query sees nothing.
         """
-        return self.attend(query, self.prepare(mixture), need_weights)
+        return self.attend(query, self.prepare(mixture), need_weights, attn_mask, attn_bias)
 
     def prepare(self, mixture: DiscreteMixture | GaussianMixture) -> DiscreteKeys | GaussianKeys:
         """Compute once what `attend` needs of a mixture: generation calls it once for all its tokens."""
@@ -129,16 +136,23 @@ class DenoisingMultiheadAttention(nn.Module):
         raise ValueError(f"mixture must be a DiscreteMixture or a GaussianMixture, got {type(mixture).__name__}")
 
     def attend(
-        self, query: Tensor, keys: DiscreteKeys | GaussianKeys, need_weights: bool = False
+        self,
+        query: Tensor,
+        keys: DiscreteKeys | GaussianKeys,
+        need_weights: bool = False,
+        attn_mask: Tensor | None = None,
+        attn_bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend with what `prepare` returned; see `forward`."""
         check_shape("query", query, (keys.key.shape[0], None, self.embed_dim))
+        bias = keys.bias if attn_bias is None else _shift(keys.bias, attn_bias, self.num_heads, query.shape[1])
+        bias = bias if attn_mask is None else _hide(bias, attn_mask, query.shape[1])
         q = F.linear(query, *self._projection(0))
         q = q.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # [B, H, T, d_h]
         if isinstance(keys, DiscreteKeys):
-            output, weights = self._weigh(q, keys.key, keys.value, keys.bias, 1.0 / self.noise, need_weights)
+            output, weights = self._weigh(q, keys.key, keys.value, bias, 1.0 / self.noise, need_weights)
         else:
-            output, weights = self._attend_gaussian(q, keys, need_weights)
+            output, weights = self._attend_gaussian(q, keys, bias, need_weights)
         return self.out_proj(output.transpose(1, 2).flatten(-2)), weights
 
     def _discrete_keys(self, mixture: DiscreteMixture) -> DiscreteKeys:
@@ -150,8 +164,9 @@ class DenoisingMultiheadAttention(nn.Module):
             for projected in F.linear(z, weight, bias).chunk(2, dim=-1)
         )
         log_pi = mixture.log_pi.masked_fill(mixture.key_padding_mask, -math.inf)
-        logit_bias = log_pi - z.square().sum(dim=-1) / (2.0 * self.noise)  # [B, K]
-        return DiscreteKeys(key, value, logit_bias[:, None, None, :])
+        # log pi may cancel ||z||^2 / 2 s0, so both are taken in the precision of log pi.
+        logit_bias = log_pi - z.to(log_pi.dtype).square().sum(dim=-1) / (2.0 * self.noise)  # [B, K]
+        return DiscreteKeys(key, value, _center(logit_bias).to(z.dtype)[:, None, None, :])
 
     def _gaussian_keys(self, mixture: GaussianMixture) -> GaussianKeys:
         check_shape("mixture.mu", mixture.mu, (None, None, self.embed_dim))
@@ -160,18 +175,22 @@ class DenoisingMultiheadAttention(nn.Module):
         var = logvar.exp()
         s = self.noise + var
         log_pi = mixture.log_pi.masked_fill(mixture.key_padding_mask, -math.inf)
-        logit_bias = log_pi - 0.5 * (s.log() + mu.square() / s).sum(dim=-1)  # [B, K]
-        key = torch.cat([mu / s, -0.5 / s], dim=-1)
+        # As in _discrete_keys: log pi may cancel the norms, so all is taken in its precision.
+        precise_mu, precise_var = mu.to(log_pi.dtype), var.to(log_pi.dtype)
+        norm = precise_mu.square() / (self.noise + precise_var)
+        logit_bias = log_pi - 0.5 * ((precise_var / self.noise).log1p() + norm).sum(dim=-1)  # [B, K]
+        # Without -½ sum u^2 / s0, which all components share: what is left vanishes with sigma and rounds nothing off.
+        key = torch.cat([mu / s, 0.5 * var / (self.noise * s)], dim=-1)
         value = torch.cat([self.noise * mu / s, var / s], dim=-1)
-        return GaussianKeys(key.unsqueeze(1), value.unsqueeze(1), logit_bias[:, None, None, :])
+        return GaussianKeys(key.unsqueeze(1), value.unsqueeze(1), _center(logit_bias).to(mu.dtype)[:, None, None, :])
 
-    def _attend_gaussian(self, q: Tensor, keys: GaussianKeys, need_weights: bool) -> tuple[Tensor, Tensor | None]:
+    def _attend_gaussian(
+        self, q: Tensor, keys: GaussianKeys, bias: Tensor, need_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
         key_weight, _ = self._projection(1)
         value_weight, value_bias = self._projection(2)
         u = q @ key_weight.unflatten(0, (self.num_heads, self.head_dim))  # [B, H, T, D]
-        mixed, weights = self._weigh(
-            torch.cat([u, u.square()], dim=-1), keys.key, keys.value, keys.bias, 1.0, need_weights
-        )
+        mixed, weights = self._weigh(torch.cat([u, u.square()], dim=-1), keys.key, keys.value, bias, 1.0, need_weights)
         shift, share = mixed.chunk(2, dim=-1)
         denoised = u * share + shift  # [B, H, T, D]
         output = denoised @ value_weight.unflatten(0, (self.num_heads, self.head_dim)).transpose(-1, -2)
@@ -196,3 +215,31 @@ class DenoisingMultiheadAttention(nn.Module):
         """Rows of the input projection: 0 the query's, 1 the key's, 2 the value's."""
         rows = slice(first * self.embed_dim, (last or first + 1) * self.embed_dim)
         return self.in_proj_weight[rows], None if self.in_proj_bias is None else self.in_proj_bias[rows]
+
+
+def _hide(bias: Tensor, attn_mask: Tensor, queries: int) -> Tensor:
+    """The bias of every query and key [B, 1, T, K], -inf where `attn_mask` hides the key from the query."""
+    batch, components = bias.shape[0], bias.shape[-1]
+    shape = (queries, components) if attn_mask.dim() == 2 else (batch, queries, components)
+    check_mask("attn_mask", attn_mask, shape, "where a query may not see a component")
+    bias = bias.masked_fill(attn_mask if attn_mask.dim() == 2 else attn_mask.unsqueeze(1), -math.inf)
+    if not torch.compiler.is_compiling() and bool((blind := (bias == -math.inf).all(dim=-1)).any()):
+        sentence, _, query = blind.nonzero()[0].tolist()
+        raise ValueError(f"attn_mask must leave every query a component, got none for query {query} of row {sentence}")
+    return bias
+
+
+def _shift(bias: Tensor, attn_bias: Tensor, heads: int, queries: int) -> Tensor:
+    """The bias of every query and key, [B, H, T, K], with `attn_bias` added."""
+    full = (bias.shape[0], heads, queries, bias.shape[-1])
+    fits = attn_bias.dim() == 4 and all(got in (1, size) for got, size in zip(attn_bias.shape, full, strict=True))
+    if not fits or attn_bias.shape[-1] != full[-1]:
+        raise ValueError(
+            f"attn_bias must have shape {list(full)} (all but the last may be 1), got {list(attn_bias.shape)}"
+        )
+    return bias + attn_bias
+
+
+def _center(bias: Tensor) -> Tensor:
+    """The bias [B, K] with a maximum of 0: what all keys share changes no weight, and would round off what differs."""
+    return bias - bias.detach().amax(dim=-1, keepdim=True)

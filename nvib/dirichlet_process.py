@@ -180,7 +180,9 @@ def _sample_log_dirichlet(log_alpha: Tensor, generator: torch.Generator | None) 
     log_a = log_alpha.masked_fill(absent, 0.0)
     # The standard Gamma carries the implicit reparameterisation gradient and, unlike
     # torch.distributions.Gamma.rsample, takes a generator.
-    log_gamma = torch._standard_gamma(log_a.exp() + 1.0, generator=generator).log()
+    # Past e^40 the draw is its mean to the last digit, so only what stays in range is drawn.
+    drawn = log_a.clamp(max=40.0)
+    log_gamma = torch._standard_gamma(drawn.exp() + 1.0, generator=generator).log() + (log_a - drawn)
     minus_log_u = torch.empty_like(log_a).exponential_(generator=generator)
     log_g = log_gamma - minus_log_u * (-log_a).exp()
     return log_g.masked_fill(absent, -math.inf).log_softmax(dim=-1)

@@ -27,6 +27,9 @@ class NVIB(nn.Module):
         alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
         alpha_activation: `exp` (the default) or `relu` (the ICLR paper's, which gives exact zeros).
 
+    Raises:
+        ValueError: an argument is out of its range.
+
     Shapes:
         hidden [B, N, D], key_padding_mask [B, N] (bool, True at padding) -> (posterior of N+1
         components, mixture): a sample, `DiscreteMixture`, in training; the mean measure,
