@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvib._check import check_every_row_real, check_shape
+from nvib._check import check_every_row_real, check_mask, check_shape
 from nvib.mixture import DiscreteMixture, GaussianMixture
 
 
@@ -102,7 +102,11 @@ class DenoisingMultiheadAttention(nn.Module):
             nn.init.zeros_(self.out_proj.bias)
 
     def forward(
-        self, query: Tensor, mixture: DiscreteMixture | GaussianMixture, need_weights: bool = False
+        self,
+        query: Tensor,
+        mixture: DiscreteMixture | GaussianMixture,
+        need_weights: bool = False,
+        attn_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend to a mixture.
 
@@ -110,14 +114,15 @@ class DenoisingMultiheadAttention(nn.Module):
             query: [B, T, D].
             mixture: B mixtures of K vectors of width D.
             need_weights: whether to return the weights too, by a slower path.
+            attn_mask: [T, K] or [B, T, K], bool, True where a query may not see a component.
 
         Returns:
             The output [B, T, D], and the weights [B, H, T, K] before dropout, or None.
 
         Raises:
-            ValueError: a shape does not fit, or a mixture is padding alone.
+            ValueError: a shape or a mask's type does not fit, a mixture is padding alone, or a query sees nothing.
         """
-        return self.attend(query, self.prepare(mixture), need_weights)
+        return self.attend(query, self.prepare(mixture), need_weights, attn_mask)
 
     def prepare(self, mixture: DiscreteMixture | GaussianMixture) -> DiscreteKeys | GaussianKeys:
         """Compute once what `attend` needs of a mixture: generation calls it once for all its tokens."""
@@ -129,16 +134,21 @@ class DenoisingMultiheadAttention(nn.Module):
         raise ValueError(f"mixture must be a DiscreteMixture or a GaussianMixture, got {type(mixture).__name__}")
 
     def attend(
-        self, query: Tensor, keys: DiscreteKeys | GaussianKeys, need_weights: bool = False
+        self,
+        query: Tensor,
+        keys: DiscreteKeys | GaussianKeys,
+        need_weights: bool = False,
+        attn_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend with what `prepare` returned; see `forward`."""
         check_shape("query", query, (keys.key.shape[0], None, self.embed_dim))
+        bias = keys.bias if attn_mask is None else _hide(keys.bias, attn_mask, query.shape[1])
         q = F.linear(query, *self._projection(0))
         q = q.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # [B, H, T, d_h]
         if isinstance(keys, DiscreteKeys):
-            output, weights = self._weigh(q, keys.key, keys.value, keys.bias, 1.0 / self.noise, need_weights)
+            output, weights = self._weigh(q, keys.key, keys.value, bias, 1.0 / self.noise, need_weights)
         else:
-            output, weights = self._attend_gaussian(q, keys, need_weights)
+            output, weights = self._attend_gaussian(q, keys, bias, need_weights)
         return self.out_proj(output.transpose(1, 2).flatten(-2)), weights
 
     def _discrete_keys(self, mixture: DiscreteMixture) -> DiscreteKeys:
@@ -165,13 +175,13 @@ class DenoisingMultiheadAttention(nn.Module):
         value = torch.cat([self.noise * mu / s, var / s], dim=-1)
         return GaussianKeys(key.unsqueeze(1), value.unsqueeze(1), logit_bias[:, None, None, :])
 
-    def _attend_gaussian(self, q: Tensor, keys: GaussianKeys, need_weights: bool) -> tuple[Tensor, Tensor | None]:
+    def _attend_gaussian(
+        self, q: Tensor, keys: GaussianKeys, bias: Tensor, need_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
         key_weight, _ = self._projection(1)
         value_weight, value_bias = self._projection(2)
         u = q @ key_weight.unflatten(0, (self.num_heads, self.head_dim))  # [B, H, T, D]
-        mixed, weights = self._weigh(
-            torch.cat([u, u.square()], dim=-1), keys.key, keys.value, keys.bias, 1.0, need_weights
-        )
+        mixed, weights = self._weigh(torch.cat([u, u.square()], dim=-1), keys.key, keys.value, bias, 1.0, need_weights)
         shift, share = mixed.chunk(2, dim=-1)
         denoised = u * share + shift  # [B, H, T, D]
         output = denoised @ value_weight.unflatten(0, (self.num_heads, self.head_dim)).transpose(-1, -2)
@@ -196,3 +206,15 @@ class DenoisingMultiheadAttention(nn.Module):
         """Rows of the input projection: 0 the query's, 1 the key's, 2 the value's."""
         rows = slice(first * self.embed_dim, (last or first + 1) * self.embed_dim)
         return self.in_proj_weight[rows], None if self.in_proj_bias is None else self.in_proj_bias[rows]
+
+
+def _hide(bias: Tensor, attn_mask: Tensor, queries: int) -> Tensor:
+    """The bias of every query and key [B, 1, T, K], -inf where `attn_mask` hides the key from the query."""
+    batch, components = bias.shape[0], bias.shape[-1]
+    shape = (queries, components) if attn_mask.dim() == 2 else (batch, queries, components)
+    check_mask("attn_mask", attn_mask, shape, "where a query may not see a component")
+    bias = bias.masked_fill(attn_mask if attn_mask.dim() == 2 else attn_mask.unsqueeze(1), -math.inf)
+    if not torch.compiler.is_compiling() and bool((blind := (bias == -math.inf).all(dim=-1)).any()):
+        sentence, _, query = blind.nonzero()[0].tolist()
+        raise ValueError(f"attn_mask must leave every query a component, got none for query {query} of row {sentence}")
+    return bias

@@ -240,6 +240,44 @@ def test_a_masked_component_changes_nothing_whatever_it_holds(kind, rubbish: flo
     assert all(p.grad.isfinite().all() for p in module.parameters())
 
 
+@pytest.mark.parametrize("kind", [discrete, gaussian])
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("per_sentence", [False, True])
+def test_a_hidden_component_is_as_if_it_were_not_there(kind, heads: int, need_weights: bool, per_sentence: bool):
+    module, mixture = attention(heads), kind()
+    batch, count = mixture.log_pi.shape
+    query = torch.randn(batch, QUERIES, DIM).double().requires_grad_()
+    hidden = torch.rand(batch if per_sentence else 1, QUERIES, count) < 0.5
+    hidden[..., 0] = False  # as component 0, which every query sees
+    output, weights = module(query, mixture, need_weights, hidden if per_sentence else hidden[0])
+    for b in range(batch):
+        for t in range(QUERIES):
+            seen = ~hidden[b if per_sentence else 0, t]
+            rest = type(mixture)(*(value[b : b + 1, seen] for value in vars(mixture).values()))
+            expected, expected_weights = module(query[b : b + 1, t : t + 1], rest, need_weights=True)
+            torch.testing.assert_close(output[b, t], expected[0, 0])
+            if need_weights:
+                torch.testing.assert_close(weights[b, :, t, seen], expected_weights[0, :, 0])
+                assert (weights[b, :, t, ~seen] == 0).all()
+    output.sum().backward()
+    assert query.grad.isfinite().all()
+
+
+def test_a_wrong_attn_mask_is_refused():
+    module, mixture, query = attention(2), discrete(), torch.randn(BATCH, QUERIES, DIM).double()
+    with pytest.raises(ValueError, match="attn_mask must be boolean, True where a query may not see a component"):
+        module(query, mixture, attn_mask=torch.zeros(QUERIES, KEYS))
+    with pytest.raises(ValueError, match=r"attn_mask must have shape \[3, 5\], got \[5, 3\]"):
+        module(query, mixture, attn_mask=torch.zeros(KEYS, QUERIES, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"attn_mask must have shape \[2, 3, 5\], got \[1, 3, 5\]"):
+        module(query, mixture, attn_mask=torch.zeros(1, QUERIES, KEYS, dtype=torch.bool))
+    blind = torch.zeros(QUERIES, KEYS, dtype=torch.bool)
+    blind[1, :3] = True  # the other two are padding in row 1
+    with pytest.raises(ValueError, match="got none for query 1 of row 1"):
+        module(query, mixture, attn_mask=blind)
+
+
 def test_a_mixture_of_padding_alone_is_refused():
     mixture = discrete()
     nothing = nvib.DiscreteMixture(mixture.z, mixture.log_pi, torch.ones_like(mixture.key_padding_mask))
