@@ -169,6 +169,9 @@ class Posterior:
         return _float32_or_better(self.log_alpha).masked_fill(self.key_padding_mask, -math.inf)
 
 
+torch.export.register_dataclass(Posterior, serialized_type_name="nvib.Posterior")  # so that it can be returned
+
+
 def _sample_log_dirichlet(log_alpha: Tensor, generator: torch.Generator | None) -> Tensor:
     """Log weights of a Dirichlet draw over the last dimension; -inf where `log_alpha` is.
 
