@@ -41,10 +41,10 @@ class DiscreteKeys:
 class GaussianKeys:
     """What attention needs of a Gaussian mixture, whatever the query; all heads share it.
 
-    The values `[s0 mu / s, sigma^2 / s]` are the key's first half times `s0`, and 1 plus its second half times `2 s0`.
+    The values, `[s0 mu / s, sigma^2 / s]`, are the key's halves times `s0` and `2 s0`.
 
     Args:
-        key: [B, K, 2 D], `[mu / s, -1 / 2 s]` with `s = s0 + sigma^2`; float32 or better.
+        key: [B, K, 2 D], `[mu / s, sigma^2 / 2 s0 s]` with `s = s0 + sigma^2`; float32 or better.
         bias: [B, 1, 1, K], added to every logit; -inf at padding.
     """
 
@@ -114,6 +114,7 @@ class DenoisingMultiheadAttention(nn.Module):
         mixture: DiscreteMixture | GaussianMixture,
         need_weights: bool = False,
         attn_mask: Tensor | None = None,
+        attn_bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend to a mixture.
 
@@ -122,6 +123,7 @@ class DenoisingMultiheadAttention(nn.Module):
             mixture: B mixtures of K vectors of width D.
             need_weights: whether to return the weights too, by a slower path.
             attn_mask: [T, K] or [B, T, K], bool, True where a query may not see a component.
+            attn_bias: [B, H, T, K], where B, H and T may be 1; added to the logits, as relative positions are.
 
         Returns:
             The output [B, T, D], and the weights [B, H, T, K] before dropout, or None.
@@ -129,7 +131,7 @@ class DenoisingMultiheadAttention(nn.Module):
         Raises:
             ValueError: a shape or a mask's type does not fit, a mixture is padding alone, or a query sees nothing.
         """
-        return self.attend(query, self.prepare(mixture), need_weights, attn_mask)
+        return self.attend(query, self.prepare(mixture), need_weights, attn_mask, attn_bias)
 
     def prepare(self, mixture: DiscreteMixture | GaussianMixture) -> DiscreteKeys | GaussianKeys:
         """Compute once what `attend` needs of a mixture: generation calls it once for all its tokens."""
@@ -146,10 +148,12 @@ class DenoisingMultiheadAttention(nn.Module):
         keys: DiscreteKeys | GaussianKeys,
         need_weights: bool = False,
         attn_mask: Tensor | None = None,
+        attn_bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend with what `prepare` returned; see `forward`."""
         check_shape("query", query, (keys.key.shape[0], None, self.embed_dim))
-        bias = keys.bias if attn_mask is None else _hide(keys.bias, attn_mask, query.shape[1])
+        bias = keys.bias if attn_bias is None else _shift(keys.bias, attn_bias, self.num_heads, query.shape[1])
+        bias = bias if attn_mask is None else _hide(bias, attn_mask, query.shape[1])
         if isinstance(keys, DiscreteKeys):
             return self._attend_discrete(query, keys, bias, need_weights)
         return self._attend_gaussian(query, keys, bias, need_weights)
@@ -157,29 +161,36 @@ class DenoisingMultiheadAttention(nn.Module):
     def _discrete_keys(self, mixture: DiscreteMixture) -> DiscreteKeys:
         check_shape("mixture.z", mixture.z, (None, None, self.embed_dim))
         padding = mixture.key_padding_mask
-        absent = padding | (mixture.log_pi == -math.inf)
         z = torch.where(padding.unsqueeze(-1), 0.0, _float32_or_better(mixture.z))
-        # The square of the norm, not the sum of squares: a pass less in either direction.
-        bias = mixture.log_pi - torch.linalg.vector_norm(z, dim=-1).square() / (2.0 * self.noise)  # [B, K]
-        # Less the largest, which changes no weight, so that low precision is spent where it counts.
-        bias = bias - bias.detach().masked_fill(absent, -math.inf).amax(dim=-1, keepdim=True)
+        log_pi = _float32_or_better(mixture.log_pi).masked_fill(padding, -math.inf)
+        # log pi may cancel ||z||^2 / 2 s0, so both are taken in the precision of log pi. The square of the norm, not
+        # the sum of squares: a pass less in either direction.
+        norm = torch.linalg.vector_norm(z, dim=-1, dtype=torch.promote_types(z.dtype, log_pi.dtype))
+        bias = _center(log_pi - norm.square() / (2.0 * self.noise))  # [B, K]
+        absent = log_pi == -math.inf
         dtype = self._dtype(z)
         columns = _columns(self.noise * bias.masked_fill(absent, 0.0), dtype, self.head_dim)  # [B, K, e]
         weight, offset = self._key_value_projection(columns.shape[-1])
-        projected = F.linear(torch.cat([z, columns], dim=-1).to(dtype), weight, offset)
+        projected = F.linear(torch.cat([z, columns.to(z.dtype)], dim=-1).to(dtype), weight, offset)
         key, value = (half.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for half in projected.chunk(2, dim=-1))
-        hidden = torch.zeros_like(bias).masked_fill(absent, -math.inf)
-        return DiscreteKeys(key, value, hidden.detach()[:, None, None, :])
+        hidden = torch.zeros_like(absent, dtype=z.dtype).masked_fill(absent, -math.inf)
+        return DiscreteKeys(key, value, hidden[:, None, None, :])
 
     def _gaussian_keys(self, mixture: GaussianMixture) -> GaussianKeys:
         check_shape("mixture.mu", mixture.mu, (None, None, self.embed_dim))
         padding = mixture.key_padding_mask.unsqueeze(-1)
-        mu, logvar = (torch.where(padding, 0.0, _float32_or_better(value)) for value in (mixture.mu, mixture.logvar))
-        s = logvar.exp() + self.noise
+        log_pi = _float32_or_better(mixture.log_pi).masked_fill(mixture.key_padding_mask, -math.inf)
+        dtype = torch.promote_types(mixture.mu.dtype, torch.float32)
+        # As in _discrete_keys: log pi may cancel the norms, so all is taken in its precision.
+        precise = torch.promote_types(dtype, log_pi.dtype)
+        mu, logvar = (torch.where(padding, 0.0, value.to(precise)) for value in (mixture.mu, mixture.logvar))
+        var = logvar.exp()
+        s = self.noise + var
         scaled = mu / s
-        log_pi = mixture.log_pi.masked_fill(mixture.key_padding_mask, -math.inf)
-        bias = log_pi - 0.5 * (s.log().sum(dim=-1) + (scaled * mu).sum(dim=-1))  # [B, K]
-        return GaussianKeys(torch.cat([scaled, -0.5 / s], dim=-1), bias[:, None, None, :])
+        bias = log_pi - 0.5 * ((var / self.noise).log1p() + scaled * mu).sum(dim=-1)  # [B, K]
+        # Without -½ sum u^2 / s0, which all components share: what is left vanishes with sigma and rounds nothing off.
+        key = torch.cat([scaled, var / s * (0.5 / self.noise)], dim=-1)
+        return GaussianKeys(key.to(dtype), _center(bias).to(dtype)[:, None, None, :])
 
     def _attend_discrete(
         self, query: Tensor, keys: DiscreteKeys, bias: Tensor, need_weights: bool
@@ -205,9 +216,9 @@ class DenoisingMultiheadAttention(nn.Module):
         return self.out_proj(output), weights
 
     def _denoise(self, q: Tensor, keys: GaussianKeys, bias: Tensor, need_weights: bool) -> tuple[Tensor, Tensor | None]:
-        """The heads' outputs [B, T, D] for [B, T, H, d_h], all heads as queries of one, since they share the keys.
+        """The heads' outputs [B, T, D] for queries [B, T, H, d_h], in the precision of the keys, float32 or better.
 
-        In the precision of the keys, float32 or better: `u^2` and `u` nearly cancel in a logit.
+        All heads' queries are given as those of one head, because they share the keys.
         """
         batch, queries, heads, width = q.shape
         key_weight, _ = self._projection(1)
@@ -217,19 +228,14 @@ class DenoisingMultiheadAttention(nn.Module):
         )  # [H, BT, D]
         u = u.unflatten(1, (batch, queries)).transpose(0, 1).to(keys.key.dtype)  # [B, H, T, D]
         squares = torch.cat([u, u.square()], dim=-1).flatten(1, 2).unsqueeze(1)  # [B, 1, HT, 2 D]
-        if bias.shape[2] != 1:
-            bias = bias.repeat(1, 1, heads, 1)
+        if bias.shape[1:3] != (1, 1):
+            bias = bias.expand(-1, heads, queries, -1).flatten(1, 2).unsqueeze(1)
         key = keys.key.unsqueeze(1)
-        if self.training and self.dropout:
-            shift, share = keys.key.chunk(2, dim=-1)
-            value = torch.cat([self.noise * shift, 1.0 + 2.0 * self.noise * share], dim=-1).unsqueeze(1)
-            mixed, weights = self._weigh(squares, key, value, bias, 1.0, need_weights)
-            shift, share = mixed.unflatten(2, (heads, queries)).squeeze(1).chunk(2, dim=-1)
-            denoised = torch.addcmul(shift, u, share)
-        else:  # The weights sum to one, so the keys serve as values: see GaussianKeys.
-            mixed, weights = self._weigh(squares, key, key, bias, 1.0, need_weights)
-            shift, share = mixed.unflatten(2, (heads, queries)).squeeze(1).chunk(2, dim=-1)
-            denoised = torch.add(u, torch.addcmul(shift, u, share, value=2.0), alpha=self.noise)
+        mixed, weights = self._weigh(
+            squares, key, key, bias, 1.0, need_weights
+        )  # the keys are the values: GaussianKeys
+        shift, share = mixed.unflatten(2, (heads, queries)).squeeze(1).chunk(2, dim=-1)
+        denoised = self.noise * torch.addcmul(shift, u, share, value=2.0)
         denoised = denoised.to(q.dtype).transpose(0, 1).flatten(1, 2)  # [H, BT, D]
         output = torch.bmm(denoised, value_weight.to(q.dtype).unflatten(0, (heads, width)).transpose(1, 2))
         output = output.unflatten(1, (batch, queries)).permute(1, 2, 0, 3).flatten(-2)  # [B, T, D]
@@ -308,3 +314,19 @@ def _hide(bias: Tensor, attn_mask: Tensor, queries: int) -> Tensor:
         sentence, _, query = blind.nonzero()[0].tolist()
         raise ValueError(f"attn_mask must leave every query a component, got none for query {query} of row {sentence}")
     return bias
+
+
+def _shift(bias: Tensor, attn_bias: Tensor, heads: int, queries: int) -> Tensor:
+    """The bias of every query and key, [B, H, T, K], with `attn_bias` added."""
+    full = (bias.shape[0], heads, queries, bias.shape[-1])
+    fits = attn_bias.dim() == 4 and all(got in (1, size) for got, size in zip(attn_bias.shape, full, strict=True))
+    if not fits or attn_bias.shape[-1] != full[-1]:
+        raise ValueError(
+            f"attn_bias must have shape {list(full)} (all but the last may be 1), got {list(attn_bias.shape)}"
+        )
+    return bias + attn_bias
+
+
+def _center(bias: Tensor) -> Tensor:
+    """The bias [B, K] with a maximum of 0: what all keys share changes no weight, and would round off what differs."""
+    return bias - bias.detach().amax(dim=-1, keepdim=True)

@@ -317,6 +317,43 @@ def test_a_hidden_component_is_as_if_it_were_not_there(kind, heads: int, need_we
     assert query.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("kind", [discrete, gaussian])
+@pytest.mark.parametrize("shape", ["BHTK", "1HTK", "BH1K", "11TK"])
+def test_attn_bias_is_added_to_the_logits_of_every_head(kind, shape: str):
+    module, mixture = attention(2), kind()
+    full = {"B": mixture.log_pi.shape[0], "H": 2, "T": QUERIES, "K": mixture.log_pi.shape[1], "1": 1}
+    attn_bias = torch.randn(*(full[name] for name in shape)).double()
+    query = torch.randn(full["B"], QUERIES, DIM).double()
+    _, weights = module(query, mixture, need_weights=True)
+    output, shifted = module(query, mixture, need_weights=True, attn_bias=attn_bias)
+    expected = weights * attn_bias.exp()
+    torch.testing.assert_close(shifted, expected / expected.sum(-1, keepdim=True))
+    torch.testing.assert_close(module(query, mixture, attn_bias=attn_bias)[0], output)
+
+
+def test_a_wrong_attn_bias_is_refused():
+    query = torch.randn(BATCH, QUERIES, DIM).double()
+    with pytest.raises(ValueError, match=r"attn_bias must have shape \[2, 2, 3, 5\] .*, got \[2, 3, 5\]"):
+        attention(2)(query, discrete(), attn_bias=torch.zeros(2, 3, 5))
+
+
+@pytest.mark.parametrize("log_pi_dtype", [torch.float32, torch.float64])
+def test_large_norms_that_log_pi_cancels_leave_ordinary_attention(log_pi_dtype: torch.dtype):
+    """In float32, with `||z||^2 / 2 s0` of ten thousand: exact where log pi is in double precision."""
+    module, z = attention(2).float(), 100 * torch.randn(BATCH, KEYS, DIM)
+    log_pi = (z.double().square().sum(-1) / (2 * math.sqrt(DIM // 2))).to(log_pi_dtype)
+    query = 0.01 * torch.randn(BATCH, QUERIES, DIM)
+    mixture = nvib.DiscreteMixture(z, log_pi, torch.zeros(BATCH, KEYS, dtype=torch.bool))
+    narrow = nvib.GaussianMixture(z, torch.full_like(z, -60.0), log_pi, mixture.key_padding_mask)
+    expected, _ = nvib.DenoisingMultiheadAttention.forward(
+        module.double(), query.double(), nvib.DiscreteMixture(z.double(), log_pi.double(), mixture.key_padding_mask)
+    )
+    module.float()
+    error = 1e-4 if log_pi_dtype == torch.float64 else 0.1
+    for memory in (mixture, narrow):
+        assert (module(query, memory)[0] - expected).abs().max() < error * expected.abs().max()
+
+
 def test_a_wrong_attn_mask_is_refused():
     module, mixture, query = attention(2), discrete(), torch.randn(BATCH, QUERIES, DIM).double()
     with pytest.raises(ValueError, match="attn_mask must be boolean, True where a query may not see a component"):
