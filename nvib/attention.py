@@ -41,10 +41,10 @@ class DiscreteKeys:
 class GaussianKeys:
     """What attention needs of a Gaussian mixture, whatever the query; all heads share it.
 
-    The values, `[s0 mu / s, sigma^2 / s]`, are the key's halves times `s0` and `2 s0`.
+    The keys are the values too: a logit is `([u, u^2] · key) / s0`, an output `[1, 2 u] * sum a key`.
 
     Args:
-        key: [B, K, 2 D], `[mu / s, sigma^2 / 2 s0 s]` with `s = s0 + sigma^2`; float32 or better.
+        key: [B, K, 2 D], `[s0 mu / s, sigma^2 / 2 s]` with `s = s0 + sigma^2`; float32 or better.
         bias: [B, 1, 1, K], added to every logit; -inf at padding.
     """
 
@@ -184,12 +184,14 @@ class DenoisingMultiheadAttention(nn.Module):
         # As in _discrete_keys: log pi may cancel the norms, so all is taken in its precision.
         precise = torch.promote_types(dtype, log_pi.dtype)
         mu, logvar = (torch.where(padding, 0.0, value.to(precise)) for value in (mixture.mu, mixture.logvar))
-        var = logvar.exp()
-        s = self.noise + var
-        scaled = mu / s
-        bias = log_pi - 0.5 * ((var / self.noise).log1p() + scaled * mu).sum(dim=-1)  # [B, K]
+        log_ratio = logvar - math.log(self.noise)  # of sigma^2 to s0
+        share = log_ratio.sigmoid()  # sigma^2 / s
+        shift = mu * (1.0 - share)  # s0 mu / s
+        # ln(s / s0) + mu^2 / s; past e^40 the logarithm of 1 + ratio is that of the ratio.
+        twice = torch.addcmul(F.softplus(log_ratio, threshold=40.0), shift, mu, value=1.0 / self.noise)
+        bias = log_pi - 0.5 * twice.sum(dim=-1)  # [B, K]
         # Without -½ sum u^2 / s0, which all components share: what is left vanishes with sigma and rounds nothing off.
-        key = torch.cat([scaled, var / s * (0.5 / self.noise)], dim=-1)
+        key = torch.cat([shift, 0.5 * share], dim=-1)
         return GaussianKeys(key.to(dtype), _center(bias).to(dtype)[:, None, None, :])
 
     def _attend_discrete(
@@ -198,7 +200,7 @@ class DenoisingMultiheadAttention(nn.Module):
         extra = keys.key.shape[-1] - self.head_dim
         # Weights widened by rows and columns of zeros save a copy of every query and of every output.
         q = F.linear(query, *self._query_projection(extra)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        output, weights = self._weigh(q, keys.key, keys.value, bias, 1.0 / self.noise, need_weights)
+        output, weights = self._weigh(q, keys.key, keys.value, bias, need_weights)
         out_weight = F.pad(self.out_proj.weight.unflatten(1, (self.num_heads, -1)), (0, extra)).flatten(1)
         return F.linear(output.transpose(1, 2).flatten(-2), out_weight, self.out_proj.bias), weights
 
@@ -227,15 +229,13 @@ class DenoisingMultiheadAttention(nn.Module):
             q.flatten(0, 1).transpose(0, 1), key_weight.to(q.dtype).unflatten(0, (heads, width))
         )  # [H, BT, D]
         u = u.unflatten(1, (batch, queries)).transpose(0, 1).to(keys.key.dtype)  # [B, H, T, D]
-        squares = torch.cat([u, u.square()], dim=-1).flatten(1, 2).unsqueeze(1)  # [B, 1, HT, 2 D]
+        powers = torch.cat([u, u.square()], dim=-1).flatten(1, 2).unsqueeze(1)  # [B, 1, HT, 2 D]
         if bias.shape[1:3] != (1, 1):
             bias = bias.expand(-1, heads, queries, -1).flatten(1, 2).unsqueeze(1)
         key = keys.key.unsqueeze(1)
-        mixed, weights = self._weigh(
-            squares, key, key, bias, 1.0, need_weights
-        )  # the keys are the values: GaussianKeys
-        shift, share = mixed.unflatten(2, (heads, queries)).squeeze(1).chunk(2, dim=-1)
-        denoised = self.noise * torch.addcmul(shift, u, share, value=2.0)
+        mixed, weights = self._weigh(powers, key, key, bias, need_weights)
+        shift, half_share = mixed.unflatten(2, (heads, queries)).squeeze(1).chunk(2, dim=-1)
+        denoised = torch.addcmul(shift, u, half_share, value=2.0)
         denoised = denoised.to(q.dtype).transpose(0, 1).flatten(1, 2)  # [H, BT, D]
         output = torch.bmm(denoised, value_weight.to(q.dtype).unflatten(0, (heads, width)).transpose(1, 2))
         output = output.unflatten(1, (batch, queries)).permute(1, 2, 0, 3).flatten(-2)  # [B, T, D]
@@ -244,15 +244,15 @@ class DenoisingMultiheadAttention(nn.Module):
         return output, None if weights is None else weights.unflatten(2, (heads, queries)).squeeze(1)
 
     def _weigh(
-        self, q: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float, need_weights: bool
+        self, q: Tensor, key: Tensor, value: Tensor, bias: Tensor, need_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Scaled dot-product attention with a bias per key: [B, H, T, e], and the weights on request."""
         dropout = self.dropout if self.training else 0.0
         bias = bias.to(q.dtype)
         with torch.autocast(q.device.type, enabled=False):  # the caller has chosen the precision
             if not need_weights:
-                return F.scaled_dot_product_attention(q, key, value, bias, dropout, scale=scale), None
-            weights = (q @ key.transpose(-1, -2) * scale + bias).softmax(dim=-1)
+                return F.scaled_dot_product_attention(q, key, value, bias, dropout, scale=1.0 / self.noise), None
+            weights = (q @ key.transpose(-1, -2) / self.noise + bias).softmax(dim=-1)
             return F.dropout(weights, dropout) @ value, weights
 
     def _sentences_at_once(self, q: Tensor) -> int | None:
