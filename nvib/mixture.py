@@ -60,6 +60,10 @@ class GaussianMixture:
         check_mask("key_padding_mask", self.key_padding_mask, tuple(self.mu.shape[:2]))
 
 
+# So that torch.export takes and returns them.
+for _kind in (DiscreteMixture, GaussianMixture):
+    torch.export.register_dataclass(_kind, serialized_type_name=f"nvib.{_kind.__name__}")
+
 Mixture = TypeVar("Mixture", DiscreteMixture, GaussianMixture)
 
 
