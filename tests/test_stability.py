@@ -94,6 +94,22 @@ def test_extremes_side_by_side_in_one_text():
         assert_finite(attention, [logvar], output, kl)
 
 
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_vector_whose_norm_overflows_has_no_weight(need_weights: bool, autocast: bool):
+    z = torch.randn(1, 3, DIM)
+    z[:, 1] = 1e20
+    z.requires_grad_()
+    attention, query = nvib.DenoisingMultiheadAttention(DIM, HEADS), torch.randn(1, 2, DIM)
+    mask = torch.zeros(1, 3, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        output, _ = attention(query, nvib.DiscreteMixture(z, torch.zeros(1, 3), mask), need_weights)
+        others = nvib.DiscreteMixture(z[:, ::2], torch.zeros(1, 2), mask[:, ::2])
+        torch.testing.assert_close(output, attention(query, others)[0], rtol=0.02, atol=0.02)
+    output.sum().backward()
+    assert z.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("module_dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("training", [True, False])
 def test_sampling_and_divergences_are_never_in_less_than_float32(module_dtype: torch.dtype, training: bool):
