@@ -195,6 +195,7 @@ class DenoisingMultiheadAttention(nn.Module):
         # log pi may cancel ||z||^2 / 2 s0, so both are taken in the precision of log pi. The square of the norm, not
         # the sum of squares: a pass less in either direction.
         norm = torch.linalg.vector_norm(z, dim=-1, dtype=torch.promote_types(z.dtype, log_pi.dtype))
+        norm = norm.clamp_max(1e18)  # whose square is finite, which leaves no weight
         bias = _center(log_pi - norm.square() / (2.0 * self.noise))  # [B, K]
         absent = log_pi == -math.inf
         dtype = self._dtype(z)
