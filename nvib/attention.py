@@ -66,13 +66,19 @@ class DenoisingMultiheadAttention(nn.Module):
     Over a Gaussian mixture, with `s = s0 + sigma_i^2` per dimension: a softmax of
     `log pi_i - ½ sum log s - ½ sum (u - mu_i)^2 / s`, and `u * sum_i a_i sigma_i^2 / s + sum_i a_i s0 mu_i / s`.
     This is the exact integral; the published formula leaves out `-½ sum u^2 / s`, which cancels only where
-    all variances agree. Expanding the square makes it one fused call as well, twice as wide.
+    all variances agree. Expanding the square makes it a fused call as well, twice as wide, and as wide for each
+    head, since the heads see all dimensions of a vector's variance.
+
+    Under autocast the projections follow it, but `||z||^2` and all of a Gaussian mixture stay in float32 or better.
 
     Args:
         embed_dim: D, width of queries, vectors and output.
         num_heads: H, which divides D.
         dropout: probability with which an attention weight is dropped in training.
         bias: whether the projections have biases. A bias of the keys changes no weight.
+
+    Raises:
+        ValueError: `num_heads` does not divide `embed_dim`, or `dropout` is outside [0, 1).
 
     Parameters are named as `torch.nn.MultiheadAttention`'s: `in_proj_weight` [3 D, D], `in_proj_bias`, `out_proj`.
 
@@ -129,12 +135,23 @@ class DenoisingMultiheadAttention(nn.Module):
             The output [B, T, D], and the weights [B, H, T, K] before dropout, or None.
 
         Raises:
-            ValueError: a shape or a mask's type does not fit, a mixture is padding alone, or a query sees nothing.
+            ValueError: a shape or a mask's type does not fit, a mixture is padding alone, or a query sees nothing
+                (the last two are not looked for while compiling).
         """
         return self.attend(query, self.prepare(mixture), need_weights, attn_mask, attn_bias)
 
     def prepare(self, mixture: DiscreteMixture | GaussianMixture) -> DiscreteKeys | GaussianKeys:
-        """Compute once what `attend` needs of a mixture: generation calls it once for all its tokens."""
+        """Compute once what `attend` needs of a mixture: generation calls it once for all its tokens.
+
+        Args:
+            mixture: B mixtures of K vectors of width D.
+
+        Returns:
+            Its keys, on the mixture's device; under autocast in autocast's type.
+
+        Raises:
+            ValueError: the width is not D, or a mixture is padding alone.
+        """
         check_every_row_real("key_padding_mask", mixture.key_padding_mask)
         if isinstance(mixture, DiscreteMixture):
             return self._discrete_keys(mixture)
@@ -150,7 +167,19 @@ class DenoisingMultiheadAttention(nn.Module):
         attn_mask: Tensor | None = None,
         attn_bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend with what `prepare` returned; see `forward`."""
+        """Attend with what `prepare` returned, as `forward` does with a mixture.
+
+        Args:
+            query: [B, T, D].
+            keys: what `prepare` returned for B mixtures.
+            need_weights, attn_mask, attn_bias: see `forward`.
+
+        Returns:
+            The output [B, T, D], and the weights [B, H, T, K] before dropout, or None.
+
+        Raises:
+            ValueError: a shape or a mask's type does not fit, or a query sees nothing.
+        """
         check_shape("query", query, (keys.key.shape[0], None, self.embed_dim))
         bias = keys.bias if attn_bias is None else _shift(keys.bias, attn_bias, self.num_heads, query.shape[1])
         bias = bias if attn_mask is None else _hide(bias, attn_mask, query.shape[1])
@@ -166,6 +195,7 @@ class DenoisingMultiheadAttention(nn.Module):
         # log pi may cancel ||z||^2 / 2 s0, so both are taken in the precision of log pi. The square of the norm, not
         # the sum of squares: a pass less in either direction.
         norm = torch.linalg.vector_norm(z, dim=-1, dtype=torch.promote_types(z.dtype, log_pi.dtype))
+        norm = norm.clamp_max(1e18)  # whose square is finite, which leaves no weight
         bias = _center(log_pi - norm.square() / (2.0 * self.noise))  # [B, K]
         absent = log_pi == -math.inf
         dtype = self._dtype(z)
@@ -198,11 +228,10 @@ class DenoisingMultiheadAttention(nn.Module):
         self, query: Tensor, keys: DiscreteKeys, bias: Tensor, need_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         extra = keys.key.shape[-1] - self.head_dim
-        # Weights widened by rows and columns of zeros save a copy of every query and of every output.
+        # A weight widened by rows of zeros saves a copy of every query.
         q = F.linear(query, *self._query_projection(extra)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         output, weights = self._weigh(q, keys.key, keys.value, bias, need_weights)
-        out_weight = F.pad(self.out_proj.weight.unflatten(1, (self.num_heads, -1)), (0, extra)).flatten(1)
-        return F.linear(output.transpose(1, 2).flatten(-2), out_weight, self.out_proj.bias), weights
+        return self.out_proj(output[..., : self.head_dim].transpose(1, 2).flatten(-2)), weights
 
     def _attend_gaussian(
         self, query: Tensor, keys: GaussianKeys, bias: Tensor, need_weights: bool
@@ -225,9 +254,8 @@ class DenoisingMultiheadAttention(nn.Module):
         batch, queries, heads, width = q.shape
         key_weight, _ = self._projection(1)
         value_weight, value_bias = self._projection(2)
-        u = torch.bmm(
-            q.flatten(0, 1).transpose(0, 1), key_weight.to(q.dtype).unflatten(0, (heads, width))
-        )  # [H, BT, D]
+        key_weight, value_weight = (w.to(q.dtype).unflatten(0, (heads, width)) for w in (key_weight, value_weight))
+        u = torch.bmm(q.flatten(0, 1).transpose(0, 1), key_weight)  # [H, BT, D]
         u = u.unflatten(1, (batch, queries)).transpose(0, 1).to(keys.key.dtype)  # [B, H, T, D]
         powers = torch.cat([u, u.square()], dim=-1).flatten(1, 2).unsqueeze(1)  # [B, 1, HT, 2 D]
         if bias.shape[1:3] != (1, 1):
@@ -237,7 +265,7 @@ class DenoisingMultiheadAttention(nn.Module):
         shift, half_share = mixed.unflatten(2, (heads, queries)).squeeze(1).chunk(2, dim=-1)
         denoised = torch.addcmul(shift, u, half_share, value=2.0)
         denoised = denoised.to(q.dtype).transpose(0, 1).flatten(1, 2)  # [H, BT, D]
-        output = torch.bmm(denoised, value_weight.to(q.dtype).unflatten(0, (heads, width)).transpose(1, 2))
+        output = torch.bmm(denoised, value_weight.transpose(1, 2))
         output = output.unflatten(1, (batch, queries)).permute(1, 2, 0, 3).flatten(-2)  # [B, T, D]
         if value_bias is not None:
             output = output + value_bias
@@ -296,6 +324,7 @@ def _columns(bias: Tensor, dtype: torch.dtype, head_dim: int) -> Tensor:
     Half precision takes two, the bias and what rounding leaves of it. Elsewhere than on a CPU the fused kernels want
     a multiple of eight dimensions.
     """
+    bias = bias.clamp_min(torch.finfo(dtype).min / 4)  # an infinite one would meet the zeros of the projection
     columns = [bias]
     if dtype not in (torch.float32, torch.float64):
         rounded = bias.detach().to(dtype).to(bias.dtype)

@@ -42,7 +42,14 @@ class Prior:
             raise ValueError(f"delta must not be negative, got {self.delta}")
 
     def concentration(self, lengths: Tensor) -> Tensor:
-        """`alpha_0 = alpha + delta * n` of [B] lengths: [B], float64."""
+        """`alpha_0 = alpha + delta * n`, the pseudo-counts of whole texts (Henderson & Fehr 2023, conditional prior).
+
+        Args:
+            lengths: [B], int, tokens n of each text.
+
+        Returns:
+            [B], float64, in pseudo-counts.
+        """
         return self.alpha + self.delta * lengths.double()
 
     def sample(
@@ -81,7 +88,8 @@ class Prior:
 class Posterior:
     """The Dirichlet processes of B texts: pseudo-counts and a Gaussian for every component.
 
-    Component 0 is the prior's; the others are a text's tokens.
+    `DP(sum_i (alpha_i / alpha_0) N(mu_i, diag sigma_i^2), alpha_0)`, `alpha_0 = sum_i alpha_i` (Henderson & Fehr
+    2023). Component 0 is the prior's; the others are a text's tokens.
 
     Args:
         mu: [B, N+1, D], means.
@@ -130,7 +138,13 @@ class Posterior:
             generator: source of randomness, of the posterior's device; torch's own if None.
 
         Returns:
-            [B, kappa (N+1), …].
+            [B, kappa (N+1), …]; -inf is the log weight of padding and of pseudo-counts of zero.
+
+        Raises:
+            ValueError: `kappa` is below 1.
+
+        Henderson & Fehr (2023), the bounded Dirichlet process; normalising all Gamma draws at once has the law of
+        splitting each component's share by a Dirichlet of its own. It is differentiable once.
         """
         _check_kappa(kappa)
         mask = self.key_padding_mask.repeat_interleave(kappa, dim=1)  # [B, K]
@@ -143,10 +157,10 @@ class Posterior:
         return DiscreteMixture(_Reparameterise.apply(mu, logvar, mask.unsqueeze(-1), half_noise), log_pi, mask)
 
     def mean(self, alpha_threshold: float = 0.1) -> GaussianMixture:
-        """The mean measure, `sum_i (alpha_i / alpha_0) N(mu_i, sigma_i^2)` (evaluation).
+        """The mean measure, `sum_i (alpha_i / alpha_0) N(mu_i, sigma_i^2)` (evaluation; Henderson & Fehr 2023).
 
         Args:
-            alpha_threshold: components with a smaller pseudo-count are dropped, and the weights of
+            alpha_threshold: in pseudo-counts; components with fewer are dropped, and the weights of
                 the others made to sum to one; 0 keeps all. Component 0 is never dropped.
 
         Returns:

@@ -29,7 +29,7 @@ class NVIB(nn.Module):
         alpha_activation: `exp` (the default) or `relu` (the ICLR paper's, which gives exact zeros).
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: `alpha_activation`, `kappa` or `alpha_threshold` is out of its range.
 
     Shapes:
         hidden [B, N, D], key_padding_mask [B, N] (bool, True at padding) -> (posterior of N+1
@@ -84,6 +84,13 @@ class NVIB(nn.Module):
     def forward(self, hidden: Tensor, key_padding_mask: Tensor) -> tuple[Posterior, DiscreteMixture | GaussianMixture]:
         """The posterior of each text and the mixture to attend to.
 
+        Args:
+            hidden: [B, N, D].
+            key_padding_mask: [B, N], bool, True at padding; what `hidden` holds there changes nothing.
+
+        Returns:
+            The posterior of N+1 components; and a sample of it in training, its mean measure in evaluation.
+
         Raises:
             ValueError: a shape or the mask's type does not fit, or a text has no real token.
         """
@@ -93,7 +100,7 @@ class NVIB(nn.Module):
         return posterior, posterior.mean(self.alpha_threshold)
 
     def posterior(self, hidden: Tensor, key_padding_mask: Tensor) -> Posterior:
-        """The Dirichlet process of each text: [B, N, D] vectors give N+1 components."""
+        """The Dirichlet process of each text: [B, N, D] vectors give N+1 components; see `forward`."""
         check_shape("hidden", hidden, (None, None, self.dim))
         check_mask("key_padding_mask", key_padding_mask, tuple(hidden.shape[:2]))
         check_every_row_real("key_padding_mask", key_padding_mask)

@@ -127,3 +127,9 @@ def test_padding_changes_neither():
     )
     for kl in (nvib.kl_gaussian, nvib.kl_dirichlet):
         torch.testing.assert_close(kl(padded, prior), kl(dp, prior))
+
+
+@pytest.mark.parametrize("kl", [nvib.kl_gaussian, nvib.kl_dirichlet])
+def test_draws_that_are_no_number_of_draws_are_refused(kl):
+    with pytest.raises(ValueError, match="kappa must be an integer of at least 1, got 0"):
+        kl(posterior(torch.ones(1, 2)), nvib.Prior(), 0)
