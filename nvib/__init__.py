@@ -12,19 +12,30 @@ Sources: Henderson & Fehr, ICLR 2023 (arXiv 2207.13529); Behjati, Fehr & Henders
 """
 
 from nvib.attention import DenoisingMultiheadAttention
+from nvib.conversion import VariationalMultiheadAttention, convert, estimate_prior, regularise
 from nvib.dirichlet_process import Posterior, Prior
 from nvib.divergence import kl_dirichlet, kl_gaussian
+from nvib.identity import IdentityNVIB
 from nvib.layer import NVIB
 from nvib.mixture import DiscreteMixture, GaussianMixture, interpolate
+from nvib.self_attention import NVIBEncoder, NVIBEncoderLayer, causal_mask
 
 __all__ = [
     "NVIB",
     "DenoisingMultiheadAttention",
     "DiscreteMixture",
     "GaussianMixture",
+    "IdentityNVIB",
+    "NVIBEncoder",
+    "NVIBEncoderLayer",
     "Posterior",
     "Prior",
+    "VariationalMultiheadAttention",
+    "causal_mask",
+    "convert",
+    "estimate_prior",
     "interpolate",
     "kl_dirichlet",
     "kl_gaussian",
+    "regularise",
 ]

@@ -12,10 +12,10 @@ def check_shape(name: str, value: Tensor, shape: tuple[int | None, ...]) -> None
         raise ValueError(f"{name} must have shape [{wanted}], got {list(value.shape)}")
 
 
-def check_mask(name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:
-    """Raise a ValueError unless `value` is a boolean mask of `shape`."""
+def check_mask(name: str, value: Tensor, shape: tuple[int | None, ...], true: str = "at padding") -> None:
+    """Raise a ValueError unless `value` is a boolean mask of `shape`; `true` says where it is True."""
     if value.dtype != torch.bool:
-        raise ValueError(f"{name} must be boolean, True at padding, got {value.dtype}")
+        raise ValueError(f"{name} must be boolean, True {true}, got {value.dtype}")
     check_shape(name, value, shape)
 
 

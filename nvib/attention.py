@@ -7,18 +7,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvib._check import check_every_row_real, check_shape
+from nvib._check import check_every_row_real, check_mask, check_shape
+from nvib.dirichlet_process import _float32_or_better
 from nvib.mixture import DiscreteMixture, GaussianMixture
+
+# On a CPU a Gaussian mixture is answered in parts whose queries hold so many numbers, which its caches hold too.
+CACHED_NUMBERS = 2**19
 
 
 @dataclass(frozen=True)
 class DiscreteKeys:
     """What attention needs of a discrete mixture, whatever the query: `prepare` computes it once.
 
+    The bias of a key, `log pi_k - ||z_k||^2 / 2 s0`, stands in e more dimensions of the key, where every query is 1:
+    a fused kernel differentiates products, but not a bias.
+
     Args:
-        key: [B, H, K, d_h], projected vectors.
-        value: [B, H, K, d_h], projected vectors.
-        bias: [B, 1, 1, K], added to every logit; -inf at padding.
+        key: [B, H, K, d_h + e], projected vectors, then the bias times `s0`.
+        value: [B, H, K, d_h + e], projected vectors, then zeros.
+        bias: [B, 1, 1, K], 0, or -inf at padding and at weights of zero; has no gradient.
     """
 
     key: Tensor
@@ -34,19 +41,19 @@ class DiscreteKeys:
 class GaussianKeys:
     """What attention needs of a Gaussian mixture, whatever the query; all heads share it.
 
+    The keys are the values too: a logit is `([u, u^2] · key) / s0`, an output `[1, 2 u] * sum a key`.
+
     Args:
-        key: [B, 1, K, 2 D], `[mu / s, -1 / 2 s]`.
-        value: [B, 1, K, 2 D], `[s0 mu / s, sigma^2 / s]`.
+        key: [B, K, 2 D], `[s0 mu / s, sigma^2 / 2 s]` with `s = s0 + sigma^2`; float32 or better.
         bias: [B, 1, 1, K], added to every logit; -inf at padding.
     """
 
     key: Tensor
-    value: Tensor
     bias: Tensor
 
-    def select(self, rows: Tensor) -> "GaussianKeys":
+    def select(self, rows: Tensor | slice) -> "GaussianKeys":
         """The keys of some of the B sentences."""
-        return GaussianKeys(self.key[rows], self.value[rows], self.bias[rows])
+        return GaussianKeys(self.key[rows], self.bias[rows])
 
 
 class DenoisingMultiheadAttention(nn.Module):
@@ -59,13 +66,19 @@ class DenoisingMultiheadAttention(nn.Module):
     Over a Gaussian mixture, with `s = s0 + sigma_i^2` per dimension: a softmax of
     `log pi_i - ½ sum log s - ½ sum (u - mu_i)^2 / s`, and `u * sum_i a_i sigma_i^2 / s + sum_i a_i s0 mu_i / s`.
     This is the exact integral; the published formula leaves out `-½ sum u^2 / s`, which cancels only where
-    all variances agree. Expanding the square makes it one fused call as well, twice as wide.
+    all variances agree. Expanding the square makes it a fused call as well, twice as wide, and as wide for each
+    head, since the heads see all dimensions of a vector's variance.
+
+    Under autocast the projections follow it, but `||z||^2` and all of a Gaussian mixture stay in float32 or better.
 
     Args:
         embed_dim: D, width of queries, vectors and output.
         num_heads: H, which divides D.
         dropout: probability with which an attention weight is dropped in training.
         bias: whether the projections have biases. A bias of the keys changes no weight.
+
+    Raises:
+        ValueError: `num_heads` does not divide `embed_dim`, or `dropout` is outside [0, 1).
 
     Parameters are named as `torch.nn.MultiheadAttention`'s: `in_proj_weight` [3 D, D], `in_proj_bias`, `out_proj`.
 
@@ -102,7 +115,12 @@ class DenoisingMultiheadAttention(nn.Module):
             nn.init.zeros_(self.out_proj.bias)
 
     def forward(
-        self, query: Tensor, mixture: DiscreteMixture | GaussianMixture, need_weights: bool = False
+        self,
+        query: Tensor,
+        mixture: DiscreteMixture | GaussianMixture,
+        need_weights: bool = False,
+        attn_mask: Tensor | None = None,
+        attn_bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend to a mixture.
 
@@ -110,17 +128,30 @@ class DenoisingMultiheadAttention(nn.Module):
             query: [B, T, D].
             mixture: B mixtures of K vectors of width D.
             need_weights: whether to return the weights too, by a slower path.
+            attn_mask: [T, K] or [B, T, K], bool, True where a query may not see a component.
+            attn_bias: [B, H, T, K], where B, H and T may be 1; added to the logits, as relative positions are.
 
         Returns:
             The output [B, T, D], and the weights [B, H, T, K] before dropout, or None.
 
         Raises:
-            ValueError: a shape does not fit, or a mixture is padding alone.
+            ValueError: a shape or a mask's type does not fit, a mixture is padding alone, or a query sees nothing
+                (the last two are not looked for while compiling).
         """
-        return self.attend(query, self.prepare(mixture), need_weights)
+        return self.attend(query, self.prepare(mixture), need_weights, attn_mask, attn_bias)
 
     def prepare(self, mixture: DiscreteMixture | GaussianMixture) -> DiscreteKeys | GaussianKeys:
-        """Compute once what `attend` needs of a mixture: generation calls it once for all its tokens."""
+        """Compute once what `attend` needs of a mixture: generation calls it once for all its tokens.
+
+        Args:
+            mixture: B mixtures of K vectors of width D.
+
+        Returns:
+            Its keys, on the mixture's device; under autocast in autocast's type.
+
+        Raises:
+            ValueError: the width is not D, or a mixture is padding alone.
+        """
         check_every_row_real("key_padding_mask", mixture.key_padding_mask)
         if isinstance(mixture, DiscreteMixture):
             return self._discrete_keys(mixture)
@@ -129,70 +160,202 @@ class DenoisingMultiheadAttention(nn.Module):
         raise ValueError(f"mixture must be a DiscreteMixture or a GaussianMixture, got {type(mixture).__name__}")
 
     def attend(
-        self, query: Tensor, keys: DiscreteKeys | GaussianKeys, need_weights: bool = False
+        self,
+        query: Tensor,
+        keys: DiscreteKeys | GaussianKeys,
+        need_weights: bool = False,
+        attn_mask: Tensor | None = None,
+        attn_bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend with what `prepare` returned; see `forward`."""
+        """Attend with what `prepare` returned, as `forward` does with a mixture.
+
+        Args:
+            query: [B, T, D].
+            keys: what `prepare` returned for B mixtures.
+            need_weights, attn_mask, attn_bias: see `forward`.
+
+        Returns:
+            The output [B, T, D], and the weights [B, H, T, K] before dropout, or None.
+
+        Raises:
+            ValueError: a shape or a mask's type does not fit, or a query sees nothing.
+        """
         check_shape("query", query, (keys.key.shape[0], None, self.embed_dim))
-        q = F.linear(query, *self._projection(0))
-        q = q.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # [B, H, T, d_h]
+        bias = keys.bias if attn_bias is None else _shift(keys.bias, attn_bias, self.num_heads, query.shape[1])
+        bias = bias if attn_mask is None else _hide(bias, attn_mask, query.shape[1])
         if isinstance(keys, DiscreteKeys):
-            output, weights = self._weigh(q, keys.key, keys.value, keys.bias, 1.0 / self.noise, need_weights)
-        else:
-            output, weights = self._attend_gaussian(q, keys, need_weights)
-        return self.out_proj(output.transpose(1, 2).flatten(-2)), weights
+            return self._attend_discrete(query, keys, bias, need_weights)
+        return self._attend_gaussian(query, keys, bias, need_weights)
 
     def _discrete_keys(self, mixture: DiscreteMixture) -> DiscreteKeys:
         check_shape("mixture.z", mixture.z, (None, None, self.embed_dim))
-        z = mixture.z.masked_fill(mixture.key_padding_mask.unsqueeze(-1), 0.0)
-        weight, bias = self._projection(1, 3)
-        key, value = (
-            projected.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
-            for projected in F.linear(z, weight, bias).chunk(2, dim=-1)
-        )
-        log_pi = mixture.log_pi.masked_fill(mixture.key_padding_mask, -math.inf)
-        logit_bias = log_pi - z.square().sum(dim=-1) / (2.0 * self.noise)  # [B, K]
-        return DiscreteKeys(key, value, logit_bias[:, None, None, :])
+        padding = mixture.key_padding_mask
+        z = torch.where(padding.unsqueeze(-1), 0.0, _float32_or_better(mixture.z))
+        log_pi = _float32_or_better(mixture.log_pi).masked_fill(padding, -math.inf)
+        # log pi may cancel ||z||^2 / 2 s0, so both are taken in the precision of log pi. The square of the norm, not
+        # the sum of squares: a pass less in either direction.
+        norm = torch.linalg.vector_norm(z, dim=-1, dtype=torch.promote_types(z.dtype, log_pi.dtype))
+        norm = norm.clamp_max(1e18)  # whose square is finite, which leaves no weight
+        bias = _center(log_pi - norm.square() / (2.0 * self.noise))  # [B, K]
+        absent = log_pi == -math.inf
+        dtype = self._dtype(z)
+        columns = _columns(self.noise * bias.masked_fill(absent, 0.0), dtype, self.head_dim)  # [B, K, e]
+        weight, offset = self._key_value_projection(columns.shape[-1])
+        projected = F.linear(torch.cat([z, columns.to(z.dtype)], dim=-1).to(dtype), weight, offset)
+        key, value = (half.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for half in projected.chunk(2, dim=-1))
+        hidden = torch.zeros_like(absent, dtype=z.dtype).masked_fill(absent, -math.inf)
+        return DiscreteKeys(key, value, hidden[:, None, None, :])
 
     def _gaussian_keys(self, mixture: GaussianMixture) -> GaussianKeys:
         check_shape("mixture.mu", mixture.mu, (None, None, self.embed_dim))
         padding = mixture.key_padding_mask.unsqueeze(-1)
-        mu, logvar = (value.masked_fill(padding, 0.0) for value in (mixture.mu, mixture.logvar))
-        var = logvar.exp()
-        s = self.noise + var
-        log_pi = mixture.log_pi.masked_fill(mixture.key_padding_mask, -math.inf)
-        logit_bias = log_pi - 0.5 * (s.log() + mu.square() / s).sum(dim=-1)  # [B, K]
-        key = torch.cat([mu / s, -0.5 / s], dim=-1)
-        value = torch.cat([self.noise * mu / s, var / s], dim=-1)
-        return GaussianKeys(key.unsqueeze(1), value.unsqueeze(1), logit_bias[:, None, None, :])
+        log_pi = _float32_or_better(mixture.log_pi).masked_fill(mixture.key_padding_mask, -math.inf)
+        dtype = torch.promote_types(mixture.mu.dtype, torch.float32)
+        # As in _discrete_keys: log pi may cancel the norms, so all is taken in its precision.
+        precise = torch.promote_types(dtype, log_pi.dtype)
+        mu, logvar = (torch.where(padding, 0.0, value.to(precise)) for value in (mixture.mu, mixture.logvar))
+        log_ratio = logvar - math.log(self.noise)  # of sigma^2 to s0
+        share = log_ratio.sigmoid()  # sigma^2 / s
+        shift = mu * (1.0 - share)  # s0 mu / s
+        # ln(s / s0) + mu^2 / s; past e^40 the logarithm of 1 + ratio is that of the ratio.
+        twice = torch.addcmul(F.softplus(log_ratio, threshold=40.0), shift, mu, value=1.0 / self.noise)
+        bias = log_pi - 0.5 * twice.sum(dim=-1)  # [B, K]
+        # Without -½ sum u^2 / s0, which all components share: what is left vanishes with sigma and rounds nothing off.
+        key = torch.cat([shift, 0.5 * share], dim=-1)
+        return GaussianKeys(key.to(dtype), _center(bias).to(dtype)[:, None, None, :])
 
-    def _attend_gaussian(self, q: Tensor, keys: GaussianKeys, need_weights: bool) -> tuple[Tensor, Tensor | None]:
+    def _attend_discrete(
+        self, query: Tensor, keys: DiscreteKeys, bias: Tensor, need_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        extra = keys.key.shape[-1] - self.head_dim
+        # A weight widened by rows of zeros saves a copy of every query.
+        q = F.linear(query, *self._query_projection(extra)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        output, weights = self._weigh(q, keys.key, keys.value, bias, need_weights)
+        return self.out_proj(output[..., : self.head_dim].transpose(1, 2).flatten(-2)), weights
+
+    def _attend_gaussian(
+        self, query: Tensor, keys: GaussianKeys, bias: Tensor, need_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        q = F.linear(query, *self._projection(0)).unflatten(-1, (self.num_heads, self.head_dim))  # [B, T, H, d_h]
+        step = self._sentences_at_once(q)
+        if step is None:
+            output, weights = self._denoise(q, keys, bias, need_weights)
+        else:
+            rows = [slice(start, start + step) for start in range(0, q.shape[0], step)]
+            parts = [self._denoise(q[row], keys.select(row), bias[row], need_weights) for row in rows]
+            output, weights = (None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True))
+        return self.out_proj(output), weights
+
+    def _denoise(self, q: Tensor, keys: GaussianKeys, bias: Tensor, need_weights: bool) -> tuple[Tensor, Tensor | None]:
+        """The heads' outputs [B, T, D] for queries [B, T, H, d_h], in the precision of the keys, float32 or better.
+
+        All heads' queries are given as those of one head, because they share the keys.
+        """
+        batch, queries, heads, width = q.shape
         key_weight, _ = self._projection(1)
         value_weight, value_bias = self._projection(2)
-        u = q @ key_weight.unflatten(0, (self.num_heads, self.head_dim))  # [B, H, T, D]
-        mixed, weights = self._weigh(
-            torch.cat([u, u.square()], dim=-1), keys.key, keys.value, keys.bias, 1.0, need_weights
-        )
-        shift, share = mixed.chunk(2, dim=-1)
-        denoised = u * share + shift  # [B, H, T, D]
-        output = denoised @ value_weight.unflatten(0, (self.num_heads, self.head_dim)).transpose(-1, -2)
+        key_weight, value_weight = (w.to(q.dtype).unflatten(0, (heads, width)) for w in (key_weight, value_weight))
+        u = torch.bmm(q.flatten(0, 1).transpose(0, 1), key_weight)  # [H, BT, D]
+        u = u.unflatten(1, (batch, queries)).transpose(0, 1).to(keys.key.dtype)  # [B, H, T, D]
+        powers = torch.cat([u, u.square()], dim=-1).flatten(1, 2).unsqueeze(1)  # [B, 1, HT, 2 D]
+        if bias.shape[1:3] != (1, 1):
+            bias = bias.expand(-1, heads, queries, -1).flatten(1, 2).unsqueeze(1)
+        key = keys.key.unsqueeze(1)
+        mixed, weights = self._weigh(powers, key, key, bias, need_weights)
+        shift, half_share = mixed.unflatten(2, (heads, queries)).squeeze(1).chunk(2, dim=-1)
+        denoised = torch.addcmul(shift, u, half_share, value=2.0)
+        denoised = denoised.to(q.dtype).transpose(0, 1).flatten(1, 2)  # [H, BT, D]
+        output = torch.bmm(denoised, value_weight.transpose(1, 2))
+        output = output.unflatten(1, (batch, queries)).permute(1, 2, 0, 3).flatten(-2)  # [B, T, D]
         if value_bias is not None:
-            output = output + value_bias.unflatten(0, (self.num_heads, 1, self.head_dim))
-        return output, weights
+            output = output + value_bias
+        return output, None if weights is None else weights.unflatten(2, (heads, queries)).squeeze(1)
 
     def _weigh(
-        self, q: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float, need_weights: bool
+        self, q: Tensor, key: Tensor, value: Tensor, bias: Tensor, need_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Scaled dot-product attention with a bias per key: [B, H, T, e], and the weights on request."""
         dropout = self.dropout if self.training else 0.0
-        heads = q.shape[1]
-        key, value = (t.expand(-1, heads, -1, -1) for t in (key, value))
         bias = bias.to(q.dtype)
-        if not need_weights:
-            return F.scaled_dot_product_attention(q, key, value, attn_mask=bias, dropout_p=dropout, scale=scale), None
-        weights = (q @ key.transpose(-1, -2) * scale + bias).softmax(dim=-1)
-        return F.dropout(weights, dropout) @ value, weights
+        with torch.autocast(q.device.type, enabled=False):  # the caller has chosen the precision
+            if not need_weights:
+                return F.scaled_dot_product_attention(q, key, value, bias, dropout, scale=1.0 / self.noise), None
+            weights = (q @ key.transpose(-1, -2) / self.noise + bias).softmax(dim=-1)
+            return F.dropout(weights, dropout) @ value, weights
+
+    def _sentences_at_once(self, q: Tensor) -> int | None:
+        """How many sentences of a Gaussian mixture to answer at once; None for all."""
+        if torch.compiler.is_compiling() or q.device.type != "cpu":
+            return None
+        step = max(1, CACHED_NUMBERS // max(1, 2 * q[0].numel() * self.num_heads)) if q.shape[0] else 0
+        return step if step < q.shape[0] else None
+
+    def _dtype(self, value: Tensor) -> torch.dtype:
+        """What the projections compute in."""
+        kind = value.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.in_proj_weight.dtype
+
+    def _query_projection(self, extra: int) -> tuple[Tensor, Tensor]:
+        """Weight [H (d_h + e), D] and bias that give every head's query `extra` more dimensions, of ones."""
+        weight, bias = self._projection(0)
+        bias = weight.new_zeros(self.embed_dim) if bias is None else bias
+        weight, bias = (value.unflatten(0, (self.num_heads, self.head_dim)) for value in (weight, bias))
+        return F.pad(weight, (0, 0, 0, extra)).flatten(0, 1), F.pad(bias, (0, extra), value=1.0).flatten()
+
+    def _key_value_projection(self, extra: int) -> tuple[Tensor, Tensor | None]:
+        """Weight [2 H (d_h + e), D + e] and bias that pass `extra` more dimensions of a vector to every head's key."""
+        weight, bias = self._projection(1, 3)
+        passed = weight.new_zeros(2, 1, self.head_dim + extra, self.embed_dim + extra)
+        passed[0, 0, self.head_dim :, self.embed_dim :] = torch.eye(extra, dtype=weight.dtype, device=weight.device)
+        weight = F.pad(weight.unflatten(0, (2, self.num_heads, self.head_dim)), (0, extra, 0, extra)) + passed
+        if bias is not None:
+            bias = F.pad(bias.unflatten(0, (2, self.num_heads, self.head_dim)), (0, extra)).flatten()
+        return weight.flatten(0, 2), bias
 
     def _projection(self, first: int, last: int | None = None) -> tuple[Tensor, Tensor | None]:
         """Rows of the input projection: 0 the query's, 1 the key's, 2 the value's."""
         rows = slice(first * self.embed_dim, (last or first + 1) * self.embed_dim)
         return self.in_proj_weight[rows], None if self.in_proj_bias is None else self.in_proj_bias[rows]
+
+
+def _columns(bias: Tensor, dtype: torch.dtype, head_dim: int) -> Tensor:
+    """A bias [B, K] as the dimensions [B, K, e] of keys of `dtype` that sum to it.
+
+    Half precision takes two, the bias and what rounding leaves of it. Elsewhere than on a CPU the fused kernels want
+    a multiple of eight dimensions.
+    """
+    bias = bias.clamp_min(torch.finfo(dtype).min / 4)  # an infinite one would meet the zeros of the projection
+    columns = [bias]
+    if dtype not in (torch.float32, torch.float64):
+        rounded = bias.detach().to(dtype).to(bias.dtype)
+        columns = [rounded, bias - rounded]
+    extra = len(columns) if bias.device.type == "cpu" else len(columns) + -(head_dim + len(columns)) % 8
+    return F.pad(torch.stack(columns, dim=-1), (0, extra - len(columns)))
+
+
+def _hide(bias: Tensor, attn_mask: Tensor, queries: int) -> Tensor:
+    """The bias of every query and key [B, 1, T, K], -inf where `attn_mask` hides the key from the query."""
+    batch, components = bias.shape[0], bias.shape[-1]
+    shape = (queries, components) if attn_mask.dim() == 2 else (batch, queries, components)
+    check_mask("attn_mask", attn_mask, shape, "where a query may not see a component")
+    bias = bias.masked_fill(attn_mask if attn_mask.dim() == 2 else attn_mask.unsqueeze(1), -math.inf)
+    if not torch.compiler.is_compiling() and bool((blind := (bias == -math.inf).all(dim=-1)).any()):
+        sentence, _, query = blind.nonzero()[0].tolist()
+        raise ValueError(f"attn_mask must leave every query a component, got none for query {query} of row {sentence}")
+    return bias
+
+
+def _shift(bias: Tensor, attn_bias: Tensor, heads: int, queries: int) -> Tensor:
+    """The bias of every query and key, [B, H, T, K], with `attn_bias` added."""
+    full = (bias.shape[0], heads, queries, bias.shape[-1])
+    fits = attn_bias.dim() == 4 and all(got in (1, size) for got, size in zip(attn_bias.shape, full, strict=True))
+    if not fits or attn_bias.shape[-1] != full[-1]:
+        raise ValueError(
+            f"attn_bias must have shape {list(full)} (all but the last may be 1), got {list(attn_bias.shape)}"
+        )
+    return bias + attn_bias
+
+
+def _center(bias: Tensor) -> Tensor:
+    """The bias [B, K] with a maximum of 0: what all keys share changes no weight, and would round off what differs."""
+    return bias - bias.detach().amax(dim=-1, keepdim=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from nvib._check import check_mask, check_shape
 from nvib.mixture import DiscreteMixture, GaussianMixture
@@ -41,7 +42,14 @@ class Prior:
             raise ValueError(f"delta must not be negative, got {self.delta}")
 
     def concentration(self, lengths: Tensor) -> Tensor:
-        """`alpha_0 = alpha + delta * n` of [B] lengths: [B], float64."""
+        """`alpha_0 = alpha + delta * n`, the pseudo-counts of whole texts (Henderson & Fehr 2023, conditional prior).
+
+        Args:
+            lengths: [B], int, tokens n of each text.
+
+        Returns:
+            [B], float64, in pseudo-counts.
+        """
         return self.alpha + self.delta * lengths.double()
 
     def sample(
@@ -80,7 +88,8 @@ class Prior:
 class Posterior:
     """The Dirichlet processes of B texts: pseudo-counts and a Gaussian for every component.
 
-    Component 0 is the prior's; the others are a text's tokens.
+    `DP(sum_i (alpha_i / alpha_0) N(mu_i, diag sigma_i^2), alpha_0)`, `alpha_0 = sum_i alpha_i` (Henderson & Fehr
+    2023). Component 0 is the prior's; the others are a text's tokens.
 
     Args:
         mu: [B, N+1, D], means.
@@ -129,24 +138,29 @@ class Posterior:
             generator: source of randomness, of the posterior's device; torch's own if None.
 
         Returns:
-            [B, kappa (N+1), …].
+            [B, kappa (N+1), …]; -inf is the log weight of padding and of pseudo-counts of zero.
+
+        Raises:
+            ValueError: `kappa` is below 1.
+
+        Henderson & Fehr (2023), the bounded Dirichlet process; normalising all Gamma draws at once has the law of
+        splitting each component's share by a Dirichlet of its own. It is differentiable once.
         """
         _check_kappa(kappa)
         mask = self.key_padding_mask.repeat_interleave(kappa, dim=1)  # [B, K]
         log_share = self._masked_log_alpha() - math.log(kappa)
         log_pi = _sample_log_dirichlet(log_share.repeat_interleave(kappa, dim=1), generator)
-        padding = self.key_padding_mask.unsqueeze(-1)
-        mu = _float32_or_better(self.mu).masked_fill(padding, 0.0)
-        std = (0.5 * _float32_or_better(self.logvar).masked_fill(padding, 0.0)).exp()
-        mu, std = (value.repeat_interleave(kappa, dim=1) for value in (mu, std))
-        noise = torch.empty_like(mu).normal_(generator=generator)
-        return DiscreteMixture(torch.addcmul(mu, std, noise), log_pi, mask)
+        mu, logvar = (_float32_or_better(value) for value in (self.mu, self.logvar))
+        if kappa > 1:
+            mu, logvar = (value.repeat_interleave(kappa, dim=1) for value in (mu, logvar))
+        half_noise = torch.empty_like(mu).normal_(std=0.5, generator=generator)
+        return DiscreteMixture(_Reparameterise.apply(mu, logvar, mask.unsqueeze(-1), half_noise), log_pi, mask)
 
     def mean(self, alpha_threshold: float = 0.1) -> GaussianMixture:
-        """The mean measure, `sum_i (alpha_i / alpha_0) N(mu_i, sigma_i^2)` (evaluation).
+        """The mean measure, `sum_i (alpha_i / alpha_0) N(mu_i, sigma_i^2)` (evaluation; Henderson & Fehr 2023).
 
         Args:
-            alpha_threshold: components with a smaller pseudo-count are dropped, and the weights of
+            alpha_threshold: in pseudo-counts; components with fewer are dropped, and the weights of
                 the others made to sum to one; 0 keeps all. Component 0 is never dropped.
 
         Returns:
@@ -169,6 +183,28 @@ class Posterior:
         return _float32_or_better(self.log_alpha).masked_fill(self.key_padding_mask, -math.inf)
 
 
+torch.export.register_dataclass(Posterior, serialized_type_name="nvib.Posterior")  # so that it can be returned
+
+
+class _Reparameterise(torch.autograd.Function):
+    """`mu + exp(logvar / 2) * noise` from half the noise; at padding `mu`, whatever its `logvar`.
+
+    As separate operations this passes over the vectors twice as often, and keeps three tensors instead of one.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, mu: Tensor, logvar: Tensor, padding: Tensor, half_noise: Tensor) -> Tensor:
+        half = (0.5 * logvar).exp_().mul_(half_noise).masked_fill_(padding, 0.0)
+        ctx.save_for_backward(half)
+        return torch.add(mu, half, alpha=2.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (half,) = ctx.saved_tensors
+        return gradient, gradient * half, None, None
+
+
 def _sample_log_dirichlet(log_alpha: Tensor, generator: torch.Generator | None) -> Tensor:
     """Log weights of a Dirichlet draw over the last dimension; -inf where `log_alpha` is.
 
@@ -180,7 +216,9 @@ def _sample_log_dirichlet(log_alpha: Tensor, generator: torch.Generator | None) 
     log_a = log_alpha.masked_fill(absent, 0.0)
     # The standard Gamma carries the implicit reparameterisation gradient and, unlike
     # torch.distributions.Gamma.rsample, takes a generator.
-    log_gamma = torch._standard_gamma(log_a.exp() + 1.0, generator=generator).log()
+    # Past e^40 the draw is its mean to the last digit, so only what stays in range is drawn.
+    drawn = log_a.clamp(max=40.0)
+    log_gamma = torch._standard_gamma(drawn.exp() + 1.0, generator=generator).log() + (log_a - drawn)
     minus_log_u = torch.empty_like(log_a).exponential_(generator=generator)
     log_g = log_gamma - minus_log_u * (-log_a).exp()
     return log_g.masked_fill(absent, -math.inf).log_softmax(dim=-1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nvib.dirichlet_process import Posterior, Prior, _float32_or_better
+from nvib.dirichlet_process import Posterior, Prior, _check_kappa, _float32_or_better
 
 
 def kl_gaussian(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
@@ -18,8 +18,12 @@ def kl_gaussian(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
         kappa: draws per component that training takes.
 
     Returns:
-        [B], in nats per dimension, float32 or better, never negative.
+        [B], in nats per dimension, float32 or better under autocast too, never negative.
+
+    Raises:
+        ValueError: `kappa` is below 1.
     """
+    _check_kappa(kappa)
     mu, logvar = _float32_or_better(posterior.mu), _float32_or_better(posterior.logvar)
     mu_p, var_p = (torch.as_tensor(v, device=mu.device, dtype=mu.dtype) for v in (prior.mu, prior.var))
     padding = posterior.key_padding_mask.unsqueeze(-1)
@@ -34,8 +38,10 @@ def kl_gaussian(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
 def kl_dirichlet(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
     """Divergence of the posterior's pseudo-counts from the prior's, a text at a time.
 
-    Henderson & Fehr (2023), eq. for L_D, divided by the number of components n + 1. The differences of
-    lnΓ are lost in float32, so it is computed in float64.
+    Henderson & Fehr (2023), eq. for L_D, divided by the number of components n + 1: with `k0 = kappa (n + 1)`,
+    `[lnΓ(q) - lnΓ(p) + (q - p) (ψ(q/k0) - ψ(q)) + k0 (lnΓ(p/k0) - lnΓ(q/k0))] / (n + 1)`, where q and p are the
+    posterior's and the prior's `alpha_0`. It is the divergence of two symmetric Dirichlet distributions.
+    The differences of lnΓ are lost in float32, so it is computed in float64.
 
     Args:
         posterior: pseudo-counts of B texts, component 0 the prior's.
@@ -44,7 +50,11 @@ def kl_dirichlet(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
 
     Returns:
         [B], in nats per component, float32, never negative.
+
+    Raises:
+        ValueError: `kappa` is below 1.
     """
+    _check_kappa(kappa)
     n = posterior.lengths  # [B]
     draws = (kappa * (n + 1)).double()
     q = posterior._masked_log_alpha().double().exp().sum(dim=-1)  # [B]

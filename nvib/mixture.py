@@ -14,6 +14,8 @@ from nvib._check import check_mask, check_shape
 class DiscreteMixture:
     """Weighted point masses, `F = sum_k pi_k delta(z_k)`: a sample of a posterior or of a prior.
 
+    Henderson & Fehr (2023), section on training.
+
     Args:
         z: [B, K, D], the vectors.
         log_pi: [B, K], their log weights; -inf is a weight of zero. Attention depends on a common
@@ -38,6 +40,8 @@ class DiscreteMixture:
 class GaussianMixture:
     """A mixture of Gaussians, `F = sum_i pi_i N(mu_i, diag sigma_i^2)`: a posterior's mean measure.
 
+    Henderson & Fehr (2023), section on evaluation.
+
     Args:
         mu: [B, K, D], the means.
         logvar: [B, K, D], the log variances.
@@ -59,6 +63,10 @@ class GaussianMixture:
         check_shape("log_pi", self.log_pi, tuple(self.mu.shape[:2]))
         check_mask("key_padding_mask", self.key_padding_mask, tuple(self.mu.shape[:2]))
 
+
+# So that torch.export takes and returns them.
+torch.export.register_dataclass(DiscreteMixture, serialized_type_name="nvib.DiscreteMixture")
+torch.export.register_dataclass(GaussianMixture, serialized_type_name="nvib.GaussianMixture")
 
 Mixture = TypeVar("Mixture", DiscreteMixture, GaussianMixture)
 

@@ -1,6 +1,7 @@
 """Denoising attention against its definition, an integral and ordinary attention."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -25,6 +26,14 @@ def gaussian(components: int = 3, spread: float = 1.0, dtype: torch.dtype = torc
         torch.randn(1, components, dtype=dtype).log_softmax(-1),
         torch.zeros(1, components, dtype=torch.bool),
     )
+
+
+def vector_name(mixture: nvib.DiscreteMixture | nvib.GaussianMixture) -> str:
+    return "z" if isinstance(mixture, nvib.DiscreteMixture) else "mu"
+
+
+def vectors(mixture: nvib.DiscreteMixture | nvib.GaussianMixture) -> Tensor:
+    return getattr(mixture, vector_name(mixture))
 
 
 def attention(heads: int, bias: bool = False) -> nvib.DenoisingMultiheadAttention:
@@ -80,22 +89,58 @@ def test_attention_over_a_discrete_mixture_is_the_definition(heads: int, bias: b
         assert weights is None
 
 
-def test_a_weight_of_zero_leaves_its_vector_out():
-    module, full = attention(2), discrete()
+@pytest.mark.parametrize("kind", [discrete, gaussian])
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_a_weight_of_zero_leaves_its_component_out_exactly(kind, heads: int, need_weights: bool):
+    module, full = attention(heads), kind()
     log_pi = full.log_pi.clone()
     log_pi[:, 1] = -math.inf
-    query = torch.randn(BATCH, QUERIES, DIM).double()
-    output, _ = module(query, nvib.DiscreteMixture(full.z, log_pi, full.key_padding_mask))
-    others = [0, 2, 3, 4]
-    without = nvib.DiscreteMixture(full.z[:, others], log_pi[:, others], full.key_padding_mask[:, others])
-    torch.testing.assert_close(output, module(query, without)[0])
+    log_pi.requires_grad_()
+    fields = {**vars(full), "log_pi": log_pi}
+    query = torch.randn(log_pi.shape[0], QUERIES, DIM).double()
+    output, weights = module(query, type(full)(**fields), need_weights)
+    others = [k for k in range(log_pi.shape[1]) if k != 1]
+    expected, _ = module(query, type(full)(**{name: value[:, others] for name, value in fields.items()}))
+    torch.testing.assert_close(output, expected)
+    if need_weights:
+        assert (weights[..., 1] == 0).all()
+    far = {**fields, vector_name(full): vectors(full).index_fill(1, torch.tensor([1]), 1e6)}
+    assert torch.equal(module(query, type(full)(**far), need_weights)[0], output), "not exactly zero"
+    (gradient,) = torch.autograd.grad(output.sum(), log_pi)
+    assert gradient.isfinite().all()
+    assert (gradient[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("kind", [discrete, gaussian])
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_gradients_are_those_of_finite_differences(kind, heads: int, need_weights: bool):
+    """With padding, a weight of zero and a hidden component."""
+    module, mixture = attention(heads, bias=True), kind()
+    mixture.log_pi[0, 1] = -math.inf
+    leaves = [value.clone().requires_grad_() for value in vars(mixture).values() if value.dtype != torch.bool]
+    query = torch.randn(mixture.log_pi.shape[0], 2, DIM).double().requires_grad_()
+    hidden = torch.zeros(2, mixture.log_pi.shape[1], dtype=torch.bool)
+    hidden[1, 2] = True
+
+    def outputs(query: Tensor, weight: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        memory = type(mixture)(*values[:-1], torch.where(mixture.log_pi.isinf(), -math.inf, values[-1]), mask)
+        parameters = {"in_proj_weight": weight}
+        result = torch.func.functional_call(module, parameters, (query, memory, need_weights, hidden))
+        return tuple(value for value in result if value is not None)
+
+    mask = mixture.key_padding_mask
+    leaves[-1] = leaves[-1].detach().nan_to_num(neginf=0.0).requires_grad_()
+    assert torch.autograd.gradcheck(outputs, (query, module.in_proj_weight, *leaves))
 
 
 @pytest.mark.parametrize("heads", [1, 4])
-def test_attention_is_ordinary_attention_for_the_weights_that_make_it_so(heads: int):
-    ordinary = torch.nn.MultiheadAttention(DIM, heads, bias=False, batch_first=True).double()
-    module = attention(heads)
-    module.load_state_dict(ordinary.state_dict())
+@pytest.mark.parametrize("bias", [False, True])
+def test_attention_is_ordinary_attention_for_the_weights_that_make_it_so(heads: int, bias: bool):
+    module = attention(heads, bias)
+    ordinary = torch.nn.MultiheadAttention(DIM, heads, bias=bias, batch_first=True).double()
+    ordinary.load_state_dict(module.state_dict())
     mixture = discrete()
     log_pi = mixture.z.square().sum(-1) / (2 * math.sqrt(DIM // heads))
     query = torch.randn(BATCH, QUERIES, DIM).double()
@@ -134,8 +179,9 @@ def test_evaluation_attention_agrees_with_monte_carlo(heads: int):
         assert ((output[0, t] - expected).abs() < 5 * error).all()
 
 
-def test_gaussian_attention_becomes_discrete_as_the_variances_vanish():
-    module, mixture = attention(2), gaussian()
+@pytest.mark.parametrize("heads", [1, 2])
+def test_gaussian_attention_becomes_discrete_as_the_variances_vanish(heads: int):
+    module, mixture = attention(heads, bias=True), gaussian()
     query = torch.randn(1, QUERIES, DIM).double()
     narrow = nvib.GaussianMixture(
         mixture.mu, torch.full_like(mixture.mu, -40.0), mixture.log_pi, mixture.key_padding_mask
@@ -144,22 +190,29 @@ def test_gaussian_attention_becomes_discrete_as_the_variances_vanish():
     torch.testing.assert_close(module(query, narrow)[0], module(query, points)[0])
 
 
-def test_gaussian_attention_returns_the_query_as_the_variances_grow():
-    module, mixture = attention(1), gaussian(components=1)
+def per_head(module: nvib.DenoisingMultiheadAttention, query: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+    """The output where every head reads the vector `read(u)` for its query `u`."""
+    w_q, w_k, w_v = (weight.chunk(module.num_heads) for weight in module.in_proj_weight.split(DIM))
+    heads = [read(query @ q.T @ k) @ v.T for q, k, v in zip(w_q, w_k, w_v, strict=True)]
+    return module.out_proj(torch.cat(heads, dim=-1))
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("components", [1, 3])
+def test_gaussian_attention_returns_the_query_as_the_variances_grow(heads: int, components: int):
+    module, mixture = attention(heads), gaussian(components)
     query = torch.randn(1, QUERIES, DIM).double()
     wide = nvib.GaussianMixture(mixture.mu, torch.full_like(mixture.mu, 40.0), mixture.log_pi, mixture.key_padding_mask)
-    w_q, w_k, w_v = module.in_proj_weight.split(DIM)
-    u = query @ w_q.T @ w_k
-    torch.testing.assert_close(module(query, wide)[0], module.out_proj(u @ w_v.T))
+    torch.testing.assert_close(module(query, wide)[0], per_head(module, query, lambda u: u))
 
 
-def test_one_component_gives_the_gaussian_posterior_mean():
-    module, mixture = attention(1), gaussian(components=1)
+@pytest.mark.parametrize("heads", [1, 2])
+def test_one_component_gives_the_gaussian_posterior_mean(heads: int):
+    module, mixture = attention(heads), gaussian(components=1)
     query = torch.randn(1, QUERIES, DIM).double()
-    w_q, w_k, w_v = module.in_proj_weight.split(DIM)
-    u, var, s0 = query @ w_q.T @ w_k, mixture.logvar.exp(), math.sqrt(DIM)
-    posterior_mean = (u / s0 + mixture.mu / var) / (1 / s0 + 1 / var)
-    torch.testing.assert_close(module(query, mixture)[0], module.out_proj(posterior_mean @ w_v.T))
+    var, s0 = mixture.logvar.exp(), math.sqrt(DIM // heads)
+    expected = per_head(module, query, lambda u: (u / s0 + mixture.mu / var) / (1 / s0 + 1 / var))
+    torch.testing.assert_close(module(query, mixture)[0], expected)
 
 
 def test_equal_draws_from_the_mean_measure_converge_to_the_evaluation_answer():
@@ -238,6 +291,81 @@ def test_a_masked_component_changes_nothing_whatever_it_holds(kind, rubbish: flo
     output.sum().backward()
     assert query.grad.isfinite().all()
     assert all(p.grad.isfinite().all() for p in module.parameters())
+
+
+@pytest.mark.parametrize("kind", [discrete, gaussian])
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("per_sentence", [False, True])
+def test_a_hidden_component_is_as_if_it_were_not_there(kind, heads: int, need_weights: bool, per_sentence: bool):
+    module, mixture = attention(heads), kind()
+    batch, count = mixture.log_pi.shape
+    query = torch.randn(batch, QUERIES, DIM).double().requires_grad_()
+    hidden = torch.rand(batch if per_sentence else 1, QUERIES, count) < 0.5
+    hidden[..., 0] = False  # as component 0, which every query sees
+    output, weights = module(query, mixture, need_weights, hidden if per_sentence else hidden[0])
+    for b in range(batch):
+        for t in range(QUERIES):
+            seen = ~hidden[b if per_sentence else 0, t]
+            rest = type(mixture)(*(value[b : b + 1, seen] for value in vars(mixture).values()))
+            expected, expected_weights = module(query[b : b + 1, t : t + 1], rest, need_weights=True)
+            torch.testing.assert_close(output[b, t], expected[0, 0])
+            if need_weights:
+                torch.testing.assert_close(weights[b, :, t, seen], expected_weights[0, :, 0])
+                assert (weights[b, :, t, ~seen] == 0).all()
+    output.sum().backward()
+    assert query.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [discrete, gaussian])
+@pytest.mark.parametrize("shape", ["BHTK", "1HTK", "BH1K", "11TK"])
+def test_attn_bias_is_added_to_the_logits_of_every_head(kind, shape: str):
+    module, mixture = attention(2), kind()
+    full = {"B": mixture.log_pi.shape[0], "H": 2, "T": QUERIES, "K": mixture.log_pi.shape[1], "1": 1}
+    attn_bias = torch.randn(*(full[name] for name in shape)).double()
+    query = torch.randn(full["B"], QUERIES, DIM).double()
+    _, weights = module(query, mixture, need_weights=True)
+    output, shifted = module(query, mixture, need_weights=True, attn_bias=attn_bias)
+    expected = weights * attn_bias.exp()
+    torch.testing.assert_close(shifted, expected / expected.sum(-1, keepdim=True))
+    torch.testing.assert_close(module(query, mixture, attn_bias=attn_bias)[0], output)
+
+
+def test_a_wrong_attn_bias_is_refused():
+    query = torch.randn(BATCH, QUERIES, DIM).double()
+    with pytest.raises(ValueError, match=r"attn_bias must have shape \[2, 2, 3, 5\] .*, got \[2, 3, 5\]"):
+        attention(2)(query, discrete(), attn_bias=torch.zeros(2, 3, 5))
+
+
+@pytest.mark.parametrize("log_pi_dtype", [torch.float32, torch.float64])
+def test_large_norms_that_log_pi_cancels_leave_ordinary_attention(log_pi_dtype: torch.dtype):
+    """In float32, with `||z||^2 / 2 s0` of ten thousand: exact where log pi is in double precision."""
+    module, z = attention(2).float(), 100 * torch.randn(BATCH, KEYS, DIM)
+    log_pi = (z.double().square().sum(-1) / (2 * math.sqrt(DIM // 2))).to(log_pi_dtype)
+    query = 0.01 * torch.randn(BATCH, QUERIES, DIM)
+    mixture = nvib.DiscreteMixture(z, log_pi, torch.zeros(BATCH, KEYS, dtype=torch.bool))
+    narrow = nvib.GaussianMixture(z, torch.full_like(z, -60.0), log_pi, mixture.key_padding_mask)
+    expected, _ = nvib.DenoisingMultiheadAttention.forward(
+        module.double(), query.double(), nvib.DiscreteMixture(z.double(), log_pi.double(), mixture.key_padding_mask)
+    )
+    module.float()
+    error = 1e-4 if log_pi_dtype == torch.float64 else 0.1
+    for memory in (mixture, narrow):
+        assert (module(query, memory)[0] - expected).abs().max() < error * expected.abs().max()
+
+
+def test_a_wrong_attn_mask_is_refused():
+    module, mixture, query = attention(2), discrete(), torch.randn(BATCH, QUERIES, DIM).double()
+    with pytest.raises(ValueError, match="attn_mask must be boolean, True where a query may not see a component"):
+        module(query, mixture, attn_mask=torch.zeros(QUERIES, KEYS))
+    with pytest.raises(ValueError, match=r"attn_mask must have shape \[3, 5\], got \[5, 3\]"):
+        module(query, mixture, attn_mask=torch.zeros(KEYS, QUERIES, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"attn_mask must have shape \[2, 3, 5\], got \[1, 3, 5\]"):
+        module(query, mixture, attn_mask=torch.zeros(1, QUERIES, KEYS, dtype=torch.bool))
+    blind = torch.zeros(QUERIES, KEYS, dtype=torch.bool)
+    blind[1, :3] = True  # the other two are padding in row 1
+    with pytest.raises(ValueError, match="got none for query 1 of row 1"):
+        module(query, mixture, attn_mask=blind)
 
 
 def test_a_mixture_of_padding_alone_is_refused():

@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor
 
 import nvib
@@ -27,6 +28,30 @@ def test_weights_have_the_moments_and_beta_marginals_of_a_dirichlet(alpha: list[
     torch.testing.assert_close(pi.var(0), variance, atol=0.0, rtol=0.1)
     for i, a_i in enumerate(alpha):
         assert stats.kstest(pi[:, i].numpy(), stats.beta(a_i, sum(alpha) - a_i).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("alpha", "other"), [(1e-4, 1e-4), (1e-4, 1.0), (1e-2, 3e-2)])
+def test_log_weights_have_beta_marginals_where_the_weights_underflow(alpha: float, other: float):
+    """Kolmogorov-Smirnov in the logarithm: most of these weights are below the smallest float64."""
+    a = torch.tensor([alpha, other]).double()
+    log_pi = posterior(a.log().repeat(20_000, 1)).sample().log_pi[:, 0].numpy()
+
+    def cdf(log_x: np.ndarray) -> np.ndarray:
+        # x^alpha / (alpha B) to the left of what a float64 can hold
+        tail = np.exp(alpha * log_x - math.log(alpha) - special.betaln(alpha, other))
+        return np.where(log_x < -700, tail, stats.beta(alpha, other).cdf(np.exp(log_x)))
+
+    # Where the other weight underflows, this one is 1 to float64: the distribution has an atom at log 1 = 0.
+    below = log_pi < -1e-15
+    assert stats.kstest(log_pi[below], lambda x: cdf(x) / cdf(np.array(-1e-15))).pvalue > 1e-3
+    assert abs(below.mean() - cdf(np.array(-1e-15))) < 5 * 0.5 / math.sqrt(20_000)
+
+
+def test_float32_draws_have_the_law_of_float64_draws():
+    a = torch.tensor([0.02, 0.5, 3.0])
+    low, high = (posterior(a.to(t).log().repeat(20_000, 1)).sample().log_pi for t in (torch.float32, torch.float64))
+    for i in range(3):
+        assert stats.ks_2samp(low[:, i].double().numpy(), high[:, i].numpy()).pvalue > 1e-3
 
 
 def test_kappa_draws_have_the_law_of_two_stages():
@@ -71,6 +96,40 @@ def test_gradients_of_an_expectation_agree_with_its_closed_form():
         expected = (closed_form(log_alpha + shift) - closed_form(log_alpha - shift)) / (2 * step)
         error = each[:, i].std() / math.sqrt(draws)
         assert abs(each[:, i].mean() - expected) < 5 * error + 1e-6
+
+
+@pytest.mark.parametrize("kappa", [1, 3])
+def test_gradients_through_the_vectors_agree_with_closed_forms(kappa: int):
+    """E[z] = mu and E[(z - mu)^2] = sigma^2, whatever the draws: their gradients, by finite differences."""
+    mu, logvar = torch.tensor([0.3, -1.0]).double(), torch.tensor([-2.0, 0.7]).double()
+    draws, step = 50_000, 1e-6
+    leaves = [value.repeat(draws, 1, 1).requires_grad_() for value in (mu, logvar)]
+    mask = torch.zeros(draws, 1, dtype=torch.bool)
+    z = nvib.Posterior(*leaves, torch.zeros(draws, 1).double(), mask).sample(kappa).z
+    each_mu, each_logvar = torch.autograd.grad((z.square().mean(1)).sum(), leaves)
+    for got, function in (
+        (each_mu, lambda shift: (mu + shift).square() + logvar.exp()),
+        (each_logvar, lambda shift: mu.square() + (logvar + shift).exp()),
+    ):
+        expected = (function(step) - function(-step)) / (2 * step)
+        error = got[:, 0].std(0) / math.sqrt(draws)
+        assert ((got[:, 0].mean(0) - expected).abs() < 5 * error + 1e-6).all()
+
+
+@pytest.mark.parametrize("rubbish", [float("nan"), float("inf"), 1e30])
+def test_what_stands_at_padding_reaches_neither_sample_nor_gradients(rubbish: float):
+    mask = torch.tensor([[False, False, True]])
+    leaves = [torch.randn(1, 3, 2), torch.randn(1, 3, 2), torch.randn(1, 3)]
+    for leaf in leaves:
+        leaf[:, 2] = rubbish
+        leaf.requires_grad_()
+    drawn = nvib.Posterior(*leaves, mask).sample(2)
+    assert drawn.key_padding_mask.tolist() == [[False] * 4 + [True] * 2]
+    assert (drawn.log_pi[:, 4:] == -math.inf).all()
+    real = ~drawn.key_padding_mask
+    for gradient in torch.autograd.grad(drawn.z[real].sum() + drawn.log_pi[real].exp().square().sum(), leaves):
+        assert gradient.isfinite().all()
+        assert (gradient[:, 2] == 0).all()
 
 
 def test_vectors_are_normal_with_the_posterior_s_mean_and_variance():

@@ -52,30 +52,49 @@ def test_kl_dirichlet_agrees_with_a_numerical_integral():
     torch.testing.assert_close(nvib.kl_dirichlet(dp, prior).double(), expected.unsqueeze(0), rtol=1e-4, atol=1e-6)
 
 
-def test_both_are_zero_at_the_prior():
-    prior = nvib.Prior(mu=0.5, var=3.0, alpha=1.0, delta=1.0)
+@pytest.mark.parametrize("kappa", [1, 5])
+@pytest.mark.parametrize(("alpha", "delta"), [(1.0, 1.0), (0.2, 0.03), (1.0, 400.0)])
+def test_both_are_zero_at_the_prior_and_nowhere_near_it(kappa: int, alpha: float, delta: float):
+    prior = nvib.Prior(mu=0.5, var=3.0, alpha=alpha, delta=delta)
     mask = torch.zeros(2, 4, dtype=torch.bool)
-    same = nvib.Posterior(torch.full((2, 4, 3), 0.5), torch.full((2, 4, 3), math.log(3.0)), torch.zeros(2, 4), mask)
-    torch.testing.assert_close(nvib.kl_gaussian(same, prior), torch.zeros(2), atol=1e-6, rtol=0)
-    torch.testing.assert_close(nvib.kl_dirichlet(same, prior), torch.zeros(2), atol=1e-6, rtol=0)
+    log_alpha = torch.tensor([alpha, delta, delta, delta]).log().expand(2, 4)
+    mu, logvar = torch.full((2, 4, 3), 0.5), torch.full((2, 4, 3), math.log(3.0))
+    same = nvib.Posterior(mu, logvar, log_alpha, mask)
+    other = nvib.Posterior(mu + 0.1, logvar + 0.1, log_alpha + 0.5, mask)
+    for kl in (nvib.kl_gaussian, nvib.kl_dirichlet):
+        torch.testing.assert_close(kl(same, prior, kappa), torch.zeros(2), atol=1e-6, rtol=0)
+        assert (kl(other, prior, kappa) > 1e-4).all()
+
+
+def test_kl_gaussian_takes_a_prior_of_its_own_for_every_dimension():
+    mu, var = torch.randn(3).double(), torch.rand(3).double() + 0.5
+    dp = posterior(torch.rand(4, 5) + 0.1)
+    each = kl_divergence(Normal(dp.mu, (0.5 * dp.logvar).exp()), Normal(mu, var.sqrt())).mean(-1)
+    expected = (dp.alpha / dp.alpha0.unsqueeze(-1) * each).sum(-1)
+    torch.testing.assert_close(nvib.kl_gaussian(dp, nvib.Prior(mu=mu, var=var)), expected)
 
 
 @settings(deadline=None, max_examples=200)
 @given(
     batch=st.integers(1, 3),
     tokens=st.integers(1, 40),
-    log10_alpha=st.floats(-6, 6),
-    spread=st.floats(0, 2),
+    padding=st.integers(0, 3),
+    dim=st.integers(1, 5),
+    log10_alphas=st.tuples(st.floats(-6, 6), st.floats(-6, 6)),
     delta=st.floats(0, 5),
     kappa=st.integers(1, 5),
+    double=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_neither_is_ever_negative(batch, tokens, log10_alpha, spread, delta, kappa, seed):
+def test_neither_is_ever_negative(batch, tokens, padding, dim, log10_alphas, delta, kappa, double, seed):
     generator = torch.Generator().manual_seed(seed)
-    log_alpha = log10_alpha * math.log(10) + spread * torch.randn(batch, tokens + 1, generator=generator)
-    mu = torch.randn(batch, tokens + 1, 2, generator=generator)
-    logvar = 5 * torch.randn(batch, tokens + 1, 2, generator=generator)
-    dp = nvib.Posterior(mu, logvar, log_alpha, torch.zeros(batch, tokens + 1, dtype=torch.bool))
+    count = 1 + tokens + padding
+    low, high = log10_alphas
+    log_alpha = math.log(10) * (low + (high - low) * torch.rand(batch, count, generator=generator))
+    mu, logvar = (scale * torch.randn(batch, count, dim, generator=generator) for scale in (1, 5))
+    mask = (torch.arange(count) > tokens).expand(batch, count)
+    fields = (value.double() if double else value for value in (mu, logvar, log_alpha))
+    dp = nvib.Posterior(*fields, mask)
     for kl in (nvib.kl_gaussian, nvib.kl_dirichlet):
         value = kl(dp, nvib.Prior(delta=delta), kappa)
         assert value.shape == (batch,)
@@ -108,3 +127,9 @@ def test_padding_changes_neither():
     )
     for kl in (nvib.kl_gaussian, nvib.kl_dirichlet):
         torch.testing.assert_close(kl(padded, prior), kl(dp, prior))
+
+
+@pytest.mark.parametrize("kl", [nvib.kl_gaussian, nvib.kl_dirichlet])
+def test_draws_that_are_no_number_of_draws_are_refused(kl):
+    with pytest.raises(ValueError, match="kappa must be an integer of at least 1, got 0"):
+        kl(posterior(torch.ones(1, 2)), nvib.Prior(), 0)

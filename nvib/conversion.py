@@ -1,0 +1,321 @@
+"""A pretrained module's attention made nonparametric and variational, its answers unchanged until it is regularised."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvib._check import check_every_row_real, check_mask, check_shape
+from nvib.attention import DenoisingMultiheadAttention
+from nvib.dirichlet_process import Prior
+from nvib.empirical_prior import estimate
+from nvib.identity import IdentityNVIB
+
+
+class VariationalMultiheadAttention(nn.Module):
+    """The nonparametric variational equivalent of a `torch.nn.MultiheadAttention`, called as that is called.
+
+    Fehr & Henderson (2024): an `IdentityNVIB` layer over the vectors attended to (`nvib`), then denoising attention
+    with the same weights (`attention`). With all three controls at 1 the output is the original's; below 1,
+    `nvib.regularise(...)` moves it towards the prior's. It can be trained: the layer's parameters are free, and a
+    forward hook on `nvib` sees the posterior of every call, for `kl_gaussian` and `kl_dirichlet`.
+
+    Args:
+        original: the module whose weights are copied, with its device, type and mode.
+        prior: the Dirichlet process at 0; its `mu` and `var` are numbers or [D].
+        mu_tau: control of the means, in [0, 1]: 0 is the prior's, 1 the input's.
+        stdev_tau: control of the standard deviations, in [0, 1]: 0 is the prior's, 1 is none.
+        alpha_tau: control of the pseudo-counts, in [0, 1]: 0 is the prior alone, 1 is without it.
+        kappa: vectors drawn per component in training.
+        alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
+
+    Raises:
+        ValueError: the original has what this cannot represent (`kdim` or `vdim` other than `embed_dim`,
+            `add_bias_kv`, `add_zero_attn`), or an argument is out of its range.
+    """
+
+    # torch's Transformer layers leave the attention module out where they can fuse a whole layer into one call of
+    # their own; this is what they ask first.
+    _qkv_same_embed_dim = False
+
+    def __init__(
+        self,
+        original: nn.MultiheadAttention,
+        prior: Prior = Prior(),  # noqa: B008 (frozen, so sharing it is safe)
+        mu_tau: float = 1.0,
+        stdev_tau: float = 1.0,
+        alpha_tau: float = 1.0,
+        kappa: int = 1,
+        alpha_threshold: float = 0.1,
+    ) -> None:
+        super().__init__()
+        reason = _why_not(original)
+        if reason:
+            raise ValueError(f"original must be plain multi-head attention, got {reason}")
+        self.embed_dim, self.num_heads, self.batch_first = original.embed_dim, original.num_heads, original.batch_first
+        self.nvib = IdentityNVIB(
+            self.embed_dim, self.num_heads, prior, mu_tau, stdev_tau, alpha_tau, kappa, alpha_threshold
+        )
+        self.attention = DenoisingMultiheadAttention(
+            self.embed_dim, self.num_heads, original.dropout, bias=original.in_proj_bias is not None
+        )
+        self.to(original.in_proj_weight)
+        self.attention.load_state_dict(original.state_dict())
+        self.train(original.training)
+
+    @property
+    def in_proj_weight(self) -> Tensor:
+        """[3 D, D], as the original's."""
+        return self.attention.in_proj_weight
+
+    @property
+    def in_proj_bias(self) -> Tensor | None:
+        """[3 D], as the original's."""
+        return self.attention.in_proj_bias
+
+    @property
+    def out_proj(self) -> nn.Linear:
+        """The output projection, as the original's."""
+        return self.attention.out_proj
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend, as `torch.nn.MultiheadAttention`.
+
+        Args:
+            query: [T, B, D], [B, T, D] if `batch_first`, or [T, D].
+            key: [S, B, D], [B, S, D] if `batch_first`, or [S, D]: the vectors attended to.
+            value: the same vectors; a distribution over vectors has no second ones.
+            key_padding_mask: [B, S] or [S], bool, True at padding, or float, added to the logits.
+            need_weights: whether to return the weights, by a slower path.
+            attn_mask: [T, S] or [B H, T, S], bool, True where a query may not see a vector, or float, added to
+                the logits. The prior's component is seen by every query.
+            average_attn_weights: whether the weights are averaged over the heads.
+            is_causal: a hint that `attn_mask` is causal; the mask decides.
+
+        Returns:
+            The output, of the shape of `query`, and the weights of the vectors, [B, T, S] or [B, H, T, S], or
+            None. What they lack of a sum of 1 is the prior's.
+
+        Raises:
+            ValueError: a shape or a mask's type does not fit, `value` is not `key`, or a text has no real vector.
+        """
+        if query.is_nested or key.is_nested:
+            raise ValueError("query must be a padded tensor, got a nested one: convert the encoder, not its layers")
+        _check_same(key, value)
+        if is_causal and attn_mask is None:
+            raise ValueError("attn_mask must be given where is_causal is, got None")
+        batched = query.dim() == 3
+        if not batched:
+            query, key = query.unsqueeze(0), key.unsqueeze(0)
+            key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+        elif not self.batch_first:
+            query, key = query.transpose(0, 1), key.transpose(0, 1)
+        check_shape("query", query, (None, None, self.embed_dim))
+        check_shape("key", key, (query.shape[0], None, self.embed_dim))
+        padding, logit_bias = self._masks(key_padding_mask, attn_mask, query, key)
+        _, mixture = self.nvib(key, padding)
+        draws = mixture.key_padding_mask.shape[1] // (key.shape[1] + 1)
+        if logit_bias is not None:
+            logit_bias = F.pad(logit_bias, (1, 0)).repeat_interleave(draws, dim=-1)  # [B, H, T, K]
+        output, weights = self.attention(query, mixture, need_weights, attn_bias=logit_bias)
+        if weights is not None:
+            weights = weights.unflatten(-1, (-1, draws)).sum(dim=-1)[..., 1:]  # [B, H, T, S]
+            weights = weights.mean(dim=1) if average_attn_weights else weights
+            weights = weights if batched else weights.squeeze(0)
+        if not batched:
+            return output.squeeze(0), weights
+        return output if self.batch_first else output.transpose(0, 1), weights
+
+    def _masks(
+        self, key_padding_mask: Tensor | None, attn_mask: Tensor | None, query: Tensor, key: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Padding [B, S], and what is added to the logits, [B or 1, H or 1, T or 1, S], or None."""
+        batch, queries, keys = key.shape[0], query.shape[1], key.shape[1]
+        logit_bias = None
+        if attn_mask is not None:
+            whole = attn_mask.dim() == 2
+            check_shape("attn_mask", attn_mask, (queries, keys) if whole else (batch * self.num_heads, queries, keys))
+            logit_bias = _as_bias("attn_mask", attn_mask, query.dtype)
+            logit_bias = logit_bias[None, None] if whole else logit_bias.unflatten(0, (batch, self.num_heads))
+        if key_padding_mask is None:
+            return key.new_zeros(batch, keys, dtype=torch.bool), logit_bias
+        check_shape("key_padding_mask", key_padding_mask, (batch, keys))
+        if key_padding_mask.is_floating_point():
+            padding = key_padding_mask == -torch.inf
+            shift = key_padding_mask.masked_fill(padding, 0.0).to(query.dtype)[:, None, None, :]
+            logit_bias = shift if logit_bias is None else logit_bias + shift
+        else:
+            padding = key_padding_mask
+        check_mask("key_padding_mask", padding, (batch, keys))
+        check_every_row_real("key_padding_mask", padding)
+        return padding, None if logit_bias is None else logit_bias.expand(-1, -1, queries, -1)
+
+
+def convert(
+    module: nn.Module,
+    empirical_prior: Mapping[str, Prior] | Prior | None = None,
+    mu_tau: float = 1.0,
+    stdev_tau: float = 1.0,
+    alpha_tau: float = 1.0,
+    kappa: int = 1,
+    alpha_threshold: float = 0.1,
+) -> nn.Module:
+    """Replace every `torch.nn.MultiheadAttention` of a module by its nonparametric variational equivalent.
+
+    Fehr & Henderson (2024), post-training regularisation: with the controls at 1 the outputs are the module's own;
+    below 1 they move towards the prior's, without training. `regularise` sets the controls later.
+
+    Args:
+        module: what is changed in place; nothing is changed if anything is refused.
+        empirical_prior: a prior for each path, as `estimate_prior` returns it, or one for all; standard normal if None.
+        mu_tau: control of the means, in [0, 1]: 0 is the prior's, 1 the input's.
+        stdev_tau: control of the standard deviations, in [0, 1]: 0 is the prior's, 1 is none.
+        alpha_tau: control of the pseudo-counts, in [0, 1]: 0 is the prior alone, 1 is without it.
+        kappa: vectors drawn per component in training.
+        alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
+
+    Returns:
+        The module itself, or the replacement where the module is a `torch.nn.MultiheadAttention`.
+
+    Raises:
+        ValueError: there is no attention to replace, one cannot be converted (the path is named), a path has no
+            prior, or an argument is out of its range.
+
+    Example:
+        >>> encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, batch_first=True), 2).eval()
+        >>> before = encoder(torch.ones(1, 3, 8))
+        >>> torch.allclose(convert(encoder)(torch.ones(1, 3, 8)), before, atol=1e-5)
+        True
+    """
+    attentions = _attentions(module)
+    for path, attention in attentions.items():
+        reason = _why_not(attention)
+        if reason:
+            raise ValueError(f"{path or 'module'} cannot be converted, got {reason}")
+    converted = {
+        attention: VariationalMultiheadAttention(
+            attention, prior_of(empirical_prior, path), mu_tau, stdev_tau, alpha_tau, kappa, alpha_threshold
+        )
+        for path, attention in attentions.items()
+    }
+    if module in converted:
+        return converted[module]
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if child in converted:
+                setattr(parent, name, converted[child])
+        if isinstance(parent, nn.TransformerEncoder):
+            parent.use_nested_tensor = False  # its fused path would leave the attention modules out
+    return module
+
+
+def estimate_prior(
+    module: nn.Module, loader: Iterable[Any], alpha: float = 1.0, delta: float = 1.0
+) -> dict[str, Prior]:
+    """The empirical prior of every `torch.nn.MultiheadAttention` of a module: mean and variance of what it attends to.
+
+    Fehr & Henderson (2024). Mean and variance are per dimension, over the vectors that are no padding, the module
+    in evaluation mode, without gradients.
+
+    Args:
+        module: what is run, before it is converted.
+        loader: batches: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
+        alpha: concentration of every prior at length 0, in pseudo-counts.
+        delta: concentration added for every token, in pseudo-counts.
+
+    Returns:
+        A prior for the path of every attention module, for `convert`.
+
+    Raises:
+        ValueError: there is no attention, or one was never called with a real vector.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it would leave the attention modules out
+    try:
+        return estimate(module, _attentions(module), _attended, loader, alpha, delta)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def regularise(module: nn.Module, mu_tau: float = 1.0, stdev_tau: float = 1.0, alpha_tau: float = 1.0) -> None:
+    """Set the controls of every `IdentityNVIB` layer of a module, and so how far it is from the prior.
+
+    Args:
+        module: a converted module, or any that holds such layers.
+        mu_tau: control of the means, in [0, 1]: 0 is the prior's, 1 the input's.
+        stdev_tau: control of the standard deviations, in [0, 1]: 0 is the prior's, 1 is none.
+        alpha_tau: control of the pseudo-counts, in [0, 1]: 0 is the prior alone, 1 is without it.
+
+    Raises:
+        ValueError: the module holds no such layer, or a control is outside [0, 1].
+    """
+    layers = [part for part in module.modules() if isinstance(part, IdentityNVIB)]
+    if not layers:
+        raise ValueError("module must hold an IdentityNVIB layer, got none: convert it first")
+    for layer in layers:
+        layer.regularise(mu_tau, stdev_tau, alpha_tau)
+
+
+def prior_of(empirical_prior: Mapping[str, Prior] | Prior | None, path: str) -> Prior:
+    """The prior of the attention at `path`."""
+    if empirical_prior is None:
+        return Prior()
+    if isinstance(empirical_prior, Prior):
+        return empirical_prior
+    if path not in empirical_prior:
+        raise ValueError(f"empirical_prior must have a prior for {path!r}, got {sorted(empirical_prior)}")
+    return empirical_prior[path]
+
+
+def _attentions(module: nn.Module) -> dict[str, nn.MultiheadAttention]:
+    found = {path: part for path, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)}
+    if not found:
+        raise ValueError("module must hold a torch.nn.MultiheadAttention, got none")
+    return found
+
+
+def _why_not(attention: nn.MultiheadAttention) -> str | None:
+    """What of this attention has no nonparametric equivalent here."""
+    if attention.kdim != attention.embed_dim or attention.vdim != attention.embed_dim:
+        return f"kdim {attention.kdim} and vdim {attention.vdim} where embed_dim is {attention.embed_dim}"
+    if attention.bias_k is not None:
+        return "add_bias_kv=True"
+    if attention.add_zero_attn:
+        return "add_zero_attn=True"
+    return None
+
+
+def _attended(attention: nn.Module, arguments: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    key, padding = arguments["key"], arguments.get("key_padding_mask")
+    if key.dim() == 3 and not attention.batch_first:
+        key = key.transpose(0, 1)
+    if padding is None:
+        return key, key.new_zeros(key.shape[:-1], dtype=torch.bool)
+    return key, padding == -torch.inf if padding.is_floating_point() else padding
+
+
+def _check_same(key: Tensor, value: Tensor) -> None:
+    if key is value:
+        return
+    if torch.compiler.is_compiling() or key.shape != value.shape or not torch.equal(key, value):
+        raise ValueError("value must be the same vectors as key, since both are read from one distribution")
+
+
+def _as_bias(name: str, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    if mask.is_floating_point():
+        return mask.to(dtype)
+    if mask.dtype != torch.bool:
+        raise ValueError(f"{name} must be boolean or float, got {mask.dtype}")
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, -torch.inf)

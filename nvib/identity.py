@@ -1,0 +1,131 @@
+"""The NVIB layer that starts as the identity: how a pretrained Transformer becomes an NVIB model."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvib._check import check_every_row_real, check_mask, check_shape
+from nvib.dirichlet_process import Posterior, Prior
+from nvib.layer import NVIB, _float, _soft_bound
+
+# The log pseudo-count that a token has above or below its norm's. From e^40 pseudo-counts a sampled weight
+# differs from its mean by e^-20, which float32 does not resolve; e^-40 is no share at all.
+LOG_ALPHA_RANGE = 40.0
+# The log variance that stands for no variance: a standard deviation of 1e-13 leaves a float32 as it is.
+NO_LOGVAR = -60.0
+
+
+class IdentityNVIB(NVIB):
+    """An NVIB layer between the prior and the identity, by three controls: 0 is the prior, 1 passes the input through.
+
+    Fehr & Henderson (2024): denoising attention over point masses `h_i` with weights
+    `log pi_i = ||h_i||^2 / 2 s0` is ordinary attention over the vectors `h_i`. So with all controls at 1 this layer,
+    followed by `DenoisingMultiheadAttention`, is attention over its input to float precision, in training and in
+    evaluation; below 1 it regularises without training, and it can be trained from there. It starts with
+
+        mu_i            = (1 - mu_tau) mu_p + mu_tau h_i
+        sigma_i         = (1 - stdev_tau) sigma_p                                   (never below e^-30)
+        log alpha_i     = alpha_tau (||h_i||^2 / 2 s0 + 40) - (1 - alpha_tau) 40
+        log alpha_prior = log alpha_p + log(1 - alpha_tau)                          (component 0)
+
+    At `alpha_tau = 1` component 0 has no share, at 0 the tokens have none (e^-40), and the odds between them change
+    log-linearly. `log alpha_i = sum_h w_h h_ih^2 / 2 s0 + a h_i + b`: the projections of `NVIB`, and
+    `alpha_square`, the weights w. The pseudo-counts are float64: hidden states of scale 1000 have norms that float32
+    would round by more than 1, where attention needs their difference from `log pi`. Log variances and log
+    pseudo-counts are bounded as in `NVIB`, outside of the range that the identity needs.
+
+    Args:
+        dim: D, width of the vectors.
+        num_heads: H of the attention that follows; its noise is `s0 = sqrt(D / H)`.
+        prior: the Dirichlet process at 0; its base distribution is component 0.
+        mu_tau: control of the means, in [0, 1].
+        stdev_tau: control of the standard deviations, in [0, 1].
+        alpha_tau: control of the pseudo-counts, in [0, 1].
+        kappa: vectors drawn per component in training.
+        alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
+
+    Shapes and result as `NVIB`'s.
+
+    Raises:
+        ValueError: an argument is out of its range, or `num_heads` does not divide `dim`.
+
+    Example:
+        >>> layer, attention = IdentityNVIB(dim=8, num_heads=2).eval(), DenoisingMultiheadAttention(8, 2)
+        >>> _, mixture = layer(torch.randn(2, 5, 8), torch.zeros(2, 5, dtype=torch.bool))
+        >>> output, weights = attention(torch.randn(2, 3, 8), mixture, need_weights=True)
+        >>> weights[..., 0].max()  # the prior's component has no share
+        tensor(0., grad_fn=<MaxBackward1>)
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        prior: Prior = Prior(),  # noqa: B008 (frozen, so sharing it is safe)
+        mu_tau: float = 1.0,
+        stdev_tau: float = 1.0,
+        alpha_tau: float = 1.0,
+        kappa: int = 1,
+        alpha_threshold: float = 0.1,
+    ) -> None:
+        super().__init__(dim, prior, kappa, alpha_threshold)
+        if num_heads < 1 or dim % num_heads:
+            raise ValueError(f"num_heads must divide dim, got {num_heads} and {dim}")
+        self.noise = math.sqrt(dim // num_heads)  # s0
+        self.alpha_square = nn.Linear(dim, 1, bias=False)  # in units of 1 / 2 s0, so that the identity's is exactly 1
+        self.register_buffer("log_prior_share", torch.zeros(()))  # log(1 - alpha_tau)
+        self.regularise(mu_tau, stdev_tau, alpha_tau)
+
+    @torch.no_grad()
+    def regularise(self, mu_tau: float = 1.0, stdev_tau: float = 1.0, alpha_tau: float = 1.0) -> None:
+        """Set all parameters to those of the class's equations, whatever they were.
+
+        Args:
+            mu_tau: control of the means, in [0, 1].
+            stdev_tau: control of the standard deviations, in [0, 1].
+            alpha_tau: control of the pseudo-counts, in [0, 1].
+
+        Raises:
+            ValueError: a control is outside [0, 1]; nothing is changed.
+        """
+        for name, tau in (("mu_tau", mu_tau), ("stdev_tau", stdev_tau), ("alpha_tau", alpha_tau)):
+            if not 0.0 <= tau <= 1.0:
+                raise ValueError(f"{name} must be in [0, 1], got {tau}")
+        nn.init.eye_(self.mu.weight).mul_(mu_tau)
+        self.mu.bias.copy_((1.0 - mu_tau) * self.prior_mu)
+        nn.init.zeros_(self.logvar.weight)
+        shrink = 2.0 * math.log1p(-stdev_tau) if stdev_tau < 1.0 else -math.inf
+        self.logvar.bias.copy_((self.prior_logvar + shrink).clamp(min=NO_LOGVAR))
+        nn.init.constant_(self.alpha_square.weight, alpha_tau)
+        nn.init.zeros_(self.alpha.weight)
+        nn.init.constant_(self.alpha.bias, (2.0 * alpha_tau - 1.0) * LOG_ALPHA_RANGE)
+        self.log_prior_share.fill_(math.log1p(-alpha_tau) if alpha_tau < 1.0 else -math.inf)
+
+    def posterior(self, hidden: Tensor, key_padding_mask: Tensor) -> Posterior:
+        """The Dirichlet process of each text: [B, N, D] vectors give N+1 components; see `NVIB.posterior`."""
+        check_shape("hidden", hidden, (None, None, self.dim))
+        check_mask("key_padding_mask", key_padding_mask, tuple(hidden.shape[:2]))
+        check_every_row_real("key_padding_mask", key_padding_mask)
+        hidden = hidden.to(self.mu.weight.dtype).masked_fill(key_padding_mask.unsqueeze(-1), 0.0)
+        # Half precision would round the means, and no longer the norms that are to cancel theirs.
+        with torch.autocast(hidden.device.type, enabled=False):
+            mu = _float(self.mu(hidden))
+            logvar = _soft_bound(_float(self.logvar(hidden)), low=NO_LOGVAR, high=10.0, slack=10.0)
+            log_alpha = self._log_alpha_in_double(hidden)
+        batch = mu.shape[0]
+        log_alpha = log_alpha.masked_fill(key_padding_mask, -math.inf)
+        prior_log_alpha = (math.log(self.prior.alpha) + self.log_prior_share.double()).expand(batch, 1)
+        return Posterior(
+            torch.cat([self.prior_mu.to(mu.dtype).expand(batch, 1, -1), mu], dim=1),
+            torch.cat([self.prior_logvar.to(mu.dtype).expand(batch, 1, -1), logvar], dim=1),
+            torch.cat([prior_log_alpha, log_alpha], dim=1),
+            torch.cat([torch.zeros_like(key_padding_mask[:, :1]), key_padding_mask], dim=1),
+        )
+
+    def _log_alpha_in_double(self, hidden: Tensor) -> Tensor:
+        """[B, N], float64, bounded below alone: the norm of a vector may be as large as it is."""
+        square = F.linear(hidden.double().square(), self.alpha_square.weight.double() / (2.0 * self.noise))
+        score = (square + self.alpha(hidden).double()).squeeze(-1)
+        return _soft_bound(score, low=-LOG_ALPHA_RANGE, high=math.inf, slack=10.0)

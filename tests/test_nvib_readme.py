@@ -1,0 +1,80 @@
+"""The README of the library: its examples run, its names exist, its docstrings' examples hold."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import torch
+
+import nvib
+
+FOLDER = Path(nvib.__file__).parent
+README = (FOLDER / "README.md").read_text()
+SECTIONS = [section.partition("\n") for section in re.split(r"^## ", README, flags=re.MULTILINE)]
+CODE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+EXAMPLES = [(title, code) for title, _, body in SECTIONS for code in CODE.findall(body)]
+
+
+def test_there_are_three_examples():
+    assert [title for title, _ in EXAMPLES] == [
+        "A drop-in cross-attention",
+        "A stack of self-attention",
+        "Converting a model",
+    ]
+
+
+@pytest.mark.parametrize(("title", "code"), EXAMPLES, ids=[title for title, _ in EXAMPLES])
+def test_an_example_runs(title: str, code: str, capsys: pytest.CaptureFixture[str]):
+    names: dict = {}
+    exec(compile(code, f"README.md: {title}", "exec"), names)
+    if title == "A drop-in cross-attention":
+        assert names["output"].shape == (2, 5, 32)
+        assert all(p.grad is not None for p in names["attention"].parameters())
+    elif title == "A stack of self-attention":
+        assert [kept.shape for kept in names["kept"]] == [(2,)] * 3
+    else:
+        first, *rest = capsys.readouterr().out.splitlines()
+        moved = [float(line.split()[-1]) for line in rest]
+        assert first.split() == ["as", "before:", "True"]
+        assert 0 < moved[0] < moved[-1]
+
+
+def test_every_public_name_is_in_it_and_has_a_docstring():
+    for name in nvib.__all__:
+        assert re.search(rf"`{name}`", README), name
+        assert inspect.getdoc(getattr(nvib, name)), name
+
+
+def test_every_public_method_has_a_docstring():
+    for name in nvib.__all__:
+        public = getattr(nvib, name)
+        for method, value in vars(public).items() if inspect.isclass(public) else ():
+            if not method.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+                assert inspect.getdoc(value), f"{name}.{method}"
+
+
+@pytest.mark.parametrize("module", [m.name for m in pkgutil.iter_modules([str(FOLDER)]) if m.name != "hugging_face"])
+def test_docstring_examples_hold(module: str):
+    everything = {**vars(nvib), "torch": torch, "nn": torch.nn}
+    results = doctest.testmod(importlib.import_module(f"nvib.{module}"), extraglobs=everything)
+    assert results.failed == 0
+
+
+def test_the_figure_is_drawn():
+    assert "](method.svg)" in README
+    root = ElementTree.parse(FOLDER / "method.svg").getroot()
+    assert root.find("{http://www.w3.org/2000/svg}title") is not None
+
+
+def test_the_library_imports_torch_alone():
+    """None in sys.modules makes an import fail."""
+    others = ("transformers", "scipy", "datasets", "accelerate", "models", "pipeline")
+    code = f"import sys; sys.modules.update(dict.fromkeys({others})); import nvib"
+    subprocess.run([sys.executable, "-c", code], cwd=FOLDER.parent, check=True)
