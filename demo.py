@@ -13,7 +13,7 @@ from pathlib import Path
 PROJECT = "demo"
 DATA = "wikipedia-sample"
 EXPERIMENTS = {"vanillaTransformer": "T", "nvib": "NVIB"}
-TRAINING = ("--EPOCHS", "3", "--BATCH_SIZE", "32")
+TRAINING = ("--EPOCHS", "3")
 
 
 def steps() -> list[list[str]]:
