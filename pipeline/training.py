@@ -116,7 +116,8 @@ class Trainer:
 
     def train(self) -> dict[str, float]:
         """Train to the end; returns the validation figures of the best epoch by their summary names."""
-        while self.progress.step < self.total_steps and not self._out_of_patience():
+        # A lower limit than before may lie behind the checkpoint: what its epoch has done so far is evaluated.
+        while (self.progress.step < self.total_steps or self.progress.batch) and not self._out_of_patience():
             self._train_epoch()
         self.progress.finished = True
         self._save()
@@ -142,7 +143,8 @@ class Trainer:
             unit="batch",
             disable=self._quiet,
         ) as shown:
-            for group in _groups(self._loader(order), settings.accumulation_steps):
+            left = self._loader(order) if progress.step < self.total_steps else ()
+            for group in _groups(left, settings.accumulation_steps):
                 self._step(group, figures)
                 progress.batch += len(group)
                 progress.step += 1

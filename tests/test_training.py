@@ -123,6 +123,17 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(data, tmp_p
         assert {k: v for k, v in a.items() if "second" not in k} == {k: v for k, v in b.items() if "second" not in k}
 
 
+def test_a_limit_behind_the_checkpoint_evaluates_what_is_done(data, tmp_path: Path):
+    stopped = trainer(data, tmp_path, max_steps=100, save_steps=5)
+    stopped._save = lambda save=stopped._save: (save(), (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    shorter = trainer(data, tmp_path, max_steps=4)
+    assert shorter.resume()
+    assert shorter.train()["best_epoch"] == 1
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["step"] == 5
+
+
 def test_the_best_checkpoint_has_the_lowest_validation_loss_at_full_strength(data, tmp_path: Path):
     own = trainer(data, tmp_path, epochs=3)
     losses = iter([1.0, 0.5, 0.7])
