@@ -12,7 +12,7 @@ from nvib.dirichlet_process import _float32_or_better
 from nvib.mixture import DiscreteMixture, GaussianMixture
 
 # On a CPU a Gaussian mixture is answered in parts whose queries hold so many numbers, which its caches hold too.
-CACHED_NUMBERS = 2**19
+CACHED_NUMBERS = 2**18
 
 
 @dataclass(frozen=True)

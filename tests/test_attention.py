@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import nvib
+from nvib.attention import _columns
 
 BATCH, QUERIES, KEYS, DIM = 2, 3, 5, 8
 
@@ -352,6 +353,15 @@ def test_large_norms_that_log_pi_cancels_leave_ordinary_attention(log_pi_dtype: 
     error = 1e-4 if log_pi_dtype == torch.float64 else 0.1
     for memory in (mixture, narrow):
         assert (module(query, memory)[0] - expected).abs().max() < error * expected.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bias_in_the_keys_keeps_its_precision_and_its_gradient(dtype: torch.dtype):
+    """A product of the key with ones sums its columns, in float32: bfloat16 alone would keep 8 bits of 24."""
+    bias = (-100 * torch.rand(3, 50)).requires_grad_()
+    columns = _columns(bias, dtype, head_dim=8)
+    torch.testing.assert_close(columns.to(dtype).float().sum(-1), bias, rtol=2**-16, atol=0.0)
+    torch.testing.assert_close(torch.autograd.grad(columns.sum(), bias)[0], torch.ones_like(bias))
 
 
 def test_a_wrong_attn_mask_is_refused():

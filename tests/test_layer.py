@@ -33,6 +33,12 @@ def test_component_zero_is_the_prior_s():
     torch.testing.assert_close(posterior.alpha[:, 0], torch.full((2,), 1.5))
 
 
+@pytest.mark.parametrize("var", [1e-12, 1e6])
+def test_the_prior_s_variance_is_not_bounded_as_the_tokens_are(var: float):
+    posterior, _ = nvib.NVIB(DIM, nvib.Prior(var=var))(torch.randn(2, 5, DIM), masks(5, 3))
+    torch.testing.assert_close(posterior.logvar[:, 0], torch.full((2, DIM), math.log(var)))
+
+
 def test_it_starts_calm_whatever_the_input():
     posterior, _ = nvib.NVIB(DIM)(100 * torch.randn(2, 5, DIM), masks(5, 5))
     assert (posterior.logvar[:, 1:] < -2).all()
