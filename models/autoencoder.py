@@ -1,5 +1,6 @@
 """Transformer autoencoders: text to latent, latent to text."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -48,6 +49,6 @@ class TextAutoencoder(TextModel):
             hidden = layer(hidden, key_padding_mask)
         return hidden
 
+    @abstractmethod
     def latent_from(self, hidden: Tensor, key_padding_mask: Tensor) -> Encoding:
         """What stands between encoder and decoder, from the encoder's output [B, N, D]."""
-        raise NotImplementedError

@@ -40,6 +40,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor):
+        """The mean [] and each token's cross-entropy [M]; saves the gradient of the mean."""
         device = hidden.device.type
         exact = torch.promote_types(hidden.dtype, torch.float32)
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -80,5 +81,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_mean: Tensor, _):
+        """The saved gradient, times that of the mean."""
         scale = grad_mean / ctx.count
         return *(grad * scale.to(grad.dtype) for grad in ctx.saved_tensors), None

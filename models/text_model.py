@@ -1,5 +1,6 @@
 """What all models share: tokens in, cross-entropies of the next tokens out, one token after the other."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ class Encoding:
     posterior: Posterior | None = None
 
 
-class TextModel(nn.Module):
+class TextModel(nn.Module, ABC):
     """Scores and generates text token by token, perhaps from a latent.
 
     Decoder input is `[CLS] x_1 … x_{n-1}`, the target `x_1 … x_{n-1} [SEP]`. Sentences are padded at their end.
@@ -59,6 +60,7 @@ class TextModel(nn.Module):
         self.settings = settings
         self.embedding = Embedding(settings.vocabulary_size, settings.dim_h, settings.dropout)
 
+    @abstractmethod
     def forward(
         self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor
     ) -> tuple[Encoding | None, TokenLoss]:
@@ -72,7 +74,6 @@ class TextModel(nn.Module):
         Returns:
             The encoding, None from a model that has none, and the cross-entropy of the real target tokens.
         """
-        raise NotImplementedError
 
     def decode(self, target_input: Tensor, latent: Any) -> Tensor:
         """[B, T] token ids of the decoder's input to its vectors [B, T, D] (teacher forcing)."""

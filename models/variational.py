@@ -1,5 +1,7 @@
 """What the variational Transformers share: a Gaussian for each vector that they keep (Kingma & Welling 2014)."""
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor
 
@@ -20,13 +22,13 @@ class VariationalTransformer(TextAutoencoder):
         super().__init__(settings, lambda: MultiheadAttention(settings.dim_h, settings.num_heads, settings.dropout))
         self.bottleneck = GaussianBottleneck(settings.dim_h)
 
+    @abstractmethod
     def keep(self, hidden: Tensor, key_padding_mask: Tensor) -> tuple[Tensor, Tensor]:
         """From the encoder's output [B, N, D] and its mask to the vectors kept [B, K, D] and theirs [B, K]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def count_kept(self, lengths: Tensor) -> Tensor:
         """How many vectors texts of [B] tokens keep: [B]."""
-        raise NotImplementedError
 
     def latent_from(self, hidden: Tensor, key_padding_mask: Tensor) -> Encoding:
         """Gaussians of the vectors kept."""

@@ -194,6 +194,7 @@ class _Reparameterise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, mu: Tensor, logvar: Tensor, padding: Tensor, half_noise: Tensor) -> Tensor:
+        """[B, K, D] vectors; keeps half of what was added to `mu`, the gradient by `logvar`."""
         half = (0.5 * logvar).exp_().mul_(half_noise).masked_fill_(padding, 0.0)
         ctx.save_for_backward(half)
         return torch.add(mu, half, alpha=2.0)
@@ -201,6 +202,7 @@ class _Reparameterise(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """By `mu` and `logvar`."""
         (half,) = ctx.saved_tensors
         return gradient, gradient * half, None, None
 

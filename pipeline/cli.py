@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pipeline.errors import UserError
 from pipeline.settings import DEFAULT_STEPS
@@ -26,13 +26,13 @@ class Parser(argparse.ArgumentParser):
         """Print one line and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
-    def parse_args(self, *arguments: Any, **keywords: Any) -> argparse.Namespace:  # type: ignore[override]
+    def parse_known_args(self, args=None, namespace=None) -> tuple[argparse.Namespace, list[str]]:
         """Parse, and hide the GPUs if the CPU is asked for."""
-        parsed = super().parse_args(*arguments, **keywords)
+        parsed, unknown = super().parse_known_args(args, namespace)
         if getattr(parsed, "DEVICE", None) == "cpu":
             # torch, which is not imported yet, Accelerate and every process started from here go by it.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        return parsed
+        return parsed, unknown
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

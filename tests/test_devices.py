@@ -1,0 +1,29 @@
+"""Which device and precision are taken."""
+
+import os
+import sys
+
+import pytest
+import torch
+
+from pipeline import cli
+from pipeline.devices import precision
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_asking_for_the_cpu_hides_the_gpus_from_this_process_and_its_children(device: str, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(sys, "argv", ["script", "--EXPERIMENT_NAME", "a", "--DEVICE", device])
+    parser = cli.Parser("a script")
+    cli.add_experiment_options(parser)
+    parser.parse_args()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ("" if device == "cpu" else "0")
+
+
+@pytest.mark.parametrize("able", [{}, {"avx512_bf16": True}, {"amx_bf16": True}])
+def test_bfloat16_is_chosen_where_the_processor_multiplies_it(able: dict[str, bool], monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert precision("auto") == ("bf16" if able else "fp32")
+    assert precision("fp32") == "fp32"
+    assert precision("bf16") == "bf16"
