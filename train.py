@@ -58,7 +58,7 @@ def main() -> None:
     model_fields = cli.given_fields(arguments, chosen, *MODELS.values())
     training = TrainingSettings(**cli.given_fields(arguments, TrainingSettings))
 
-    from pipeline.experiments import ExperimentFiles, failure_recorded, new_config, start_or_continue
+    from pipeline.experiments import ExperimentFiles, failure_recorded, new_config, read_config, start_or_continue
     from pipeline.prepared import load_prepared
     from pipeline.tracking import check_login, tracking
 
@@ -79,10 +79,13 @@ def main() -> None:
     # Of several processes the first writes and speaks.
     keep_freed_memory()
     team = processes()
-    training = dataclasses.replace(training, precision=precision(training.precision))
     with team.main_process_first():
         if arguments.RESTART and team.is_main_process:
             shutil.rmtree(files.folder, ignore_errors=True)
+        wanted = training.precision
+        if wanted == "auto" and files.config.exists():  # what another process or an earlier part of the run found
+            wanted = read_config(files)["training"].get("precision", wanted)
+        training = dataclasses.replace(training, precision=precision(wanted))
         config = start_or_continue(files, new_config(settings, training, arguments.DATA_NAME, data.fingerprint))
     torch.manual_seed(training.seed)
     model = build(settings)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.packing import Packing
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -77,23 +79,34 @@ class MultiheadAttention(nn.Module):
     def attend(self, query: Tensor, keys: Keys) -> tuple[Tensor, None]:
         """Attend from [B, T, D] to prepared keys: [B, T, D]."""
         q = F.linear(query, self.in_proj_weight[: self.embed_dim], self.in_proj_bias[: self.embed_dim])
-        return self._weigh(self._heads(q), keys), None
+        return self.out_proj(self._weigh(self._heads(q), keys)), None
 
-    def attend_to_self(self, hidden: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
-        """Attend from [B, N, D] to itself: with a padding mask to all of it, without one to the past."""
-        q, keys = self._project_all(hidden)
-        if key_padding_mask is None:
-            return self._weigh(q, keys, causal=True)
-        return self._weigh(q, Keys(keys.key, keys.value, ~key_padding_mask[:, None, None, :]))
+    def attend_to_self(self, hidden: Tensor, packing: Packing | None = None, causal: bool = False) -> Tensor:
+        """Attend from sentences to themselves.
+
+        Args:
+            hidden: [B, N, D], or with a packing the real tokens alone, [M, D].
+            packing: where the real tokens stand; None where none is padding.
+            causal: whether a position sees itself and earlier ones alone.
+
+        Returns:
+            Of the shape of `hidden`.
+        """
+        projected = F.linear(hidden, self.in_proj_weight, self.in_proj_bias)
+        q, keys = self._split(projected if packing is None else packing.pad(projected))
+        if packing is not None and not causal:  # the past of a real token is real
+            keys = Keys(keys.key, keys.value, ~packing.key_padding_mask[:, None, None, :])
+        attended = self._weigh(q, keys, causal)
+        return self.out_proj(attended if packing is None else packing.pack(attended))
 
     def attend_to_past(self, hidden: Tensor, past: Keys | None) -> tuple[Tensor, Keys]:
         """Attend from the next position [B, 1, D] to it and all before it; returns the longer past too."""
-        q, keys = self._project_all(hidden)
+        q, keys = self._split(F.linear(hidden, self.in_proj_weight, self.in_proj_bias))
         keys = keys if past is None else past.extend(keys)
-        return self._weigh(q, keys), keys
+        return self.out_proj(self._weigh(q, keys)), keys
 
-    def _project_all(self, hidden: Tensor) -> tuple[Tensor, Keys]:
-        q, key, value = F.linear(hidden, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+    def _split(self, projected: Tensor) -> tuple[Tensor, Keys]:
+        q, key, value = projected.chunk(3, dim=-1)
         return self._heads(q), Keys(self._heads(key), self._heads(value))
 
     def _weigh(self, q: Tensor, keys: Keys, causal: bool = False) -> Tensor:
@@ -105,7 +118,7 @@ class MultiheadAttention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=causal,
         )
-        return self.out_proj(output.transpose(1, 2).flatten(-2))
+        return output.transpose(1, 2).flatten(-2)
 
     def _heads(self, projected: Tensor) -> Tensor:
         return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models.layers import DecoderLayer, EncoderLayer, output_projection
 from models.loss import TokenLoss
+from models.packing import Packing
 from models.settings import ModelSettings
 from models.text_model import Encoding, TextModel, UnsupportedError
 
@@ -35,19 +36,20 @@ class TextAutoencoder(TextModel):
 
     def forward(self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor) -> tuple[Encoding, TokenLoss]:
         """Encode, decode and score."""
-        encoding = self.encode(source, key_padding_mask)
-        return encoding, self.score(self.decode(target_input, encoding.latent), source, key_padding_mask)
+        packing = Packing.of(key_padding_mask)
+        encoding = self.latent_from(self.encode_tokens(source, packing), key_padding_mask)
+        return encoding, self.score(target_input, encoding.latent, source, packing)
 
     def encode(self, source: Tensor, key_padding_mask: Tensor) -> Encoding:
         """[B, N] token ids to the latent: a sample in training, the mean in evaluation."""
-        return self.latent_from(self.encode_tokens(source, key_padding_mask), key_padding_mask)
+        return self.latent_from(self.encode_tokens(source, Packing.of(key_padding_mask)), key_padding_mask)
 
-    def encode_tokens(self, source: Tensor, key_padding_mask: Tensor) -> Tensor:
-        """[B, N] token ids to the encoder's output [B, N, D]."""
-        hidden = self.embedding(source)
+    def encode_tokens(self, source: Tensor, packing: Packing) -> Tensor:
+        """[B, N] token ids to the encoder's output [B, N, D], zeros at padding."""
+        hidden = self.embedding(source, packing=packing)
         for layer in self.encoder:
-            hidden = layer(hidden, key_padding_mask)
-        return hidden
+            hidden = layer(hidden, packing)
+        return packing.pad(hidden)
 
     @abstractmethod
     def latent_from(self, hidden: Tensor, key_padding_mask: Tensor) -> Encoding:

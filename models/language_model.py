@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from models.layers import CausalLayer, output_projection
 from models.loss import TokenLoss
+from models.packing import Packing
 from models.settings import LanguageModelSettings
 from models.text_model import TextModel
 
@@ -20,7 +21,7 @@ class LanguageModel(TextModel):
 
     def forward(self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor) -> tuple[None, TokenLoss]:
         """Score; there is nothing to encode."""
-        return None, self.score(self.decode(target_input, None), source, key_padding_mask)
+        return None, self.score(target_input, None, source, Packing.of(key_padding_mask))
 
     def sample_prior(self, lengths: Tensor, generator: torch.Generator | None = None) -> None:
         """Nothing: its texts come from their tokens' draws alone."""

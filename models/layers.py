@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.attention import Keys, MultiheadAttention
 from models.dropout import Dropout
+from models.packing import Packing
 
 
 class Embedding(nn.Module):
@@ -22,14 +23,19 @@ class Embedding(nn.Module):
         frequency = torch.exp(torch.arange(0, dim, 2) * (-math.log(10000.0) / dim))
         self.register_buffer("frequency", frequency, persistent=False)
 
-    def forward(self, tokens: Tensor, start: int = 0, hidden_words: Tensor | None = None) -> Tensor:
-        """[B, N] token ids, the first at position `start`, to [B, N, D].
+    def forward(
+        self, tokens: Tensor, start: int = 0, hidden_words: Tensor | None = None, packing: Packing | None = None
+    ) -> Tensor:
+        """[B, N] token ids, the first at position `start`, to [B, N, D]; with a packing the real ones', [M, D].
 
         Where `hidden_words` [B, N] is True, the position stays and the word is hidden.
         """
         dim = self.weight.shape[1]
         angles = torch.arange(start, start + tokens.shape[1], device=tokens.device).unsqueeze(1) * self.frequency
         positions = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[:, :dim]  # [N, D]
+        if packing is not None:
+            tokens, positions = packing.pack(tokens), positions[packing.positions]
+            hidden_words = None if hidden_words is None else packing.pack(hidden_words)
         words = F.embedding(tokens, self.weight) * math.sqrt(dim)
         if hidden_words is not None:
             words = words.masked_fill(hidden_words.unsqueeze(-1), 0.0)
@@ -71,9 +77,9 @@ class EncoderLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: Tensor, key_padding_mask: Tensor) -> Tensor:
-        """[B, N, D] to [B, N, D]."""
-        return self._after_self_attention(hidden, self.self_attention.attend_to_self(hidden, key_padding_mask))
+    def forward(self, hidden: Tensor, packing: Packing | None = None) -> Tensor:
+        """[M, D] of the real tokens, or [B, N, D] where none is padding, to the same shape."""
+        return self._after_self_attention(hidden, self.self_attention.attend_to_self(hidden, packing))
 
     def _after_self_attention(self, hidden: Tensor, attended: Tensor) -> Tensor:
         hidden = self.norms[0](hidden + self.dropout(attended))
@@ -95,9 +101,9 @@ class LayerState:
 class CausalLayer(EncoderLayer):
     """An encoder layer each of whose positions sees those before it alone: a decoder's without a memory."""
 
-    def forward(self, hidden: Tensor, memory: None = None) -> Tensor:
-        """[B, T, D] of all positions at once."""
-        return self._after_self_attention(hidden, self.self_attention.attend_to_self(hidden))
+    def forward(self, hidden: Tensor, memory: None = None, packing: Packing | None = None) -> Tensor:
+        """[B, T, D] of all positions at once, or with a packing [M, D] of the real ones."""
+        return self._after_self_attention(hidden, self.self_attention.attend_to_self(hidden, packing, causal=True))
 
     def step(self, hidden: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """[B, 1, D] of the next position."""
@@ -127,10 +133,10 @@ class DecoderLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: Tensor, memory: Any) -> Tensor:
-        """[B, T, D] of all positions at once, each seeing those before it."""
-        attended = self.self_attention.attend_to_self(hidden)
-        return self._after_self_attention(hidden, attended, self.cross_attention.prepare(memory))
+    def forward(self, hidden: Tensor, memory: Any, packing: Packing | None = None) -> Tensor:
+        """[B, T, D] of all positions at once, each seeing those before it, or with a packing [M, D] of the real ones."""
+        attended = self.self_attention.attend_to_self(hidden, packing, causal=True)
+        return self._after_self_attention(hidden, attended, self.cross_attention.prepare(memory), packing)
 
     def step(self, hidden: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """[B, 1, D] of the next position."""
@@ -141,8 +147,11 @@ class DecoderLayer(nn.Module):
         """The state before the first token."""
         return LayerState(self.cross_attention.prepare(memory))
 
-    def _after_self_attention(self, hidden: Tensor, attended: Tensor, keys: Any) -> Tensor:
+    def _after_self_attention(
+        self, hidden: Tensor, attended: Tensor, keys: Any, packing: Packing | None = None
+    ) -> Tensor:
         hidden = self.norms[0](hidden + self.dropout(attended))
-        attended, _ = self.cross_attention.attend(hidden, keys)
+        attended, _ = self.cross_attention.attend(hidden if packing is None else packing.pad(hidden), keys)
+        attended = attended if packing is None else packing.pack(attended)
         hidden = self.norms[1](hidden + self.dropout(attended))
         return self.norms[2](hidden + self.dropout(self.feed_forward(hidden)))

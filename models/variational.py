@@ -9,6 +9,7 @@ from models.annealing import anneal
 from models.attention import Memory, MultiheadAttention, interpolate
 from models.autoencoder import Encoding, TextAutoencoder
 from models.gaussian import GaussianBottleneck, Gaussians, kl_by_dimension, with_free_bits
+from models.packing import Packing
 from models.settings import VariationalSettings
 
 
@@ -66,12 +67,11 @@ class VariationalTransformer(TextAutoencoder):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """`ln p(x | z) + ln p(z) − ln q(z | x)` with one draw of z, given the text's number of vectors."""
-        posterior = self.bottleneck(*self.keep(self.encode_tokens(source, key_padding_mask), key_padding_mask))
+        packing = Packing.of(key_padding_mask)
+        posterior = self.bottleneck(*self.keep(self.encode_tokens(source, packing), key_padding_mask))
         z = posterior.sample(generator)
-        hidden = self.decode(target_input, Memory(z, posterior.key_padding_mask))
-        # The loss of each real token, back where it stands in its text.
-        each = torch.zeros(source.shape, device=z.device, dtype=z.dtype)
-        each[~key_padding_mask] = self.score(hidden, source, key_padding_mask).each.to(z.dtype)
+        loss = self.score(target_input, Memory(z, posterior.key_padding_mask), source, packing)
+        each = packing.pad(loss.each.to(z.dtype))  # [B, N]
         return -each.sum(dim=-1) + self._prior_like(posterior).log_density(z) - posterior.log_density(z)
 
     def _kl_by_dimension(self, gaussians: Gaussians) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import torch
 
+from models.packing import Packing
 from models.text_model import TextModel, UnsupportedError
 from pipeline.batching import Batch
 
@@ -45,11 +46,12 @@ def collapse_figures(model: TextModel, batches: Iterable[Batch], device: torch.d
             squares = mu.square().sum(dim=0) + (0.0 if squares is None else squares)
         if sentences < GAP_SENTENCES and len(batch.source) > 1:
             others = model.encode(batch.source.roll(1, 0), batch.key_padding_mask.roll(1, 0))
-            sums = []
-            for latent in (encoding.latent, others.latent):
-                hidden = model.decode(batch.target_input, latent)
-                sums.append(model.score(hidden, batch.source, batch.key_padding_mask).each.double().sum().item())
-            own, other = own + sums[0], other + sums[1]
+            packing = Packing.of(batch.key_padding_mask)
+            with_own, with_other = (
+                model.score(batch.target_input, latent, batch.source, packing).each.double().sum().item()
+                for latent in (encoding.latent, others.latent)
+            )
+            own, other = own + with_own, other + with_other
             tokens, sentences = tokens + batch.tokens, sentences + len(batch.source)
     figures = {}
     if total is not None:

@@ -198,9 +198,10 @@ def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -
         )
 
     from pipeline.checkpoints import load_checkpoint, load_weights
-    from pipeline.devices import default_device
+    from pipeline.devices import default_device, keep_freed_memory
     from pipeline.prepared import load_prepared
 
+    keep_freed_memory()
     settings = settings_from_json(config["model"], files.config)
     data = load_prepared(data_dir, config["data"]["name"])
     if data.fingerprint != config["data"]["fingerprint"]:

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from pipeline import cli
+from pipeline import cli, devices
 from pipeline.devices import precision
 
 
@@ -20,10 +20,16 @@ def test_asking_for_the_cpu_hides_the_gpus_from_this_process_and_its_children(de
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ("" if device == "cpu" else "0")
 
 
+@pytest.mark.parametrize("speedup", [0.7, 1.9])
 @pytest.mark.parametrize("able", [{}, {"avx512_bf16": True}, {"amx_bf16": True}])
-def test_bfloat16_is_chosen_where_the_processor_multiplies_it(able: dict[str, bool], monkeypatch):
+def test_bfloat16_is_chosen_where_the_processor_multiplies_it_faster(able: dict[str, bool], speedup, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    assert precision("auto") == ("bf16" if able else "fp32")
+    monkeypatch.setattr(devices, "bfloat16_speedup", lambda: speedup)
+    assert precision("auto") == ("bf16" if able and speedup > 1.5 else "fp32")
     assert precision("fp32") == "fp32"
     assert precision("bf16") == "bf16"
+
+
+def test_the_speed_of_bfloat16_is_measured():
+    assert 0.01 < devices.bfloat16_speedup() < 100
