@@ -34,6 +34,7 @@ NAME = "nvib"  # of the attention implementation
 # What the models call the two projections, where each is a module of its own.
 PROJECTIONS = (("k_proj", "v_proj"), ("key", "value"), ("k", "v"))
 HEADS = ("num_heads", "n_heads", "num_attention_heads")
+CACHES = ("cache", "past_key_values")  # transformers renames the second to the first
 CROSS_ATTENDED = ("key_value_states", "encoder_hidden_states")
 
 
@@ -309,7 +310,7 @@ def _enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
     """Forward pre-hook of a converted attention module."""
     arguments = bound_arguments(module, args, kwargs)
     vectors, crossed = _source(arguments)
-    cache = None if crossed else arguments.get("past_key_values")
+    cache = None if crossed else next((arguments[name] for name in CACHES if name in arguments), None)
     module.get_submodule(NAME).enter(vectors, cache, bool(arguments.get("output_attentions")))
 
 
