@@ -122,7 +122,7 @@ class DenoisingMultiheadAttention(nn.Module):
         attn_mask: Tensor | None = None,
         attn_bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend to a mixture.
+        """Attend to a mixture, by the class's equations (Henderson & Fehr 2023).
 
         Args:
             query: [B, T, D].
@@ -135,8 +135,8 @@ class DenoisingMultiheadAttention(nn.Module):
             The output [B, T, D], and the weights [B, H, T, K] before dropout, or None.
 
         Raises:
-            ValueError: a shape or a mask's type does not fit, a mixture is padding alone, or a query sees nothing
-                (the last two are not looked for while compiling).
+            ValueError: a shape or a mask's type does not fit, it is no mixture, one is padding and weights of zero
+                alone, or a query sees nothing (the last two are not looked for while compiling).
         """
         return self.attend(query, self.prepare(mixture), need_weights, attn_mask, attn_bias)
 
@@ -150,14 +150,13 @@ class DenoisingMultiheadAttention(nn.Module):
             Its keys, on the mixture's device; under autocast in autocast's type.
 
         Raises:
-            ValueError: the width is not D, or a mixture is padding alone.
+            ValueError: it is no mixture, its width is not D, or one is padding and weights of zero alone.
         """
-        check_every_row_real("key_padding_mask", mixture.key_padding_mask)
-        if isinstance(mixture, DiscreteMixture):
-            return self._discrete_keys(mixture)
-        if isinstance(mixture, GaussianMixture):
-            return self._gaussian_keys(mixture)
-        raise ValueError(f"mixture must be a DiscreteMixture or a GaussianMixture, got {type(mixture).__name__}")
+        if not isinstance(mixture, DiscreteMixture | GaussianMixture):
+            raise ValueError(f"mixture must be a DiscreteMixture or a GaussianMixture, got {type(mixture).__name__}")
+        absent = mixture.key_padding_mask | (mixture.log_pi == -math.inf)
+        check_every_row_real("key_padding_mask and log_pi", absent)
+        return self._discrete_keys(mixture) if isinstance(mixture, DiscreteMixture) else self._gaussian_keys(mixture)
 
     def attend(
         self,
@@ -324,7 +323,8 @@ def _columns(bias: Tensor, dtype: torch.dtype, head_dim: int) -> Tensor:
     Half precision takes two, the bias and what rounding leaves of it. Elsewhere than on a CPU the fused kernels want
     a multiple of eight dimensions.
     """
-    bias = bias.clamp_min(torch.finfo(dtype).min / 4)  # an infinite one would meet the zeros of the projection
+    # An infinite one would meet the zeros of the projection. Whichever of the two types has the smaller range.
+    bias = bias.clamp_min(max(torch.finfo(kind).min for kind in (dtype, bias.dtype)) / 4)
     columns = [bias]
     if dtype not in (torch.float32, torch.float64):
         rounded = bias.detach().to(dtype).to(bias.dtype)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from nvib._check import check_mask, check_shape
+from nvib._check import check_every_row_real, check_kappa, check_mask, check_shape
 from nvib.mixture import DiscreteMixture, GaussianMixture
 
 
@@ -34,8 +34,11 @@ class Prior:
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.var, Tensor) and not self.var > 0:
-            raise ValueError(f"var must be above 0, got {self.var}")
+        least = self.var
+        if isinstance(least, Tensor):  # whose content must not decide what is run while compiling
+            least = 1.0 if torch.compiler.is_compiling() else least.min().item()
+        if not least > 0:
+            raise ValueError(f"var must be above 0, got {least}")
         if not self.alpha > 0:
             raise ValueError(f"alpha must be above 0, got {self.alpha}")
         if not self.delta >= 0:
@@ -57,6 +60,8 @@ class Prior:
     ) -> DiscreteMixture:
         """Draw a set of vectors for each length: `pi ~ Dir(alpha_0/kappa_0, …)`, `z ~ N(mu, var)`.
 
+        Henderson & Fehr (2023), generation: the weights are drawn, not replaced by their mean.
+
         Args:
             lengths: [B], int, tokens of each text.
             dim: D, width of the vectors.
@@ -67,10 +72,13 @@ class Prior:
             [B, max kappa_0, …] weights and vectors in float32.
 
         Raises:
-            ValueError: a length or `kappa` is below 1.
+            ValueError: `lengths` are not integers, a length or `kappa` is below 1, or `mu` or `var` has another width.
         """
         check_shape("lengths", lengths, (None,))
-        _check_kappa(kappa)
+        if lengths.is_floating_point():
+            raise ValueError(f"lengths must be integers, got {lengths.dtype}")
+        check_kappa(kappa)
+        self._check_width(dim)
         if not torch.compiler.is_compiling() and lengths.numel() and int(lengths.min()) < 1:
             raise ValueError(f"lengths must be at least 1, got {int(lengths.min())}")
         draws = kappa * (lengths + 1)  # [B]
@@ -82,6 +90,11 @@ class Prior:
         mu, var = (torch.as_tensor(value, device=noise.device, dtype=noise.dtype) for value in (self.mu, self.var))
         z = mu + var.sqrt() * noise  # [B, K, D]
         return DiscreteMixture(z.masked_fill(mask.unsqueeze(-1), 0.0), log_pi, mask)
+
+    def _check_width(self, dim: int) -> None:
+        for name, value in (("mu", self.mu), ("var", self.var)):
+            if isinstance(value, Tensor) and value.dim():
+                check_shape(f"prior.{name}", value, (dim,))
 
 
 @dataclass(frozen=True)
@@ -98,7 +111,8 @@ class Posterior:
         key_padding_mask: [B, N+1], bool, True at padding; what stands there changes nothing.
 
     Raises:
-        ValueError: a shape or the mask's type does not fit.
+        ValueError: a shape or the mask's type does not fit, or a text is padding alone (not looked for while
+            compiling).
     """
 
     mu: Tensor
@@ -111,10 +125,11 @@ class Posterior:
         check_shape("logvar", self.logvar, tuple(self.mu.shape))
         check_shape("log_alpha", self.log_alpha, tuple(self.mu.shape[:2]))
         check_mask("key_padding_mask", self.key_padding_mask, tuple(self.mu.shape[:2]))
+        check_every_row_real("key_padding_mask", self.key_padding_mask)
 
     @property
     def lengths(self) -> Tensor:
-        """n, the real tokens of each text without component 0: [B], int."""
+        """n, the real tokens of each text, without component 0: [B], int."""
         return (~self.key_padding_mask).sum(dim=-1) - 1
 
     @property
@@ -146,7 +161,7 @@ class Posterior:
         Henderson & Fehr (2023), the bounded Dirichlet process; normalising all Gamma draws at once has the law of
         splitting each component's share by a Dirichlet of its own. It is differentiable once.
         """
-        _check_kappa(kappa)
+        check_kappa(kappa)
         mask = self.key_padding_mask.repeat_interleave(kappa, dim=1)  # [B, K]
         log_share = self._masked_log_alpha() - math.log(kappa)
         log_pi = _sample_log_dirichlet(log_share.repeat_interleave(kappa, dim=1), generator)
@@ -165,7 +180,12 @@ class Posterior:
 
         Returns:
             [B, N+1, …]; what was dropped is masked.
+
+        Raises:
+            ValueError: `alpha_threshold` is negative.
         """
+        if not alpha_threshold >= 0:
+            raise ValueError(f"alpha_threshold must not be negative, got {alpha_threshold}")
         log_alpha = self._masked_log_alpha()
         dropped = log_alpha.exp() < alpha_threshold
         dropped = torch.cat([torch.zeros_like(dropped[:, :1]), dropped[:, 1:]], dim=1)
@@ -215,7 +235,8 @@ def _sample_log_dirichlet(log_alpha: Tensor, generator: torch.Generator | None) 
     `exp(-log a)`, because the gradient of a division by `a = exp(log a)` overflows for small `a`.
     """
     absent = log_alpha == -math.inf
-    log_a = log_alpha.masked_fill(absent, 0.0)
+    # Where exp(-log a) would overflow, the weight is none and its gradient would be 0 times infinity.
+    log_a = log_alpha.masked_fill(absent, 0.0).clamp(min=-80.0)
     # The standard Gamma carries the implicit reparameterisation gradient and, unlike
     # torch.distributions.Gamma.rsample, takes a generator.
     # Past e^40 the draw is its mean to the last digit, so only what stays in range is drawn.
@@ -228,8 +249,3 @@ def _sample_log_dirichlet(log_alpha: Tensor, generator: torch.Generator | None) 
 
 def _float32_or_better(value: Tensor) -> Tensor:
     return value if value.dtype == torch.float64 else value.float()
-
-
-def _check_kappa(kappa: int) -> None:
-    if not isinstance(kappa, int) or kappa < 1:
-        raise ValueError(f"kappa must be an integer of at least 1, got {kappa!r}")

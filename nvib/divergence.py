@@ -1,9 +1,16 @@
 """The regulariser: how far a text's Dirichlet process is from its prior."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from nvib.dirichlet_process import Posterior, Prior, _check_kappa, _float32_or_better
+from nvib._check import check_kappa
+from nvib.dirichlet_process import Posterior, Prior, _float32_or_better
+
+# From so many pseudo-counts per draw (e^9), what is left of Stirling's series vanishes in float64, and the terms that
+# it cancels would lose more.
+LOG_MANY = 9.0
 
 
 def kl_gaussian(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
@@ -21,9 +28,10 @@ def kl_gaussian(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
         [B], in nats per dimension, float32 or better under autocast too, never negative.
 
     Raises:
-        ValueError: `kappa` is below 1.
+        ValueError: `kappa` is below 1, or the prior's `mu` or `var` has another width.
     """
-    _check_kappa(kappa)
+    check_kappa(kappa)
+    prior._check_width(posterior.mu.shape[-1])
     mu, logvar = _float32_or_better(posterior.mu), _float32_or_better(posterior.logvar)
     mu_p, var_p = (torch.as_tensor(v, device=mu.device, dtype=mu.dtype) for v in (prior.mu, prior.var))
     padding = posterior.key_padding_mask.unsqueeze(-1)
@@ -41,7 +49,8 @@ def kl_dirichlet(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
     Henderson & Fehr (2023), eq. for L_D, divided by the number of components n + 1: with `k0 = kappa (n + 1)`,
     `[lnΓ(q) - lnΓ(p) + (q - p) (ψ(q/k0) - ψ(q)) + k0 (lnΓ(p/k0) - lnΓ(q/k0))] / (n + 1)`, where q and p are the
     posterior's and the prior's `alpha_0`. It is the divergence of two symmetric Dirichlet distributions.
-    The differences of lnΓ are lost in float32, so it is computed in float64.
+    The differences of lnΓ are lost in float32, so it is computed in float64; for many pseudo-counts, whose lnΓ float64
+    loses too, from Stirling's series, whose large terms cancel.
 
     Args:
         posterior: pseudo-counts of B texts, component 0 the prior's.
@@ -54,15 +63,22 @@ def kl_dirichlet(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
     Raises:
         ValueError: `kappa` is below 1.
     """
-    _check_kappa(kappa)
+    check_kappa(kappa)
     n = posterior.lengths  # [B]
     draws = (kappa * (n + 1)).double()
-    q = posterior._masked_log_alpha().double().exp().sum(dim=-1)  # [B]
     p = prior.concentration(n)
-    divergence = (
-        torch.lgamma(q)
-        - torch.lgamma(p)
-        + (q - p) * (torch.digamma(q / draws) - torch.digamma(q))
-        + draws * (torch.lgamma(p / draws) - torch.lgamma(q / draws))
+    log_q = posterior._masked_log_alpha().double().logsumexp(dim=-1)  # [B]
+    many = log_q - draws.log() > LOG_MANY
+    # own = lnΓ(q) - k0 lnΓ(q/k0) + q slope, slope = ψ(q/k0) - ψ(q)
+    q = log_q.masked_fill(many, 0.0).exp()
+    slope = torch.digamma(q / draws) - torch.digamma(q)
+    own = torch.lgamma(q) - draws * torch.lgamma(q / draws) + q * slope
+    log_q = log_q.masked_fill(~many, 0.0)
+    inverse = (-log_q).exp()  # 1 / q
+    slope = torch.where(
+        many, (1.0 - draws) * inverse / 2.0 + (1.0 - draws.square()) * inverse.square() / 12.0 - draws.log(), slope
     )
+    own_of_many = 0.5 * ((draws - 1.0) * (log_q - 1.0 - math.log(2.0 * math.pi)) - draws * draws.log())
+    own = torch.where(many, own_of_many + (1.0 - draws.square()) * inverse / 6.0, own)
+    divergence = own - p * slope - torch.lgamma(p) + draws * torch.lgamma(p / draws)
     return (divergence / (n + 1)).clamp_min(0.0).float()

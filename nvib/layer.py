@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvib._check import check_every_row_real, check_mask, check_shape
+from nvib._check import check_every_row_real, check_kappa, check_mask, check_shape
 from nvib.dirichlet_process import Posterior, Prior
 from nvib.mixture import DiscreteMixture, GaussianMixture
 
@@ -29,7 +29,8 @@ class NVIB(nn.Module):
         alpha_activation: `exp` (the default) or `relu` (the ICLR paper's, which gives exact zeros).
 
     Raises:
-        ValueError: `alpha_activation`, `kappa` or `alpha_threshold` is out of its range.
+        ValueError: `alpha_activation`, `kappa` or `alpha_threshold` is out of its range, or the prior's `mu` or `var`
+            has another width.
 
     Shapes:
         hidden [B, N, D], key_padding_mask [B, N] (bool, True at padding) -> (posterior of N+1
@@ -54,10 +55,10 @@ class NVIB(nn.Module):
         super().__init__()
         if alpha_activation not in ("exp", "relu"):
             raise ValueError(f"alpha_activation must be 'exp' or 'relu', got {alpha_activation!r}")
-        if not isinstance(kappa, int) or kappa < 1:
-            raise ValueError(f"kappa must be an integer of at least 1, got {kappa!r}")
+        check_kappa(kappa)
         if not alpha_threshold >= 0:
             raise ValueError(f"alpha_threshold must not be negative, got {alpha_threshold}")
+        prior._check_width(dim)
         self.dim = dim
         self.prior = prior
         self.kappa = kappa
@@ -82,7 +83,7 @@ class NVIB(nn.Module):
         nn.init.constant_(self.alpha.bias, INITIAL_LOG_ALPHA if self.alpha_activation == "exp" else 1.0)
 
     def forward(self, hidden: Tensor, key_padding_mask: Tensor) -> tuple[Posterior, DiscreteMixture | GaussianMixture]:
-        """The posterior of each text and the mixture to attend to.
+        """The posterior of each text and the mixture to attend to (Henderson & Fehr 2023).
 
         Args:
             hidden: [B, N, D].
@@ -100,7 +101,18 @@ class NVIB(nn.Module):
         return posterior, posterior.mean(self.alpha_threshold)
 
     def posterior(self, hidden: Tensor, key_padding_mask: Tensor) -> Posterior:
-        """The Dirichlet process of each text: [B, N, D] vectors give N+1 components; see `forward`."""
+        """The Dirichlet process of each text, by the class's equations (Henderson & Fehr 2023).
+
+        Args:
+            hidden: [B, N, D].
+            key_padding_mask: [B, N], bool, True at padding; what `hidden` holds there changes nothing.
+
+        Returns:
+            The posterior of N+1 components, component 0 the prior's.
+
+        Raises:
+            ValueError: a shape or the mask's type does not fit, or a text has no real token.
+        """
         check_shape("hidden", hidden, (None, None, self.dim))
         check_mask("key_padding_mask", key_padding_mask, tuple(hidden.shape[:2]))
         check_every_row_real("key_padding_mask", key_padding_mask)

@@ -77,7 +77,7 @@ def interpolate(a: Mixture, b: Mixture, tau: float) -> Mixture:
     Henderson & Fehr (2023), section on interpolation: a mixture of two mixtures is a mixture.
 
     Args:
-        a: B mixtures.
+        a: B mixtures, whose weights sum to one as those of samples and means do.
         b: B mixtures of the same type and width; their number of components may differ.
         tau: share of `b`, in [0, 1].
 
@@ -91,6 +91,10 @@ def interpolate(a: Mixture, b: Mixture, tau: float) -> Mixture:
         raise ValueError(f"tau must be in [0, 1], got {tau}")
     if type(a) is not type(b):
         raise ValueError(f"a and b must be mixtures of one type, got {type(a).__name__} and {type(b).__name__}")
+    first, second = (m.z if isinstance(m, DiscreteMixture) else m.mu for m in (a, b))
+    if first.shape[0] != second.shape[0] or first.shape[2] != second.shape[2]:
+        given = f"{list(first.shape)} and {list(second.shape)}"
+        raise ValueError(f"a and b must agree in batch and width, got vectors of shape {given}")
     if tau == 0.0:
         return a
     if tau == 1.0:
@@ -98,11 +102,6 @@ def interpolate(a: Mixture, b: Mixture, tau: float) -> Mixture:
     log_pi = torch.cat([a.log_pi + math.log1p(-tau), b.log_pi + math.log(tau)], dim=1)
     mask = torch.cat([a.key_padding_mask, b.key_padding_mask], dim=1)
     if isinstance(a, DiscreteMixture):
-        return DiscreteMixture(_concatenate("z", a.z, b.z), log_pi, mask)
-    return GaussianMixture(_concatenate("mu", a.mu, b.mu), _concatenate("logvar", a.logvar, b.logvar), log_pi, mask)
-
-
-def _concatenate(name: str, a: Tensor, b: Tensor) -> Tensor:
-    if a.shape[0] != b.shape[0] or a.shape[2] != b.shape[2]:
-        raise ValueError(f"{name} of a and b must agree in batch and width, got {list(a.shape)} and {list(b.shape)}")
-    return torch.cat([a, b], dim=1)
+        return DiscreteMixture(torch.cat([a.z, b.z], dim=1), log_pi, mask)
+    logvar = torch.cat([a.logvar, b.logvar], dim=1)
+    return GaussianMixture(torch.cat([a.mu, b.mu], dim=1), logvar, log_pi, mask)

@@ -195,6 +195,17 @@ def test_padding_and_zero_pseudo_counts_have_no_weight():
     torch.testing.assert_close(dp.alpha0, torch.tensor([1.0 + math.e]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_pseudo_count_too_small_for_its_type_has_no_weight_and_no_gradient(dtype: torch.dtype):
+    log_alpha = torch.tensor([[0.0, -100.0, -1000.0, 1.0]], dtype=dtype).requires_grad_()
+    log_pi = posterior(log_alpha).sample().log_pi
+    assert (log_pi.exp()[:, 1:3] == 0).all()
+    assert log_pi.isfinite().all()
+    (gradient,) = torch.autograd.grad(log_pi.exp().square().sum(), log_alpha)
+    assert gradient.isfinite().all()
+    assert (gradient[:, 1:3] == 0).all()
+
+
 def test_sampling_a_thousand_of_a_dirichlet_in_float32_never_meets_log_zero():
     assert _sample_log_dirichlet(torch.full((1000, 1000), -9.0), None).isfinite().all()
 
@@ -203,11 +214,13 @@ def test_sampling_a_thousand_of_a_dirichlet_in_float32_never_meets_log_zero():
     ("arguments", "message"),
     [
         ({"var": 0.0}, "var must be above 0, got 0.0"),
+        ({"var": torch.tensor([1.0, -2.0])}, "var must be above 0, got -2.0"),
+        ({"var": torch.tensor([1.0, float("nan")])}, "var must be above 0, got nan"),
         ({"alpha": -1.0}, "alpha must be above 0, got -1.0"),
         ({"delta": -0.1}, "delta must not be negative, got -0.1"),
     ],
 )
-def test_a_prior_out_of_range_is_refused(arguments: dict[str, float], message: str):
+def test_a_prior_out_of_range_is_refused(arguments: dict[str, float | Tensor], message: str):
     with pytest.raises(ValueError, match=message):
         nvib.Prior(**arguments)
 
@@ -217,3 +230,34 @@ def test_wrong_draws_and_lengths_are_refused():
         posterior(torch.zeros(1, 2)).sample(kappa=0)
     with pytest.raises(ValueError, match="lengths must be at least 1, got 0"):
         nvib.Prior().sample(torch.tensor([3, 0]), 4)
+    with pytest.raises(ValueError, match=r"lengths must be integers, got torch.float32"):
+        nvib.Prior().sample(torch.tensor([3.5]), 4)
+    with pytest.raises(ValueError, match="alpha_threshold must not be negative, got -1"):
+        posterior(torch.zeros(1, 2)).mean(-1)
+
+
+def test_draws_may_be_numpy_s():
+    kappa = np.int64(2)
+    assert posterior(torch.zeros(1, 3)).sample(kappa).z.shape == (1, 6, 2)
+    assert nvib.Prior().sample(torch.tensor([3]), 4, kappa).z.shape == (1, 8, 4)
+    assert nvib.NVIB(4, kappa=kappa)(torch.randn(1, 3, 4), torch.zeros(1, 3, dtype=torch.bool))[1].z.shape == (1, 8, 4)
+
+
+@pytest.mark.parametrize("name", ["mu", "var"])
+def test_a_prior_of_another_width_is_refused(name: str):
+    prior = nvib.Prior(**{name: torch.ones(5)})
+    for use in (
+        lambda: nvib.NVIB(2, prior),
+        lambda: prior.sample(torch.tensor([3]), 2),
+        lambda: nvib.kl_gaussian(posterior(torch.zeros(1, 3)), prior),
+    ):
+        with pytest.raises(ValueError, match=rf"prior\.{name} must have shape \[2\], got \[5\]"):
+            use()
+
+
+def test_a_posterior_of_padding_alone_is_refused():
+    mask = torch.tensor([[False, False], [True, True]])
+    with pytest.raises(
+        ValueError, match="key_padding_mask must leave every sentence a real position, got none for sentence 1"
+    ):
+        nvib.Posterior(torch.zeros(2, 2, 3), torch.zeros(2, 2, 3), torch.zeros(2, 2), mask)

@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import pytest
 import torch
 from hypothesis import given, settings
@@ -100,6 +101,33 @@ def test_neither_is_ever_negative(batch, tokens, padding, dim, log10_alphas, del
         assert value.shape == (batch,)
         assert value.isfinite().all()
         assert (value >= 0).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    tokens=st.integers(1, 40),
+    log_alpha0=st.one_of(st.floats(-13, 14), st.floats(9, 12), st.floats(14, 800)),
+    delta=st.floats(0, 5),
+    kappa=st.integers(1, 5),
+)
+def test_kl_dirichlet_is_exact_whatever_the_pseudo_counts(tokens, log_alpha0, delta, kappa):
+    """Against its definition in as many digits as it takes, with its gradient: lnΓ may be huge, the divergence not."""
+    count = tokens + 1
+    log_alpha = torch.full((1, count), log_alpha0 - math.log(count)).double().requires_grad_()
+    vectors, mask = torch.zeros(1, count, 1), torch.zeros(1, count, dtype=torch.bool)
+    value = nvib.kl_dirichlet(nvib.Posterior(vectors, vectors, log_alpha, mask), nvib.Prior(delta=delta), kappa)
+    with mpmath.workdps(50 + max(0, int(log_alpha0))):
+        q = mpmath.exp(log_alpha[0, 0].item()) * count
+        p, draws = mpmath.mpf(1.0 + delta * tokens), kappa * count
+        exact = (
+            mpmath.loggamma(q)
+            - mpmath.loggamma(p)
+            + (q - p) * (mpmath.psi(0, q / draws) - mpmath.psi(0, q))
+            + draws * (mpmath.loggamma(p / draws) - mpmath.loggamma(q / draws))
+        ) / count
+        slope = q * (q - p) * (mpmath.psi(1, q / draws) / draws - mpmath.psi(1, q)) / count  # by log alpha_0
+    assert value.item() == pytest.approx(float(exact), rel=1e-6, abs=1e-6)
+    assert torch.autograd.grad(value, log_alpha)[0].sum().item() == pytest.approx(float(slope), rel=1e-5, abs=1e-6)
 
 
 def test_kl_dirichlet_keeps_small_differences_in_float32():

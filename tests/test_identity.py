@@ -110,7 +110,9 @@ def test_it_can_be_trained_from_its_start(mode: str, training: bool, scale: floa
     with torch.autocast("cpu", torch.bfloat16, enabled=mode == "bfloat16 autocast"):
         posterior, mixture = layer(scale * torch.randn(BATCH, LENGTH, DIM, dtype=dtype), PADDING)
         output, _ = attention(torch.randn(BATCH, 5, DIM, dtype=dtype), mixture)
-    (output.float().square().mean() + nvib.kl_gaussian(posterior, PRIOR).mean()).backward()
+    kl = nvib.kl_gaussian(posterior, PRIOR) + nvib.kl_dirichlet(posterior, PRIOR)
+    assert kl.isfinite().all()
+    (output.float().square().mean() + kl.mean()).backward()
     assert all(p.grad.isfinite().all() for m in (layer, attention) for p in m.parameters() if p.grad is not None)
     assert layer.mu.weight.grad.abs().sum() > 0
     if training or scale < 1:

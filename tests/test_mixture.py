@@ -51,13 +51,20 @@ def test_mixtures_of_different_types_or_widths_are_refused():
     gaussian = nvib.GaussianMixture(a.z, a.z, a.log_pi, a.key_padding_mask)
     with pytest.raises(ValueError, match="one type"):
         nvib.interpolate(a, gaussian, 0.5)
-    with pytest.raises(ValueError, match="width"):
-        nvib.interpolate(a, mixture(1, 2, dim=6), 0.5)
+    for tau in (0.0, 0.5, 1.0):
+        with pytest.raises(ValueError, match=r"agree in batch and width, got .* \[1, 2, 4\] and \[1, 2, 6\]"):
+            nvib.interpolate(a, mixture(1, 2, dim=6), tau)
+        with pytest.raises(ValueError, match=r"agree in batch and width, got .* \[1, 2, 4\] and \[3, 2, 4\]"):
+            nvib.interpolate(a, mixture(3, 2), tau)
 
 
 def test_wrong_shapes_and_masks_are_named():
     z, log_pi = torch.randn(1, 2, 4), torch.zeros(1, 2)
     with pytest.raises(ValueError, match=r"log_pi must have shape \[1, 2\], got \[1, 3\]"):
         nvib.DiscreteMixture(z, torch.zeros(1, 3), torch.zeros(1, 2, dtype=torch.bool))
-    with pytest.raises(ValueError, match="key_padding_mask must be boolean"):
+    with pytest.raises(ValueError, match=r"key_padding_mask must be boolean, True at padding, got torch.float32"):
         nvib.DiscreteMixture(z, log_pi, torch.zeros(1, 2))
+    with pytest.raises(ValueError, match="key_padding_mask must be boolean, True at padding, got NoneType"):
+        nvib.GaussianMixture(z, z, log_pi, None)
+    with pytest.raises(ValueError, match="z must be a tensor, got list"):
+        nvib.DiscreteMixture([[0.0]], log_pi, torch.zeros(1, 2, dtype=torch.bool))
