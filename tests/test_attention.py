@@ -233,37 +233,47 @@ def test_equal_draws_from_the_mean_measure_converge_to_the_evaluation_answer():
     assert many < 0.02
 
 
-def test_draws_converge_to_the_gaussian_answer_with_their_own_shares():
-    """Training's attention over a posterior sample becomes evaluation's over that sample's shares.
+def test_a_sample_s_vectors_converge_to_the_gaussian_answer_with_its_own_shares():
+    """The error falls as 1/√draws. The shares are one sample's, random whatever the draws, and evenly divided."""
+    few, many = (_distance(kappa, pseudo_count=3.0, evenly=True) for kappa in (100, 10_000))
+    assert math.log(many / few, 100) == pytest.approx(-0.5, abs=0.08)
+    assert many < 0.02
 
-    Pseudo-counts grow with the draws here. A sample of a Dirichlet process with fixed pseudo-counts stays
-    a few heavy atoms however many are drawn: see the next test.
+
+def test_a_sample_s_weights_and_vectors_converge_to_the_gaussian_answer_with_its_own_shares():
+    """As above with the weights as they were drawn, pseudo-counts growing with the draws.
+
+    With fixed pseudo-counts a component's draws are a Dirichlet process, a few heavy atoms: see the next test.
     """
-    assert 4 < _distance(kappa=300, pseudo_count=300) / _distance(kappa=30_000, pseudo_count=30_000) < 25
-    assert _distance(kappa=30_000, pseudo_count=30_000) < 0.03
+    few, many = (_distance(kappa, pseudo_count=float(kappa)) for kappa in (100, 10_000))
+    assert math.log(many / few, 100) == pytest.approx(-0.5, abs=0.08)
+    assert many < 0.02
 
 
 def test_a_sample_with_fixed_pseudo_counts_stays_discrete_whatever_the_draws():
-    assert _distance(kappa=30_000, pseudo_count=3) > 0.5 * _distance(kappa=300, pseudo_count=3) > 0.02
+    few, many = (_distance(kappa, pseudo_count=3.0) for kappa in (100, 10_000))
+    assert many > 0.5 * few > 0.02
 
 
-def _distance(kappa: int, pseudo_count: float) -> float:
-    """Between the answer over a posterior sample and the Gaussian one with the sample's own shares."""
-    n, module = 3, attention(2)
-    posterior = nvib.Posterior(
-        torch.randn(1, n, DIM).double(),
-        0.5 * torch.randn(1, n, DIM).double(),
-        0.3 * torch.randn(1, n).double() + math.log(pseudo_count),
-        torch.zeros(1, n, dtype=torch.bool),
-    )
-    query = torch.randn(1, QUERIES, DIM).double()
-    squares = []
-    for _ in range(8):
-        drawn = posterior.sample(kappa)
-        shares = drawn.log_pi.view(1, n, kappa).logsumexp(-1)
-        own = nvib.GaussianMixture(posterior.mu, posterior.logvar, shares, posterior.key_padding_mask)
-        squares.append((module(query, drawn)[0] - module(query, own)[0]).square().mean())
-    return torch.stack(squares).mean().sqrt().item()
+def _distance(kappa: int, pseudo_count: float, evenly: bool = False) -> float:
+    """Between the answer over a posterior sample and the Gaussian one with the sample's own shares, over 64 samples.
+
+    Evenly: each component's share is divided among its draws, not split by the sample's own weights.
+    """
+    torch.manual_seed(0)
+    n, module, samples = 3, attention(2), 64
+    fields = torch.randn(1, n, DIM).double(), 0.5 * torch.randn(1, n, DIM).double(), 0.3 * torch.randn(1, n).double()
+    query = torch.randn(1, 10, DIM).double().expand(samples, -1, -1)
+    mu, logvar, log_alpha = (value.repeat(samples, *[1] * (value.dim() - 1)) for value in fields)
+    mask = torch.zeros(samples, n, dtype=torch.bool)
+    with torch.no_grad():
+        drawn = nvib.Posterior(mu, logvar, log_alpha + math.log(pseudo_count), mask).sample(kappa)
+        shares = drawn.log_pi.view(samples, n, kappa).logsumexp(-1)
+        if evenly:
+            even = (shares - math.log(kappa)).repeat_interleave(kappa, dim=1)
+            drawn = nvib.DiscreteMixture(drawn.z, even, drawn.key_padding_mask)
+        expected, _ = module(query, nvib.GaussianMixture(mu, logvar, shares, mask))
+        return (module(query, drawn)[0] - expected).square().mean().sqrt().item()
 
 
 @pytest.mark.parametrize("kind", [discrete, gaussian])
@@ -282,16 +292,27 @@ def test_permuting_components_permutes_weights_and_leaves_the_output(kind):
 @pytest.mark.parametrize("rubbish", [float("nan"), float("inf"), 1e30])
 @pytest.mark.parametrize("need_weights", [False, True])
 def test_a_masked_component_changes_nothing_whatever_it_holds(kind, rubbish: float, need_weights: bool):
+    """Neither the output nor a gradient, and it has none itself."""
     module, mixture = attention(2), kind()
+    query = torch.randn(mixture.log_pi.shape[0], QUERIES, DIM).double().requires_grad_()
+    direction = torch.randn(mixture.log_pi.shape[0], QUERIES, DIM).double()
+
+    def answer(fields: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        leaves = [value.requires_grad_() for value in fields.values() if value.dtype != torch.bool]
+        output, _ = module(query, type(mixture)(**fields), need_weights=need_weights)
+        gradients = torch.autograd.grad((output * direction).sum(), [query, *module.parameters(), *leaves])
+        count = 1 + len(list(module.parameters()))
+        return output, list(gradients[:count]), list(gradients[count:])
+
     fields = vars(mixture)
     padded = {name: torch.cat([v, torch.full_like(v[:, :1], rubbish)], dim=1) for name, v in fields.items()}
     padded["key_padding_mask"][:, -1] = True
-    query = torch.randn(mixture.log_pi.shape[0], QUERIES, DIM).double().requires_grad_()
-    output, _ = module(query, type(mixture)(**padded), need_weights=need_weights)
-    torch.testing.assert_close(output, module(query, mixture)[0])
-    output.sum().backward()
-    assert query.grad.isfinite().all()
-    assert all(p.grad.isfinite().all() for p in module.parameters())
+    output, others, own = answer(padded)
+    expected, expected_others, expected_own = answer(fields)
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(others, expected_others)
+    torch.testing.assert_close([gradient[:, :-1] for gradient in own], expected_own)
+    assert all((gradient[:, -1] == 0).all() for gradient in own)
 
 
 @pytest.mark.parametrize("kind", [discrete, gaussian])
@@ -385,7 +406,27 @@ def test_a_mixture_of_padding_alone_is_refused():
         attention(1)(torch.randn(BATCH, QUERIES, DIM).double(), nothing)
 
 
+@pytest.mark.parametrize("kind", [discrete, gaussian])
+def test_a_mixture_without_any_weight_is_refused(kind):
+    fields = vars(kind())
+    nothing = {**fields, "log_pi": torch.full_like(fields["log_pi"], -math.inf)}
+    with pytest.raises(ValueError, match="log_pi must leave every sentence a real position, got none for sentence 0"):
+        attention(1)(torch.randn(len(fields["log_pi"]), QUERIES, DIM).double(), type(kind())(**nothing))
+
+
+@pytest.mark.parametrize("kind", [discrete, gaussian])
+def test_a_mixture_in_float32_serves_a_module_in_float64(kind):
+    module, mixture = attention(2), kind()
+    half = type(mixture)(*(v.float() if v.is_floating_point() else v for v in vars(mixture).values()))
+    query = torch.randn(mixture.log_pi.shape[0], QUERIES, DIM).double()
+    torch.testing.assert_close(module(query, half)[0].double(), module(query, mixture)[0], rtol=1e-5, atol=1e-5)
+
+
 def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="mixture must be a DiscreteMixture or a GaussianMixture, got Tensor"):
+        attention(1)(torch.randn(BATCH, QUERIES, DIM).double(), torch.randn(BATCH, KEYS, DIM))
+    with pytest.raises(ValueError, match="query must be a tensor, got NoneType"):
+        attention(1)(None, discrete())
     with pytest.raises(ValueError, match="embed_dim must be a multiple of num_heads, got 8 and 3"):
         nvib.DenoisingMultiheadAttention(8, 3)
     with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1.0"):
