@@ -252,6 +252,8 @@ def estimate_prior(
 def regularise(module: nn.Module, mu_tau: float = 1.0, stdev_tau: float = 1.0, alpha_tau: float = 1.0) -> None:
     """Set the controls of every `IdentityNVIB` layer of a module, and so how far it is from the prior.
 
+    Fehr & Henderson (2024), post-training regularisation; the equations are `IdentityNVIB`'s.
+
     Args:
         module: a converted module, or any that holds such layers.
         mu_tau: control of the means, in [0, 1]: 0 is the prior's, 1 the input's.

@@ -80,7 +80,7 @@ class IdentityNVIB(NVIB):
 
     @torch.no_grad()
     def regularise(self, mu_tau: float = 1.0, stdev_tau: float = 1.0, alpha_tau: float = 1.0) -> None:
-        """Set all parameters to those of the class's equations, whatever they were.
+        """Set all parameters to those of the class's equations (Fehr & Henderson 2024), whatever they were.
 
         Args:
             mu_tau: control of the means, in [0, 1].
@@ -104,7 +104,18 @@ class IdentityNVIB(NVIB):
         self.log_prior_share.fill_(math.log1p(-alpha_tau) if alpha_tau < 1.0 else -math.inf)
 
     def posterior(self, hidden: Tensor, key_padding_mask: Tensor) -> Posterior:
-        """The Dirichlet process of each text: [B, N, D] vectors give N+1 components; see `NVIB.posterior`."""
+        """The Dirichlet process of each text, by the class's equations (Fehr & Henderson 2024).
+
+        Args:
+            hidden: [B, N, D].
+            key_padding_mask: [B, N], bool, True at padding; what `hidden` holds there changes nothing.
+
+        Returns:
+            The posterior of N+1 components, component 0 the prior's; its log pseudo-counts are float64.
+
+        Raises:
+            ValueError: a shape or the mask's type does not fit, or a text has no real token.
+        """
         check_shape("hidden", hidden, (None, None, self.dim))
         check_mask("key_padding_mask", key_padding_mask, tuple(hidden.shape[:2]))
         check_every_row_real("key_padding_mask", key_padding_mask)

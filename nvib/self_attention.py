@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvib._check import check_shape
+from nvib._check import check_kappa, check_shape
 from nvib.attention import DenoisingMultiheadAttention
 from nvib.dirichlet_process import Posterior, Prior
 from nvib.layer import NVIB, _soft_bound
@@ -65,7 +65,7 @@ class NVIBEncoderLayer(nn.Module):
     def forward(
         self, hidden: Tensor, key_padding_mask: Tensor, log_alpha: Tensor | None = None, causal: bool = False
     ) -> tuple[Tensor, Posterior]:
-        """One layer.
+        """One layer (Behjati, Fehr & Henderson 2023).
 
         Args:
             hidden: [B, N, D].
@@ -139,7 +139,7 @@ class NVIBEncoder(nn.Module):
     def forward(
         self, hidden: Tensor, key_padding_mask: Tensor, causal: bool = False
     ) -> tuple[Tensor, tuple[Posterior, ...]]:
-        """All layers.
+        """All layers (Behjati, Fehr & Henderson 2023).
 
         Args:
             hidden: [B, N, D], embeddings with their positions.
@@ -164,6 +164,8 @@ class NVIBEncoder(nn.Module):
 def causal_mask(length: int, kappa: int = 1, device: torch.device | str | None = None) -> Tensor:
     """The mask that keeps a position from later positions' components; component 0 is visible to every position.
 
+    It makes the self-attention of Behjati, Fehr & Henderson (2023) causal: position i sees components 0 to i.
+
     Args:
         length: N, positions of the text.
         kappa: draws per component, which stand side by side.
@@ -171,7 +173,11 @@ def causal_mask(length: int, kappa: int = 1, device: torch.device | str | None =
 
     Returns:
         [N, kappa (N+1)], bool, True where a position may not see a component: an `attn_mask`.
+
+    Raises:
+        ValueError: `kappa` is below 1.
     """
+    check_kappa(kappa)
     component = torch.arange(length + 1, device=device)
     later = component > torch.arange(length, device=device).unsqueeze(1) + 1  # component i+1 is position i's
     return later.repeat_interleave(kappa, dim=1)

@@ -60,6 +60,22 @@ def test_every_public_method_has_a_docstring():
                 assert inspect.getdoc(value), f"{name}.{method}"
 
 
+def test_a_docstring_names_every_argument_what_is_raised_and_its_source():
+    for name in nvib.__all__:
+        public = getattr(nvib, name)
+        methods = vars(public).items() if inspect.isclass(public) else ()
+        functions = {f"{name}.{m}": f for m, f in methods if inspect.isfunction(f) and not m.startswith("_")}
+        for path, function in {name: public, **functions}.items():
+            doc = inspect.getdoc(function)
+            assert doc.partition("\n")[0].endswith((".", "`")), path
+            parameters = set(inspect.signature(function).parameters) - {"self"}
+            for parameter in parameters:
+                assert re.search(rf"^ +(\w+, )*{parameter}(, \w+)*: ", doc, re.MULTILINE), f"{path}: {parameter}"
+            if parameters and path != "Prior.concentration":
+                assert "Raises:" in doc, path
+        assert re.search(r"& (Fehr|Henderson)\s\(?20\d\d", inspect.getdoc(public)), name
+
+
 @pytest.mark.parametrize("module", [m.name for m in pkgutil.iter_modules([str(FOLDER)]) if m.name != "hugging_face"])
 def test_docstring_examples_hold(module: str):
     everything = {**vars(nvib), "torch": torch, "nn": torch.nn}

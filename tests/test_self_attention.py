@@ -141,5 +141,7 @@ def test_wrong_arguments_are_named():
         stack(torch.randn(BATCH, LENGTH, DIM), torch.ones_like(PADDING))
     with pytest.raises(ValueError, match=r"log_alpha must have shape \[2, 6\], got \[2, 7\]"):
         stack.layers[0](torch.randn(BATCH, LENGTH, DIM), PADDING, torch.zeros(BATCH, LENGTH + 1))
+    with pytest.raises(ValueError, match="kappa must be an integer of at least 1, got 0"):
+        nvib.causal_mask(LENGTH, 0)
     with pytest.raises(ValueError, match="num_layers must be at least 1, got 0"):
         nvib.NVIBEncoder(0, DIM, HEADS)
