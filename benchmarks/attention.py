@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import nvib
-from benchmarks.speed import processor
+from benchmarks.machine import processor
 from pipeline.files import write_json
 
 HERE = Path(__file__).parent

@@ -1,28 +1,59 @@
-"""The textbook way, to compare with: padded logits, whole prefixes decoded again, every position projected."""
+"""The textbook way, to compare with: padded batches, attention step by step, full logits, whole prefixes again."""
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.text_model import TextModel
+from models.attention import MultiheadAttention
+from models.autoencoder import TextAutoencoder
 from pipeline.batching import Batch
 
 
-def plain_loss(model: TextModel, batch: Batch) -> Tensor:
-    """The objective of a batch from logits of every position, padding too: []."""
-    encoding = model.encode(batch.source, batch.key_padding_mask)
-    logits = model.output(model.decode(batch.target_input, encoding.latent))  # [B, N, V]
+def plain_loss(model: TextAutoencoder, batch: Batch) -> Tensor:
+    """The objective of a batch, every position computed and projected, padding too: []."""
+    hidden = model.embedding(batch.source)
+    hidden_from_keys = batch.key_padding_mask[:, None, None, :]
+    for layer in model.encoder:
+        hidden = layer.norms[0](hidden + layer.dropout(_attention(layer.self_attention, hidden, hidden_from_keys)))
+        hidden = layer.norms[1](hidden + layer.dropout(layer.feed_forward(hidden)))
+    encoding = model.latent_from(hidden, batch.key_padding_mask)
+    logits = plain_logits(model, batch.target_input, encoding.latent)
     target = batch.source.masked_fill(batch.key_padding_mask, -100)
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100) + model.penalty(encoding, 1.0)
 
 
+def plain_logits(model: TextAutoencoder, target_input: Tensor, latent: Any) -> Tensor:
+    """Logits [B, T, V] of every position of the decoder's input [B, T]."""
+    hidden = model.embedding(target_input)
+    length = target_input.shape[1]
+    future = torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)
+    for layer in model.decoder:
+        hidden = layer.norms[0](hidden + layer.dropout(_attention(layer.self_attention, hidden, future)))
+        attended, _ = layer.cross_attention.attend(hidden, layer.cross_attention.prepare(latent))
+        hidden = layer.norms[1](hidden + layer.dropout(attended))
+        hidden = layer.norms[2](hidden + layer.dropout(layer.feed_forward(hidden)))
+    return model.output(hidden)
+
+
 @torch.inference_mode()
-def plain_generate(model: TextModel, latent: Any, batch: int, start_id: int, max_tokens: int) -> Tensor:
+def plain_generate(model: TextAutoencoder, latent: Any, batch: int, start_id: int, max_tokens: int) -> Tensor:
     """Greedy tokens [B, max_tokens], the whole prefix decoded and projected again for each."""
     tokens = torch.full((batch, 1), start_id)
     for _ in range(max_tokens):
-        logits = model.output(model.decode(tokens, latent))  # [B, T, V]
+        logits = plain_logits(model, tokens, latent)  # [B, T, V]
         tokens = torch.cat([tokens, logits[:, -1:].argmax(dim=-1)], dim=1)
     return tokens[:, 1:]
+
+
+def _attention(attention: MultiheadAttention, hidden: Tensor, masked: Tensor) -> Tensor:
+    """Self-attention from its definition (Vaswani et al. 2017); `masked` is True where a query may not look."""
+    projected = F.linear(hidden, attention.in_proj_weight, attention.in_proj_bias)
+    q, key, value = (
+        part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in projected.chunk(3, dim=-1)
+    )
+    weights = (q @ key.transpose(-1, -2) / math.sqrt(q.shape[-1])).masked_fill(masked, -math.inf).softmax(dim=-1)
+    weights = nn.functional.dropout(weights, attention.dropout, attention.training)
+    return attention.out_proj((weights @ value).transpose(1, 2).flatten(-2))

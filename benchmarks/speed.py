@@ -1,12 +1,17 @@
-"""Measure training, generation, memory and preparation, in units of this machine.
+"""Measure training, generation, memory, preparation and start-up, in units of this machine.
 
     python -m benchmarks.speed
 
-A unit is one float32 product of [3200, 256] and [256, 30522], measured in the same process. The model: width 256,
-1 layer, 1 head, BERT's vocabulary; batches of 128 sentences of WikiText-2's lengths. Each figure is the median of
-repeated runs after a warm-up, with its spread. Writes benchmarks/results.json and benchmarks/results.png.
+A unit is one float32 product of [3200, 256] and [256, 30522], typed as `left @ right`: with the memory that torch
+takes for its result. `unit_into_kept_memory_seconds` is the same product into memory that is at hand, which is what
+the rest of the time is made of. The model: width 256, 1 layer, 1 head, BERT's vocabulary; batches of 128 sentences
+with the lengths of WikiText-2's. What is compared runs in turn, round after round in one process, so that a machine
+that becomes slower does so for all; each figure is a ratio of medians, its spread half the distance between the
+quartiles. `plain_` is the textbook way of `benchmarks/plain.py`, with torch's own allocation. Writes
+benchmarks/results.json and benchmarks/results.png.
 """
 
+import ctypes
 import json
 import os
 import platform
@@ -16,37 +21,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.machine import processor
 from benchmarks.plain import plain_generate, plain_loss
 from models import MODELS, build
 from models.decoding import generate
 from models.text_model import TextModel
 from pipeline.batching import Batch, collate
+from pipeline.devices import bfloat16_speedup, keep_freed_memory
 from pipeline.files import write_json
 from pipeline.plots import figure
 
 HERE = Path(__file__).parent
 VOCABULARY, WIDTH, SENTENCES = 30_522, 256, 128
 START, NO_END = 101, -1
+ROUNDS, PLAIN_ROUNDS = 13, 5
 WIKITEXT = HERE.parent.parent / "shared" / "data" / "wikitext-2"
 TOKENIZER = HERE.parent.parent / "shared" / "tokenizers" / "bert-base-uncased"
-
-
-def median(action: Callable[[], object], repeats: int = 5) -> tuple[float, float]:
-    """Median seconds of an action after a warm-up, and its spread: half the range over the median."""
-    action()
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - started)
-    middle = statistics.median(seconds)
-    return middle, (max(seconds) - min(seconds)) / 2 / middle
 
 
 def corpus(count: int) -> list[list[int]]:
@@ -56,9 +52,9 @@ def corpus(count: int) -> list[list[int]]:
     return [[START, *random.integers(1000, VOCABULARY, length - 2).tolist(), 102] for length in lengths]
 
 
-def batches() -> list[Batch]:
-    """Eight batches of sentences as they come."""
-    sentences = corpus(8 * SENTENCES)
+def batches(count: int) -> list[Batch]:
+    """Batches of sentences as they come."""
+    sentences = corpus(count * SENTENCES)
     return [collate(sentences[start : start + SENTENCES], 0) for start in range(0, len(sentences), SENTENCES)]
 
 
@@ -70,14 +66,12 @@ class Steps:
         self.model = build(MODELS[name](vocabulary_size=VOCABULARY, dim_h=WIDTH))
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=not plain)
         self.plain, self.bf16 = plain, precision == "bf16"
-        self.batches, self.number = batches(), 0
+        self.batches, self.number = batches(8), 0
 
     def __call__(self) -> None:
-        """Eight steps, so that every length has its share."""
-        for batch in self.batches:
-            self._step(batch)
-
-    def _step(self, batch: Batch) -> None:
+        """The next step."""
+        batch = self.batches[self.number % len(self.batches)]
+        self.number += 1
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             if self.plain:
                 loss = plain_loss(self.model, batch)
@@ -92,7 +86,7 @@ class Steps:
 
 def generation(model: TextModel, length: int, plain: bool) -> Callable[[], object]:
     """An action that generates 32 sentences of `length` tokens from the latents of 32 others."""
-    batch = batches()[0]
+    batch = batches(1)[0]
     with torch.inference_mode():
         latent = model.encode(batch.source[:32], batch.key_padding_mask[:32]).latent
     if plain:
@@ -100,23 +94,71 @@ def generation(model: TextModel, length: int, plain: bool) -> Callable[[], objec
     return lambda: generate(model, latent, 32, START, NO_END, length)
 
 
-def peak_memory(plain: bool) -> float:
-    """Gigabytes that a process holds at most while it trains."""
-    command = [sys.executable, "-m", "benchmarks.speed", "--memory", "plain" if plain else "ours"]
-    finished = subprocess.run(command, capture_output=True, text=True, check=True, cwd=HERE.parent)
-    return float(finished.stdout)
+def unit() -> Callable[[], object]:
+    """The product that all is measured in."""
+    left, right = torch.randn(3200, WIDTH), torch.randn(WIDTH, VOCABULARY)
+    return lambda: left @ right
 
 
-def prepare_seconds() -> float | None:
-    """Seconds to prepare WikiText-2 by the script, start included, where the text is at hand."""
+def in_turn(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each action, all of them once a round, after a round to warm up.
+
+    The unit and the plain way allocate as torch does by itself, ours as the scripts have it.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for number in range(rounds + 1):
+        for name, action in actions.items():
+            keep_freed_memory()
+            if name == "unit" or name.startswith("plain_"):
+                _return_large_blocks()
+            started = time.perf_counter()
+            action()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], name: str, reference: str = "unit") -> tuple[float, float]:
+    """Ratio of medians, and half the distance between the quartiles of an action's own times, in the same unit."""
+    middle = statistics.median(seconds[reference])
+    lower, median, upper = statistics.quantiles(seconds[name], n=4)
+    return median / middle, (upper - lower) / 2 / middle
+
+
+def peak_memory(kind: str) -> float:
+    """Gigabytes that a process holds at most while it trains: `ours` or `plain`."""
+    return float(_python("-m", "benchmarks.speed", "--memory", kind))
+
+
+def prepare_seconds(runs: int = 3) -> float | None:
+    """Seconds to prepare WikiText-2 by the script, start included, where the text is at hand: the median."""
     if not (WIKITEXT.exists() and TOKENIZER.exists()):
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "prepareDatasets.py", "--DATA", "wikitext2", "--LOCAL_PATH", str(WIKITEXT)]
-        command += ["--TOKENIZER", str(TOKENIZER), "--DATA_DIR", folder]
-        started = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True, cwd=HERE.parent)
-        return time.perf_counter() - started
+    seconds = []
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            _python(
+                *("prepareDatasets.py", "--DATA", "wikitext2", "--LOCAL_PATH", str(WIKITEXT)),
+                *("--TOKENIZER", str(TOKENIZER), "--DATA_DIR", folder),
+            )
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def help_seconds() -> float:
+    """Seconds until the slowest script has answered `--help`, each the median of three runs."""
+    slowest = 0.0
+    for script in sorted(HERE.parent.glob("*.py")):
+        if "add_argument" not in script.read_text() and "cli." not in script.read_text():
+            continue
+        seconds = []
+        for _ in range(3):
+            started = time.perf_counter()
+            _python(script.name, "--help")
+            seconds.append(time.perf_counter() - started)
+        slowest = max(slowest, statistics.median(seconds))
+    return slowest
 
 
 def growth() -> dict[str, dict[int, float]]:
@@ -125,15 +167,14 @@ def growth() -> dict[str, dict[int, float]]:
     def step(sentences: int = 32, length: int = 25, vocabulary: int = 8000, width: int = 256) -> float:
         torch.manual_seed(0)
         model = build(MODELS["NVIB"](vocabulary_size=vocabulary, dim_h=width))
-        rows = torch.randint(5, vocabulary, (sentences, length + 1)).tolist()
-        batch = collate(rows, 0)
+        batch = collate(torch.randint(5, vocabulary, (sentences, length + 1)).tolist(), 0)
 
         def action() -> None:
             encoding, tokens = model(batch.source, batch.key_padding_mask, batch.target_input)
             (tokens.mean + model.penalty(encoding, 1.0)).backward()
             model.zero_grad()
 
-        return median(action, 3)[0]
+        return statistics.median(in_turn({"step": action}, 5)["step"])
 
     return {
         "sentences": {value: step(sentences=value) for value in (8, 32, 128)},
@@ -152,59 +193,88 @@ def plot(curves: dict[str, dict[int, float]], path: Path) -> None:
         axes.legend(frameon=False)
 
 
-def processor() -> str:
-    """The processor's name, as the system tells it."""
+def _return_large_blocks() -> None:
+    """Undo what of `keep_freed_memory` concerns large blocks: glibc takes them from the system again."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(-4, 65536)  # M_MMAP_MAX, whose default this is
+
+
+def _peak_gigabytes() -> float:
+    """The most that this process has held; what the system reports at its end counts its parent's share, too."""
     try:
-        rows = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(row.split(":")[1].strip() for row in rows if row.startswith("model name"))
+        status = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1e6
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def _python(*arguments: str) -> str:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=HERE.parent).stdout
+
+
+def measure() -> dict[str, object]:
+    """All figures."""
+    results: dict[str, object] = {}
+
+    def record(name: str, seconds: Mapping[str, list[float]], action: str, reference: str = "unit") -> None:
+        results[name], results[f"{name}_spread"] = ratio(seconds, action, reference)
+        print(f"{name:<32} {results[name]:8.2f} ± {results[f'{name}_spread']:.2f}", flush=True)
+
+    product, nvae = unit(), Steps("NVIB")
+    training = {
+        "unit": product,
+        "product": product,
+        "step": nvae,
+        "t_step": Steps("T"),
+        "bf16_step": Steps("NVIB", precision="bf16"),
+    }
+    seconds = in_turn(training, ROUNDS)
+    results["unit_seconds"] = statistics.median(seconds["unit"])
+    results["unit_into_kept_memory_seconds"] = statistics.median(seconds["product"])
+    record("train_step_float32_units", seconds, "step")
+    record("train_step_float32_t_units", seconds, "t_step")
+    record("nvib_step_over_t", seconds, "step", "t_step")
+    record("train_step_bf16_units", seconds, "bf16_step")
+    results["bf16_product_speedup"] = bfloat16_speedup()
+    seconds = in_turn({"unit": product, "plain_step": Steps("NVIB", plain=True)}, PLAIN_ROUNDS)
+    record("plain_train_step_float32_units", seconds, "plain_step")
+    model = nvae.model.eval()
+    for length, plain_rounds in ((30, PLAIN_ROUNDS), (100, 2)):
+        seconds = in_turn({"unit": product, "generate": generation(model, length, plain=False)}, ROUNDS)
+        record(f"generate_32x{length}_units", seconds, "generate")
+        seconds = in_turn({"unit": product, "plain_generate": generation(model, length, plain=True)}, plain_rounds)
+        record(f"plain_generate_32x{length}_units", seconds, "plain_generate")
+    results["train_peak_memory_gb"] = peak_memory("ours")
+    results["plain_train_peak_memory_gb"] = peak_memory("plain")
+    results["prepare_seconds"] = prepare_seconds()
+    results["help_seconds"] = help_seconds()
+    return results
 
 
 def main() -> None:
     """Measure, print, write."""
     if "--memory" in sys.argv:
-        Steps("NVIB", plain=sys.argv[-1] == "plain")()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+        plain = sys.argv[-1] == "plain"
+        if not plain:
+            keep_freed_memory()
+        step = Steps("NVIB", plain=plain)
+        for _ in step.batches:
+            step()
+        print(_peak_gigabytes())
         return
-    left, right = torch.randn(3200, WIDTH), torch.randn(WIDTH, VOCABULARY)
-    unit, spread = median(lambda: left @ right, 15)
-    results: dict[str, object] = {"unit_seconds": unit, "unit_spread": spread}
-
-    def measure(name: str, action: Callable[[], object], parts: int = 1) -> float:
-        seconds, spread = median(action)
-        results[name], results[f"{name}_spread"] = seconds / parts / unit, spread
-        print(f"{name:<32} {seconds / parts / unit:8.2f} units  ± {spread:.0%}", flush=True)
-        return seconds / parts
-
-    nvib = Steps("NVIB")
-    step = measure("train_step_float32_units", nvib, len(nvib.batches))
-    other = Steps("T")
-    results["nvib_step_over_t"] = step / measure("train_step_float32_t_units", other, len(other.batches))
-    plain = Steps("NVIB", plain=True)
-    measure("plain_train_step_float32_units", plain, len(plain.batches))
-    low = Steps("NVIB", precision="bf16")
-    measure("train_step_bf16_units", low, len(low.batches))
-    model = nvib.model.eval()
-    for length in (30, 100):
-        measure(f"generate_32x{length}_units", generation(model, length, plain=False))
-        measure(f"plain_generate_32x{length}_units", generation(model, length, plain=True))
-    results["train_peak_memory_gb"] = peak_memory(plain=False)
-    results["plain_train_peak_memory_gb"] = peak_memory(plain=True)
-    results["prepare_seconds"] = prepare_seconds()
-    curves = growth()
+    results, curves = measure(), growth()
+    capabilities = torch.cpu.get_capabilities()
     results |= {
-        "growth": {name: {str(k): v for k, v in values.items()} for name, values in curves.items()},
+        "growth_seconds": {name: {str(k): v for k, v in values.items()} for name, values in curves.items()},
         "machine": f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "bf16_in_hardware": bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")),
         "torch": torch.__version__,
-        "bf16_in_hardware": "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-        if Path("/proc/cpuinfo").exists()
-        else None,
         "date": time.strftime("%Y-%m-%d"),
     }
     write_json(HERE / "results.json", results)
     plot(curves, HERE / "results.png")
-    print(json.dumps({name: value for name, value in results.items() if name != "growth"}, indent=2))
+    print(json.dumps({name: value for name, value in results.items() if name != "growth_seconds"}, indent=2))
 
 
 if __name__ == "__main__":

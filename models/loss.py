@@ -52,7 +52,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             if needed:
                 grad_hidden, grad_weight, grad_bias = (
                     torch.empty_like(vectors),
-                    torch.zeros_like(weight),
+                    torch.empty_like(weight) if low == weight.dtype else torch.zeros_like(weight),
                     torch.zeros_like(bias),
                 )
             for start in range(0, count, chunk):
@@ -70,7 +70,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     grad = grad.to(low)
                     torch.mm(grad.t(), matrix, out=grad_hidden[rows])
                     if low == grad_weight.dtype:
-                        grad_weight.addmm_(grad, vectors[rows])
+                        # The first chunk need not add to zeros.
+                        torch.addmm(grad_weight, grad, vectors[rows], beta=float(start > 0), out=grad_weight)
                     else:
                         grad_weight += grad @ vectors[rows]
         if needed:

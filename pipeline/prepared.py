@@ -11,8 +11,9 @@ token counts, the start token does not.
 """
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from pipeline.tokenization import TextTokenizer, load_tokenizer, train_wordpiece
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SEGMENT_IN_PARALLEL = 2000  # documents from which a second process pays
+IN_PARALLEL = 2000  # documents or sentences from which a second process pays
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,9 @@ def prepare(
         # A tokenizer that cannot be had is told of before the long work.
         tokenizer = None if settings.tokenizer == "wordpiece" else load_tokenizer(settings.tokenizer)
         datasets.enable_progress_bars()
-        raw = documents(data, local_path, text_column, split, cache)
-        texts = {part: _segment(raw[part], part, settings.clean, cache) for part in SPLITS}
+        raw = _together(documents(data, local_path, text_column, split, cache))
+        segmented = _map(raw, lambda rows: _segment(rows, settings.clean), "sentences", cache)
+        texts = _apart(segmented)
         if tokenizer is None:
             if not len(texts["train"]):
                 raise UserError(f"{data} holds no sentence to train a tokenizer on; bring more text")
@@ -145,7 +147,7 @@ def prepare(
             tokenizer = train_wordpiece(
                 _Texts(texts["train"]), settings.vocabulary_size, lower_case=settings.clean == "paper"
             )
-        encoded = {part: _encode(texts[part], part, tokenizer, settings, cache) for part in SPLITS}
+        encoded = _apart(_map(segmented, lambda rows: _encode(rows, tokenizer, settings), "tokens", cache))
         for part, dataset in encoded.items():
             if not len(dataset):
                 raise UserError(
@@ -159,7 +161,7 @@ def prepare(
         write_json(folder / "statistics.json", statistics)
         write_json(folder / "length_distribution.json", {str(length): lengths[length] for length in sorted(lengths)})
         _plot(lengths, name, folder / "length_distribution.png")
-        del raw, texts, encoded  # they keep files of the cache open
+        del raw, segmented, texts, encoded  # they keep files of the cache open
         _remove(cache)
     return statistics
 
@@ -175,54 +177,76 @@ def _disk_errors_told(data_dir: Path) -> Iterator[None]:
         ) from None
 
 
-def _segment(raw: "Dataset", part: str, clean: str, cache: Path) -> "Dataset":
-    def batch(rows: dict[str, list[str | None]]) -> dict[str, list[str]]:
-        return {"text": [sentence for document in rows["text"] for sentence in split_document(document or "", clean)]}
+def _together(splits: "dict[str, Dataset]") -> "Dataset":
+    """All splits behind one another, with a column `part` that numbers them: a pass over all starts processes once."""
+    import datasets
+    import numpy as np
 
-    import os
-
-    processes = min(os.cpu_count() or 1, 8) if len(raw) >= SEGMENT_IN_PARALLEL else None
-    return raw.map(
-        batch,
-        batched=True,
-        remove_columns=raw.column_names,
-        num_proc=processes,
-        cache_file_name=str(cache / f"sentences-{part}.arrow"),
-        new_fingerprint=f"sentences-{part}",
-        desc=f"sentences of {part}",
+    return datasets.concatenate_datasets(
+        [
+            splits[part].select_columns(["text"]).add_column("part", np.full(len(splits[part]), number, dtype=np.int8))
+            for number, part in enumerate(SPLITS)
+        ]
     )
 
 
-def _encode(
-    texts: "Dataset", part: str, tokenizer: TextTokenizer, settings: PreparationSettings, cache: Path
-) -> "Dataset":
+def _apart(whole: "Dataset") -> "dict[str, Dataset]":
+    """The splits that `_together` put behind one another."""
+    import numpy as np
+
+    counts = np.zeros(len(SPLITS), dtype=np.int64)
+    for rows in whole.select_columns(["part"]).with_format("numpy").iter(100_000):
+        counts += np.bincount(rows["part"], minlength=len(SPLITS))
+    ends = counts.cumsum().tolist()
+    return {
+        part: whole.select(range(end - count, end)).remove_columns("part")
+        for part, count, end in zip(SPLITS, counts.tolist(), ends, strict=True)
+    }
+
+
+def _map(whole: "Dataset", function: Callable[[dict[str, list]], dict[str, list]], name: str, cache: Path) -> "Dataset":
+    """A function of batches of rows over a dataset, on all processors where that pays."""
     import datasets
 
-    def batch(rows: dict[str, list[str]]) -> dict[str, list]:
-        ids = tokenizer.encode(rows["text"])
-        kept = [number for number, row in enumerate(ids) if settings.more_than < len(row) < settings.fewer_than]
-        return {
-            "text": [rows["text"][number] for number in kept],
-            "input_ids": [ids[number] for number in kept],
-            "length": [len(ids[number]) - 1 for number in kept],
-        }
-
-    features = datasets.Features(
-        {
-            "text": datasets.Value("string"),
-            "input_ids": datasets.List(datasets.Value("int32")),
-            "length": datasets.Value("int32"),
-        }
-    )
-    return texts.map(
-        batch,
+    kinds = {
+        "text": datasets.Value("string"),
+        "part": datasets.Value("int8"),
+        "input_ids": datasets.List(datasets.Value("int32")),
+        "length": datasets.Value("int32"),
+    }
+    columns = ("text", "part") if name == "sentences" else kinds
+    return whole.map(
+        function,
         batched=True,
-        remove_columns=texts.column_names,
-        features=features,
-        cache_file_name=str(cache / f"tokens-{part}.arrow"),
-        new_fingerprint=f"tokens-{part}",
-        desc=f"tokens of {part}",
+        remove_columns=whole.column_names,
+        features=datasets.Features({column: kinds[column] for column in columns}),
+        num_proc=min(os.cpu_count() or 1, 8) if len(whole) >= IN_PARALLEL else None,
+        cache_file_name=str(cache / f"{name}.arrow"),
+        new_fingerprint=name,
+        desc=name,
     )
+
+
+def _segment(rows: dict[str, list], clean: str) -> dict[str, list]:
+    """Documents to sentences."""
+    found = [
+        (sentence, part)
+        for document, part in zip(rows["text"], rows["part"], strict=True)
+        for sentence in split_document(document or "", clean)
+    ]
+    return {"text": [sentence for sentence, _ in found], "part": [part for _, part in found]}
+
+
+def _encode(rows: dict[str, list], tokenizer: TextTokenizer, settings: PreparationSettings) -> dict[str, list]:
+    """Sentences to those of the right length, with their ids."""
+    ids = tokenizer.encode(rows["text"])
+    kept = [number for number, row in enumerate(ids) if settings.more_than < len(row) < settings.fewer_than]
+    return {
+        "text": [rows["text"][number] for number in kept],
+        "part": [rows["part"][number] for number in kept],
+        "input_ids": [ids[number] for number in kept],
+        "length": [len(ids[number]) - 1 for number in kept],
+    }
 
 
 class _Texts:

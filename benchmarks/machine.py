@@ -1,0 +1,13 @@
+"""What machine a benchmark ran on."""
+
+import platform
+from pathlib import Path
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        rows = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(row.split(":")[1].strip() for row in rows if row.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
