@@ -1,5 +1,7 @@
 """`NVIB`: the nonparametric variational autoencoder (Henderson & Fehr, ICLR 2023)."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,8 +29,8 @@ class NVAE(TextAutoencoder):
         self.bottleneck = nvib.NVIB(
             settings.dim_h, self.prior, settings.kappa, settings.alpha_threshold, settings.alpha_activation
         )
-        if settings.alpha_activation == "exp":
-            torch.nn.init.constant_(self.bottleneck.alpha.bias, INITIAL_LOG_ALPHA)
+        start = INITIAL_LOG_ALPHA if settings.alpha_activation == "exp" else math.exp(INITIAL_LOG_ALPHA)
+        torch.nn.init.constant_(self.bottleneck.alpha.bias, start)
 
     def latent_from(self, hidden: Tensor, key_padding_mask: Tensor) -> Encoding:
         """A mixture: a sample of the posterior in training, its mean measure in evaluation."""
