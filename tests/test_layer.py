@@ -59,13 +59,21 @@ def test_relu_gives_exact_zeros():
     assert all(p.grad.isfinite().all() for p in layer.parameters() if p.grad is not None)
 
 
-def test_padding_does_not_reach_the_output():
-    layer, hidden, mask = nvib.NVIB(DIM).eval(), torch.randn(2, 5, DIM), masks(5, 3)
-    attention, query = nvib.DenoisingMultiheadAttention(DIM, 2).eval(), torch.randn(2, 4, DIM)
-    rubbish = hidden.masked_fill(mask.unsqueeze(-1), float("nan"))
-    torch.testing.assert_close(
-        attention(query, layer(rubbish, mask)[1])[0], attention(query, layer(hidden, mask)[1])[0]
-    )
+@pytest.mark.parametrize("training", [True, False])
+def test_padding_reaches_neither_the_output_nor_a_gradient(training: bool):
+    layer, hidden, mask = nvib.NVIB(DIM).train(training), torch.randn(2, 5, DIM), masks(5, 3)
+    attention, query = nvib.DenoisingMultiheadAttention(DIM, 2), torch.randn(2, 4, DIM)
+    results = []
+    for filler in (0.0, float("nan")):
+        torch.manual_seed(1)
+        leaf = hidden.masked_fill(mask.unsqueeze(-1), filler).requires_grad_()
+        posterior, mixture = layer(leaf, mask)
+        output = attention(query, mixture)[0]
+        kl = nvib.kl_gaussian(posterior, nvib.Prior()) + nvib.kl_dirichlet(posterior, nvib.Prior())
+        leaves = [leaf, *layer.parameters(), *attention.parameters()]
+        results.append((output, kl, torch.autograd.grad(output.square().sum() + kl.sum(), leaves)))
+    torch.testing.assert_close(results[1], results[0])
+    assert (results[1][2][0][mask] == 0).all()
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
