@@ -41,6 +41,12 @@ def parse() -> argparse.Namespace:
         "--IMPORTANCE_SAMPLES", type=cli.integer(1), default=16, help="draws a sentence for the likelihood's bounds"
     )
     group.add_argument("--NUMBER_PAIRS", type=cli.integer(1), help="pairs that are interpolated (default: all)")
+    group.add_argument(
+        "--JOBS",
+        type=cli.integer(1),
+        default=1,
+        help="steps that run beside each other, each with its share of the processors' threads",
+    )
     group.add_argument("--LIST", type=cli.boolean, default=False, help="True: show what is done and left, and stop")
     cli.add_project_options(parser, project="paper")
     return parser.parse_args()
@@ -74,7 +80,7 @@ def main() -> None:
     from pipeline.files import write_text
 
     write_text(project / "settings.json", describe(runs, budget) + "\n")
-    failed = paper.run()
+    failed = paper.run(arguments.JOBS)
     # The report is written whatever is missing: that is told in it.
     names = [step.name.removeprefix("train ") for step in steps if step.name.startswith("train ")]
     begun = [name for name in names if (project / name / "config.json").exists()]

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,11 @@ class Step:
     name: str
     command: tuple[str, ...]
     needs: tuple[str, ...] = ()
+
+    @property
+    def experiment(self) -> str:
+        """The experiment that it writes to."""
+        return self.name.split()[-1]
 
 
 def plan(data: str, places: Sequence[str], runs: Iterable[Run], budget: Budget) -> list[Step]:
@@ -208,58 +215,91 @@ class Paper:
             lines.append(f"{kind:<{width}}  {counts[0]:4}  {counts[1]:6}  {counts[2]:4}")
         return "\n".join(lines)
 
-    def run(self) -> list[Step]:
+    def run(self, jobs: int = 1) -> list[Step]:
         """Run what is left, and what failed before; returns the steps that failed or could not be begun.
+
+        Args:
+            jobs: how many steps run beside each other; two of one experiment never do, since both would write its
+                figures.
 
         Raises:
             KeyboardInterrupt: a step was interrupted.
         """
+        numbers = {step.name: number for number, step in enumerate(self.steps, start=1)}
+        waiting: list[Step] = []
+        for step in self.steps:
+            if self.status(step) != "done" or any(other.name in step.needs for other in waiting):
+                waiting.append(step)
         failed: list[Step] = []
-        for number, step in enumerate(self.steps, start=1):
-            if self.status(step) == "done":
-                continue
-            missing = [other.name for other in failed if other.name in step.needs]
-            head = f"[{number}/{len(self.steps)}] {step.name}"
-            if missing:
-                print(f"{head}: left out, because {', '.join(missing)} failed", flush=True)
-                failed.append(step)
-                continue
-            self._forget_what_rests_on(step)
-            print(f"{head} …", flush=True)
-            started = time.monotonic()
-            status, log = self.execute(step)
-            seconds = time.monotonic() - started
-            if status == INTERRUPTED:
-                raise KeyboardInterrupt
-            done = status == 0
-            self.state[step.name] = {
-                "status": "done" if done else "failed",
-                "command": list(step.command),
-                "seconds": round(seconds, 1),
-            }
-            write_json(self.state_file, self.state)
-            print(f"{head}: {'done' if done else 'failed'} in {seconds:.0f} s, {self._counts()}", flush=True)
-            if not done:
-                failed.append(step)
-                print(f"    {_last_line(log)} (all of it: {log})", flush=True)
-        return failed
+        running: dict[Future[tuple[int, Path, float]], Step] = {}
+        with ThreadPoolExecutor(jobs) as pool:
+            while waiting or running:
+                for step in list(waiting):
+                    head = f"[{numbers[step.name]}/{len(self.steps)}] {step.name}"
+                    missing = [other.name for other in failed if other.name in step.needs]
+                    if missing:
+                        print(f"{head}: left out, because {', '.join(missing)} failed", flush=True)
+                        failed.append(step)
+                        waiting.remove(step)
+                    elif len(running) < jobs and self._may_begin(step, waiting, running.values()):
+                        waiting.remove(step)
+                        self._forget_what_rests_on(step)
+                        print(f"{head} …", flush=True)
+                        running[pool.submit(self._timed, step, jobs)] = step
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    step = running.pop(future)
+                    if not self._record(
+                        step, f"[{numbers[step.name]}/{len(self.steps)}] {step.name}", *future.result()
+                    ):
+                        failed.append(step)
+        return sorted(failed, key=lambda step: numbers[step.name])
+
+    def _may_begin(self, step: Step, waiting: Sequence[Step], running: Iterable[Step]) -> bool:
+        unfinished = {other.name for other in (*waiting, *running)} - {step.name}
+        return not unfinished & set(step.needs) and all(step.experiment != other.experiment for other in running)
+
+    def _timed(self, step: Step, jobs: int) -> tuple[int, Path, float]:
+        started = time.monotonic()
+        status, log = self.execute(step, jobs)
+        return status, log, time.monotonic() - started
+
+    def _record(self, step: Step, head: str, status: int, log: Path, seconds: float) -> bool:
+        """Write down and tell how a step ended; whether it is done."""
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
+        done = status == 0
+        self.state[step.name] = {
+            "status": "done" if done else "failed",
+            "command": list(step.command),
+            "seconds": round(seconds, 1),
+        }
+        write_json(self.state_file, self.state)
+        print(f"{head}: {'done' if done else 'failed'} in {seconds:.0f} s, {self._counts()}", flush=True)
+        if not done:
+            print(f"    {_last_line(log)} (all of it: {log})", flush=True)
+        return done
 
     def seconds(self) -> float:
-        """What the steps that are done took, together."""
+        """What the steps that are done took, each by itself, together."""
         return sum(self.state[step.name]["seconds"] for step in self.steps if self.status(step) == "done")
 
     def _counts(self) -> str:
         states = [self.status(step) for step in self.steps]
         return f"{states.count('done')} done, {states.count('failed')} failed, {states.count('left')} left"
 
-    def execute(self, step: Step) -> tuple[int, Path]:
-        """Run one step; its exit status, and the file that holds what it said."""
+    def execute(self, step: Step, jobs: int = 1) -> tuple[int, Path]:
+        """Run one step with its share of the processors; its exit status, and the file that holds what it said."""
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{step.name.replace(' ', '-')}.log"
         script, *flags = step.command
+        threads = {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
         with open(log, "w", encoding="utf-8") as output:
             finished = subprocess.run(
-                [sys.executable, str(ROOT / script), *flags], stdout=output, stderr=subprocess.STDOUT, check=False
+                [sys.executable, str(ROOT / script), *flags],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+                env=os.environ | threads,
             )
         return finished.returncode, log
 

@@ -1,6 +1,8 @@
 """The whole of the paper as steps: in order, resumable, and honest about what failed."""
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -39,7 +41,7 @@ class Pretended(Paper):
         self.failing = failing
         self.begun: list[str] = []
 
-    def execute(self, step: Step) -> tuple[int, Path]:
+    def execute(self, step: Step, jobs: int = 1) -> tuple[int, Path]:
         self.begun.append(step.name)
         self.logs.mkdir(exist_ok=True)
         log = self.logs / "log"
@@ -69,6 +71,33 @@ def test_what_failed_is_told_and_what_rests_on_it_left_out_and_tried_again(tmp_p
     assert again.run() == []
     assert again.begun == ["sample a", "score a"]
     assert Pretended(tmp_path, STEPS).run() == []
+
+
+def test_steps_run_beside_each_other_but_never_two_of_one_experiment(tmp_path: Path):
+    steps = [
+        Step(f"{kind} {name}", (kind, name), needs)
+        for name in "ab"
+        for kind, needs in (("train", ()), ("sample", (f"train {name}",)), ("score", (f"train {name}",)))
+    ]
+    lock, running, most, beside = threading.Lock(), [], [], []
+
+    class Slow(Pretended):
+        def execute(self, step: Step, jobs: int = 1) -> tuple[int, Path]:
+            with lock:
+                running.append(step.experiment)
+                most.append(len(running))
+                beside.append(len(running) != len(set(running)))
+                assert all(self.status(other) == "done" for other in steps if other.name in step.needs)
+            time.sleep(0.02)
+            with lock:
+                running.remove(step.experiment)
+            return super().execute(step)
+
+    paper = Slow(tmp_path, steps)
+    assert paper.run(jobs=3) == []
+    assert sorted(paper.begun) == sorted(step.name for step in steps)
+    assert max(most) == 2
+    assert not any(beside)
 
 
 def test_another_command_is_run_again_with_what_rests_on_it(tmp_path: Path):
