@@ -134,7 +134,7 @@ class DecoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, memory: Any, packing: Packing | None = None) -> Tensor:
-        """[B, T, D] of all positions at once, each seeing those before it, or with a packing [M, D] of the real ones."""
+        """[B, T, D] of all positions at once, each seeing those before it; with a packing [M, D] of the real ones."""
         attended = self.self_attention.attend_to_self(hidden, packing, causal=True)
         return self._after_self_attention(hidden, attended, self.cross_attention.prepare(memory), packing)
 
