@@ -35,6 +35,9 @@ def parse() -> argparse.Namespace:
         "--MAX_STEPS", type=cli.integer(1), help="optimizer steps of every training (default: train.py's)"
     )
     group.add_argument(
+        "--BATCH_SIZE", type=cli.integer(1), help="sentences of every training's batches (default: train.py's)"
+    )
+    group.add_argument(
         "--NUMBER_SAMPLES", type=cli.integer(1), default=5000, help="sentences that each model generates"
     )
     group.add_argument(
@@ -65,6 +68,7 @@ def main() -> None:
     budget = Budget(
         arguments.SEEDS,
         arguments.MAX_STEPS,
+        arguments.BATCH_SIZE,
         arguments.NUMBER_SAMPLES,
         arguments.IMPORTANCE_SAMPLES,
         arguments.NUMBER_PAIRS,

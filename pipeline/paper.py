@@ -80,6 +80,7 @@ class Budget:
     Args:
         seeds: that every run is trained with, unless it says otherwise; the judge has the first.
         max_steps: optimizer steps of every training, None for train.py's default.
+        batch_size: sentences of every training's batches, None for train.py's default.
         samples: sentences that are generated.
         importance_samples: draws for the bounds.
         pairs: that are interpolated, None for all.
@@ -87,6 +88,7 @@ class Budget:
 
     seeds: Sequence[int]
     max_steps: int | None
+    batch_size: int | None
     samples: int
     importance_samples: int
     pairs: int | None
@@ -122,6 +124,7 @@ def plan(data: str, places: Sequence[str], runs: Iterable[Run], budget: Budget) 
         budget: how much.
     """
     limit = () if budget.max_steps is None else ("--MAX_STEPS", str(budget.max_steps))
+    limit += () if budget.batch_size is None else ("--BATCH_SIZE", str(budget.batch_size))
     data_dir = places[places.index("--DATA_DIR") + 1]
     steps = [Step("prepare", ("prepareDatasets.py", "--DATA", data, "--DATA_DIR", data_dir))]
 

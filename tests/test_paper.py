@@ -11,7 +11,7 @@ from models import MODELS
 from pipeline.paper import RUNS, Budget, Paper, Step, plan
 from tests.helpers import call, prepare_tiny, run
 
-BUDGET = Budget(seeds=(1, 2, 3), max_steps=None, samples=10, importance_samples=2, pairs=None)
+BUDGET = Budget(seeds=(1, 2, 3), max_steps=None, batch_size=16, samples=10, importance_samples=2, pairs=None)
 PLACES = ("--PROJECT_NAME", "p", "--OUTPUT_DIR", "o", "--DATA_DIR", "d", "--WANDB_ENTITY", "None")
 
 
@@ -25,6 +25,11 @@ def test_every_step_comes_after_what_it_needs_and_every_model_has_every_seed():
     for model in MODELS:
         seeds = {c[c.index("--SEED") + 1] for c in trained if c[c.index("--MODEL") + 1] == model}
         assert seeds == ({"1"} if model == "LM" else {"1", "2", "3"})
+
+
+def test_every_training_has_the_budget():
+    trained = [step.command for step in plan("tiny", PLACES, RUNS, BUDGET) if step.command[0] == "train.py"]
+    assert all(c[c.index("--BATCH_SIZE") + 1] == "16" and "--MAX_STEPS" not in c for c in trained)
 
 
 def test_the_settings_of_the_regularisation_s_claim_are_there():
