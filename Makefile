@@ -2,13 +2,17 @@
 #   make demo   set-up, then the main job on the embedded Wikipedia sample
 #   make test   set-up, then the tests
 #   make paper  every model and measurement of the paper, with three seeds, and the report; goes on where it was stopped
-#               (make paper DATA=wikitext2 SEEDS=1 for WikiText-2, one seed; make paper FLAGS="--LIST True" for how far it is)
+#               (make paper DATA=wikitext2 SEEDS=1 for WikiText-2, one seed; make paper FLAGS="--LIST True" for how far
+#               it is; two steps run beside each other, with JOBS=1 one)
 # And: make lint, make bench (speed and memory, in units of this machine), make clean.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= wikipedia-sample
 SEEDS ?= 1 2 3
+JOBS ?= 2
+# The embedded corpus is small: smaller batches learn more from as many sentences.
+BUDGET ?= $(if $(filter wikipedia-sample,$(DATA)),--BATCH_SIZE 32 --MAX_STEPS 1200)
 # Some systems forbid Python to keep what it compiles; each script would then compile torch and all else anew.
 export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo paper test lint bench setup setup-dev clean
@@ -17,7 +21,7 @@ demo: setup
 	@$(BIN)/python demo.py
 
 paper: setup
-	@$(BIN)/python paper.py --DATA $(DATA) --PROJECT_NAME paper-$(DATA) --SEEDS $(SEEDS) $(FLAGS)
+	@$(BIN)/python paper.py --DATA $(DATA) --PROJECT_NAME paper-$(DATA) --SEEDS $(SEEDS) --JOBS $(JOBS) $(BUDGET) $(FLAGS)
 
 test: setup-dev
 	$(BIN)/python -m pytest
