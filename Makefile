@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 DATA ?= wikipedia-sample
 SEEDS ?= 1 2 3
 JOBS ?= 2
-# The embedded corpus is small: smaller batches learn more from as many sentences.
+# The embedded corpus is small: of as many sentences, smaller batches learn more. BUDGET= takes train.py's defaults.
 BUDGET ?= $(if $(filter wikipedia-sample,$(DATA)),--BATCH_SIZE 32 --MAX_STEPS 1200)
 # Some systems forbid Python to keep what it compiles; each script would then compile torch and all else anew.
 export PYTHONDONTWRITEBYTECODE :=

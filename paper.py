@@ -91,7 +91,8 @@ def main() -> None:
     command = ("report.py", "--PROJECT_NAME", arguments.PROJECT_NAME, "--OUTPUT_DIR", str(arguments.OUTPUT_DIR))
     report = Step("report", (*command, "--EXPERIMENTS", *begun))
     failed += [report] if paper.execute(report)[0] else []
-    print(f"\n{paper.table()}\n\nthe steps that are done took {paper.seconds() / 60:.1f} minutes")
+    minutes = paper.seconds() / 60
+    print(f"\n{paper.table()}\n\nthe steps that are done took {minutes:.1f} minutes, each by itself, together")
     if failed:
         raise UserError(
             f"{len(failed)} steps failed or rest on one that did: {', '.join(step.name for step in failed)}; what they "

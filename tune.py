@@ -75,9 +75,10 @@ def main() -> None:
         raise UserError(str(error)) from None
 
     from pipeline import tuning as tune
-    from pipeline.devices import keep_freed_memory
+    from pipeline.devices import keep_freed_memory, precision
 
     keep_freed_memory()
+    training_fields["precision"] = precision(training_fields.get("precision", "auto"))
     project = arguments.OUTPUT_DIR / arguments.PROJECT_NAME
     tuning = tune.Tuning(
         settings=chosen,

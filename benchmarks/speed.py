@@ -2,19 +2,17 @@
 
     python -m benchmarks.speed
 
-A unit is one float32 product of [3200, 256] and [256, 30522], typed as `left @ right`: with the memory that torch
-takes for its result. `unit_into_kept_memory_seconds` is the same product into memory that is at hand, which is what
-the rest of the time is made of. The model: width 256, 1 layer, 1 head, BERT's vocabulary; batches of 128 sentences
-with the lengths of WikiText-2's. What is compared runs in turn, round after round in one process, so that a machine
-that becomes slower does so for all; each figure is a ratio of medians, its spread half the distance between the
-quartiles. `plain_` is the textbook way of `benchmarks/plain.py`, with torch's own allocation. Writes
-benchmarks/results.json and benchmarks/results.png.
+A unit is one float32 product of [3200, 256] and [256, 30522], typed as `left @ right` in a process of its own, with the
+memory that torch by itself takes for its result and gives back. `unit_into_kept_memory_seconds` is the same product
+where freed memory is kept, as the scripts have it. The model: width 256, 1 layer, 1 head, BERT's vocabulary; batches of
+128 sentences with the lengths of WikiText-2's. What is compared runs in turn, round after round, so that a machine that
+becomes slower does so for all; each figure is a ratio of medians, its spread half the distance between the quartiles.
+`plain_` is the textbook way of `benchmarks/plain.py`, in the unit's process. Writes benchmarks/results.json and
+benchmarks/results.png.
 """
 
-import ctypes
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -100,21 +98,61 @@ def unit() -> Callable[[], object]:
     return lambda: left @ right
 
 
-def in_turn(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each action, all of them once a round, after a round to warm up.
+def timed(action: Callable[[], object]) -> Callable[[], float]:
+    """The action as one that returns the seconds that it took."""
 
-    The unit and the plain way allocate as torch does by itself, ours as the scripts have it.
+    def run() -> float:
+        started = time.perf_counter()
+        action()
+        return time.perf_counter() - started
+
+    return run
+
+
+class ByDefault:
+    """A process that allocates as torch does by itself, and times there what is asked for by name.
+
+    Ours runs with `keep_freed_memory`, as the scripts do; what that sets cannot be undone within a process.
     """
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.speed", "--by-default"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=HERE.parent,
+        )
+
+    def __call__(self, name: str) -> float:
+        """Seconds of a run of `unit`, `step`, or `generate 30`."""
+        print(name, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+    @staticmethod
+    def serve() -> None:
+        """What the process does: read names, print seconds."""
+        actions: dict[str, Callable[[], object]] = {}
+        for line in sys.stdin:
+            name, _, length = line.strip().partition(" ")
+            if line not in actions:
+                if name == "unit":
+                    actions[line] = unit()
+                elif name == "step":
+                    actions[line] = Steps("NVIB", plain=True)
+                else:
+                    actions[line] = generation(Steps("NVIB").model.eval(), int(length), plain=True)
+            print(timed(actions[line])(), flush=True)
+
+
+def in_turn(actions: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each action, all of them once a round, after a round to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(rounds + 1):
         for name, action in actions.items():
-            keep_freed_memory()
-            if name == "unit" or name.startswith("plain_"):
-                _return_large_blocks()
-            started = time.perf_counter()
-            action()
+            taken = action()
             if number:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(taken)
     return seconds
 
 
@@ -174,7 +212,7 @@ def growth() -> dict[str, dict[int, float]]:
             (tokens.mean + model.penalty(encoding, 1.0)).backward()
             model.zero_grad()
 
-        return statistics.median(in_turn({"step": action}, 5)["step"])
+        return statistics.median(in_turn({"step": timed(action)}, 5)["step"])
 
     return {
         "sentences": {value: step(sentences=value) for value in (8, 32, 128)},
@@ -191,12 +229,6 @@ def plot(curves: dict[str, dict[int, float]], path: Path) -> None:
             axes.loglog(list(values), list(values.values()), marker="o", label=name)
         axes.set(xlabel="value of the quantity, others as usual", ylabel="seconds a training step (NVIB)")
         axes.legend(frameon=False)
-
-
-def _return_large_blocks() -> None:
-    """Undo what of `keep_freed_memory` concerns large blocks: glibc takes them from the system again."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(-4, 65536)  # M_MMAP_MAX, whose default this is
 
 
 def _peak_gigabytes() -> float:
@@ -221,13 +253,18 @@ def measure() -> dict[str, object]:
         results[name], results[f"{name}_spread"] = ratio(seconds, action, reference)
         print(f"{name:<32} {results[name]:8.2f} ± {results[f'{name}_spread']:.2f}", flush=True)
 
-    product, nvae = unit(), Steps("NVIB")
+    keep_freed_memory()
+    by_default, nvae = ByDefault(), Steps("NVIB")
+
+    def theirs(name: str) -> Callable[[], float]:
+        return lambda: by_default(name)
+
     training = {
-        "unit": product,
-        "product": product,
-        "step": nvae,
-        "t_step": Steps("T"),
-        "bf16_step": Steps("NVIB", precision="bf16"),
+        "unit": theirs("unit"),
+        "product": timed(unit()),
+        "step": timed(nvae),
+        "t_step": timed(Steps("T")),
+        "bf16_step": timed(Steps("NVIB", precision="bf16")),
     }
     seconds = in_turn(training, ROUNDS)
     results["unit_seconds"] = statistics.median(seconds["unit"])
@@ -237,14 +274,16 @@ def measure() -> dict[str, object]:
     record("nvib_step_over_t", seconds, "step", "t_step")
     record("train_step_bf16_units", seconds, "bf16_step")
     results["bf16_product_speedup"] = bfloat16_speedup()
-    seconds = in_turn({"unit": product, "plain_step": Steps("NVIB", plain=True)}, PLAIN_ROUNDS)
+    seconds = in_turn({"unit": theirs("unit"), "plain_step": theirs("step")}, PLAIN_ROUNDS)
     record("plain_train_step_float32_units", seconds, "plain_step")
     model = nvae.model.eval()
     for length, plain_rounds in ((30, PLAIN_ROUNDS), (100, 2)):
-        seconds = in_turn({"unit": product, "generate": generation(model, length, plain=False)}, ROUNDS)
+        ours = timed(generation(model, length, plain=False))
+        seconds = in_turn({"unit": theirs("unit"), "generate": ours}, ROUNDS)
         record(f"generate_32x{length}_units", seconds, "generate")
-        seconds = in_turn({"unit": product, "plain_generate": generation(model, length, plain=True)}, plain_rounds)
+        seconds = in_turn({"unit": theirs("unit"), "plain_generate": theirs(f"generate {length}")}, plain_rounds)
         record(f"plain_generate_32x{length}_units", seconds, "plain_generate")
+    by_default.process.kill()
     results["train_peak_memory_gb"] = peak_memory("ours")
     results["plain_train_peak_memory_gb"] = peak_memory("plain")
     results["prepare_seconds"] = prepare_seconds()
@@ -254,6 +293,9 @@ def measure() -> dict[str, object]:
 
 def main() -> None:
     """Measure, print, write."""
+    if "--by-default" in sys.argv:
+        ByDefault.serve()
+        return
     if "--memory" in sys.argv:
         plain = sys.argv[-1] == "plain"
         if not plain:

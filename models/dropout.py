@@ -27,7 +27,7 @@ class Dropout(nn.Module):
             return hidden
         if hidden.device.type != "cpu":
             return F.dropout(hidden, self.probability)
-        dropped = round(self.probability * LEVELS)
+        dropped = min(round(self.probability * LEVELS), LEVELS - 1)
         draws = torch.empty((hidden.numel() + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
         # Comparing into the type of the vectors saves a pass over booleans, which are slow to convert.
         kept = torch.empty(hidden.shape, dtype=hidden.dtype)

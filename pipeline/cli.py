@@ -192,7 +192,7 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
     "seed": (integer(0, 2**32 - 1), "seed of weights, order, dropout and sampling"),
     "precision": (
         ("auto", "fp32", "bf16"),
-        "fp32, bf16 for autocast to bfloat16, or auto: bf16 where the processor or GPU is faster with it, as measured",
+        "fp32, bf16 for autocast to bfloat16, or auto: bf16 on a GPU that has it and a processor found to be faster so",
     ),
     "compile": (boolean, "True compiles the model with torch.compile, which needs a C++ compiler on a CPU"),
 }

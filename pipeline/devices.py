@@ -1,6 +1,7 @@
 """Which device computes, and which processes take part."""
 
 import ctypes
+import functools
 import os
 import platform
 import time
@@ -20,7 +21,7 @@ def on_cpu() -> bool:
 
 
 def precision(wanted: str) -> str:
-    """`auto` resolved for the device: bf16 where hardware multiplies it and is faster with it, else fp32."""
+    """`auto` resolved: bf16 on a GPU that has it and on a processor that is faster with it, else fp32."""
     if wanted != "auto":
         return wanted
     if not on_cpu():
@@ -30,21 +31,22 @@ def precision(wanted: str) -> str:
     return "bf16" if (able.get("avx512_bf16") or able.get("amx_bf16")) and bfloat16_speedup() > 1.2 else "fp32"
 
 
+@functools.cache
 def bfloat16_speedup() -> float:
-    """How many times as fast this processor multiplies matrices in bfloat16 as in float32; takes a tenth of a second.
+    """How many times as fast this processor multiplies matrices in bfloat16 as in float32; a tenth of a second, once.
 
     The matrices have the shapes of a projection to a vocabulary.
     """
-    seconds = []
-    for dtype in (torch.float32, torch.bfloat16):
-        left, right = torch.ones(8192, 256, dtype=dtype), torch.ones(256, 256, dtype=dtype)
-        runs = []
-        for _ in range(8):
+    types = (torch.float32, torch.bfloat16)
+    pairs = {dtype: (torch.ones(8192, 256, dtype=dtype), torch.ones(256, 256, dtype=dtype)) for dtype in types}
+    seconds: dict[torch.dtype, list[float]] = {dtype: [] for dtype in types}
+    for _ in range(10):  # in turn, so that a machine that becomes slower does so for both
+        for dtype, (left, right) in pairs.items():
             started = time.perf_counter()
             left @ right
-            runs.append(time.perf_counter() - started)
-        seconds.append(min(runs[2:]))  # the first two warm up; what else the machine does only adds
-    return seconds[0] / seconds[1]
+            seconds[dtype].append(time.perf_counter() - started)
+    # The first two warm up; what else the machine does only adds.
+    return min(seconds[torch.float32][2:]) / min(seconds[torch.bfloat16][2:])
 
 
 def processes() -> PartialState:

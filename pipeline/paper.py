@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,7 @@ class Paper:
         self.steps = steps
         self.state_file = state_file
         self.logs = logs
+        self.processes: list[subprocess.Popen[bytes]] = []
         self.state: dict[str, dict[str, Any]] = (
             read_json(state_file, "remove it, and every step is run again") if state_file.exists() else {}
         )
@@ -228,7 +231,8 @@ class Paper:
         Raises:
             KeyboardInterrupt: a step was interrupted.
         """
-        numbers = {step.name: number for number, step in enumerate(self.steps, start=1)}
+        names = [step.name for step in self.steps]
+        heads = {name: f"[{number}/{len(names)}] {name}" for number, name in enumerate(names, start=1)}
         waiting: list[Step] = []
         for step in self.steps:
             if self.status(step) != "done" or any(other.name in step.needs for other in waiting):
@@ -236,28 +240,29 @@ class Paper:
         failed: list[Step] = []
         running: dict[Future[tuple[int, Path, float]], Step] = {}
         with ThreadPoolExecutor(jobs) as pool:
-            while waiting or running:
-                for step in list(waiting):
-                    head = f"[{numbers[step.name]}/{len(self.steps)}] {step.name}"
-                    missing = [other.name for other in failed if other.name in step.needs]
-                    if missing:
-                        print(f"{head}: left out, because {', '.join(missing)} failed", flush=True)
-                        failed.append(step)
-                        waiting.remove(step)
-                    elif len(running) < jobs and self._may_begin(step, waiting, running.values()):
-                        waiting.remove(step)
-                        self._forget_what_rests_on(step)
-                        print(f"{head} …", flush=True)
-                        running[pool.submit(self._timed, step, jobs)] = step
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    step = running.pop(future)
-                    if not self._record(
-                        step, f"[{numbers[step.name]}/{len(self.steps)}] {step.name}", *future.result()
-                    ):
-                        failed.append(step)
-        return sorted(failed, key=lambda step: numbers[step.name])
+            try:
+                while waiting or running:
+                    for step in list(waiting):
+                        missing = [other.name for other in failed if other.name in step.needs]
+                        if missing:
+                            print(f"{heads[step.name]}: left out, because {', '.join(missing)} failed", flush=True)
+                            failed.append(step)
+                            waiting.remove(step)
+                        elif len(running) < jobs and self._may_begin(step, waiting, running.values()):
+                            waiting.remove(step)
+                            self._forget_what_rests_on(step)
+                            print(f"{heads[step.name]} …", flush=True)
+                            running[pool.submit(self._timed, step, jobs)] = step
+                    ended = wait(running, return_when=FIRST_COMPLETED).done
+                    failed += self._record({future: running.pop(future) for future in ended}, heads)
+            except KeyboardInterrupt:
+                self.interrupt()
+                with suppress(KeyboardInterrupt):
+                    self._record(running, heads)
+                raise
+        return sorted(failed, key=lambda step: names.index(step.name))
 
-    def _may_begin(self, step: Step, waiting: Sequence[Step], running: Iterable[Step]) -> bool:
+    def _may_begin(self, step: Step, waiting: Sequence[Step], running: Collection[Step]) -> bool:
         unfinished = {other.name for other in (*waiting, *running)} - {step.name}
         return not unfinished & set(step.needs) and all(step.experiment != other.experiment for other in running)
 
@@ -266,21 +271,33 @@ class Paper:
         status, log = self.execute(step, jobs)
         return status, log, time.monotonic() - started
 
-    def _record(self, step: Step, head: str, status: int, log: Path, seconds: float) -> bool:
-        """Write down and tell how a step ended; whether it is done."""
-        if status == INTERRUPTED:
+    def _record(self, ended: Mapping["Future[tuple[int, Path, float]]", Step], heads: Mapping[str, str]) -> list[Step]:
+        """Wait for steps, write down and tell how they ended; those that failed.
+
+        Raises:
+            KeyboardInterrupt: one was interrupted; what the others did is written down all the same.
+        """
+        failed, interrupted = [], False
+        for future, step in ended.items():
+            status, log, seconds = future.result()
+            if status in (INTERRUPTED, -signal.SIGINT):
+                interrupted = True
+                continue
+            word = "failed" if status else "done"
+            self.state[step.name] = {"status": word, "command": list(step.command), "seconds": round(seconds, 1)}
+            write_json(self.state_file, self.state)
+            print(f"{heads[step.name]}: {word} in {seconds:.0f} s, {self._counts()}", flush=True)
+            if status:
+                failed.append(step)
+                print(f"    {_last_line(log)} (all of it: {log})", flush=True)
+        if interrupted:
             raise KeyboardInterrupt
-        done = status == 0
-        self.state[step.name] = {
-            "status": "done" if done else "failed",
-            "command": list(step.command),
-            "seconds": round(seconds, 1),
-        }
-        write_json(self.state_file, self.state)
-        print(f"{head}: {'done' if done else 'failed'} in {seconds:.0f} s, {self._counts()}", flush=True)
-        if not done:
-            print(f"    {_last_line(log)} (all of it: {log})", flush=True)
-        return done
+        return failed
+
+    def interrupt(self) -> None:
+        """Interrupt the steps that run."""
+        for process in list(self.processes):
+            process.send_signal(signal.SIGINT)
 
     def seconds(self) -> float:
         """What the steps that are done took, each by itself, together."""
@@ -295,16 +312,19 @@ class Paper:
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{step.name.replace(' ', '-')}.log"
         script, *flags = step.command
-        threads = {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+        share = {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // jobs))}
         with open(log, "w", encoding="utf-8") as output:
-            finished = subprocess.run(
+            process = subprocess.Popen(
                 [sys.executable, str(ROOT / script), *flags],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                check=False,
-                env=os.environ | threads,
+                env=share | os.environ,  # who has set the number of threads is right
+                process_group=0,  # interrupted by `interrupt`, once, and not by the terminal too
             )
-        return finished.returncode, log
+            self.processes.append(process)
+            status = process.wait()
+            self.processes.remove(process)
+        return status, log
 
     def _forget_what_rests_on(self, step: Step) -> None:
         """What was measured of an earlier training, say, is measured again."""

@@ -10,7 +10,9 @@
 token counts, the start token does not.
 """
 
+import bisect
 import hashlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -137,8 +139,11 @@ def prepare(
         # A tokenizer that cannot be had is told of before the long work.
         tokenizer = None if settings.tokenizer == "wordpiece" else load_tokenizer(settings.tokenizer)
         datasets.enable_progress_bars()
-        raw = _together(documents(data, local_path, text_column, split, cache))
-        segmented = _map(raw, lambda rows: _segment(rows, settings.clean), "sentences", cache)
+        raw = documents(data, local_path, text_column, split, cache)
+        # All splits behind one another: a pass over them starts its processes once.
+        whole = datasets.concatenate_datasets([raw[part].select_columns(["text"]) for part in SPLITS])
+        ends = list(itertools.accumulate(len(raw[part]) for part in SPLITS))
+        segmented = _map(whole, lambda rows, numbers: _segment(rows, numbers, ends, settings.clean), "sentences", cache)
         texts = _apart(segmented)
         if tokenizer is None:
             if not len(texts["train"]):
@@ -147,7 +152,7 @@ def prepare(
             tokenizer = train_wordpiece(
                 _Texts(texts["train"]), settings.vocabulary_size, lower_case=settings.clean == "paper"
             )
-        encoded = _apart(_map(segmented, lambda rows: _encode(rows, tokenizer, settings), "tokens", cache))
+        encoded = _apart(_map(segmented, lambda rows, _: _encode(rows, tokenizer, settings), "tokens", cache))
         for part, dataset in encoded.items():
             if not len(dataset):
                 raise UserError(
@@ -161,7 +166,7 @@ def prepare(
         write_json(folder / "statistics.json", statistics)
         write_json(folder / "length_distribution.json", {str(length): lengths[length] for length in sorted(lengths)})
         _plot(lengths, name, folder / "length_distribution.png")
-        del raw, segmented, texts, encoded  # they keep files of the cache open
+        del raw, whole, segmented, texts, encoded  # they keep files of the cache open
         _remove(cache)
     return statistics
 
@@ -177,21 +182,8 @@ def _disk_errors_told(data_dir: Path) -> Iterator[None]:
         ) from None
 
 
-def _together(splits: "dict[str, Dataset]") -> "Dataset":
-    """All splits behind one another, with a column `part` that numbers them: a pass over all starts processes once."""
-    import datasets
-    import numpy as np
-
-    return datasets.concatenate_datasets(
-        [
-            splits[part].select_columns(["text"]).add_column("part", np.full(len(splits[part]), number, dtype=np.int8))
-            for number, part in enumerate(SPLITS)
-        ]
-    )
-
-
 def _apart(whole: "Dataset") -> "dict[str, Dataset]":
-    """The splits that `_together` put behind one another."""
+    """The splits behind one another, each by itself; the column `part` numbers them."""
     import numpy as np
 
     counts = np.zeros(len(SPLITS), dtype=np.int64)
@@ -199,13 +191,15 @@ def _apart(whole: "Dataset") -> "dict[str, Dataset]":
         counts += np.bincount(rows["part"], minlength=len(SPLITS))
     ends = counts.cumsum().tolist()
     return {
-        part: whole.select(range(end - count, end)).remove_columns("part")
+        part: whole.select(range(end - count, end) if count else []).remove_columns("part")
         for part, count, end in zip(SPLITS, counts.tolist(), ends, strict=True)
     }
 
 
-def _map(whole: "Dataset", function: Callable[[dict[str, list]], dict[str, list]], name: str, cache: Path) -> "Dataset":
-    """A function of batches of rows over a dataset, on all processors where that pays."""
+def _map(
+    whole: "Dataset", function: Callable[[dict[str, list], list[int]], dict[str, list]], name: str, cache: Path
+) -> "Dataset":
+    """A function of batches of rows and their numbers over a dataset, on all processors where that pays."""
     import datasets
 
     kinds = {
@@ -218,6 +212,7 @@ def _map(whole: "Dataset", function: Callable[[dict[str, list]], dict[str, list]
     return whole.map(
         function,
         batched=True,
+        with_indices=True,
         remove_columns=whole.column_names,
         features=datasets.Features({column: kinds[column] for column in columns}),
         num_proc=min(os.cpu_count() or 1, 8) if len(whole) >= IN_PARALLEL else None,
@@ -227,11 +222,11 @@ def _map(whole: "Dataset", function: Callable[[dict[str, list]], dict[str, list]
     )
 
 
-def _segment(rows: dict[str, list], clean: str) -> dict[str, list]:
-    """Documents to sentences."""
+def _segment(rows: dict[str, list], numbers: list[int], ends: list[int], clean: str) -> dict[str, list]:
+    """Documents to sentences, each with the part that its document is of: the first that ends behind its number."""
     found = [
-        (sentence, part)
-        for document, part in zip(rows["text"], rows["part"], strict=True)
+        (sentence, bisect.bisect_right(ends, number))
+        for document, number in zip(rows["text"], numbers, strict=True)
         for sentence in split_document(document or "", clean)
     ]
     return {"text": [sentence for sentence, _ in found], "part": [part for _, part in found]}

@@ -121,11 +121,30 @@ def test_an_interruption_ends_the_whole_and_leaves_the_step_to_do(tmp_path: Path
     assert [paper.status(step) for step in steps] == ["done", "left", "left"]
 
 
+def test_an_interruption_reaches_the_steps_that_run_and_what_is_done_stays_done(tmp_path: Path):
+    """Of two beside each other, one is interrupted; the other, which heeds nothing, ends and is written down."""
+    (tmp_path / "heedless.py").write_text(
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: pathlib.Path(sys.argv[1]).touch())\n"
+        "time.sleep(2)\n"
+    )
+    (tmp_path / "interrupted.py").write_text("import sys, time\ntime.sleep(1)\nsys.exit(130)\n")
+    steps = [
+        Step("heedless a", (str(tmp_path / "heedless.py"), str(tmp_path / "told"))),
+        Step("interrupted b", (str(tmp_path / "interrupted.py"),)),
+    ]
+    paper = Paper(steps, tmp_path / "paper.json", tmp_path / "logs")
+    with pytest.raises(KeyboardInterrupt):
+        paper.run(jobs=2)
+    assert (tmp_path / "told").exists()
+    assert [paper.status(step) for step in steps] == ["done", "left"]
+
+
 def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
     command = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda1-delta0.5", "--SEEDS", 1, "--MAX_STEPS", 2)
     command += ("--OUTPUT_DIR", tmp_path / "outputs", "--DATA_DIR", tmp_path / "data")
-    shown = run("paper.py", *command).stdout
+    shown = run("paper.py", *command, "--JOBS", 2).stdout
     assert "[4/4] regularisation nvib-lambda1-delta0.5-s1: done" in shown
     project = tmp_path / "outputs" / "paper"
     page = (project / "report" / "report.md").read_text()

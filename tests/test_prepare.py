@@ -399,6 +399,21 @@ def test_a_table_needs_a_column_and_plain_text_has_none(tmp_path: Path):
             prepare(str(write_own(tmp_path, suffix)), "own", tmp_path / "data", settings, SPLIT, None, column)
 
 
+@pytest.mark.parametrize("empty", ["train", "validation", "test"])
+@pytest.mark.parametrize("text", ["this", " = A heading = "])
+def test_a_split_that_ends_empty_is_named(tmp_path: Path, empty: str, text: str):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for part in ("train", "valid", "test"):
+        words = text if empty.startswith(part) else "this sentence has enough words in it to pass the limits ."
+        (folder / f"wiki.{part}.tokens").write_text(f"{words}\n" * 40)
+    with pytest.raises(UserError, match=f"{empty} split|no sentence to train a tokenizer on"):
+        prepare(
+            "wikitext2", "wikitext2", tmp_path / "data", PreparationSettings("wordpiece", 150, "paper"), SPLIT, folder
+        )
+    assert not (tmp_path / "data" / "wikitext2").exists()
+
+
 def test_text_of_which_no_sentence_passes_the_limits_is_refused_and_the_earlier_dataset_survives(tmp_path: Path):
     own = write_own(tmp_path, ".txt")
     before = prepare_file(own, tmp_path / "data").fingerprint
