@@ -1,4 +1,4 @@
-"""Real tokens without their padding: what every operation but attention works on."""
+"""Real tokens without their padding: what all but attention and the latent work on."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,9 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 class Packing:
     """Which positions of B padded sentences hold their M real tokens.
 
-    A batch of mixed lengths is half padding. Linear layers, norms and dropout are done with the real tokens alone,
-    as [M, …] rows in the order of sentences and positions; attention alone needs sentences, [B, N, …].
+    A batch of mixed lengths is half padding. Embeddings, self-attention's projections, feed-forward layers, norms and
+    dropout are done with the real tokens alone, as [M, …] rows in the order of sentences and positions; what attends,
+    and the latent, needs sentences, [B, N, …].
 
     Args:
         key_padding_mask: [B, N], bool, True at padding.
