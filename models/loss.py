@@ -27,7 +27,8 @@ def token_loss(hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> 
         bias: [V].
         target: [M], token ids.
     """
-    mean, each = _ChunkedCrossEntropy.apply(hidden, weight, bias, target)
+    # Within the function gradients are always off, so it must be told whether they are wanted.
+    mean, each = _ChunkedCrossEntropy.apply(hidden, weight, bias, target, torch.is_grad_enabled())
     return TokenLoss(mean, each)
 
 
@@ -39,7 +40,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor):
+    def forward(ctx, hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor, needed: bool):
         """The mean [] and each token's cross-entropy [M]; saves the gradient of the mean."""
         device = hidden.device.type
         exact = torch.promote_types(hidden.dtype, torch.float32)
@@ -48,7 +49,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             vectors, matrix = hidden.to(low), weight.to(low)
             count, chunk = target.numel(), CHUNK.get(device, CHUNK_ELSEWHERE)
             each = torch.empty(count, device=hidden.device, dtype=exact)
-            needed = any(ctx.needs_input_grad)
+            needed = needed and any(ctx.needs_input_grad)
             if needed:
                 grad_hidden, grad_weight, grad_bias = (
                     torch.empty_like(vectors),
@@ -84,4 +85,4 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad_mean: Tensor, _):
         """The saved gradient, times that of the mean."""
         scale = grad_mean / ctx.count
-        return *(grad * scale.to(grad.dtype) for grad in ctx.saved_tensors), None
+        return *(grad * scale.to(grad.dtype) for grad in ctx.saved_tensors), None, None

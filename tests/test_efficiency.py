@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from models import MODELS, build
 from models.loss import CHUNK
@@ -53,3 +54,19 @@ def test_figures_depend_neither_on_the_order_nor_on_the_size_of_batches(name: st
         for batches in (bucketed, in_order(len(rows), 100))
     ]
     assert figures[0] == pytest.approx(figures[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_evaluation_projects_to_the_vocabulary_once(mode):
+    """The gradient's two further products would make every evaluation three times as long."""
+    model = build(MODELS["LM"](vocabulary_size=VOCABULARY, dim_h=16)).eval()
+    batch = collate(sentences(64), PAD)
+
+    def products() -> int:
+        with FlopCounterMode(display=False) as counter:
+            model(batch.source, batch.key_padding_mask, batch.target_input)
+        return counter.get_total_flops()
+
+    with mode():
+        evaluated = products()
+    assert evaluated < 0.5 * products()
