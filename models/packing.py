@@ -46,6 +46,7 @@ class Packing:
 class _Pack(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, padded: Tensor, rows: Tensor) -> Tensor:
+        """[B N, …] to its rows [M, …]."""
         ctx.save_for_backward(rows)
         ctx.count = padded.shape[0]
         return padded.index_select(0, rows)
@@ -53,6 +54,7 @@ class _Pack(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        """[M, …] to [B N, …], zeros elsewhere."""
         (rows,) = ctx.saved_tensors
         return _spread(gradient, rows, ctx.count), None
 
@@ -60,12 +62,14 @@ class _Pack(torch.autograd.Function):
 class _Pad(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, packed: Tensor, rows: Tensor, count: int) -> Tensor:
+        """[M, …] to [B N, …], zeros elsewhere."""
         ctx.save_for_backward(rows)
         return _spread(packed, rows, count)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """[B N, …] to its rows [M, …]."""
         (rows,) = ctx.saved_tensors
         return gradient.index_select(0, rows), None, None
 
