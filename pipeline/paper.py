@@ -312,7 +312,7 @@ class Paper:
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{step.name.replace(' ', '-')}.log"
         script, *flags = step.command
-        share = {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // jobs))}
+        share = {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
         with open(log, "w", encoding="utf-8") as output:
             process = subprocess.Popen(
                 [sys.executable, str(ROOT / script), *flags],

@@ -143,7 +143,10 @@ def prepare(
         # All splits behind one another: a pass over them starts its processes once.
         whole = datasets.concatenate_datasets([raw[part].select_columns(["text"]) for part in SPLITS])
         ends = list(itertools.accumulate(len(raw[part]) for part in SPLITS))
-        segmented = _map(whole, lambda rows, numbers: _segment(rows, numbers, ends, settings.clean), "sentences", cache)
+        columns = {"text": datasets.Value("string"), "part": datasets.Value("int8")}
+        segmented = _map(
+            whole, lambda rows, numbers: _segment(rows, numbers, ends, settings.clean), columns, "sentences", cache
+        )
         texts = _apart(segmented)
         if tokenizer is None:
             if not len(texts["train"]):
@@ -152,7 +155,8 @@ def prepare(
             tokenizer = train_wordpiece(
                 _Texts(texts["train"]), settings.vocabulary_size, lower_case=settings.clean == "paper"
             )
-        encoded = _apart(_map(segmented, lambda rows, _: _encode(rows, tokenizer, settings), "tokens", cache))
+        columns |= {"input_ids": datasets.List(datasets.Value("int32")), "length": datasets.Value("int32")}
+        encoded = _apart(_map(segmented, lambda rows, _: _encode(rows, tokenizer, settings), columns, "tokens", cache))
         for part, dataset in encoded.items():
             if not len(dataset):
                 raise UserError(
@@ -197,24 +201,21 @@ def _apart(whole: "Dataset") -> "dict[str, Dataset]":
 
 
 def _map(
-    whole: "Dataset", function: Callable[[dict[str, list], list[int]], dict[str, list]], name: str, cache: Path
+    whole: "Dataset",
+    function: Callable[[dict[str, list], list[int]], dict[str, list]],
+    columns: dict[str, Any],
+    name: str,
+    cache: Path,
 ) -> "Dataset":
     """A function of batches of rows and their numbers over a dataset, on all processors where that pays."""
     import datasets
 
-    kinds = {
-        "text": datasets.Value("string"),
-        "part": datasets.Value("int8"),
-        "input_ids": datasets.List(datasets.Value("int32")),
-        "length": datasets.Value("int32"),
-    }
-    columns = ("text", "part") if name == "sentences" else kinds
     return whole.map(
         function,
         batched=True,
         with_indices=True,
         remove_columns=whole.column_names,
-        features=datasets.Features({column: kinds[column] for column in columns}),
+        features=datasets.Features(columns),
         num_proc=min(os.cpu_count() or 1, 8) if len(whole) >= IN_PARALLEL else None,
         cache_file_name=str(cache / f"{name}.arrow"),
         new_fingerprint=name,
