@@ -142,13 +142,13 @@ def test_an_interruption_reaches_the_steps_that_run_and_what_is_done_stays_done(
 
 def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
-    command = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda1-delta0.5", "--SEEDS", 1, "--MAX_STEPS", 2)
+    command = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda10-delta0.1", "--SEEDS", 1, "--MAX_STEPS", 2)
     command += ("--OUTPUT_DIR", tmp_path / "outputs", "--DATA_DIR", tmp_path / "data")
     shown = run("paper.py", *command, "--JOBS", 2).stdout
-    assert "[4/4] regularisation nvib-lambda1-delta0.5-s1: done" in shown
+    assert "[4/4] regularisation nvib-lambda10-delta0.1-s1: done" in shown
     project = tmp_path / "outputs" / "paper"
     page = (project / "report" / "report.md").read_text()
-    assert "| nvib-lambda1-delta0.5-s1 | 1 |" in page
+    assert "| nvib-lambda10-delta0.1-s1 | 1 |" in page
     assert "## Regularisation" in page
     state = json.loads((project / "paper.json").read_text())
     assert {record["status"] for record in state.values()} == {"done"}
