@@ -2,13 +2,15 @@
 
     python demo.py
 
-Each step is one of the numbered scripts, run as you would type it.
+It has no flags: each step is one of the numbered scripts, run as you would type it.
 """
 
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from pipeline import cli
 
 PROJECT = "demo"
 DATA = "wikipedia-sample"
@@ -31,6 +33,7 @@ def steps() -> list[list[str]]:
 
 def main() -> None:
     """Run the steps one after the other; the first that fails ends the demo with its status."""
+    cli.Parser(__doc__).parse_args()
     started = time.monotonic()
     commands = steps()
     for number, command in enumerate(commands, start=1):
@@ -46,4 +49,4 @@ def _experiment(name: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

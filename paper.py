@@ -12,6 +12,7 @@ took), logs/ (what every step said) and report/. The experiments themselves stan
 import argparse
 
 from pipeline import cli
+from pipeline.corpora import NAMES
 from pipeline.errors import UserError
 from pipeline.paper import RUNS, Budget, Paper, Step, describe, plan
 
@@ -22,11 +23,17 @@ def parse() -> argparse.Namespace:
     group = parser.add_argument_group("what is done")
     group.add_argument("--DATA", type=cli.name, default="wikipedia-sample", help="dataset, prepared if it is not yet")
     group.add_argument(
-        "--SEEDS", type=cli.integer(0, 2**32 - 1), nargs="+", default=[1, 2, 3], help="seeds of every experiment"
+        "--SEEDS",
+        type=cli.integer(0, 2**32 - 1),
+        nargs="+",
+        action=cli.Distinct,
+        default=[1, 2, 3],
+        help="seeds of every experiment",
     )
     group.add_argument(
         "--EXPERIMENTS",
         nargs="+",
+        action=cli.Distinct,
         choices=[run.name for run in RUNS],
         metavar="NAME",
         help=f"of {', '.join(run.name for run in RUNS)} (default: all)",
@@ -38,7 +45,7 @@ def parse() -> argparse.Namespace:
         "--BATCH_SIZE", type=cli.integer(1), help="sentences of every training's batches (default: train.py's)"
     )
     group.add_argument(
-        "--NUMBER_SAMPLES", type=cli.integer(1), default=5000, help="sentences that each model generates"
+        "--NUMBER_SAMPLES", type=cli.integer(1, 10**7), default=5000, help="sentences that each model generates"
     )
     group.add_argument(
         "--IMPORTANCE_SAMPLES", type=cli.integer(1), default=16, help="draws a sentence for the likelihood's bounds"
@@ -75,7 +82,13 @@ def main() -> None:
     )
     project = arguments.OUTPUT_DIR / arguments.PROJECT_NAME
     steps = plan(arguments.DATA, places, runs, budget)
-    if (arguments.DATA_DIR / arguments.DATA / "statistics.json").exists():  # however it was prepared
+    prepared = (arguments.DATA_DIR / arguments.DATA / "statistics.json").exists()  # however it was
+    if not prepared and arguments.DATA not in NAMES:
+        raise UserError(
+            f"--DATA {arguments.DATA} is none of {', '.join(NAMES)}, and {arguments.DATA_DIR} holds no such prepared "
+            "dataset; prepare your own text with prepareDatasets.py first"
+        )
+    if prepared:
         steps = [Step(s.name, s.command, tuple(n for n in s.needs if n != "prepare")) for s in steps[1:]]
     paper = Paper(steps, project / "paper.json", project / "logs")
     print(paper.table(), flush=True)

@@ -12,8 +12,11 @@ import time
 from pathlib import Path
 
 from pipeline import cli
-from pipeline.corpora import EMBEDDED, HUB, NAMES, Split, dataset_name
+from pipeline.corpora import HUB, NAMES, OWN_FORMATS, Split, dataset_name
 from pipeline.errors import UserError
+from pipeline.tokenization import tokenizer_file
+
+VOCABULARY = 8000  # tokens of a trained tokenizer, unless another number is asked for
 
 
 def parse() -> argparse.Namespace:
@@ -22,16 +25,19 @@ def parse() -> argparse.Namespace:
     group = parser.add_argument_group("text")
     group.add_argument(
         "--DATA",
+        type=cli.Checked(dataset_name),
         default="wikitext2",
         help=f"{', '.join(NAMES)}, or the path of a .txt (a document a line), .csv, .jsonl or .parquet file",
     )
     group.add_argument(
         "--LOCAL_PATH",
-        type=cli.optional,
+        type=cli.OrNone(cli.folder),
         help="folder with wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens, in place of the Hugging Face hub "
         "(default: None, the hub)",
     )
-    group.add_argument("--TEXT_COLUMN", type=cli.optional, help="column of a table that holds the text (default: None)")
+    group.add_argument(
+        "--TEXT_COLUMN", type=cli.OrNone(str), help="column of a table that holds the text (default: None)"
+    )
     group.add_argument(
         "--VALIDATION_FRACTION",
         type=cli.number(above=0, below=1),
@@ -67,44 +73,75 @@ def parse() -> argparse.Namespace:
     group = parser.add_argument_group("tokenizer")
     group.add_argument(
         "--TOKENIZER",
+        type=cli.OrNone(cli.Checked(tokenizer_file)),
         help="hub name, folder or tokenizer.json; or wordpiece: trained on the training split "
         "(default: bert-base-uncased for the paper's corpora, wordpiece for wikipedia-sample and a file of your own)",
     )
     group.add_argument(
         "--VOCAB_SIZE",
-        type=cli.integer(100),
-        default=8000,
-        help="tokens of a trained tokenizer; single characters are kept even beyond it",
+        type=cli.integer(100, 10**6),
+        help=f"tokens of a trained tokenizer; single characters are kept even beyond it (default: {VOCABULARY})",
     )
     group = parser.add_argument_group("output")
-    group.add_argument("--DATA_DIR", type=Path, default=Path("data"), help="folder that holds all prepared datasets")
-    return parser.parse_args()
+    group.add_argument(
+        "--DATA_DIR", type=cli.folder, default=Path("data"), help="folder that holds all prepared datasets"
+    )
+    arguments = parser.parse_args()
+    if arguments.TOKENIZER is None:
+        arguments.TOKENIZER = "bert-base-uncased" if arguments.DATA in HUB else "wordpiece"
+    if arguments.CLEAN is None:
+        arguments.CLEAN = "paper" if arguments.DATA in NAMES else "none"
+    check(arguments)
+    return arguments
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """See to it that the flags do not contradict each other.
+
+    Raises:
+        UserError: two of them do; the message names them.
+    """
+    if arguments.VALIDATION_FRACTION + arguments.TEST_FRACTION >= 1:
+        raise UserError(
+            "--VALIDATION_FRACTION and --TEST_FRACTION leave nothing to train on; their sum must be below 1"
+        )
+    if arguments.FEWER_THAN - arguments.MORE_THAN < 2:
+        raise UserError("--MORE_THAN and --FEWER_THAN leave no length between them; set them further apart")
+    if arguments.LOCAL_PATH is not None and arguments.DATA not in ("wikitext2", "wikitext103"):
+        raise UserError(f"--LOCAL_PATH holds WikiText and means nothing for --DATA {arguments.DATA}; leave it out")
+    own = arguments.DATA not in NAMES
+    if own and not Path(arguments.DATA).is_file():
+        raise UserError(f"--DATA {arguments.DATA} is no file that is there; name one of {', '.join(NAMES)} or a file")
+    table = own and OWN_FORMATS[Path(arguments.DATA).suffix] != "text"
+    if table and arguments.TEXT_COLUMN is None:
+        raise UserError(f"--DATA {arguments.DATA} is a table; name the column that holds the text with --TEXT_COLUMN")
+    if not table and arguments.TEXT_COLUMN is not None:
+        raise UserError(f"--TEXT_COLUMN is of a table and means nothing for --DATA {arguments.DATA}; leave it out")
+    if arguments.VOCAB_SIZE is not None and arguments.TOKENIZER != "wordpiece":
+        raise UserError(
+            f"--VOCAB_SIZE means nothing for --TOKENIZER {arguments.TOKENIZER}, which is not trained; leave it out, or "
+            "take --TOKENIZER wordpiece"
+        )
 
 
 def main() -> None:
     """Parse, prepare, report."""
     arguments = parse()
     name = dataset_name(arguments.DATA)
-    if arguments.VALIDATION_FRACTION + arguments.TEST_FRACTION >= 1:
-        raise UserError(
-            "--VALIDATION_FRACTION and --TEST_FRACTION leave nothing to train on; their sum must be below 1"
-        )
-    if arguments.FEWER_THAN - arguments.MORE_THAN < 2:
-        raise UserError("--MORE_THAN and --FEWER_THAN leave no length between them")
-
     from pipeline.prepared import PreparationSettings, prepare
 
     settings = PreparationSettings(
-        tokenizer=arguments.TOKENIZER or ("bert-base-uncased" if arguments.DATA in HUB else "wordpiece"),
-        vocabulary_size=arguments.VOCAB_SIZE,
-        clean=arguments.CLEAN or ("paper" if arguments.DATA in (EMBEDDED, *HUB) else "none"),
+        tokenizer=arguments.TOKENIZER,
+        vocabulary_size=arguments.VOCAB_SIZE or VOCABULARY,
+        clean=arguments.CLEAN,
         more_than=arguments.MORE_THAN,
         fewer_than=arguments.FEWER_THAN,
     )
     split = Split(arguments.VALIDATION_FRACTION, arguments.TEST_FRACTION, arguments.SEED)
     started = time.monotonic()
-    local_path = None if arguments.LOCAL_PATH is None else Path(arguments.LOCAL_PATH)
-    statistics = prepare(arguments.DATA, name, arguments.DATA_DIR, settings, split, local_path, arguments.TEXT_COLUMN)
+    statistics = prepare(
+        arguments.DATA, name, arguments.DATA_DIR, settings, split, arguments.LOCAL_PATH, arguments.TEXT_COLUMN
+    )
     print(f"\n{'split':<12}{'sentences':>12}{'tokens':>14}{'mean length':>14}")
     for part in ("train", "validation", "test"):
         row = statistics[part]

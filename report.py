@@ -21,12 +21,16 @@ def parse() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     parser.add_argument("--PROJECT_NAME", type=cli.name, default="nvib", help="project whose experiments are shown")
     parser.add_argument(
-        "--EXPERIMENTS", type=cli.name, nargs="+", help="names of the experiments, in order (default: all)"
+        "--EXPERIMENTS",
+        type=cli.name,
+        nargs="+",
+        action=cli.Distinct,
+        help="names of the experiments, in order (default: all)",
     )
-    parser.add_argument("--OUTPUT_DIR", type=Path, default=Path("outputs"), help="folder that holds all projects")
+    parser.add_argument("--OUTPUT_DIR", type=cli.folder, default=Path("outputs"), help="folder that holds all projects")
     parser.add_argument(
         "--FROM_WANDB",
-        type=cli.optional,
+        type=cli.OrNone(cli.wandb_project),
         default=None,
         help="ENTITY/PROJECT of Weights & Biases whose runs are gathered too; an experiment that is here as well is "
         "taken from here (default: none)",

@@ -11,6 +11,9 @@ how varied, new and long the samples are into summary.json, beside the same of a
 import argparse
 
 from pipeline import cli
+from pipeline.errors import UserError
+
+LONGEST = 10_000  # tokens of a sample, at most
 
 
 def parse() -> argparse.Namespace:
@@ -18,7 +21,7 @@ def parse() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     cli.add_experiment_options(parser)
     group = parser.add_argument_group("sampling")
-    group.add_argument("--NUMBER_SAMPLES", type=cli.integer(1), default=200, help="sentences to generate")
+    group.add_argument("--NUMBER_SAMPLES", type=cli.integer(1, 10**7), default=200, help="sentences to generate")
     group.add_argument(
         "--SAMPLING_DISTRIBUTION",
         choices=("data", "uniform"),
@@ -27,17 +30,24 @@ def parse() -> argparse.Namespace:
     )
     group.add_argument(
         "--MIN_LENGTH",
-        type=cli.integer(1),
+        type=cli.integer(1, LONGEST),
         help="shortest length drawn, in tokens with the end token (default: the training set's)",
     )
     group.add_argument(
         "--MAX_LENGTH",
-        type=cli.integer(1),
+        type=cli.integer(1, LONGEST),
         help="longest length drawn, in tokens with the end token (default: the training set's)",
     )
     group.add_argument("--SEED", type=cli.integer(0, 2**32 - 1), default=42, help="seed of lengths, latents and tokens")
     cli.add_decoding_options(parser)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    low, high = arguments.MIN_LENGTH, arguments.MAX_LENGTH
+    if low is not None and high is not None and low > high:
+        raise UserError(f"--MIN_LENGTH {low} is above --MAX_LENGTH {high}; no length is left to draw")
+    for name in ("TEMPERATURE", "TOP_P"):
+        if arguments.DECODING == "greedy" and getattr(arguments, name) != 1.0:
+            raise UserError(f"--{name} means nothing for --DECODING greedy; leave it out, or take --DECODING sample")
+    return arguments
 
 
 def main() -> None:

@@ -11,11 +11,9 @@ config.json, metrics.jsonl (a line an epoch), summary.json, best.safetensors, la
 import argparse
 import dataclasses
 import shutil
-from pathlib import Path
 
 from models import MODELS
 from pipeline import cli
-from pipeline.errors import UserError
 from pipeline.settings import TrainingSettings
 
 
@@ -30,7 +28,7 @@ def parse() -> argparse.Namespace:
     group.add_argument("--MODEL", choices=list(MODELS), help=f"{known} (default: T)")
     group.add_argument(
         "--CONFIG",
-        type=Path,
+        type=cli.file,
         help="JSON file with settings of model and training, as tune.py writes it; flags that are given come before it "
         "(default: none)",
     )
@@ -42,20 +40,15 @@ def parse() -> argparse.Namespace:
     )
     arguments = parser.parse_args()
     if arguments.CONFIG is not None:
-        cli.fill_from_config(arguments, arguments.CONFIG)
+        cli.fill_from_config(arguments, arguments.CONFIG, MODELS)
     arguments.MODEL = arguments.MODEL or "T"
-    if arguments.MODEL not in MODELS:
-        raise UserError(
-            f"{arguments.CONFIG} names the model {arguments.MODEL!r}; it must be one of {', '.join(MODELS)}"
-        )
     return arguments
 
 
 def main() -> None:
     """Parse, train, report."""
     arguments = parse()
-    chosen = MODELS[arguments.MODEL]
-    model_fields = cli.given_fields(arguments, chosen, *MODELS.values())
+    model_fields = cli.model_fields(arguments, MODELS)
     training = TrainingSettings(**cli.given_fields(arguments, TrainingSettings))
 
     from pipeline.experiments import ExperimentFiles, failure_recorded, new_config, read_config, start_or_continue
@@ -64,10 +57,7 @@ def main() -> None:
 
     check_login(arguments.WANDB_ENTITY)
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
-    try:
-        settings = chosen(vocabulary_size=data.tokenizer.vocabulary_size, **model_fields)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    settings = MODELS[arguments.MODEL](vocabulary_size=data.tokenizer.vocabulary_size, **model_fields)
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
 
     import torch

@@ -17,7 +17,6 @@ import argparse
 
 from models import MODELS
 from pipeline import cli
-from pipeline.errors import UserError
 from pipeline.settings import TrainingSettings
 
 
@@ -30,6 +29,7 @@ def parse() -> argparse.Namespace:
         "--SEEDS",
         type=cli.integer(0, 2**32 - 1),
         nargs="+",
+        action=cli.Distinct,
         default=[1, 2, 3],
         help="seeds that every trial trains with",
     )
@@ -41,7 +41,7 @@ def parse() -> argparse.Namespace:
     )
     group.add_argument(
         "--STORAGE",
-        type=cli.optional,
+        type=cli.OrNone(cli.database),
         default=None,
         help="URL of the study's database (default: study.db in the project)",
     )
@@ -61,18 +61,13 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, tune, report."""
     arguments = parse()
-    chosen = MODELS[arguments.MODEL]
-    model_fields = cli.given_fields(arguments, chosen, *MODELS.values())
+    model_fields = cli.model_fields(arguments, MODELS)
     training_fields = cli.given_fields(arguments, TrainingSettings)
     from pipeline.prepared import load_prepared
     from pipeline.tracking import check_login
 
     check_login(arguments.WANDB_ENTITY)
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
-    try:
-        chosen(vocabulary_size=data.tokenizer.vocabulary_size, **model_fields)
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
     from pipeline import tuning as tune
     from pipeline.devices import keep_freed_memory, precision
@@ -81,7 +76,7 @@ def main() -> None:
     training_fields["precision"] = precision(training_fields.get("precision", "auto"))
     project = arguments.OUTPUT_DIR / arguments.PROJECT_NAME
     tuning = tune.Tuning(
-        settings=chosen,
+        settings=MODELS[arguments.MODEL],
         model_fields=model_fields,
         training_fields=training_fields,
         weights=tune.Weights(arguments.KL_GAUSSIAN_WEIGHT, arguments.KL_DIRICHLET_WEIGHT),
@@ -93,8 +88,11 @@ def main() -> None:
         project=arguments.PROJECT_NAME,
         entity=arguments.WANDB_ENTITY,
     )
-    project.mkdir(parents=True, exist_ok=True)
-    study = tune.open_study(tuning, arguments.STORAGE or f"sqlite:///{(project / 'study.db').resolve()}")
+    storage = arguments.STORAGE
+    if storage is None:
+        project.mkdir(parents=True, exist_ok=True)
+        storage = f"sqlite:///{(project / 'study.db').resolve()}"
+    study = tune.open_study(tuning, storage)
     sweep, best = project / f"sweep-{arguments.MODEL}.yaml", project / f"best-{arguments.MODEL}.json"
     tune.write_sweep(tuning, sweep)
     tune.run_trials(tuning, study, arguments.TRIALS)

@@ -5,10 +5,14 @@ Nothing heavy is imported here, so that `--help` answers at once.
 
 import argparse
 import dataclasses
+import json
 import os
 import re
+import reprlib
+import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,13 +25,18 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description: str) -> None:
         super().__init__(description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
+        # argparse takes -1e-3 and -inf for flags otherwise.
+        self._negative_number_matcher = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {_one_line(message)} (see {self.prog} --help)\n")
 
     def parse_known_args(self, args=None, namespace=None) -> tuple[argparse.Namespace, list[str]]:
         """Parse, and hide the GPUs if the CPU is asked for."""
+        args = sys.argv[1:] if args is None else list(args)
+        for flag in (text.removesuffix("=--") for text in args if text.endswith("=--")):
+            self.error(f"argument {flag}: -- is no value")  # argparse takes it for an empty list
         parsed, unknown = super().parse_known_args(args, namespace)
         if getattr(parsed, "DEVICE", None) == "cpu":
             # torch, which is not imported yet, Accelerate and every process started from here go by it.
@@ -50,7 +59,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except UserError as error:
-        sys.exit(_report(f"{script}: error: {' '.join(str(error).split())}", 2))
+        sys.exit(_report(f"{script}: error: {_one_line(str(error))}", 2))
     except KeyboardInterrupt:
         sys.exit(_report(f"{script}: interrupted; the same command continues", 130))
     sys.exit(0)
@@ -61,9 +70,80 @@ def _report(line: str, status: int) -> int:
     return status
 
 
-def integer(low: int | None = None, high: int | None = None) -> Callable[[str], int]:
+def _one_line(text: str) -> str:
+    """Text as one line, with what a terminal would not print written out."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.split()))
+
+
+def _shown(text: str) -> str:
+    """What was typed, quoted, and cut short where it is long."""
+    show = reprlib.Repr()
+    show.maxstring = 80
+    return show.repr(text)
+
+
+# No count beyond the first can be meant; numbers beyond the others are lost on the way through float32.
+MOST = {int: 2**31 - 1, float: 1e30}
+LEAST = 1e-30
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """An argparse type: a number within limits; `integer` and `number` make it.
+
+    Args:
+        kind: int or float.
+        low: the least.
+        high: the largest.
+        above: it is larger than this.
+        below: it is smaller than this.
+    """
+
+    kind: type[int] | type[float]
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def __call__(self, text: str) -> int | float:
+        """Parse.
+
+        Raises:
+            ArgumentTypeError: it is no such number.
+        """
+        try:
+            value = self.kind(text)
+        except ValueError:
+            name = "an integer" if self.kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {name}, got {_shown(text)}") from None
+        limits = [
+            (self.low, "at least", lambda limit: value >= limit),
+            (self.high, "at most", lambda limit: value <= limit),
+            (self.above, "above", lambda limit: value > limit),
+            (self.below, "below", lambda limit: value < limit),
+        ]
+        limits = [(limit, word, holds) for limit, word, holds in limits if limit is not None]
+        wanted = " and ".join(f"{word} {limit}" for limit, word, _ in limits) or "finite"
+        if value - value != 0 or not all(holds(limit) for limit, _, holds in limits):  # inf - inf is no number
+            raise argparse.ArgumentTypeError(f"must be {wanted}, got {_shown(text)[1:-1]}")
+        most = self.high or MOST[self.kind]
+        if abs(value) > most:
+            raise argparse.ArgumentTypeError(f"must be at most {most} in size, got {_shown(text)[1:-1]}")
+        if 0 < abs(value) < LEAST:
+            raise argparse.ArgumentTypeError(f"must be at least {LEAST} in size, got {_shown(text)[1:-1]}")
+        return value
+
+
+def integer(low: int | None = None, high: int | None = None) -> Bounded:
     """An argparse type: an integer in [low, high]."""
-    return _bounded(int, "an integer", low, high)
+    return Bounded(int, low, high)
+
+
+def number(
+    low: float | None = None, high: float | None = None, *, above: float | None = None, below: float | None = None
+) -> Bounded:
+    """An argparse type: a finite number in [low, high], or strictly above `above` and below `below`."""
+    return Bounded(float, low, high, above, below)
 
 
 def limit(text: str) -> int:
@@ -74,45 +154,90 @@ def limit(text: str) -> int:
     return value
 
 
-def number(
-    low: float | None = None, high: float | None = None, *, above: float | None = None, below: float | None = None
-) -> Callable[[str], float]:
-    """An argparse type: a finite number in [low, high], or strictly above `above` and below `below`."""
-    return _bounded(float, "a number", low, high, above, below)
-
-
-def _bounded(kind, name, low=None, high=None, above=None, below=None):
-    limits = [
-        (low is not None, f"at least {low}", lambda v: v >= low),
-        (high is not None, f"at most {high}", lambda v: v <= high),
-        (above is not None, f"above {above}", lambda v: v > above),
-        (below is not None, f"below {below}", lambda v: v < below),
-    ]
-    limits = [(text, holds) for given, text, holds in limits if given]
-    wanted = " and ".join([text for text, _ in limits])
-
-    def parse(text: str):
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {name}, got {text!r}") from None
-        if value != value or value in (float("inf"), float("-inf")) or not all(holds(value) for _, holds in limits):
-            raise argparse.ArgumentTypeError(f"must be {wanted or 'finite'}, got {text}")
-        return value
-
-    return parse
-
-
 def boolean(text: str) -> bool:
     """An argparse type: `True` or `False`, typed out."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    raise argparse.ArgumentTypeError(f"must be True or False, got {text!r}")
+    raise argparse.ArgumentTypeError(f"must be True or False, got {_shown(text)}")
 
 
-def optional(text: str) -> str | None:
-    """An argparse type: any text, where `None` typed out (or nothing) means that it was not given."""
-    return None if text in ("None", "") else text
+@dataclass(frozen=True)
+class OrNone:
+    """An argparse type: another type, where `None` typed out (or nothing) means that it was not given."""
+
+    kind: Callable[[str], object]
+
+    def __call__(self, text: str) -> object | None:
+        """Parse as the other type does."""
+        return None if text in ("None", "") else self.kind(text)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An argparse type: text that a check lets pass, which raises a `UserError` otherwise."""
+
+    check: Callable[[str], object]
+
+    def __call__(self, text: str) -> str:
+        """Check.
+
+        Raises:
+            ArgumentTypeError: what the check says.
+        """
+        try:
+            self.check(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return text
+
+
+class Distinct(argparse.Action):
+    """Stores the values of a flag that takes several, of which no two may be equal."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Store.
+
+        Raises:
+            ArgumentError: a value stands there twice.
+        """
+        twice = [value for number, value in enumerate(values) if value in values[:number]]
+        if twice:
+            raise argparse.ArgumentError(self, f"{twice[0]} stands there twice; name each once")
+        setattr(namespace, self.dest, values)
+
+
+def folder(text: str) -> Path:
+    """An argparse type: a folder that is there, or one that can be made."""
+    try:
+        reason = None if text and stat.S_ISDIR(os.stat(text).st_mode) else "that is none"
+    except FileNotFoundError:
+        reason = None
+    except (OSError, ValueError) as error:  # a file on the way to it, a name too long or with a NUL, no permission
+        reason = getattr(error, "strerror", None) or str(error)
+    if reason:
+        raise argparse.ArgumentTypeError(f"must be a folder, got {_shown(text)} ({reason})")
+    return Path(text)
+
+
+def file(text: str) -> Path:
+    """An argparse type: a file that is there."""
+    if not os.path.exists(text) or os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"must be a file that is there, got {_shown(text)}")
+    return Path(text)
+
+
+def database(text: str) -> str:
+    """An argparse type: the URL of a database."""
+    if re.fullmatch(r"[a-z][a-z0-9+]*://\S*", text):
+        return text
+    raise argparse.ArgumentTypeError(f"must be the URL of a database, such as sqlite:///study.db, got {_shown(text)}")
+
+
+def wandb_project(text: str) -> str:
+    """An argparse type: a project on Weights & Biases with whose it is."""
+    if re.fullmatch(r"[A-Za-z0-9_\-]+/\w[^/\\#?%:]*", text) and text.isprintable():
+        return text
+    raise argparse.ArgumentTypeError(f"must be ENTITY/PROJECT, got {_shown(text)}")
 
 
 def name(text: str) -> str:
@@ -120,7 +245,7 @@ def name(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}", text):
         return text
     raise argparse.ArgumentTypeError(
-        f"must be 1 to 100 letters, digits, '_', '-' or '.', and begin with no '-' or '.', got {text!r}"
+        f"must be 1 to 100 letters, digits, '_', '-' or '.', and begin with no '-' or '.', got {_shown(text)}"
     )
 
 
@@ -139,11 +264,11 @@ def add_project_options(parser: Parser, project: str = "nvib") -> None:
     group.add_argument(
         "--PROJECT_NAME", type=name, default=project, help="project that the run belongs to: a folder of runs"
     )
-    group.add_argument("--OUTPUT_DIR", type=Path, default=Path("outputs"), help="folder that holds all projects")
-    group.add_argument("--DATA_DIR", type=Path, default=Path("data"), help="folder that holds all prepared datasets")
+    group.add_argument("--OUTPUT_DIR", type=folder, default=Path("outputs"), help="folder that holds all projects")
+    group.add_argument("--DATA_DIR", type=folder, default=Path("data"), help="folder that holds all prepared datasets")
     group.add_argument(
         "--WANDB_ENTITY",
-        type=optional,
+        type=OrNone(name),
         default=None,
         help="Weights & Biases user or team to log to; without it the run is logged offline (default: offline)",
     )
@@ -157,9 +282,9 @@ def add_project_options(parser: Parser, project: str = "nvib") -> None:
 
 # One flag for each field of the settings' dataclasses: its type, and what it means with its unit.
 FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
-    "dim_h": (integer(2), "width of every vector; feed-forward layers are four times as wide"),
+    "dim_h": (integer(2, 2**16), "width of every vector; feed-forward layers are four times as wide"),
     "num_heads": (integer(1), "attention heads, which divide DIM_H"),
-    "num_layers": (integer(1), "encoder layers, and as many decoder layers"),
+    "num_layers": (integer(1, 1000), "encoder layers, and as many decoder layers"),
     "dropout": (number(0, below=1), "dropout probability, in [0, 1)"),
     "word_dropout": (number(0, below=1), "probability that training hides a word of the decoder's input, in [0, 1)"),
     "pooling": (("mean", "max"), "how the encoder's vectors become one"),
@@ -168,7 +293,7 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
     "prior_var": (number(above=0), "variance of the prior's vectors, above 0"),
     "prior_alpha": (number(above=0), "concentration of the prior at length 0, in pseudo-counts"),
     "delta": (number(0), "concentration the prior adds for every token, in pseudo-counts; 0 does not grow with length"),
-    "kappa": (integer(1), "vectors drawn per component in training"),
+    "kappa": (integer(1, 1000), "vectors drawn per component in training"),
     "alpha_activation": (("exp", "relu"), "from a score to a pseudo-count; relu gives exact zeros"),
     "alpha_threshold": (number(0), "vectors with a smaller pseudo-count are dropped in evaluation; 0 keeps all"),
     "kl_gaussian_lambda": (number(0), "weight of KL_G (nats per dimension) in the loss"),
@@ -233,11 +358,26 @@ def given_fields(arguments: argparse.Namespace, settings: type, *others: type) -
     return {name: value for name, value in given.items() if value is not None}
 
 
-def fill_from_config(arguments: argparse.Namespace, path: Path) -> None:
+def model_fields(arguments: argparse.Namespace, models: Mapping[str, type]) -> dict[str, object]:
+    """The values given for the settings of `--MODEL`.
+
+    Raises:
+        UserError: a flag was given that only other models have, or they contradict each other.
+    """
+    chosen = models[arguments.MODEL]
+    given = given_fields(arguments, chosen, *models.values())
+    try:
+        chosen(vocabulary_size=1, **given)  # the data will say how large it is
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return given
+
+
+def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[str, type]) -> None:
     """Give flags that were left out the values of a configuration (`tune.py` writes one, `config.json` is one).
 
     Raises:
-        UserError: the file is absent or damaged, or names a setting that is unknown or out of its range.
+        UserError: the file is damaged, or names a model or a setting that is unknown or out of its range.
     """
     from pipeline.files import read_json
 
@@ -246,12 +386,13 @@ def fill_from_config(arguments: argparse.Namespace, path: Path) -> None:
     if not parts or not all(isinstance(part, dict) for part in parts):
         raise UserError(f'{path} is no configuration: it needs {{"model": {{…}}, "training": {{…}}}}')
     values = {**parts[1], **parts[0]}
-    if arguments.MODEL is None:
-        arguments.MODEL = values.get("name")
+    model = values.pop("name", "T")
+    if model not in list(models):
+        raise UserError(f"{path} names the model {model!r}; it must be one of {', '.join(models)}")
+    arguments.MODEL = arguments.MODEL or model
+    values.pop("vocabulary_size", None)  # the data's
     for field, value in values.items():
         flag = field.upper()
-        if field in ("name", "vocabulary_size") or getattr(arguments, flag, None) is not None:
-            continue
         if field not in FLAGS or not hasattr(arguments, flag):
             raise UserError(f"{path} has {field!r}, which is no setting of a model or of training; remove it")
         kind, _ = FLAGS[field]
@@ -260,10 +401,11 @@ def fill_from_config(arguments: argparse.Namespace, path: Path) -> None:
                 raise UserError(f"{path}: {field} must be one of {', '.join(kind)}, got {value!r}")
         else:
             try:
-                value = kind(str(value))
+                value = kind(json.dumps(value))  # a text, in quotes, is no number
             except argparse.ArgumentTypeError as error:
                 raise UserError(f"{path}: {field} {error}") from None
-        setattr(arguments, flag, value)
+        if getattr(arguments, flag) is None:
+            setattr(arguments, flag, value)
 
 
 def add_judge_option(group: argparse._ArgumentGroup, required: bool) -> None:
@@ -273,7 +415,7 @@ def add_judge_option(group: argparse._ArgumentGroup, required: bool) -> None:
         type=name,
         required=required,
         help="experiment of the project whose model judges: one of --MODEL LM; the figure of another, which sees the "
-        "sentence that it scores, has a name of its own",
+        f"sentence that it scores, has a name of its own{'' if required else ' (default: none judges)'}",
     )
 
 

@@ -1,5 +1,6 @@
 """Tokenizers: loaded or trained, stored with the data, and turned back into readable text."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -66,6 +67,21 @@ class TextTokenizer:
             self.tokenizer.save(str(temporary))
 
 
+def tokenizer_file(name: str) -> Path | None:
+    """The `tokenizer.json` that a path leads to, or None for a name on the hub.
+
+    Raises:
+        UserError: there is none, and the hub has no such names.
+    """
+    path = os.path.join(name, FILE) if os.path.isdir(name) else name
+    if os.path.isfile(path):
+        return Path(path)
+    on_hub = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_.\-]+)?", path) and not path.endswith(".json")
+    if not on_hub or os.path.exists(path):
+        raise UserError(f"{path[:200]} is not there; --TOKENIZER names a hub tokenizer, a folder or a tokenizer.json")
+    return None
+
+
 def load_tokenizer(name: str) -> TextTokenizer:
     """Load a tokenizer by hub name, folder or `tokenizer.json`.
 
@@ -74,12 +90,8 @@ def load_tokenizer(name: str) -> TextTokenizer:
     """
     from tokenizers import Tokenizer
 
-    path = Path(name)
-    if path.is_dir():
-        path = path / FILE
-    if path.suffix == ".json" or path.exists():
-        if not path.is_file():
-            raise UserError(f"{path} is not there; --TOKENIZER names a hub tokenizer, a folder or a tokenizer.json")
+    path = tokenizer_file(name)
+    if path is not None:
         try:
             return TextTokenizer(Tokenizer.from_file(str(path)), str(path))
         except UserError:
