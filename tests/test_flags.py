@@ -111,6 +111,15 @@ OF_ITS_OWN = {
 }
 
 
+# What the limits of a type must not let pass, whatever they are: a number that may be nothing, or more than a whole, is
+# named here.
+MAY_BE_ZERO = {"ALPHA_THRESHOLD", "DELTA", "FREE_BITS", "IMPORTANCE_SAMPLES", "KL_DIRICHLET_LAMBDA", "PRIOR_MU", "SEED"}
+MAY_BE_ZERO |= {"KL_DIRICHLET_WEIGHT", "KL_GAUSSIAN_LAMBDA", "KL_GAUSSIAN_WEIGHT", "SEEDS", "WARMUP_STEPS"}
+SHARES = {"DROPOUT", "KL_WARMUP", "STRIDE_PERC", "TEST_FRACTION", "TOP_P", "VALIDATION_FRACTION", "WORD_DROPOUT"}
+MAY_BE_ZERO |= {"DROPOUT", "KL_WARMUP", "STRIDE_PERC", "WORD_DROPOUT"}
+MAY_BE_NEGATIVE = {"PRIOR_MU"}
+
+
 def out_of_range(kind: cli.Bounded) -> Iterator[str]:
     least = 1 if kind.kind is int else 1e-6
     for limit, step in ((kind.low, -least), (kind.high, least), (kind.above, 0), (kind.below, 0)):
@@ -145,6 +154,10 @@ def bad_arguments(script: str, action: argparse.Action) -> list[list[str]]:
         values += [choice.swapcase() for choice in action.choices]
     else:
         values = bad_values(action.type)
+        if isinstance(action.type, cli.Bounded):
+            values += ["0"] if action.dest not in MAY_BE_ZERO else []
+            values += ["-0.5", "-1"] if action.dest not in MAY_BE_NEGATIVE else []
+            values += ["1.5", "100"] if action.dest in SHARES else []
     values = [*values, *OF_ITS_OWN.get((script, flag), [])]
     assert values, f"say in OF_ITS_OWN what {flag} of {script} refuses"
     arguments = [[f"{flag}={value}"] for value in values]
@@ -366,6 +379,11 @@ def test_a_bad_configuration_is_refused_with_its_place(place: Path, text: str):
 def test_what_a_configuration_says_is_checked_even_where_a_flag_comes_before_it(place: Path):
     (place / "c.json").write_text('{"model": {"name": "T", "dropout": 2}, "training": {}}')
     assert "dropout must be" in refusal(place, "train.py", "--CONFIG", "c.json", "--DROPOUT", "0.1")
+
+
+def test_a_file_s_name_breaks_no_line(place: Path):
+    (place / "a\nb\x1b.json").write_text("{}")
+    assert "a b\\x1b.json is no configuration" in refusal(place, "train.py", "--CONFIG", "a\nb\x1b.json")
 
 
 # What is not refused.
