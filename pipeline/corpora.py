@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
+from pipeline.text_files import rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -127,7 +128,7 @@ def _from_hub(data: str, split: Split, cache: Path) -> "dict[str, Dataset]":
     except Exception as error:  # the hub's client raises many kinds; all mean that the text did not come
         instead = "give a folder with --LOCAL_PATH" if data.startswith("wikitext") else "give a file of your own"
         raise UserError(
-            f"the Hugging Face hub did not deliver {corpus.path} ({type(error).__name__}: {_first_line(error)}); "
+            f"the Hugging Face hub did not deliver {corpus.path} ({type(error).__name__}: {first_line(error)}); "
             f"check the connection, {instead}, or take --DATA {EMBEDDED}"
         ) from None
     return joined_columns(loaded, corpus.columns, split)
@@ -154,61 +155,39 @@ def joined_columns(loaded: "dict[str, Dataset]", columns: tuple[str, ...], split
 
 def _own_file(path: Path, text_column: str | None, split: Split, cache: Path) -> "dict[str, Dataset]":
     if not path.is_file():
-        raise UserError(f"{path} is not there; --DATA names one of {', '.join(NAMES)} or a file")
+        what = "is no file" if path.exists() else "is not there"
+        raise UserError(f"{path} {what}; --DATA names one of {', '.join(NAMES)} or a file")
     form = OWN_FORMATS[path.suffix]
     if form == "text" and text_column:
         raise UserError(f"--TEXT_COLUMN means nothing for {path.name}, a document a line; leave it out")
     if form != "text" and not text_column:
         raise UserError(f"{path.name} is a table; name the column that holds the text with --TEXT_COLUMN")
-    return divide(_load(form, path, text_column, cache), split)
+    return divide(_load(form, path, text_column, cache), split, str(path))
 
 
 def _load(form: str, path: Path, column: str | None, cache: Path) -> "Dataset":
     import datasets
+    from datasets.exceptions import DatasetGenerationError
 
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the readers' own reports; the one that counts is ours
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # its own reports; the one that counts is ours
     try:
-        if not path.stat().st_size:
-            raise UserError(f"{path} is empty; bring text")
-        options = _csv_options(path, column) if form == "csv" else {}
-        loaded = datasets.load_dataset(form, data_files=str(path), split="train", cache_dir=str(cache), **options)
-    except UserError:
-        raise
-    except Exception as error:  # whatever the reader raised, the file is at fault
-        cause = error.__cause__ or error
-        raise UserError(
-            f"{path} cannot be read as {form} in UTF-8 ({type(cause).__name__}: {_first_line(cause)}); mend the file"
-        ) from None
-    if column is None:
-        return loaded
-    if column not in loaded.column_names:
-        raise UserError(f"{path.name} has no column {column!r}; it has {', '.join(loaded.column_names)}")
-    loaded = loaded.select_columns([column]).rename_column(column, "text") if column != "text" else loaded
-    loaded = loaded.select_columns(["text"])
-    kind = loaded.features["text"]
-    if getattr(kind, "dtype", None) not in ("string", "large_string"):  # lists and objects have no dtype
-        held = getattr(kind, "dtype", "lists or objects")
-        raise UserError(f"column {column!r} of {path.name} holds {held}, not text; name another")
-    return loaded
+        return datasets.Dataset.from_generator(
+            rows,
+            features=datasets.Features({"text": datasets.Value("string")}),
+            cache_dir=str(cache),
+            gen_kwargs={"path": path, "form": form, "column": column},
+        )
+    except DatasetGenerationError as error:
+        raise error.__cause__ or error from None
 
 
-def _csv_options(path: Path, column: str | None) -> dict[str, object]:
-    """What the CSV reader is told: to take the other columns as they stand, for their type may change on the way.
-
-    Raises:
-        ValueError: the rows have more fields than the header; pandas would take the first ones for row names.
-    """
-    import pandas
-
-    head = pandas.read_csv(path, nrows=1)
-    if not isinstance(head.index, pandas.RangeIndex):
-        raise ValueError("the first row has more fields than the header; text that holds a comma stands in quotes")
-    others = [name for name in head.columns if name != column]
-    return {"converters": dict.fromkeys(others, str)} if others else {}
-
-
-def divide(whole: "Dataset", split: Split) -> "dict[str, Dataset]":
+def divide(whole: "Dataset", split: Split, source: str) -> "dict[str, Dataset]":
     """Divide documents into the three splits, under a seed.
+
+    Args:
+        whole: all documents.
+        split: how.
+        source: where they came from, for errors.
 
     Raises:
         UserError: a split would be empty.
@@ -219,7 +198,10 @@ def divide(whole: "Dataset", split: Split) -> "dict[str, Dataset]":
     order = np.random.default_rng(split.seed).permutation(count)
     test, validation = (max(1, round(share * count)) for share in (split.test, split.validation))
     if test + validation >= count:
-        raise UserError(f"{count} documents are too few to divide into training, validation and test; bring more text")
+        raise UserError(
+            f"{source} has too few documents with text ({count}) to divide into training, validation and test; "
+            "bring more (of a .txt, each line is a document)"
+        )
     parts = {
         "test": order[:test],
         "validation": order[test : test + validation],
@@ -228,10 +210,12 @@ def divide(whole: "Dataset", split: Split) -> "dict[str, Dataset]":
     return {name: whole.select(np.sort(parts[name])) for name in SPLITS}
 
 
-def _from_generator(rows: Callable[[], Iterator[dict[str, str]]], split: Split, cache: Path) -> "dict[str, Dataset]":
+def _from_generator(
+    articles: Callable[[], Iterator[dict[str, str]]], split: Split, cache: Path
+) -> "dict[str, Dataset]":
     import datasets
 
-    return divide(datasets.Dataset.from_generator(rows, cache_dir=str(cache)), split)
+    return divide(datasets.Dataset.from_generator(articles, cache_dir=str(cache)), split, EMBEDDED)
 
 
 def _wikipedia_articles() -> Iterator[dict[str, str]]:
@@ -243,8 +227,3 @@ def _wikipedia_articles() -> Iterator[dict[str, str]]:
         lines = (line.replace("'''", "").replace("''", "") for _, text in sections for line in text.splitlines())
         # What is no running text (captions, lists, tables, what the markup left) rarely ends like a sentence.
         yield {"text": "\n".join(line for line in lines if line.rstrip().endswith((".", "?", "!", '"')))}
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else "no reason given"

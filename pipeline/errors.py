@@ -6,3 +6,9 @@ class UserError(Exception):
 
     Scripts print it as one line and exit with status 2 (`pipeline.cli.run`).
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in a line that is not too long."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -1,6 +1,7 @@
 """Files written whole or not at all, and read with an error that names them."""
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -37,22 +38,41 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path`; on success it takes `path`'s place, on an error it is removed."""
+    """Yield a new folder; on success it takes `path`'s place, on an error it is removed.
+
+    All of it happens in a hidden folder beside `path`, under a lock that dies with its process. What a killed
+    process left there is removed; an old folder that nothing had replaced yet is put back.
+
+    Raises:
+        UserError: another process is at it.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    try:
-        os.chmod(temporary, 0o755)  # mkdtemp's folder is the owner's alone
-        yield temporary
-        if path.exists():
-            retired = temporary.with_suffix(".old")
-            os.replace(path, retired)
+    hidden = path.with_name(f".{path.name}.partial")
+    hidden.mkdir(parents=True, exist_ok=True)
+    with open(hidden / "lock", "w") as lock:
+        try:
+            # lockf and not flock: the children of a killed process may live on, and inherit the other.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):
+                raise FileNotFoundError  # its holder, who ended just now, removed it
+        except (BlockingIOError, FileNotFoundError):
+            raise UserError(f"another process is writing {path}; wait until it has ended, or stop it") from None
+        retired = hidden / "old"
+        try:
+            if path.exists():
+                shutil.rmtree(retired, ignore_errors=True)
+            elif retired.exists():
+                os.replace(retired, path)
+            temporary = Path(tempfile.mkdtemp(prefix="new-", dir=hidden))
+            os.chmod(temporary, 0o755)  # mkdtemp's folder is the owner's alone
+            yield temporary
+            if path.exists():
+                os.replace(path, retired)
             os.replace(temporary, path)
-            shutil.rmtree(retired, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            if retired.exists() and not path.exists():
+                os.replace(retired, path)
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -234,9 +234,14 @@ def _segment(rows: dict[str, list], numbers: list[int], ends: list[int], clean: 
 
 
 def _encode(rows: dict[str, list], tokenizer: TextTokenizer, settings: PreparationSettings) -> dict[str, list]:
-    """Sentences to those of the right length, with their ids."""
+    """Sentences to those of the right length, with their ids; one that spells [PAD], [CLS] or [SEP] is left out."""
     ids = tokenizer.encode(rows["text"])
-    kept = [number for number, row in enumerate(ids) if settings.more_than < len(row) < settings.fewer_than]
+    reserved = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id}
+    kept = [
+        number
+        for number, row in enumerate(ids)
+        if settings.more_than < len(row) < settings.fewer_than and reserved.isdisjoint(row[1:-1])
+    ]
     return {
         "text": [rows["text"][number] for number in kept],
         "part": [rows["part"][number] for number in kept],

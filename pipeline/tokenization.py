@@ -123,12 +123,15 @@ def train_wordpiece(texts: Iterable[str], vocabulary_size: int, lower_case: bool
         vocabulary_size: tokens at most, special ones counted; single characters are kept even beyond it.
         lower_case: whether case and accents are dropped; only text that has none already should.
     """
-    from tokenizers import Tokenizer, models, trainers
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     first = _bert_like(Tokenizer(models.WordPiece(unk_token=SPECIAL[1])), lower_case)
     # The trainer numbers the characters that continue a word (##a) in the order of a randomly seeded hash, and
     # breaks ties by these numbers. Named among the special tokens, they have their numbers before it begins.
     reserved = [*SPECIAL, *_continuing_characters(first, texts)]
+    # A word of more characters than WordPiece cuts is [UNK], and takes the trainer time with the square of its length.
+    too_long = pre_tokenizers.Split(Regex(f".{{{first.model.max_input_chars_per_word + 1},}}"), "removed")
+    first.pre_tokenizer = pre_tokenizers.Sequence([first.pre_tokenizer, too_long])
     trainer = trainers.WordPieceTrainer(vocab_size=vocabulary_size, special_tokens=reserved, show_progress=False)
     first.train_from_iterator(texts, trainer)
     # The vocabulary moves to a tokenizer in which ##a is a piece like any other.
@@ -138,10 +141,16 @@ def train_wordpiece(texts: Iterable[str], vocabulary_size: int, lower_case: bool
 
 
 def _bert_like(tokenizer: "Tokenizer", lower_case: bool) -> "Tokenizer":
-    """Give a tokenizer BERT's treatment of case, accents and punctuation."""
+    """Give a tokenizer BERT's treatment of case, accents and punctuation.
+
+    Text whose case is kept also keeps the joiners inside the words of Persian and Hindi and inside emoji, which
+    BERT's cleaning drops with all other format characters.
+    """
     from tokenizers import normalizers, pre_tokenizers
 
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower_case, strip_accents=lower_case)
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        clean_text=lower_case, lowercase=lower_case, strip_accents=lower_case
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer
 

@@ -1,0 +1,200 @@
+"""Documents from files: plain text, CSV, JSON lines and Parquet, a row at a time, every fault told with its place."""
+
+import codecs
+import csv
+import io
+import json
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from pipeline.errors import UserError, first_line
+
+_KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object", str: "text"}
+_WIDE = {"UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)}
+
+
+def rows(path: Path, form: str, column: str | None) -> Iterator[dict[str, str]]:
+    """The documents of a file, rows of one column `text`; those without text are left out.
+
+    Args:
+        path: a file in UTF-8, with or without a byte order mark; lines end in any of the three ways.
+        form: `text` (a document a line), `csv`, `json` (an object a line) or `parquet`.
+        column: of a table, the one that holds text.
+
+    Raises:
+        UserError: the file cannot be read, is damaged or holds no text; the message says where.
+    """
+    path, empty = Path(path), True
+    try:
+        if not path.stat().st_size:
+            raise UserError(f"{path} is empty; bring text")
+        for text in _READERS[form](path, column):
+            if text and not text.isspace():
+                empty = False
+                yield {"text": text}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or first_line(error)}); mend that") from None
+    if empty:
+        place = f"column {column!r} of {path}" if column else path
+        raise UserError(f"{place} holds no text; bring some")
+
+
+def _text(path: Path, column: None) -> Iterator[str]:
+    for line in _lines(path):
+        yield line.rstrip("\r\n")
+
+
+def _csv(path: Path, column: str) -> Iterator[str]:
+    records = _csv_records(path)
+    _, header = next(records, (1, []))
+    place = _place(path, column, header)
+    line, words = 0, False
+    for line, record in records:
+        if len(record) != len(header):
+            raise UserError(
+                f"{path}, line {line}: {len(record)} fields where the header has {len(header)}; "
+                "mend the line (text that holds a comma stands in quotes)"
+            )
+        words = words or not _is_number(record[place])
+        yield record[place]
+    if line and not words:
+        raise UserError(f"column {column!r} of {path} holds numbers, not text; name another")
+
+
+def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The records of a CSV file, its header one of them, each with the line on which it begins."""
+    csv.field_size_limit(2**31 - 1)  # 128 KiB otherwise, and text may be longer
+    reader = csv.reader(_lines(path), strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            raise UserError(f"{path}, line {line}: cannot be read as CSV ({error}); mend its quotes") from None
+        if record is None:
+            return
+        if record:  # an empty line is none
+            yield line, record
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _json(path: Path, column: str) -> Iterator[str | None]:
+    keys: dict[str, None] = {}
+    for number, line in enumerate(_lines(path), 1):
+        if line.isspace():
+            continue
+        try:
+            row = json.loads(line.rstrip())
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{path}, line {number}, column {error.colno}: no JSON ({error.msg}); mend the line, one object each"
+            ) from None
+        except (ValueError, RecursionError) as error:  # a number of too many digits, lists too deep in lists
+            raise UserError(f"{path}, line {number}: cannot be read ({first_line(error)}); mend the line") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: no object ({_KINDS.get(type(row), 'null')}); mend the line")
+        if column not in keys:
+            keys |= dict.fromkeys(row)
+        yield _json_text(path, number, column, row.get(column))
+    _place(path, column, keys)
+
+
+def _json_text(path: Path, number: int, column: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise UserError(
+            f"{path}, line {number}: column {column!r} holds {_KINDS[type(value)]}, not text; mend it or name another"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = ord(value[error.start])
+        raise UserError(f"{path}, line {number}: \\u{half:04x} is half a character; mend the line") from None
+    return value
+
+
+def _parquet(path: Path, column: str) -> Iterator[str | None]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            kind = file.schema_arrow.types[_place(path, column, file.schema_arrow.names)]
+            held = kind.value_type if pa.types.is_dictionary(kind) else kind
+            if not (pa.types.is_string(held) or pa.types.is_large_string(held)):
+                raise UserError(f"column {column!r} of {path} holds {kind}, not text; name another")
+            batches = file.iter_batches(batch_size=1000, columns=[column])
+            values = (value for batch in batches for value in batch.column(0))
+            for row, value in enumerate(values, 1):  # noqa: B007 (the error below names it)
+                yield value.as_py()
+    except pa.ArrowException as error:
+        raise UserError(f"{path} cannot be read as Parquet ({first_line(error)}); mend the file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}, row {row}: no UTF-8; mend the row") from None
+
+
+_READERS: dict[str, Callable[[Path, str | None], Iterator[str | None]]] = {
+    "text": _text,
+    "csv": _csv,
+    "json": _json,
+    "parquet": _parquet,
+}
+
+
+def _place(path: Path, column: str, names: Iterable[str]) -> int:
+    """Which of a table's columns has this name."""
+    names = list(names)
+    if names.count(column) == 1:
+        return names.index(column)
+    if column in names:
+        raise UserError(f"{path} has more than one column {column!r}; rename one")
+    held = textwrap.shorten(", ".join(names), 200, placeholder=" …")
+    raise UserError(f"{path} has no column {column!r}; it has {held}")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, each with its end: `\\n`, `\\r\\n` or `\\r`."""
+    number, offset = 1, 0  # of the next line, and of its first byte
+    with open(path, "rb") as file:
+        for data in file:
+            if offset == 0:
+                _refuse_wide(path, data)
+            text = _decoded(path, data, number, offset)
+            offset += len(data)
+            for line in io.StringIO(text, newline=""):
+                number += 1
+                yield line
+
+
+def _refuse_wide(path: Path, data: bytes) -> None:
+    """Refuse text whose byte order mark is not UTF-8's."""
+    for encoding in ("UTF-32", "UTF-16"):  # one of UTF-32's begins like one of UTF-16's
+        if data.startswith(_WIDE[encoding]):
+            raise UserError(f"{path} is in {encoding}; convert it to UTF-8: iconv -f {encoding} -t UTF-8")
+
+
+def _decoded(path: Path, data: bytes, number: int, offset: int) -> str:
+    """Bytes that end with `\\n` or the file as text: those of line `number`, at `offset` of the file."""
+    if b"\0" in data:
+        _refuse_byte(path, data, number, offset, data.index(b"\0"), "a NUL byte, as in UTF-16 or in no text at all")
+    try:
+        return data.decode("utf-8-sig" if offset == 0 else "utf-8")
+    except UnicodeDecodeError as error:
+        # error.object lacks the byte order mark where there was one.
+        at = error.start + len(data) - len(error.object)
+        return _refuse_byte(path, data, number, offset, at, f"no UTF-8 (byte 0x{data[at]:02x})")
+
+
+def _refuse_byte(path: Path, data: bytes, number: int, offset: int, at: int, reason: str) -> NoReturn:
+    line = number + data.count(b"\r", 0, at)
+    raise UserError(f"{path}, line {line}, byte offset {offset + at}: {reason}; save the file in UTF-8")
