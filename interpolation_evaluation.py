@@ -38,7 +38,7 @@ def main() -> None:
     """Parse, interpolate, report."""
     arguments = parse()
     from pipeline.experiments import ExperimentFiles, load_experiment, read_config
-    from pipeline.files import read_jsonl, write_jsonl, write_text
+    from pipeline.files import write_jsonl, write_text
     from pipeline.metrics import interpolation_figures
     from pipeline.report import interpolation_blocks
     from pipeline.tracking import check_login, tracking
@@ -46,6 +46,7 @@ def main() -> None:
     check_login(arguments.WANDB_ENTITY)
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
     config = read_config(files)
+    files.claim()
     path, examples = files.folder / "interpolations.jsonl", files.folder / "interpolation_examples.txt"
     if arguments.RUN_INTERPOLATIONS:
         from pipeline.generation import interpolations
@@ -56,7 +57,9 @@ def main() -> None:
         rows = interpolations(experiment, arguments.NUMBER_PAIRS, arguments.GENERATION_BATCH_SIZE)
         write_jsonl(path, rows)
     else:
-        rows = read_jsonl(path, "interpolate first with --RUN_INTERPOLATIONS True")[: arguments.NUMBER_PAIRS]
+        from pipeline.generation import read_interpolations
+
+        rows = read_interpolations(path)[: arguments.NUMBER_PAIRS]
     write_text(examples, interpolation_blocks(rows[:100]))
     figures = interpolation_figures(rows)
     judged = {}

@@ -40,6 +40,7 @@ def main() -> None:
     experiment = load_experiment(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
     )
+    experiment.files.claim()
     from pipeline.bounds import likelihood_bounds
     from pipeline.evaluation import evaluate
     from pipeline.generation import reconstruct, shortest_text, subset_batches, unsupported_told

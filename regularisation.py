@@ -34,6 +34,7 @@ def main() -> None:
     experiment = load_experiment(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
     )
+    experiment.files.claim()
     import numpy as np
 
     from pipeline import regularisation as shown

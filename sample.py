@@ -61,6 +61,7 @@ def main() -> None:
     experiment = load_experiment(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
     )
+    experiment.files.claim()
 
     import torch
 

@@ -70,13 +70,15 @@ def main() -> None:
     keep_freed_memory()
     team = processes()
     with team.main_process_first():
+        if team.is_main_process:
+            files.claim()
         if arguments.RESTART and team.is_main_process:
             shutil.rmtree(files.folder, ignore_errors=True)
         wanted = training.precision
         if wanted == "auto" and files.config.exists():  # what another process or an earlier part of the run found
             wanted = read_config(files)["training"].get("precision", wanted)
         training = dataclasses.replace(training, precision=precision(wanted))
-        config = start_or_continue(files, new_config(settings, training, arguments.DATA_NAME, data.fingerprint))
+        config = start_or_continue(files, new_config(settings, training, arguments.DATA_NAME, data.identity))
     torch.manual_seed(training.seed)
     model = build(settings)
     say = team.print

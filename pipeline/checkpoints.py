@@ -1,6 +1,9 @@
 """Checkpoints: one safetensors file each, which holds tensors and a line of JSON, and no code."""
 
+import errno
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,18 @@ from pipeline.files import replacing
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and a JSON-able state, whole or not at all."""
+    """Write tensors and a JSON-able state with their checksum, whole or not at all.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    tensors = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
+    text = json.dumps(state)
     with replacing(path) as temporary:
-        save_file(
-            {name: t.detach().contiguous().cpu() for name, t in tensors.items()},
-            temporary,
-            {"state": json.dumps(state)},
-        )
+        try:
+            save_file(tensors, temporary, {"state": text, "sha256": _digest(tensors, text)})
+        except SafetensorError as error:
+            raise _disk_error(error, path) from None
 
 
 def load_checkpoint(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -33,10 +41,31 @@ def load_checkpoint(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[st
         raise UserError(f"{path} is not there; {remedy}")
     try:
         with safe_open(path, framework="pt") as file:
-            state = json.loads((file.metadata() or {})["state"])
-            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no checkpoint of this project ({error}); {remedy}") from None
+            metadata = file.metadata() or {}
+            text, digest = metadata["state"], metadata["sha256"]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        if digest != _digest(tensors, text):
+            raise ValueError("it does not fit its checksum")
+        return tensors, json.loads(text)
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} is damaged or no checkpoint of this project ({reason}); {remedy}") from None
+
+
+def _digest(tensors: dict[str, Tensor], state: str) -> str:
+    """Of names, types, shapes and every bit: safetensors finds a file cut short by itself, and no changed value."""
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _disk_error(error: SafetensorError, path: Path) -> OSError:
+    """safetensors' error of a write as the one that the system gave."""
+    found = re.search(r"os error (\d+)", str(error))
+    return OSError(int(found[1]) if found else errno.EIO, " ".join(str(error).split()), str(path))
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

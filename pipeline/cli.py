@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that `--help` answers at once.
 
 import argparse
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -17,7 +18,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.errors import UserError
+from pipeline.interruption import CONTINUES, Interrupted, raise_on_signals, received
 from pipeline.settings import DEFAULT_STEPS
+
+# What the disk refuses with, and what to do: it is full, a quota or the largest size of a file is reached; or this
+# user may not write.
+NO_ROOM = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"make room; {CONTINUES}")
+NO_RIGHT = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "mend its rights, or name another folder")
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,12 +63,19 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a script's `main`; a `UserError` becomes one line on stderr and exit status 2."""
     script = Path(sys.argv[0]).name
+    raise_on_signals()
     try:
         main()
-    except UserError as error:
-        sys.exit(_report(f"{script}: error: {_one_line(str(error))}", 2))
-    except KeyboardInterrupt:
-        sys.exit(_report(f"{script}: interrupted; the same command continues", 130))
+    except (Exception, Interrupted) as error:
+        if (stop := received()) is not None:  # whatever it has come out as
+            sys.exit(_report(f"{script}: {stop}", stop.status))
+        if isinstance(error, UserError):
+            sys.exit(_report(f"{script}: error: {_one_line(str(error))}", 2))
+        remedy = (NO_ROOM | NO_RIGHT).get(error.errno) if isinstance(error, OSError) else None
+        if remedy is None:
+            raise
+        where = error.filename or "the disk"
+        sys.exit(_report(f"{script}: error: {where} cannot be written ({error.strerror}): {remedy}", 2))
     sys.exit(0)
 
 
@@ -314,6 +328,10 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
     "accumulation_steps": (integer(1), "batches whose gradients make one optimizer step"),
     "gradient_clip": (number(above=0), "largest norm of an optimizer step's gradient"),
     "save_steps": (integer(1), "optimizer steps between two checkpoints within an epoch"),
+    "on_non_finite": (
+        ("stop", "skip"),
+        "what a loss or gradient that is not finite does: stop training, or skip the step and count it",
+    ),
     "seed": (integer(0, 2**32 - 1), "seed of weights, order, dropout and sampling"),
     "precision": (
         ("auto", "fp32", "bf16"),

@@ -36,7 +36,11 @@ class Figures:
         }
         # One transfer for all of them: beside a GPU each would wait for the device.
         values = torch.stack([value.to(each.device, torch.float64) for value in new.values()]).tolist()
-        for name, value in zip(new, values, strict=True):
+        self.merge(Figures(dict(zip(new, values, strict=True))))
+
+    def merge(self, other: "Figures") -> None:
+        """Add the sums of others."""
+        for name, value in other.sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def means(self) -> dict[str, float]:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import platform
 import secrets
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from models import MODELS, ModelSettings, build
 from pipeline.errors import UserError
-from pipeline.files import read_json, write_json
+from pipeline.files import read_record, write_record
+from pipeline.locks import claim
 from pipeline.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -32,6 +34,14 @@ class ExperimentFiles:
     def of(cls, output_dir: Path, project: str, experiment: str) -> "ExperimentFiles":
         """The files of an experiment of a project."""
         return cls(Path(output_dir) / project / experiment)
+
+    def claim(self) -> None:
+        """Be the one process that writes this experiment, for as long as this process lives.
+
+        Raises:
+            UserError: another process writes it.
+        """
+        claim(self.folder.parent / f".{self.folder.name}.lock", f"experiment {self.folder.name!r}")
 
     @property
     def config(self) -> Path:
@@ -111,19 +121,34 @@ def settings_from_json(values: dict[str, Any], path: Path) -> ModelSettings:
 
 
 def versions() -> dict[str, str]:
-    """Versions that a result depends on."""
+    """Versions that a result depends on, and the commit of this project where it is a git checkout."""
     import importlib.metadata
 
-    packages = ("torch", "accelerate", "datasets", "tokenizers")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+    packages = ("nvib-suite", "torch", "accelerate", "datasets", "tokenizers")
+    found = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+    return found | {"commit": _commit()}
 
 
-def new_config(settings: ModelSettings, training: TrainingSettings, data: str, fingerprint: str) -> dict[str, Any]:
-    """What `config.json` of a new experiment holds."""
+def _commit() -> str:
+    """The commit that is checked out, `+changes` where files differ from it; `unknown` outside a checkout."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return "unknown"
+    try:
+        asked = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def new_config(
+    settings: ModelSettings, training: TrainingSettings, name: str, identity: dict[str, Any]
+) -> dict[str, Any]:
+    """What `config.json` of a new experiment holds; the data is known by its name and identity."""
     return {
         "model": settings_to_json(settings),
         "training": dataclasses.asdict(training),
-        "data": {"name": data, "fingerprint": fingerprint},
+        "data": {"name": name, **identity},
         "versions": versions(),
         "wandb_id": secrets.token_hex(4),
     }
@@ -142,7 +167,7 @@ def flat_config(config: dict[str, Any]) -> dict[str, Any]:
 
 def write_config(files: ExperimentFiles, config: dict[str, Any]) -> None:
     """Write an experiment's `config.json`."""
-    write_json(files.config, config)
+    write_record(files.config, config)
 
 
 def read_config(files: ExperimentFiles) -> dict[str, Any]:
@@ -160,8 +185,8 @@ def read_config(files: ExperimentFiles) -> dict[str, Any]:
             f"train.py --EXPERIMENT_NAME {files.folder.name}"
         )
     remedy = "train the experiment anew under another name"
-    config = read_json(files.config, remedy)
-    if not isinstance(config, dict) or not {"model", "training", "data"} <= config.keys():
+    config = read_record(files.config, remedy)
+    if not {"model", "training", "data"} <= config.keys():
         raise UserError(f"{files.config} is no configuration of an experiment; {remedy}")
     return config
 
@@ -199,15 +224,15 @@ def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -
 
     from pipeline.checkpoints import load_checkpoint, load_weights
     from pipeline.devices import default_device, keep_freed_memory
-    from pipeline.prepared import load_prepared
+    from pipeline.prepared import difference, load_prepared
 
     keep_freed_memory()
     settings = settings_from_json(config["model"], files.config)
     data = load_prepared(data_dir, config["data"]["name"])
-    if data.fingerprint != config["data"]["fingerprint"]:
+    if differs := difference(config["data"], data.identity):
         raise UserError(
-            f"{Path(data_dir) / config['data']['name']} is not the data that {name!r} was trained on: it was prepared "
-            "anew with other text or settings; prepare it as it was, or train the experiment anew"
+            f"{Path(data_dir) / config['data']['name']} is not the data that {name!r} was trained on ({differs}); "
+            "prepare it as it was, or train the experiment anew"
         )
     tensors, _ = load_checkpoint(files.best, "train the experiment anew")
     model = build(settings)
@@ -223,14 +248,15 @@ def failure_recorded(files: ExperimentFiles) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        write_json(files.failure, {"reason": str(error)})
+        write_record(files.failure, {"reason": str(error)})
         raise
 
 
 def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[str, Any]:
     """Write a new experiment's `config.json`, or check that an earlier one is the same experiment.
 
-    The number of epochs and steps and the patience may differ: a finished run goes on to a later end.
+    The number of epochs and steps, the patience, how often is saved and what is done about a loss that is not finite
+    may differ: a finished run goes on to a later end.
 
     Returns:
         The configuration to go by: the earlier one's identity with the present settings.
@@ -242,8 +268,18 @@ def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[st
         write_config(files, config)
         return config
     earlier = read_config(files)
-    free = {"training": {"epochs", "max_steps", "patience", "save_steps"}}
-    for part in ("model", "training", "data"):
+    free = {"training": {"epochs", "max_steps", "patience", "save_steps", "on_non_finite"}}
+    from pipeline.prepared import difference
+
+    old, new = earlier["data"], config["data"]
+    if old["name"] != new["name"] or difference(old, new):
+        differs = difference(old, new)
+        raise UserError(
+            f"experiment {files.folder.name!r} was trained on {old['name']!r}, not on {new['name']!r}"
+            f"{f' ({differs})' if differs else ''}; choose another --EXPERIMENT_NAME, prepare the data as it was, or "
+            "train it anew with --RESTART True"
+        )
+    for part in ("model", "training"):
         for key in config[part].keys() | earlier[part].keys():
             old, new = earlier[part].get(key), config[part].get(key)
             if old != new and key not in free.get(part, ()):

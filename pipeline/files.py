@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -10,9 +11,11 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.errors import UserError
+
+CHECKSUM = "checksum"
 
 
 @contextmanager
@@ -107,22 +110,74 @@ def read_json(path: Path, remedy: str) -> Any:
         UserError: it is absent or damaged; the message names it and ends with `remedy`.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return _json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is not there; {remedy}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({_one_line(error)}); {remedy}") from None
+
+
+def write_record(path: Path, values: dict[str, Any]) -> None:
+    """Write a JSON object with its own checksum, whole or not at all."""
+    write_json(path, {**values, CHECKSUM: _checksum(values)})
+
+
+def read_record(path: Path, remedy: str) -> dict[str, Any]:
+    """Read what `write_record` wrote.
+
+    Raises:
+        UserError: it is absent, damaged, or was changed since; the message names it and ends with `remedy`.
+    """
+    values = read_json(path, remedy)
+    if not isinstance(values, dict) or values.pop(CHECKSUM, None) != _checksum(values):
+        raise UserError(f"{path} is damaged, or was changed by hand: it does not fit its checksum; {remedy}")
+    return values
+
+
+def write_records(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line, each with a checksum of itself and its place, whole or not at all."""
+    rows = list(rows)
+    write_jsonl(path, ({**row, CHECKSUM: _checksum([n, len(rows), row])} for n, row in enumerate(rows)))
+
+
+def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
+    """Read what `write_records` wrote, of which no line is missing; raises as `read_record` does."""
+    rows = read_jsonl(path, remedy)
+    if not rows:
+        raise UserError(f"{path} is damaged: it is empty; {remedy}")
+    for number, row in enumerate(rows):
+        if row.pop(CHECKSUM, None) != _checksum([number, len(rows), row]):
+            raise UserError(f"{path} is damaged at line {number + 1}, or lines are missing; {remedy}")
+    return rows
+
+
+def _checksum(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def read_jsonl(path: Path, remedy: str) -> list[dict[str, Any]]:
     """Read a file of one JSON object a line; raises as `read_json` does."""
+    rows = []
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines() if line]
+        with open(path, encoding="utf-8", newline="\n") as file:  # a line ends there alone
+            for number, line in enumerate(file, start=1):
+                rows.append(_json(line))
+                if not isinstance(rows[-1], dict):
+                    raise ValueError(f"line {number} is no JSON object")
     except FileNotFoundError:
         raise UserError(f"{path} is not there; {remedy}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({_one_line(error)}); {remedy}") from None
+    return rows
+
+
+def _json(text: str) -> Any:
+    """JSON as this project writes it: without NaN and infinities."""
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _one_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,9 +144,36 @@ def read_samples(files: ExperimentFiles) -> list[dict[str, Any]]:
     """The samples that an experiment has written.
 
     Raises:
-        UserError: it has written none.
+        UserError: it has written none, or the file is damaged.
     """
-    return read_jsonl(files.samples, f"generate them with sample.py --EXPERIMENT_NAME {files.folder.name}")
+    remedy = f"generate them with sample.py --EXPERIMENT_NAME {files.folder.name}"
+    rows = read_jsonl(files.samples, remedy)
+    if not rows or not all(isinstance(row.get("text"), str) for row in rows):
+        raise UserError(f'{files.samples} holds no samples, each with its "text"; {remedy}')
+    return rows
+
+
+def read_interpolations(path: Path) -> list[dict[str, Any]]:
+    """What `interpolations` returned, from the file that it was written to.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    remedy = "interpolate first with --RUN_INTERPOLATIONS True"
+    rows = read_jsonl(path, remedy)
+    first = rows[0].get("outputs") if rows else None
+    if not all(_is_interpolation(row, first) for row in rows) or not first:
+        raise UserError(f"{path} holds no interpolations, the same taus of every pair; {remedy}")
+    return rows
+
+
+def _is_interpolation(row: dict[str, Any], first: Any) -> bool:
+    outputs = row.get("outputs")
+    return (
+        isinstance(outputs, dict)
+        and outputs.keys() == first.keys()
+        and all(isinstance(text, str) for text in (row.get("source"), row.get("target"), *outputs.values()))
+    )
 
 
 def draw_lengths(distribution: dict[int, int], count: int, lengths: LengthRange, seed: int) -> list[int]:

@@ -16,7 +16,8 @@ from pipeline.checkpoints import load_checkpoint, load_weights
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
 from pipeline.experiments import Experiment, ExperimentFiles, load_experiment, read_config
-from pipeline.files import read_jsonl, write_jsonl
+from pipeline.files import read_records, write_records
+from pipeline.interruption import Interrupted
 from pipeline.metrics import novel_outputs
 from pipeline.progress import bar
 from pipeline.settings import TrainingSettings
@@ -129,7 +130,10 @@ def train_judge(judge: Experiment, sentences: "Dataset", training: TrainingSetti
     model = build(judge.model.settings)
     with tempfile.TemporaryDirectory() as folder:
         files = ExperimentFiles(Path(folder))
-        Trainer(model, data, training, files, Tracker(files, run=None, offline=True)).train()
+        try:
+            Trainer(model, data, training, files, Tracker(files, run=None, offline=True)).train()
+        except Interrupted as stop:
+            raise Interrupted(stop.number) from None  # what it saved does not stay
         weights, _ = load_checkpoint(files.best, "run the evaluation again")
         load_weights(model, weights, files.best)
     return model.eval()
@@ -149,7 +153,7 @@ def real_text_control(
     train = judge.data.splits["train"]
     count = min(count, len(train))
     key = {"count": count, "training": dataclasses.asdict(training)}
-    rows = read_jsonl(path, "remove it, and run the evaluation again") if path.exists() else []
+    rows = read_records(path, "remove it, and run the evaluation again") if path.exists() else []
     for row in rows:
         if row["key"] == key:
             return row["figures"]
@@ -160,5 +164,5 @@ def real_text_control(
         for subset in ("validation", "test")
     }
     figures["count"] = count
-    write_jsonl(path, [*rows, {"key": key, "figures": figures}])
+    write_records(path, [*rows, {"key": key, "figures": figures}])
     return figures

@@ -5,6 +5,7 @@
     statistics.json           sentences, tokens and lengths of each split, settings, versions, fingerprint
     length_distribution.json  training sentences by length
     length_distribution.png
+    checksums.json            sizes and SHA-256 of all these
 
 `input_ids` is `[CLS] x_1 … x_{n-1} [SEP]`; `length` is n, the tokens that a model encodes and predicts: the end
 token counts, the start token does not.
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.checksums import check_files, write_checksums
 from pipeline.corpora import SPLITS, Split, documents
 from pipeline.errors import UserError
 from pipeline.files import read_json, replacing_folder, write_json
@@ -70,6 +72,11 @@ class PreparedData:
     length_distribution: dict[int, int]
     fingerprint: str
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes it the same data: how it was prepared, and what came out."""
+        return {name: self.statistics.get(name) for name in ("fingerprint", "tokenizer_fingerprint", "settings")}
+
 
 def load_prepared(data_dir: Path, name: str) -> PreparedData:
     """Load prepared data.
@@ -83,6 +90,7 @@ def load_prepared(data_dir: Path, name: str) -> PreparedData:
         known = sorted(path.parent.name for path in Path(data_dir).glob("*/statistics.json"))
         there = f"there are: {', '.join(known)}" if known else f"{data_dir} holds none"
         raise UserError(f"no prepared dataset {name!r} in {data_dir} ({there}); {remedy}")
+    check_files(folder, remedy)
     statistics = read_json(folder / "statistics.json", remedy)
     lengths = read_json(folder / "length_distribution.json", remedy)
     tokenizer = load_tokenizer(str(folder / "tokenizer"))
@@ -100,6 +108,17 @@ def load_prepared(data_dir: Path, name: str) -> PreparedData:
         )
     except Exception as error:  # Arrow, JSON, missing splits or keys: all mean damage
         raise UserError(f"{folder} is damaged ({' '.join(str(error).split())[:200]}); {remedy}") from None
+
+
+def difference(trained_on: dict[str, Any], found: dict[str, Any]) -> str:
+    """How two identities of data differ, for a message; empty if they do not."""
+    if trained_on.get("fingerprint") == found.get("fingerprint"):
+        return ""
+    old, new = (identity.get("settings") or {} for identity in (trained_on, found))
+    told = [f"{name} was {old.get(name)}, not {new.get(name)}" for name in new if old.get(name) != new.get(name)]
+    if trained_on.get("tokenizer_fingerprint") != found.get("tokenizer_fingerprint"):
+        told.append("another tokenizer")
+    return ", ".join(told) or "other text"
 
 
 def prepare(
@@ -172,6 +191,7 @@ def prepare(
         _plot(lengths, name, folder / "length_distribution.png")
         del raw, whole, segmented, texts, encoded  # they keep files of the cache open
         _remove(cache)
+        write_checksums(folder)
     return statistics
 
 
@@ -267,7 +287,8 @@ def _describe(
     import dataclasses
     import importlib.metadata
 
-    digest = hashlib.sha256(tokenizer.tokenizer.to_str().encode())
+    own = hashlib.sha256(tokenizer.tokenizer.to_str().encode())
+    digest = own.copy()
     described, lengths = {}, Counter()
     for part, dataset in encoded.items():
         values: Counter = Counter()
@@ -292,6 +313,7 @@ def _describe(
         "vocabulary_size": tokenizer.vocabulary_size,
         "settings": kept | {"split": dataclasses.asdict(split)},
         "fingerprint": digest.hexdigest(),
+        "tokenizer_fingerprint": own.hexdigest(),
         "versions": {name: importlib.metadata.version(name) for name in ("datasets", "tokenizers", "nupunkt")},
     }, lengths
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, flat_config, read_config
-from pipeline.files import read_json, read_jsonl
+from pipeline.files import read_record, read_records
 
 if TYPE_CHECKING:
     import pandas
@@ -62,11 +62,12 @@ def from_outputs(output_dir: Path, project: str, names: Iterable[str]) -> tuple[
         try:
             config = read_config(files)
             if files.failure.exists():
-                raise UserError(read_json(files.failure, "remove it")["reason"])
-            history = read_jsonl(files.metrics, "train again") if files.metrics.exists() else []
+                raise UserError(str(read_record(files.failure, "remove it").get("reason")))
+            remedy = "remove it to report without its curves"
+            history = read_records(files.metrics, remedy) if files.metrics.exists() else []
             if not files.summary.exists():
                 raise UserError(f"training has not finished: {len(history)} epochs are done")
-            summary = read_json(files.summary, "finish its training")
+            summary = read_record(files.summary, "remove it, and run the steps that wrote it again")
         except UserError as error:
             failures.append(Failure(name, str(error)))
             continue

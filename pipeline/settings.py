@@ -21,6 +21,8 @@ class TrainingSettings:
         accumulation_steps: batches whose gradients make one optimizer step.
         gradient_clip: largest norm of an optimizer step's gradient.
         save_steps: optimizer steps between two checkpoints within an epoch.
+        on_non_finite: what a loss or gradient that is not finite does: stop ends training, skip leaves the step out
+            and counts it.
         seed: of weights, order, dropout and sampling.
         precision: fp32, bf16 (autocast), or auto, which `pipeline.devices.precision` resolves.
         compile: whether torch compiles the model.
@@ -35,6 +37,7 @@ class TrainingSettings:
     accumulation_steps: int = 1
     gradient_clip: float = 0.1
     save_steps: int = 500
+    on_non_finite: str = "stop"
     seed: int = 42
     precision: str = "auto"
     compile: bool = False

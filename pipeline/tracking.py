@@ -8,14 +8,17 @@ files, and its earlier part removed: there is always one offline run to upload, 
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, flat_config
-from pipeline.files import read_json, read_jsonl, write_json, write_jsonl
+from pipeline.files import read_jsonl, read_record, read_records, write_record, write_records
 
+# wandb sends what is left at the end; without a connection it tries for ever.
+FINISH_SECONDS = 60.0
 REMEDY = "remove the file, and run the step that wrote it again"
 
 
@@ -73,14 +76,14 @@ class Tracker:
         """Add an epoch's figures, and its histograms by name (`counts`, `edges`)."""
         # An epoch that is trained again after an interruption replaces what it wrote before.
         for path, new in ((self.files.metrics, row), (self.files.histograms, {"epoch": row["epoch"], **histograms})):
-            earlier = read_jsonl(path, REMEDY) if path.exists() else []
-            write_jsonl(path, [*(old for old in earlier if old["epoch"] < row["epoch"]), new])
+            earlier = read_records(path, REMEDY) if path.exists() else []
+            write_records(path, [*(old for old in earlier if old["epoch"] < row["epoch"]), new])
         self._to_wandb(_log_epoch, row, histograms)
 
     def summarise(self, figures: dict[str, float | int | str]) -> None:
         """Merge figures into `summary.json` and the run's summary."""
-        earlier = read_json(self.files.summary, REMEDY) if self.files.summary.exists() else {}
-        write_json(self.files.summary, earlier | figures)
+        earlier = read_record(self.files.summary, REMEDY) if self.files.summary.exists() else {}
+        write_record(self.files.summary, earlier | figures)
         self._to_wandb(lambda run: run.summary.update(figures))
 
     def log_samples(self) -> None:
@@ -129,11 +132,31 @@ def tracking(
     finally:
         if tracker.run is not None:
             try:
-                tracker.run.finish(exit_code=status)
+                _finish(tracker.run, status)
                 for folder in earlier:
                     shutil.rmtree(folder, ignore_errors=True)
             except Exception as error:
                 _warn(error)
+
+
+def upload(files: ExperimentFiles, config: dict[str, Any], entity: str) -> str:
+    """Write an experiment's page anew from its files; the page's address.
+
+    Raises:
+        UserError: wandb fails.
+    """
+    try:
+        run = _start(files, config, entity)
+        _replay(run, files)
+        address = run.url
+        _finish(run, 0)
+    except UserError:
+        raise
+    except Exception as error:  # of the network, of rights, of wandb itself
+        raise UserError(
+            f"wandb did not take the experiment ({_one_line(error)}); its files hold everything, so try again later"
+        ) from None
+    return address or f"{entity}/{files.folder.parent.name}"
 
 
 def _start(files: ExperimentFiles, config: dict[str, Any], entity: str | None) -> Any:
@@ -157,18 +180,42 @@ def _start(files: ExperimentFiles, config: dict[str, Any], entity: str | None) -
     return run
 
 
+def _finish(run: Any, status: int) -> None:
+    """End a run; where wandb hangs, go on without it.
+
+    Raises:
+        TimeoutError: it had not ended after `FINISH_SECONDS`.
+        Exception: whatever wandb raises.
+    """
+    failed: list[Exception] = []
+
+    def finish() -> None:
+        try:
+            run.finish(exit_code=status)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=finish, daemon=True)
+    thread.start()
+    thread.join(FINISH_SECONDS)
+    if thread.is_alive():
+        raise TimeoutError(f"it had not ended after {FINISH_SECONDS:.0f} s")
+    if failed:
+        raise failed[0]
+
+
 def _replay(run: Any, files: ExperimentFiles) -> None:
     """Write what earlier parts of an offline run wrote."""
     histograms = (
-        {row["epoch"]: row for row in read_jsonl(files.histograms, REMEDY)} if files.histograms.exists() else {}
+        {row["epoch"]: row for row in read_records(files.histograms, REMEDY)} if files.histograms.exists() else {}
     )
-    for row in read_jsonl(files.metrics, REMEDY) if files.metrics.exists() else []:
+    for row in read_records(files.metrics, REMEDY) if files.metrics.exists() else []:
         values = {name: value for name, value in histograms.get(row["epoch"], {}).items() if name != "epoch"}
         _log_epoch(run, row, values)
     if files.samples.exists():
         _log_samples(run, files)
     if files.summary.exists():
-        run.summary.update(read_json(files.summary, REMEDY))
+        run.summary.update(read_record(files.summary, REMEDY))
 
 
 def _log_epoch(run: Any, row: dict[str, float], histograms: dict[str, Any]) -> None:
@@ -190,5 +237,12 @@ def _log_samples(run: Any, files: ExperimentFiles) -> None:
 
 
 def _warn(error: Exception) -> None:
-    line = " ".join(str(error).split())
-    print(f"warning: wandb failed ({line}); the run goes on, and its files hold every figure", file=sys.stderr)
+    print(
+        f"warning: wandb failed ({_one_line(error)}); the run goes on, its files hold every figure, and upload.py can "
+        "complete its page",
+        file=sys.stderr,
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -2,18 +2,19 @@
 
 import dataclasses
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
-from models.text_model import TextModel
+from models.text_model import Encoding, TextModel
 from pipeline.batching import Batch, EpochOrder, in_order, loader
 from pipeline.checkpoints import (
     load_checkpoint,
@@ -27,6 +28,7 @@ from pipeline.devices import on_cpu, precision
 from pipeline.errors import UserError
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
 from pipeline.experiments import ExperimentFiles
+from pipeline.interruption import CONTINUES, Deferred, Interrupted, deferred
 from pipeline.progress import bar
 from pipeline.settings import TrainingSettings
 
@@ -49,6 +51,7 @@ class Progress:
     best_epoch: int = -1
     finished: bool = False
     figures: dict[str, float] = field(default_factory=dict)  # sums over this epoch so far
+    skipped: int = 0  # optimizer steps of the run that were left out
 
     def to_json(self) -> dict[str, Any]:
         """As the checkpoint holds it (JSON has no infinity)."""
@@ -95,6 +98,8 @@ class Trainer:
         trained = torch.compile(self.model, dynamic=True) if settings.compile else self.model
         self.trained, self.optimizer = self.accelerator.prepare(trained, optimizer)
         self.progress = Progress()
+        self.stop = Deferred()  # what asked this process to end, if anything did
+        self.stopping = False  # whether any process was asked to
         self.steps_per_epoch = math.ceil(len(self._epoch_order(0, 0)) / settings.accumulation_steps)
         self.total_steps = settings.total_steps(self.steps_per_epoch)
 
@@ -116,11 +121,12 @@ class Trainer:
 
     def train(self) -> dict[str, float]:
         """Train to the end; returns the validation figures of the best epoch by their summary names."""
-        # A lower limit than before may lie behind the checkpoint: what its epoch has done so far is evaluated.
-        while (self.progress.step < self.total_steps or self.progress.batch) and not self._out_of_patience():
-            self._train_epoch()
-        self.progress.finished = True
-        self._save()
+        with deferred() as self.stop:
+            # A lower limit than before may lie behind the checkpoint: what its epoch has done so far is evaluated.
+            while (self.progress.step < self.total_steps or self.progress.batch) and not self._out_of_patience():
+                self._train_epoch()
+            self.progress.finished = True
+            self._save()
         self.accelerator.wait_for_everyone()
         return self._best_figures()
 
@@ -150,14 +156,22 @@ class Trainer:
                 progress.step += 1
                 shown.update(len(group))
                 self._show(shown, figures)
+                # Of one process; those of the others are lost to the epoch's training figures when a run
+                # of several goes on within an epoch, to nothing else.
+                progress.figures, progress.seconds = dict(figures.sums), time.monotonic() - started
+                if self.stopping:
+                    self._save_and_stop()
                 if progress.step >= self.total_steps:
                     break
                 if progress.step % settings.save_steps == 0:
-                    # Of one process; those of the others are lost to the epoch's training figures when a run
-                    # of several goes on within an epoch, to nothing else.
-                    progress.figures, progress.seconds = dict(figures.sums), time.monotonic() - started
                     self._save()
         self._finish_epoch(figures, time.monotonic() - started)
+
+    def _save_and_stop(self) -> NoReturn:
+        self._save()
+        step, total = self.progress.step, self.total_steps
+        number = self.stop.number or signal.SIGTERM  # another process was told
+        raise Interrupted(number, f"stopped after step {step} of {total}, which is saved; {CONTINUES} there")
 
     def _step(self, group: list[Batch], figures: Figures) -> None:
         """One optimizer step over a group of batches, as if they were one batch."""
@@ -168,25 +182,30 @@ class Trainer:
         share_done = min(1.0, progress.step / max(1, self.total_steps))
         group = [batch.to(self.accelerator.device) for batch in group]
         counts = torch.tensor([[batch.tokens, len(batch.source)] for batch in group], device=self.accelerator.device)
-        totals = self.accelerator.reduce(counts.sum(dim=0).double(), "mean")  # of a process, on average
+        told = counts.new_tensor([self.stop.number is not None])  # all processes stop after the same step
+        totals = self.accelerator.reduce(torch.cat([counts.sum(dim=0), told]).double(), "mean")  # of a process
+        self.stopping = bool(totals[2])
+        whole = Figures({})
         for number, batch in enumerate(group):
-            tokens, sentences = (counts[number] / totals).float()
+            tokens, sentences = (counts[number] / totals[:2]).float()
             context = self.accelerator.no_sync(self.trained) if number < len(group) - 1 else _Nothing()
             with context, self.accelerator.autocast():
                 encoding, loss = self.trained(batch.source, batch.key_padding_mask, batch.target_input)
                 penalty = self.model.penalty(encoding, share_done)
                 # Means over the whole group, not a mean of its batches' means.
                 objective = tokens * loss.mean + sentences * penalty
-            if not bool(torch.isfinite(objective)):
-                self._stop_non_finite(objective.item(), loss.mean.item(), penalty.item(), batch)
             self.accelerator.backward(objective)
-            figures.add(batch, self.data.tokenizer.sep_id, encoding, loss, penalty)
+            whole.add(batch, self.data.tokenizer.sep_id, encoding, loss, penalty)
+            if not bool(torch.isfinite(objective)):
+                break  # its gradient is not finite either
         norm = self.accelerator.clip_grad_norm_(self.trained.parameters(), self.settings.gradient_clip)
-        if not bool(torch.isfinite(norm)):
-            self._stop_non_finite(objective.item(), loss.mean.item(), penalty.item(), group[-1])
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = self.learning_rate(progress.step)
-        self.optimizer.step()
+        if bool(torch.isfinite(norm)) and bool(torch.isfinite(objective)):
+            figures.merge(whole)
+            for parameters in self.optimizer.param_groups:
+                parameters["lr"] = self.learning_rate(progress.step)
+            self.optimizer.step()
+        else:
+            self._not_finite(objective.item(), loss.mean.item(), penalty.item(), batch, encoding)
         self.optimizer.zero_grad(set_to_none=True)
 
     def learning_rate(self, step: int) -> float:
@@ -195,8 +214,17 @@ class Trainer:
 
     def _finish_epoch(self, figures: Figures, seconds: float) -> None:
         progress = self.progress
-        validation = self._evaluate()
+        try:
+            with self.stop.at_once():
+                validation = self._evaluate()
+        except Interrupted:
+            self._save_and_stop()
         figures = self._over_processes(figures)
+        if not figures.sums.get("tokens"):
+            raise UserError(
+                f"no step of epoch {progress.epoch + 1} had a finite loss and gradient; try a lower --LEARNING_RATE "
+                "under a new name"
+            )
         row = {
             "epoch": progress.epoch + 1,
             "step": progress.step,
@@ -239,7 +267,8 @@ class Trainer:
     def _best_figures(self) -> dict[str, float]:
         _, state = load_checkpoint(self.files.best, "train anew with --RESTART True")
         return {f"validation/{name}": value for name, value in state["validation"].items()} | {
-            "best_epoch": state["epoch"]
+            "best_epoch": state["epoch"],
+            "train/skipped_steps": self.progress.skipped,
         }
 
     def _over_processes(self, figures: Figures) -> Figures:
@@ -282,14 +311,45 @@ class Trainer:
             text += f", kept {sums['vectors_kept_fraction'] / sums['sentences']:.0%}"
         shown.set_postfix_str(text, refresh=False)
 
-    def _stop_non_finite(self, objective: float, cross_entropy: float, penalty: float, batch: Batch) -> None:
+    def _not_finite(
+        self, objective: float, cross_entropy: float, penalty: float, batch: Batch, encoding: Encoding | None
+    ) -> None:
+        """Stop, or leave this step out, and say which quantities led there."""
+        progress = self.progress
         name, size = largest_gradient(self.model)
-        raise UserError(
-            f"the loss became {objective} at step {self.progress.step + 1} (epoch {self.progress.epoch + 1}, batch "
-            f"{self.progress.batch + 1}: {len(batch.source)} sentences of up to {batch.source.shape[1]} tokens); "
-            f"cross-entropy {cross_entropy:.4g}, regulariser {penalty:.4g}, largest gradient {size:.3g} in {name}; "
-            "the checkpoints before it are kept: try a lower --LEARNING_RATE or --WARMUP_STEPS under a new name"
+        what = (
+            f"the loss became {objective} at step {progress.step + 1} (epoch {progress.epoch + 1}, batch "
+            f"{progress.batch + 1}: {len(batch.source)} sentences of up to {batch.source.shape[1]} tokens); "
+            f"cross-entropy {cross_entropy:.4g}, regulariser {penalty:.4g}{extremes(encoding)}, largest gradient "
+            f"{size:.3g} in {name}"
         )
+        if self.settings.on_non_finite == "stop":
+            raise UserError(
+                f"{what}; the checkpoints before it are kept: try a lower --LEARNING_RATE, --WARMUP_STEPS or "
+                "--ON_NON_FINITE skip under a new name"
+            )
+        progress.skipped += 1
+        if not self._quiet:
+            tqdm.write(f"warning: {what}; the step is left out", file=sys.stderr)
+
+
+def extremes(encoding: Encoding | None) -> str:
+    """The least and greatest of each quantity of an encoding, for the message that names what is not finite."""
+    if encoding is None:
+        return ""
+    values = {"KL_G": encoding.kl_gaussian, "KL_D": encoding.kl_dirichlet}
+    if encoding.gaussians is not None:
+        real = ~encoding.gaussians.key_padding_mask
+        values |= {"mu": encoding.gaussians.mu[real], "log sigma^2": encoding.gaussians.logvar[real]}
+    if encoding.posterior is not None:
+        real = ~encoding.posterior.key_padding_mask
+        values |= {"alpha0_q": encoding.posterior.alpha0, "log alpha": encoding.posterior.log_alpha[real]}
+    shown = [
+        f"{name} in [{value.min().item():.4g}, {value.max().item():.4g}]"
+        for name, value in values.items()
+        if value is not None
+    ]
+    return "".join(f", {text}" for text in shown)
 
 
 def largest_gradient(model: nn.Module) -> tuple[str, float]:

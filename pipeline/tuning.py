@@ -15,7 +15,7 @@ from models import ModelSettings, build
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
 from pipeline.experiments import ExperimentFiles, load_experiment, new_config, start_or_continue
-from pipeline.files import write_json, write_text
+from pipeline.files import write_json, write_record, write_text
 from pipeline.generation import reconstruct, subset_batches
 from pipeline.metrics import reconstruction_figures
 from pipeline.search_spaces import Choice, Range, space_of
@@ -94,7 +94,7 @@ class Tuning:
             "training_fields": self.training_fields,
             "objective": dataclasses.asdict(self.weights),
             "seeds": list(self.seeds),
-            "data": {"name": self.data_name, "fingerprint": self.data.fingerprint},
+            "data": {"name": self.data_name, **self.data.identity},
         }
 
 
@@ -198,6 +198,7 @@ def test_best(tuning: Tuning, study: optuna.Study, batch_size: int) -> list[dict
     rows = []
     for seed in tuning.seeds:
         files = tuning.files(best_trial(study).number, seed)
+        files.claim()
         experiment = load_experiment(tuning.output_dir, tuning.project, files.folder.name, tuning.data_dir)
         batches = subset_batches(experiment, "test", batch_size, "test")
         means = evaluate(experiment.model, batches, experiment.device, experiment.data.tokenizer.sep_id)
@@ -281,7 +282,8 @@ def _run(tuning: Tuning, trial: optuna.Trial) -> float:
             )
             training = TrainingSettings(**tuning.training_fields, **training_fields, seed=seed)
             files = tuning.files(trial.number, seed)
-            config = start_or_continue(files, new_config(settings, training, tuning.data_name, tuning.data.fingerprint))
+            files.claim()
+            config = start_or_continue(files, new_config(settings, training, tuning.data_name, tuning.data.identity))
             torch.manual_seed(seed)
             pruned = False
             with tracking(files, config, tuning.entity) as tracker:
@@ -292,12 +294,14 @@ def _run(tuning: Tuning, trial: optuna.Trial) -> float:
                 except optuna.TrialPruned:  # wandb need not call the run failed
                     pruned = True
             if pruned:
-                write_json(files.failure, {"reason": f"pruned after {reports} epochs: above the median of the trials"})
+                write_record(
+                    files.failure, {"reason": f"pruned after {reports} epochs: above the median of the trials"}
+                )
                 raise optuna.TrialPruned
             values.append(tuning.weights.value(figures))
     except UserError as error:
         trial.set_user_attr("failure", str(error))
-        write_json(files.failure, {"reason": str(error)})
+        write_record(files.failure, {"reason": str(error)})
         raise
     return sum(values) / len(values)
 

@@ -12,7 +12,7 @@ import pytest
 from models import MODELS
 from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, flat_config, new_config
-from pipeline.files import write_json, write_jsonl
+from pipeline.files import write_record, write_records
 from pipeline.results import from_outputs, from_wandb, grouped
 from pipeline.settings import TrainingSettings
 from tests.helpers import one_line_of_error, run
@@ -20,13 +20,16 @@ from tests.helpers import one_line_of_error, run
 BLEU = {1: 80.0, 2: 84.0, 3: 91.0}
 
 
+IDENTITY = {"fingerprint": "abc"}
+
+
 def write_experiment(outputs: Path, name: str, model: str, seed: int, figures: dict | None, **settings) -> dict:
     files = ExperimentFiles.of(outputs, "nvib", name)
-    config = new_config(MODELS[model](vocabulary_size=9, **settings), TrainingSettings(seed=seed), "tiny", "abc")
-    write_json(files.config, config)
-    write_jsonl(files.metrics, [{"epoch": 1, "step": 10, "validation/cross_entropy": 2.0 + seed}])
+    config = new_config(MODELS[model](vocabulary_size=9, **settings), TrainingSettings(seed=seed), "tiny", IDENTITY)
+    write_record(files.config, config)
+    write_records(files.metrics, [{"epoch": 1, "step": 10, "validation/cross_entropy": 2.0 + seed}])
     if figures is not None:
-        write_json(files.summary, figures)
+        write_record(files.summary, figures)
     return config
 
 
@@ -48,7 +51,7 @@ def outputs(tmp_path_factory) -> Path:
             outputs, f"vts_{stride}", "VTS", 1, {"validation/reconstruction_bleu": 50 * stride}, stride_perc=stride
         )
     write_experiment(outputs, "burst", "VTV", 1, None)
-    write_json(outputs / "nvib" / "burst" / "failure.json", {"reason": "the loss became nan at step 7"})
+    write_record(outputs / "nvib" / "burst" / "failure.json", {"reason": "the loss became nan at step 7"})
     write_experiment(outputs, "begun", "VTP", 1, None)
     return outputs
 
@@ -99,7 +102,7 @@ class Runs:
 
     def runs(self, path: str) -> list[SimpleNamespace]:
         assert path == "me/nvib"
-        config = flat_config(new_config(MODELS["T"](vocabulary_size=9), TrainingSettings(), "tiny", "abc"))
+        config = flat_config(new_config(MODELS["T"](vocabulary_size=9), TrainingSettings(), "tiny", IDENTITY))
         rows = [{"epoch": 1, "step": 5, "validation/cross_entropy": 1.0}, {"tables/samples": {}}]
         return [
             SimpleNamespace(

@@ -1,0 +1,84 @@
+"""Signals that ask a process to end: told as an exception, at once or where it does no harm."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CONTINUES = "the same command continues"
+_received: list["Interrupted"] = []
+
+
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to end.
+
+    Args:
+        number: of the signal.
+        state: what is saved and how to go on, for the user.
+    """
+
+    def __init__(self, number: int, state: str = f"interrupted; {CONTINUES}") -> None:
+        super().__init__(state)
+        self.number = number
+        _received.append(self)
+
+    @property
+    def status(self) -> int:
+        """The exit status that a shell gives a process that this signal ended."""
+        return 128 + self.number
+
+
+def raise_on_signals() -> None:
+    """From here on a signal that asks the process to end raises `Interrupted` wherever the process is."""
+    _received.clear()
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and a shell's background jobs mean it
+            signal.signal(number, _raise)
+
+
+def received() -> Interrupted | None:
+    """The last interruption there was, for it may come out as another exception: compiled code makes it one."""
+    return _received[-1] if _received else None
+
+
+def _raise(number: int, _frame: FrameType | None) -> NoReturn:
+    raise Interrupted(number)
+
+
+class Deferred:
+    """Remembers the first signal that came; a second one, or any inside `at_once`, raises."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._immediate = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a signal raises where the process is: for long work that changes nothing."""
+        self._immediate = True
+        try:
+            yield
+        finally:
+            self._immediate = False
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        again, self.number = self.number is not None, number
+        if again or self._immediate:
+            raise Interrupted(number)
+
+
+@contextmanager
+def deferred() -> Iterator[Deferred]:
+    """Inside, signals are remembered and not raised; they are as they were before afterwards."""
+    stop = Deferred()
+    earlier = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        for number, handler in earlier.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, stop._handle)
+        yield stop
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

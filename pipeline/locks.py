@@ -1,0 +1,40 @@
+"""A lock on what one process at a time may write; it dies with the process that holds it."""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import UserError
+
+_held: dict[Path, IO[str]] = {}
+
+
+def claim(path: Path, what: str) -> None:
+    """Hold a lock for as long as this process lives; claiming it again is no change.
+
+    Args:
+        path: of the lock file, which says who holds it and stays on disk.
+        what: is written, for the message.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    path = path.resolve()
+    if path in _held:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held to the end of the process)
+    try:
+        # Not flock: children of a killed process may live on, and would hold that on.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        file.close()
+        raise UserError(f"{what} is being written by {holder}; wait until that has ended, or stop it") from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    _held[path] = file

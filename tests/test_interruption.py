@@ -1,0 +1,224 @@
+"""Real processes, really ended at random moments: the same command continues, and ends with the same numbers."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from pipeline.interruption import Interrupted, deferred
+from pipeline.prepared import load_prepared
+from tests.helpers import ROOT, prepare_tiny, text
+
+CLOCKS = {"seconds", "tokens_per_second", "checksum"}  # what may differ, and what covers it
+
+
+class Scripts:
+    """Scripts as processes that start at once."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        self.server = subprocess.Popen(
+            [sys.executable, "-m", "tests.zygote"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=open(log.with_suffix(".server"), "w"),  # noqa: SIM115 (as long as the server)
+            text=True,
+        )
+        assert self._answer() == {"ready": True}
+
+    def _answer(self) -> dict[str, Any]:
+        return json.loads(self.server.stdout.readline())
+
+    def _ask(self, **command: Any) -> dict[str, Any]:
+        self.server.stdin.write(json.dumps(command) + "\n")
+        self.server.stdin.flush()
+        return self._answer()
+
+    def run(
+        self,
+        arguments: list[Any],
+        number: int | None = None,
+        after: float = 0.0,
+        room: int | None = None,
+        when: str = "",
+    ) -> tuple[int, str]:
+        """Run a script, perhaps with a signal so many seconds after it said something; its status, and what it said."""
+        self.log.unlink(missing_ok=True)
+        pid = self._ask(arguments=[str(part) for part in arguments], output=str(self.log), room=room)["pid"]
+        if number is not None:
+            while when and when not in self._said():
+                time.sleep(0.01)
+            time.sleep(after)
+            os.kill(pid, number)  # an ended process stays until it is waited for
+        status = self._ask(wait=pid)["status"]
+        return status, self._said()
+
+    def _said(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory) -> Iterator[Scripts]:
+    running = Scripts(tmp_path_factory.mktemp("scripts") / "log")
+    yield running
+    running.server.stdin.close()
+    running.server.wait()
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    prepare_tiny(folder)
+    return folder
+
+
+def last_line(said: str) -> str:
+    return said.strip().splitlines()[-1]
+
+
+def training(outputs: Path, data_dir: Path, *flags: Any) -> list[Any]:
+    places = ["--OUTPUT_DIR", outputs, "--DATA_DIR", data_dir, "--DATA", "tiny", "--EXPERIMENT_NAME", "a"]
+    small = ["--MODEL", "NVIB", "--DIM_H", 16, "--BATCH_SIZE", 16, "--EPOCHS", 10, "--SAVE_STEPS", 2]
+    return ["train.py", *places, *small, "--PRECISION", "fp32", *flags]
+
+
+def epochs(outputs: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (outputs / "nvib" / "a" / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in CLOCKS} for row in rows]
+
+
+def summary(outputs: Path) -> dict[str, Any]:
+    return json.loads((outputs / "nvib" / "a" / "summary.json").read_text())
+
+
+KINDS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, "disk")
+
+
+def test_a_run_that_is_ended_thirty_times_has_the_numbers_of_one_that_is_not(scripts, data_dir, tmp_path: Path):
+    whole, ended = tmp_path / "whole", tmp_path / "ended"
+    started = time.monotonic()
+    status, said = scripts.run(training(whole, data_dir))
+    assert status == 0, said
+    usual = time.monotonic() - started
+    checkpoint = (whole / "nvib" / "a" / "latest.safetensors").stat().st_size
+    draw, count, met = random.Random(1), 0, dict.fromkeys(KINDS, 0)
+    while count < 32:
+        kind = KINDS[count % 4]
+        if kind == "disk":
+            status, said = scripts.run(training(ended, data_dir), room=draw.randrange(checkpoint))
+            assert status == 2, said
+            assert "make room; the same command continues" in last_line(said)
+        else:
+            status, said = scripts.run(training(ended, data_dir), kind, after=draw.uniform(0.05, usual / 4))
+            assert status in (0, -kind, 128 + kind), said
+        met[kind] += status != 0
+        assert "Traceback" not in said
+        count += 1
+        if (ended / "nvib" / "a" / "summary.json").exists():
+            break  # the end was reached first
+    assert count >= 30, met
+    status, said = scripts.run(training(ended, data_dir))
+    assert status == 0, said
+    assert epochs(ended) == epochs(whole)
+    assert summary(ended) == summary(whole)
+    for name in ("latest.safetensors", "best.safetensors"):
+        a, b = (load_file(outputs / "nvib" / "a" / name) for outputs in (whole, ended))
+        assert a.keys() == b.keys()
+        assert all(a[key].equal(b[key]) for key in a)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_last_step_and_says_how_to_go_on(scripts, data_dir, tmp_path: Path, number: int):
+    flags = ("--SAVE_STEPS", 10**6, "--EPOCHS", 300)
+    status, said = scripts.run(training(tmp_path, data_dir, *flags), number, after=0.5, when="batch/s")
+    assert status == 128 + number, said
+    told = last_line(said)
+    assert "of 4500, which is saved; the same command continues there" in told
+    step = int(told.split("after step ")[1].split()[0])
+    status, said = scripts.run(training(tmp_path, data_dir, *flags), number, when="continuing")
+    assert f"continuing after step {step} of 4500" in said
+
+
+def test_what_is_measured_is_whole_or_absent_and_the_same_after_an_end_at_any_moment(scripts, data_dir, tmp_path: Path):
+    whole = tmp_path / "whole"
+    assert scripts.run(training(whole, data_dir, "--EPOCHS", 1))[0] == 0
+    ended = tmp_path / "ended"
+    shutil.copytree(whole, ended)
+    draw, met = random.Random(2), 0
+    for script, *flags in (
+        ("sample.py", "--NUMBER_SAMPLES", 300),
+        ("reconstruction.py", "--DATA_SUBSET", "test"),
+        ("interpolation_evaluation.py", "--RUN_INTERPOLATIONS", "True"),
+        ("regularisation.py",),
+    ):
+        command = [script, "--EXPERIMENT_NAME", "a", *flags, "--DATA_DIR", data_dir, "--OUTPUT_DIR"]
+        started = time.monotonic()
+        status, said = scripts.run([*command, whole])
+        assert status == 0, said
+        usual = time.monotonic() - started
+        for kind in (*KINDS, *KINDS):
+            room, number = (draw.randrange(2000), None) if kind == "disk" else (None, kind)
+            status, said = scripts.run([*command, ended], number, after=draw.uniform(0.02, usual), room=room)
+            assert status in (0, 2 if number is None else -number, 128 + (number or 0)), said
+            assert "Traceback" not in said
+            met += status != 0
+        assert scripts.run([*command, ended])[0] == 0
+    assert met >= 16
+    for path in (whole / "nvib" / "a").glob("*.jsonl"):
+        if path.name != "metrics.jsonl":
+            assert path.read_bytes() == (ended / "nvib" / "a" / path.name).read_bytes(), path.name
+    assert summary(ended) == summary(whole)
+
+
+def test_a_preparation_that_is_ended_leaves_the_earlier_data_and_the_next_one_its_own(scripts, tmp_path: Path):
+    texts = [tmp_path / name / "own.txt" for name in ("first", "second")]
+    for seed, path in enumerate(texts):
+        path.parent.mkdir()
+        path.write_text(text(400, seed))
+
+    def prepare(data_dir: Path, path: Path) -> list[Any]:
+        return ["prepareDatasets.py", "--DATA", path, "--DATA_DIR", data_dir, "--VOCAB_SIZE", 200]
+
+    whole, ended = tmp_path / "whole", tmp_path / "ended"
+    started = time.monotonic()
+    status, said = scripts.run(prepare(whole, texts[1]))
+    assert status == 0, said
+    usual = time.monotonic() - started
+    assert scripts.run(prepare(ended, texts[0]))[0] == 0
+    first = load_prepared(ended, "own").fingerprint
+    draw = random.Random(3)
+    for kind in (*KINDS, *KINDS):
+        room, number = (draw.randrange(20_000), None) if kind == "disk" else (None, kind)
+        status, said = scripts.run(prepare(ended, texts[1]), number, after=draw.uniform(0.02, usual), room=room)
+        assert status in (0, 2 if number is None else -number, 128 + (number or 0)), said
+        assert "Traceback" not in said, said
+        if status == 0:
+            break
+        if (ended / "own").exists():  # between two renames it may be away, and the next one puts it back
+            assert load_prepared(ended, "own").fingerprint == first
+    assert scripts.run(prepare(ended, texts[1]))[0] == 0
+    assert load_prepared(ended, "own").fingerprint == load_prepared(whole, "own").fingerprint
+    assert [path.name for path in ended.iterdir()] == ["own"]
+
+
+def test_a_deferred_signal_waits_and_a_second_one_does_not():
+    with pytest.raises(Interrupted), deferred() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.number == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(Interrupted), deferred() as stop, stop.at_once():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
