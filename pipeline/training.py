@@ -214,17 +214,17 @@ class Trainer:
 
     def _finish_epoch(self, figures: Figures, seconds: float) -> None:
         progress = self.progress
+        if not figures.sums:
+            raise UserError(
+                f"no step of epoch {progress.epoch + 1} had a finite loss and gradient; try a lower --LEARNING_RATE "
+                "under a new name"
+            )
         try:
             with self.stop.at_once():
                 validation = self._evaluate()
         except Interrupted:
             self._save_and_stop()
         figures = self._over_processes(figures)
-        if not figures.sums.get("tokens"):
-            raise UserError(
-                f"no step of epoch {progress.epoch + 1} had a finite loss and gradient; try a lower --LEARNING_RATE "
-                "under a new name"
-            )
         row = {
             "epoch": progress.epoch + 1,
             "step": progress.step,
@@ -306,6 +306,8 @@ class Trainer:
 
     def _show(self, shown: tqdm, figures: Figures) -> None:
         sums = figures.sums
+        if not sums:  # every step so far was left out
+            return
         text = f"cross-entropy {sums['nll'] / sums['tokens']:.3f}"
         if "vectors_kept_fraction" in sums:
             text += f", kept {sums['vectors_kept_fraction'] / sums['sentences']:.0%}"

@@ -1,6 +1,7 @@
 """The training loop: batches, continuing, what is kept, and what stops it."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -174,6 +175,48 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(data,
     tensors, state = load_checkpoint(tmp_path / "latest.safetensors", "")
     assert state["step"] == 4
     assert all(t.isfinite().all() for t in tensors.values())
+
+
+def test_what_led_to_a_loss_that_is_not_finite_is_named(data, tmp_path: Path):
+    own = trainer(data, tmp_path)
+    with torch.no_grad():
+        own.model.bottleneck.logvar.bias[0] = float("nan")
+    with pytest.raises(UserError) as told:
+        own.train()
+    for quantity in ("KL_G in [nan", "KL_D in [", "mu in [", "log sigma^2 in [nan", "alpha0_q in [", "log alpha in ["):
+        assert quantity in str(told.value)
+
+
+def test_a_step_that_is_not_finite_can_be_skipped_and_is_counted(data, tmp_path: Path, capsys):
+    own = trainer(data, tmp_path, epochs=2, on_non_finite="skip")
+    penalty, before = own.model.penalty, {}
+
+    def burst(encoding, progress):
+        value = penalty(encoding, progress)
+        if own.progress.step == 3 and own.model.training:
+            before.update({name: p.detach().clone() for name, p in own.model.named_parameters()})
+            return value * float("inf")
+        if own.progress.step == 4 and own.model.training:
+            assert all(torch.equal(p, before[name]) for name, p in own.model.named_parameters())
+        return value
+
+    own.model.penalty = burst
+    figures = own.train()
+    assert figures["train/skipped_steps"] == 1
+    assert "at step 4 (epoch 1, batch 4" in capsys.readouterr().err
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(math.isfinite(value) for row in rows for value in row.values() if isinstance(value, float))
+    again = trainer(data, tmp_path, epochs=2, on_non_finite="skip")
+    assert again.resume()
+    assert again.train()["train/skipped_steps"] == 1
+
+
+def test_an_epoch_without_a_finite_step_ends_the_run(data, tmp_path: Path):
+    own = trainer(data, tmp_path, epochs=2, on_non_finite="skip")
+    with torch.no_grad():
+        own.model.output.weight[0, 0] = float("nan")
+    with pytest.raises(UserError, match="no step of epoch 1 had a finite loss"):
+        own.train()
 
 
 @pytest.mark.parametrize("model", MODELS)
