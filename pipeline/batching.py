@@ -91,16 +91,32 @@ def in_order(count: int, batch_size: int) -> list[list[int]]:
     return [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
 
 
-def loader(sentences: Dataset, batches: Sampler[list[int]] | list[list[int]], pad_id: int, device: torch.device):
-    """A loader of `Batch`es; beside a GPU it reads ahead into page-locked memory."""
+def loader(
+    sentences: Dataset,
+    batches: Sampler[list[int]] | list[list[int]],
+    pad_id: int,
+    device: torch.device,
+    workers: int = -1,
+):
+    """A loader of `Batch`es; beside a GPU it reads ahead into page-locked memory.
+
+    Args:
+        sentences: of a prepared split.
+        batches: row numbers of each.
+        pad_id: of the padding token.
+        device: where the batches go.
+        workers: processes that read ahead, -1 for two beside a GPU and none otherwise.
+    """
     on_gpu = device.type == "cuda"
+    if workers < 0:
+        workers = 2 if on_gpu else 0
     return DataLoader(
         _Rows(sentences),
         batch_sampler=batches,
         collate_fn=lambda ids: collate(ids, pad_id),
         pin_memory=on_gpu,
-        num_workers=2 if on_gpu else 0,
-        multiprocessing_context="fork" if on_gpu else None,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
     )
 
 

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from pipeline.errors import UserError
 from pipeline.interruption import CONTINUES, Interrupted, raise_on_signals, received
+from pipeline.locks import release
 from pipeline.settings import DEFAULT_STEPS
 
 # What the disk refuses with, and what to do: it is full, a quota or the largest size of a file is reached; or this
@@ -76,6 +77,8 @@ def run(main: Callable[[], None]) -> NoReturn:
             raise
         where = error.filename or "the disk"
         sys.exit(_report(f"{script}: error: {where} cannot be written ({error.strerror}): {remedy}", 2))
+    finally:
+        release()
     sys.exit(0)
 
 
@@ -336,6 +339,10 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
     "precision": (
         ("auto", "fp32", "bf16"),
         "fp32, bf16 for autocast to bfloat16, or auto: bf16 on a GPU that has it and a processor found to be faster so",
+    ),
+    "loader_workers": (
+        integer(-1, 64),
+        "processes that read batches ahead, which changes no number; -1 for two beside a GPU and none otherwise",
     ),
     "compile": (boolean, "True compiles the model with torch.compile, which needs a C++ compiler on a CPU"),
 }

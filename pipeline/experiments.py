@@ -255,8 +255,8 @@ def failure_recorded(files: ExperimentFiles) -> Iterator[None]:
 def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[str, Any]:
     """Write a new experiment's `config.json`, or check that an earlier one is the same experiment.
 
-    The number of epochs and steps, the patience, how often is saved and what is done about a loss that is not finite
-    may differ: a finished run goes on to a later end.
+    The number of epochs and steps, the patience, how often is saved, what is done about a loss that is not finite and
+    how batches are read may differ: a finished run goes on to a later end.
 
     Returns:
         The configuration to go by: the earlier one's identity with the present settings.
@@ -268,7 +268,7 @@ def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[st
         write_config(files, config)
         return config
     earlier = read_config(files)
-    free = {"training": {"epochs", "max_steps", "patience", "save_steps", "on_non_finite"}}
+    free = {"training": {"epochs", "max_steps", "patience", "save_steps", "on_non_finite", "loader_workers"}}
     from pipeline.prepared import difference
 
     old, new = earlier["data"], config["data"]

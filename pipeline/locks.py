@@ -12,7 +12,7 @@ _held: dict[Path, IO[str]] = {}
 
 
 def claim(path: Path, what: str) -> None:
-    """Hold a lock for as long as this process lives; claiming it again is no change.
+    """Hold a lock until `release` or the end of this process; claiming it again is no change.
 
     Args:
         path: of the lock file, which says who holds it and stays on disk.
@@ -38,3 +38,9 @@ def claim(path: Path, what: str) -> None:
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()
     _held[path] = file
+
+
+def release() -> None:
+    """Let go of all that this process holds, as its end does."""
+    while _held:
+        _held.popitem()[1].close()

@@ -26,6 +26,7 @@ class TrainingSettings:
         seed: of weights, order, dropout and sampling.
         precision: fp32, bf16 (autocast), or auto, which `pipeline.devices.precision` resolves.
         compile: whether torch compiles the model.
+        loader_workers: processes that read batches ahead; -1 for two beside a GPU and none otherwise.
     """
 
     learning_rate: float = 1e-3
@@ -41,6 +42,7 @@ class TrainingSettings:
     seed: int = 42
     precision: str = "auto"
     compile: bool = False
+    loader_workers: int = -1
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""

@@ -298,7 +298,8 @@ class Trainer:
         )
 
     def _loader(self, batches: Any, split: str = "train") -> Any:
-        return loader(self.data.splits[split], batches, self.data.tokenizer.pad_id, self.accelerator.device)
+        split, pad_id = self.data.splits[split], self.data.tokenizer.pad_id
+        return loader(split, batches, pad_id, self.accelerator.device, self.settings.loader_workers)
 
     @property
     def _quiet(self) -> bool:

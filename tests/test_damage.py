@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, load_experiment, new_config, start_or_continue
 from pipeline.files import write_jsonl
 from pipeline.generation import LengthRange, interpolations, read_interpolations, read_samples, sample
+from pipeline.locks import release
 from pipeline.prepared import load_prepared
 from pipeline.results import from_outputs
 from pipeline.settings import TrainingSettings
@@ -253,3 +254,5 @@ def test_a_second_process_may_not_write_an_experiment_that_one_is_writing(sound:
     places = ("--EXPERIMENT_NAME", "a", "--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
     told = one_line_of_error(run("reconstruction.py", *places, expect=2))
     assert f"'a' is being written by process {os.getpid()} on" in told
+    release()
+    run("reconstruction.py", *places)

@@ -114,10 +114,17 @@ OF_ITS_OWN = {
 # What the limits of a type must not let pass, whatever they are: a number that may be nothing, or more than a whole, is
 # named here.
 MAY_BE_ZERO = {"ALPHA_THRESHOLD", "DELTA", "FREE_BITS", "IMPORTANCE_SAMPLES", "KL_DIRICHLET_LAMBDA", "PRIOR_MU", "SEED"}
-MAY_BE_ZERO |= {"KL_DIRICHLET_WEIGHT", "KL_GAUSSIAN_LAMBDA", "KL_GAUSSIAN_WEIGHT", "SEEDS", "WARMUP_STEPS"}
+MAY_BE_ZERO |= {
+    "KL_DIRICHLET_WEIGHT",
+    "KL_GAUSSIAN_LAMBDA",
+    "KL_GAUSSIAN_WEIGHT",
+    "LOADER_WORKERS",
+    "SEEDS",
+    "WARMUP_STEPS",
+}
 SHARES = {"DROPOUT", "KL_WARMUP", "STRIDE_PERC", "TEST_FRACTION", "TOP_P", "VALIDATION_FRACTION", "WORD_DROPOUT"}
 MAY_BE_ZERO |= {"DROPOUT", "KL_WARMUP", "STRIDE_PERC", "WORD_DROPOUT"}
-MAY_BE_NEGATIVE = {"PRIOR_MU"}
+MAY_BE_NEGATIVE = {"LOADER_WORKERS", "PRIOR_MU"}
 
 
 def out_of_range(kind: cli.Bounded) -> Iterator[str]:

@@ -215,10 +215,11 @@ def test_a_preparation_that_is_ended_leaves_the_earlier_data_and_the_next_one_it
 
 
 def test_a_deferred_signal_waits_and_a_second_one_does_not():
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted), deferred() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.number == signal.SIGTERM
         os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(Interrupted), deferred() as stop, stop.at_once():
         os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -19,6 +19,7 @@ DOCUMENTS = text(120).splitlines()
 SHARED = ROOT.parent / "shared"
 SPLIT = Split(validation=0.1, test=0.1, seed=7)
 WRITTEN = {"dataset", "tokenizer", "statistics.json", "length_distribution.json", "length_distribution.png"}
+WRITTEN |= {"checksums.json"}
 
 
 def write_table(path: Path, **columns: list) -> Path:

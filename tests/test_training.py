@@ -125,6 +125,13 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(data, tmp_p
         assert {k: v for k, v in a.items() if k not in clocks} == {k: v for k, v in b.items() if k not in clocks}
 
 
+def test_the_number_of_loader_workers_changes_no_bit(data, tmp_path: Path):
+    for workers in (0, 1, 2):
+        trainer(data, tmp_path / str(workers), max_steps=6, loader_workers=workers).train()
+    found = [load_file(tmp_path / str(workers) / "latest.safetensors") for workers in (0, 1, 2)]
+    assert all(torch.equal(tensor, other[name]) for name, tensor in found[0].items() for other in found[1:])
+
+
 def test_a_limit_behind_the_checkpoint_evaluates_what_is_done(data, tmp_path: Path):
     stopped = trainer(data, tmp_path, max_steps=100, save_steps=5)
     stopped._save = lambda save=stopped._save: (save(), (_ for _ in ()).throw(KeyboardInterrupt))
