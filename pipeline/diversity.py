@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from pipeline.prepared import PreparedData
 
+# Of more sentences more n-grams are repetitions, and more references find more of a sentence: figures of a text are
+# comparable with those of as many sentences alone.
+DISTINCT_SENTENCES = 500
 SELF_BLEU_SENTENCES = 100
 
 
@@ -55,25 +58,33 @@ class Tokens:
 def text_figures(split: "Dataset", data: "PreparedData") -> dict[str, float]:
     """How varied, how new and how long sentences are, against the training split.
 
+    How varied they are is measured on fixed numbers of them, taken at random under a fixed seed.
+
     Args:
         split: the sentences' ids, by the data's tokenizer.
         data: prepared.
 
     Returns:
-        `distinct_1`, `_2`, `_3`: different n-grams of tokens over all; `self_bleu`: of a fixed subsample;
+        `distinct_1`, `_2`, `_3`: different n-grams of tokens over all; `self_bleu`;
         `exact_training_fraction`: sentences that stand in the training split as they are;
         `longest_training_ngram`: tokens of the longest n-gram that a sentence shares with it, on average;
         `length_divergence`: of the distribution of lengths from its own, in bits.
     """
     tokens, train = Tokens.of(split), Tokens.of(data.splits["train"])
     known = set(train.sentences())
+    some = Tokens.of(split.select(_chosen(len(split), DISTINCT_SENTENCES)))
     return {
-        **{f"distinct_{n}": distinct(tokens, n) for n in (1, 2, 3)},
+        **{f"distinct_{n}": distinct(some, n) for n in (1, 2, 3)},
         "self_bleu": self_bleu(data.tokenizer.decode_batch(split["input_ids"])),
         "exact_training_fraction": sum(ids in known for ids in tokens.sentences()) / tokens.count,
         "longest_training_ngram": float(longest_shared(tokens, train).mean()),
         "length_divergence": length_divergence(Counter(split["length"]), data.length_distribution),
     }
+
+
+def _chosen(count: int, size: int, seed: int = 0) -> np.ndarray:
+    """Numbers of at most `size` of `count` sentences, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:size])
 
 
 def distinct(tokens: Tokens, n: int) -> float:
@@ -88,15 +99,13 @@ def distinct(tokens: Tokens, n: int) -> float:
 def self_bleu(texts: Sequence[str], seed: int = 0) -> float:
     """BLEU of a sentence against the others, on average, in [0, 100]: high where they repeat each other.
 
-    Zhu et al. (2018), on `SELF_BLEU_SENTENCES` sentences: the number of references decides the figure, so it is
-    comparable among as many sentences alone. 0 of fewer than two.
+    Zhu et al. (2018), on `SELF_BLEU_SENTENCES` sentences. 0 of fewer than two.
     """
     from sacrebleu.metrics import BLEU
 
     if len(texts) < 2:
         return 0.0
-    chosen = np.random.default_rng(seed).permutation(len(texts))[:SELF_BLEU_SENTENCES]
-    texts = [texts[number] for number in np.sort(chosen)]
+    texts = [texts[number] for number in _chosen(len(texts), SELF_BLEU_SENTENCES, seed)]
     metric = BLEU(effective_order=True, force=True)
     scores = [metric.sentence_score(text, texts[:row] + texts[row + 1 :]).score for row, text in enumerate(texts)]
     return float(np.mean(scores))

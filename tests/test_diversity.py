@@ -68,3 +68,16 @@ def test_a_copy_of_the_training_text_is_found_out():
     assert copied["longest_training_ngram"] == pytest.approx(np.mean([len(ids) - 2 for ids in train]))
     other = text_figures(as_split([[2, *(77,) * 30, 3]]), data)
     assert (other["exact_training_fraction"], other["longest_training_ngram"], other["length_divergence"]) == (0, 0, 1)
+
+
+def test_more_of_the_same_text_is_as_varied():
+    """Twice as many sentences from the same source repeat more n-grams, which says nothing of their source."""
+    data = SimpleNamespace(
+        splits={"train": as_split(sentences(50, seed=3, words=40))},
+        tokenizer=SimpleNamespace(decode_batch=lambda rows: [" ".join(map(str, ids)) for ids in rows]),
+        length_distribution={5: 1},
+    )
+    few, many = (text_figures(as_split(sentences(count, seed=4, words=100)), data) for count in (600, 6000))
+    for n in (1, 2, 3):
+        assert many[f"distinct_{n}"] == pytest.approx(few[f"distinct_{n}"], rel=0.05)
+    assert distinct(Tokens.of(as_split(sentences(6000, seed=4, words=100))), 2) < 0.7 * few["distinct_2"]
