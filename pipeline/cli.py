@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.errors import UserError
-from pipeline.interruption import CONTINUES, Interrupted, raise_on_signals, received
+from pipeline.interruption import CONTINUES, Interrupted, ignore_signals, raise_on_signals, received
 from pipeline.locks import release
 from pipeline.settings import DEFAULT_STEPS
 
@@ -66,7 +66,11 @@ def run(main: Callable[[], None]) -> NoReturn:
     script = Path(sys.argv[0]).name
     raise_on_signals()
     try:
-        main()
+        try:
+            main()
+        finally:
+            ignore_signals()  # it ends anyway
+            release()
     except (Exception, Interrupted) as error:
         if (stop := received()) is not None:  # whatever it has come out as
             sys.exit(_report(f"{script}: {stop}", stop.status))
@@ -77,8 +81,6 @@ def run(main: Callable[[], None]) -> NoReturn:
             raise
         where = error.filename or "the disk"
         sys.exit(_report(f"{script}: error: {where} cannot be written ({error.strerror}): {remedy}", 2))
-    finally:
-        release()
     sys.exit(0)
 
 

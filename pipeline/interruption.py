@@ -1,6 +1,9 @@
 """Signals that ask a process to end: told as an exception, at once or where it does no harm."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -33,9 +36,24 @@ class Interrupted(KeyboardInterrupt):
 def raise_on_signals() -> None:
     """From here on a signal that asks the process to end raises `Interrupted` wherever the process is."""
     _received.clear()
+    sys.unraisablehook = _raise_elsewhere
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and a shell's background jobs mean it
             signal.signal(number, _raise)
+
+
+def _raise_elsewhere(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Where Python drops exceptions, as in a finalizer, it drops an interruption too: send the signal once more."""
+    if isinstance(unraisable.exc_value, Interrupted):
+        threading.Timer(0.01, os.kill, (os.getpid(), unraisable.exc_value.number)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def ignore_signals() -> None:
+    """From here on a signal that asks the process to end changes nothing."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def received() -> Interrupted | None:

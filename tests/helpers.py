@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import runpy
+import signal
 import struct
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def call(script: str, *arguments: object, expect: int = 0) -> subprocess.Complet
     """Run a script in this process, which has imported what it needs already; checks its exit status."""
     out, error = io.StringIO(), io.StringIO()
     before, sys.argv = sys.argv, [script, *map(str, arguments)]
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     status = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
@@ -65,6 +67,8 @@ def call(script: str, *arguments: object, expect: int = 0) -> subprocess.Complet
         status = exit_.code
     finally:
         sys.argv = before
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     assert status == expect, f"{script} {arguments}: {out.getvalue()}\n{error.getvalue()}"
     return subprocess.CompletedProcess([script, *arguments], status, out.getvalue(), error.getvalue())
 

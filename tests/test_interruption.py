@@ -223,3 +223,24 @@ def test_a_deferred_signal_waits_and_a_second_one_does_not():
     with pytest.raises(Interrupted), deferred() as stop, stop.at_once():
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_that_comes_while_exceptions_are_dropped_comes_again(tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal, time\n"
+        "from pipeline import cli\n"
+        "class Finalized:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(0)\n"
+        "def main():\n"
+        "    Finalized()\n"
+        "    time.sleep(30)\n"
+        "cli.run(main)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, script], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert ended.returncode == 143
+    assert ended.stderr == "script.py: interrupted; the same command continues\n"
