@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from pipeline import cli
-from pipeline.corpora import HUB, NAMES, OWN_FORMATS, Split, dataset_name
+from pipeline.corpora import HUB, NAMES, Split, check_source, dataset_name
 from pipeline.errors import UserError
 from pipeline.tokenization import tokenizer_file
 
@@ -107,16 +107,7 @@ def check(arguments: argparse.Namespace) -> None:
         )
     if arguments.FEWER_THAN - arguments.MORE_THAN < 2:
         raise UserError("--MORE_THAN and --FEWER_THAN leave no length between them; set them further apart")
-    if arguments.LOCAL_PATH is not None and arguments.DATA not in ("wikitext2", "wikitext103"):
-        raise UserError(f"--LOCAL_PATH holds WikiText and means nothing for --DATA {arguments.DATA}; leave it out")
-    own = arguments.DATA not in NAMES
-    if own and not Path(arguments.DATA).is_file():
-        raise UserError(f"--DATA {arguments.DATA} is no file that is there; name one of {', '.join(NAMES)} or a file")
-    table = own and OWN_FORMATS[Path(arguments.DATA).suffix] != "text"
-    if table and arguments.TEXT_COLUMN is None:
-        raise UserError(f"--DATA {arguments.DATA} is a table; name the column that holds the text with --TEXT_COLUMN")
-    if not table and arguments.TEXT_COLUMN is not None:
-        raise UserError(f"--TEXT_COLUMN is of a table and means nothing for --DATA {arguments.DATA}; leave it out")
+    check_source(arguments.DATA, arguments.LOCAL_PATH, arguments.TEXT_COLUMN)
     if arguments.VOCAB_SIZE is not None and arguments.TOKENIZER != "wordpiece":
         raise UserError(
             f"--VOCAB_SIZE means nothing for --TOKENIZER {arguments.TOKENIZER}, which is not trained; leave it out, or "

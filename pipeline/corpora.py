@@ -78,6 +78,31 @@ def dataset_name(data: str) -> str:
     return path.stem
 
 
+def check_source(data: str, local_path: Path | None, text_column: str | None) -> None:
+    """See to it that what says where the text lies fits together.
+
+    Args:
+        data: as `documents` takes it, and the rest too.
+
+    Raises:
+        UserError: it does not; the message names the flag.
+    """
+    dataset_name(data)
+    if local_path is not None and data not in ("wikitext2", "wikitext103"):
+        raise UserError(f"--LOCAL_PATH holds WikiText and means nothing for --DATA {data}; leave it out")
+    table = False
+    if data not in NAMES:
+        path = Path(data)
+        if not path.is_file():
+            what = "is no file" if path.exists() else "is not there"
+            raise UserError(f"{path} {what}; --DATA names one of {', '.join(NAMES)} or a file")
+        table = OWN_FORMATS[path.suffix] != "text"
+    if table and not text_column:
+        raise UserError(f"--DATA {data} is a table; name the column that holds the text with --TEXT_COLUMN")
+    if not table and text_column:
+        raise UserError(f"--TEXT_COLUMN is of a table and means nothing for --DATA {data}; leave it out")
+
+
 def documents(
     data: str, local_path: Path | None, text_column: str | None, split: Split, cache: Path
 ) -> "dict[str, Dataset]":
@@ -93,16 +118,15 @@ def documents(
     Raises:
         UserError: the text is not there, cannot be read or reached.
     """
-    dataset_name(data)
+    check_source(data, local_path, text_column)
     if local_path is not None:
-        if data not in ("wikitext2", "wikitext103"):
-            raise UserError(f"--LOCAL_PATH holds WikiText and means nothing for --DATA {data}; leave it out")
         return _wikitext_folder(local_path, cache)
     if data == EMBEDDED:
         return _from_generator(_wikipedia_articles, split, cache)
     if data in HUB:
         return _from_hub(data, split, cache)
-    return _own_file(Path(data), text_column, split, cache)
+    path = Path(data)
+    return divide(_load(OWN_FORMATS[path.suffix], path, text_column, cache), split, str(path))
 
 
 def _wikitext_folder(folder: Path, cache: Path) -> "dict[str, Dataset]":
@@ -151,18 +175,6 @@ def joined_columns(loaded: "dict[str, Dataset]", columns: tuple[str, ...], split
             )
         joined[name] = part
     return joined
-
-
-def _own_file(path: Path, text_column: str | None, split: Split, cache: Path) -> "dict[str, Dataset]":
-    if not path.is_file():
-        what = "is no file" if path.exists() else "is not there"
-        raise UserError(f"{path} {what}; --DATA names one of {', '.join(NAMES)} or a file")
-    form = OWN_FORMATS[path.suffix]
-    if form == "text" and text_column:
-        raise UserError(f"--TEXT_COLUMN means nothing for {path.name}, a document a line; leave it out")
-    if form != "text" and not text_column:
-        raise UserError(f"{path.name} is a table; name the column that holds the text with --TEXT_COLUMN")
-    return divide(_load(form, path, text_column, cache), split, str(path))
 
 
 def _load(form: str, path: Path, column: str | None, cache: Path) -> "Dataset":

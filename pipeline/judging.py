@@ -18,6 +18,7 @@ from pipeline.evaluation import evaluate
 from pipeline.experiments import Experiment, ExperimentFiles, load_experiment, read_config
 from pipeline.files import read_records, write_records
 from pipeline.interruption import Interrupted
+from pipeline.locks import turn
 from pipeline.metrics import novel_outputs
 from pipeline.progress import bar
 from pipeline.settings import TrainingSettings
@@ -144,7 +145,8 @@ def real_text_control(
 ) -> dict[str, float | int]:
     """Perplexities of held-out text under a model trained on `count` real sentences: what good is.
 
-    It depends on the judge alone, so it is kept in the judge's folder and computed once.
+    It depends on the judge alone, so it is kept in the judge's folder and computed once; of two processes that want it
+    at the same time, the second waits for it.
 
     Returns:
         `validation` and `test` perplexity, and `count`, of the sentences it was trained on.
@@ -153,16 +155,17 @@ def real_text_control(
     train = judge.data.splits["train"]
     count = min(count, len(train))
     key = {"count": count, "training": dataclasses.asdict(training)}
-    rows = read_records(path, "remove it, and run the evaluation again") if path.exists() else []
-    for row in rows:
-        if row["key"] == key:
-            return row["figures"]
-    chosen = np.sort(np.random.default_rng(training.seed).permutation(len(train))[:count])
-    model = train_judge(judge, as_split(train[chosen.tolist()]["input_ids"]), training)
-    figures: dict[str, float | int] = {
-        subset: perplexity(model, judge.data.splits[subset], judge.data, batch_size, f"control on {subset}")
-        for subset in ("validation", "test")
-    }
-    figures["count"] = count
-    write_records(path, [*rows, {"key": key, "figures": figures}])
-    return figures
+    with turn(path.with_suffix(".lock")):
+        rows = read_records(path, "remove it, and run the evaluation again") if path.exists() else []
+        for row in rows:
+            if row["key"] == key:
+                return row["figures"]
+        chosen = np.sort(np.random.default_rng(training.seed).permutation(len(train))[:count])
+        model = train_judge(judge, as_split(train[chosen.tolist()]["input_ids"]), training)
+        figures: dict[str, float | int] = {
+            subset: perplexity(model, judge.data.splits[subset], judge.data, batch_size, f"control on {subset}")
+            for subset in ("validation", "test")
+        }
+        figures["count"] = count
+        write_records(path, [*rows, {"key": key, "figures": figures}])
+        return figures

@@ -3,6 +3,8 @@
 import fcntl
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -44,3 +46,11 @@ def release() -> None:
     """Let go of all that this process holds, as its end does."""
     while _held:
         _held.popitem()[1].close()
+
+
+@contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Wait until no other process is within the same lock file's turn, and be alone in it."""
+    with open(path, "a", encoding="utf-8") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield

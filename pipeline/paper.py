@@ -225,7 +225,9 @@ class Paper:
     def status(self, step: Step) -> str:
         """`done`, `failed` or `left`; a step whose command has changed is left."""
         record = self.state.get(step.name)
-        return record["status"] if record and record["command"] == list(step.command) else "left"
+        if not record or record["command"] != list(step.command) or record["status"] == "begun":
+            return "left"
+        return record["status"]
 
     def table(self) -> str:
         """How many steps of each kind are done, failed and left."""
@@ -268,9 +270,8 @@ class Paper:
                             waiting.remove(step)
                         elif len(running) < jobs and self._may_begin(step, waiting, running.values()):
                             waiting.remove(step)
-                            self._forget_what_rests_on(step)
                             print(f"{heads[step.name]} …", flush=True)
-                            running[pool.submit(self._timed, step, jobs)] = step
+                            running[pool.submit(self._timed, self._begin(step), jobs)] = step
                     ended = wait(running, return_when=FIRST_COMPLETED).done
                     failed += self._record({future: running.pop(future) for future in ended}, heads)
             except KeyboardInterrupt:
@@ -344,15 +345,21 @@ class Paper:
             self.processes.remove(process)
         return status, log
 
-    def _forget_what_rests_on(self, step: Step) -> None:
-        """What was measured of an earlier training, say, is measured again."""
+    def _begin(self, step: Step) -> Step:
+        """Write down that a step begins, and forget what was measured of an earlier one; the step as it is run.
+
+        A training with other flags than the last time takes the place of what that left.
+        """
+        earlier = self.state.get(step.name)
+        anew = step.command[0] == "train.py" and earlier is not None and earlier["command"] != list(step.command)
         changed = {step.name}
         for other in self.steps:
             if changed & set(other.needs):
                 changed.add(other.name)
-        if changed & self.state.keys():
-            self.state = {name: record for name, record in self.state.items() if name not in changed}
-            write_json(self.state_file, self.state)
+        self.state = {name: record for name, record in self.state.items() if name not in changed}
+        self.state[step.name] = {"status": "begun", "command": list(step.command), "seconds": 0.0}
+        write_json(self.state_file, self.state)
+        return dataclasses.replace(step, command=(*step.command, "--RESTART", "True")) if anew else step
 
 
 def describe(runs: Iterable[Run], budget: Budget) -> str:

@@ -45,9 +45,11 @@ class Pretended(Paper):
         super().__init__(steps, folder / "paper.json", folder / "logs")
         self.failing = failing
         self.begun: list[str] = []
+        self.commands: dict[str, tuple[str, ...]] = {}
 
     def execute(self, step: Step, jobs: int = 1) -> tuple[int, Path]:
         self.begun.append(step.name)
+        self.commands[step.name] = step.command
         self.logs.mkdir(exist_ok=True)
         log = self.logs / "log"
         log.write_text("first\nthe reason\n")
@@ -111,6 +113,19 @@ def test_another_command_is_run_again_with_what_rests_on_it(tmp_path: Path):
     paper = Pretended(tmp_path, changed)
     paper.run()
     assert paper.begun == ["train a", "sample a", "score a"]
+    assert paper.commands["train a"] == ("train.py", "a", "longer", "--RESTART", "True")
+    assert paper.commands["sample a"] == ("sample.py", "a")
+    assert [paper.status(step) for step in changed] == ["done"] * 4
+
+
+def test_a_training_that_was_interrupted_goes_on_and_does_not_begin_anew(tmp_path: Path):
+    steps = [Step("stop", ("train.py", "a"))]
+    with pytest.raises(KeyboardInterrupt):
+        Pretended(tmp_path, steps, failing=("stop",)).run()
+    paper = Pretended(tmp_path, steps)
+    assert paper.status(steps[0]) == "left"
+    paper.run()
+    assert paper.commands["stop"] == ("train.py", "a")
 
 
 def test_an_interruption_ends_the_whole_and_leaves_the_step_to_do(tmp_path: Path):
