@@ -14,7 +14,7 @@ from pipeline import cli
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.Parser(__doc__)
+    parser = cli.Parser(__doc__, together=True)
     cli.add_experiment_options(parser)
     group = parser.add_argument_group("judge")
     cli.add_judge_option(group, required=True)
@@ -29,6 +29,7 @@ def main() -> None:
     from pipeline.experiments import ExperimentFiles, read_config
     from pipeline.generation import read_samples
     from pipeline.judging import figure_name, load_judge, perplexity, tokenized
+    from pipeline.team import is_first
     from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)
@@ -43,6 +44,8 @@ def main() -> None:
     name = f"samples/{figure_name(judge, 'forward_perplexity')}"
     own = perplexity(judge.model, tokenized(texts, data), data, size, "samples")
     real = perplexity(judge.model, data.splits[subset], data, size, f"real text, {subset}")
+    if not is_first():
+        return  # of several processes the first writes and speaks
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
         tracker.summarise({name: own, f"{name}_of_real_text": real, f"{name}_judge": arguments.LANGUAGE_MODEL})
     print(

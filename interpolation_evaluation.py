@@ -15,7 +15,7 @@ from pipeline import cli
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.Parser(__doc__)
+    parser = cli.Parser(__doc__, together=True)
     cli.add_experiment_options(parser)
     group = parser.add_argument_group("interpolation")
     group.add_argument(
@@ -41,6 +41,7 @@ def main() -> None:
     from pipeline.files import write_jsonl, write_text
     from pipeline.metrics import interpolation_figures
     from pipeline.report import interpolation_blocks
+    from pipeline.team import is_first
     from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)
@@ -55,13 +56,12 @@ def main() -> None:
             arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
         )
         rows = interpolations(experiment, arguments.NUMBER_PAIRS, arguments.GENERATION_BATCH_SIZE)
-        write_jsonl(path, rows)
+        if is_first():
+            write_jsonl(path, rows)
     else:
         from pipeline.generation import read_interpolations
 
         rows = read_interpolations(path)[: arguments.NUMBER_PAIRS]
-    write_text(examples, interpolation_blocks(rows[:100]))
-    figures = interpolation_figures(rows)
     judged = {}
     if arguments.LANGUAGE_MODEL is not None:
         from pipeline.judging import load_judge, novel_perplexity
@@ -70,6 +70,10 @@ def main() -> None:
             arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
         )
         judged = novel_perplexity(judge, rows, arguments.GENERATION_BATCH_SIZE)
+    if not is_first():
+        return  # of several processes the first writes and speaks
+    write_text(examples, interpolation_blocks(rows[:100]))
+    figures = interpolation_figures(rows)
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
         tracker.summarise(figures | judged)
     print(interpolation_blocks(rows[:3]))

@@ -14,7 +14,7 @@ from pipeline import cli
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.Parser(__doc__)
+    parser = cli.Parser(__doc__, together=True)
     cli.add_experiment_options(parser)
     group = parser.add_argument_group("reconstruction")
     cli.add_subset_option(group, "split to reconstruct")
@@ -45,6 +45,7 @@ def main() -> None:
     from pipeline.evaluation import evaluate
     from pipeline.generation import reconstruct, shortest_text, subset_batches, unsupported_told
     from pipeline.metrics import reconstruction_figures
+    from pipeline.team import is_first
 
     subset, size, samples = arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE, arguments.IMPORTANCE_SAMPLES
     bounds = {}
@@ -57,6 +58,8 @@ def main() -> None:
     rows = reconstruct(experiment, subset, size)
     batches = subset_batches(experiment, subset, size, f"perplexity {subset}")
     means = evaluate(experiment.model, batches, experiment.device, experiment.data.tokenizer.sep_id)
+    if not is_first():
+        return  # of several processes the first writes and speaks
     path = experiment.files.folder / f"reconstruction_{subset}.jsonl"
     write_jsonl(path, rows)
     means |= reconstruction_figures(rows, means["perplexity"]) | bounds

@@ -18,7 +18,7 @@ LONGEST = 10_000  # tokens of a sample, at most
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.Parser(__doc__)
+    parser = cli.Parser(__doc__, together=True)
     cli.add_experiment_options(parser)
     group = parser.add_argument_group("sampling")
     group.add_argument("--NUMBER_SAMPLES", type=cli.integer(1, 10**7), default=200, help="sentences to generate")
@@ -65,20 +65,23 @@ def main() -> None:
 
     import torch
 
-    from models.decoding import greedy, nucleus
+    from models.decoding import Choose, greedy, nucleus
     from pipeline.diversity import text_figures
     from pipeline.generation import LengthRange, sample
     from pipeline.judging import tokenized
     from pipeline.report import beside_real_text
+    from pipeline.team import is_first
 
-    choose = greedy
-    if arguments.DECODING == "sample":
-        generator = torch.Generator(experiment.device).manual_seed(arguments.SEED + 1)
-        choose = nucleus(arguments.TEMPERATURE, arguments.TOP_P, generator)
+    def choose_with(generator: torch.Generator) -> Choose:
+        drawn = arguments.DECODING == "sample"
+        return nucleus(arguments.TEMPERATURE, arguments.TOP_P, generator) if drawn else greedy
+
     lengths = LengthRange(arguments.SAMPLING_DISTRIBUTION, arguments.MIN_LENGTH, arguments.MAX_LENGTH)
     rows = sample(
-        experiment, arguments.NUMBER_SAMPLES, lengths, arguments.SEED, choose, arguments.GENERATION_BATCH_SIZE
+        experiment, arguments.NUMBER_SAMPLES, lengths, arguments.SEED, choose_with, arguments.GENERATION_BATCH_SIZE
     )
+    if not is_first():
+        return  # of several processes the first writes and speaks
     text_file = experiment.files.samples.with_suffix(".txt")
     write_jsonl(experiment.files.samples, rows)
     write_text(text_file, "".join(row["text"] + "\n" for row in rows))

@@ -19,7 +19,7 @@ from pipeline.settings import TrainingSettings
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.Parser(__doc__)
+    parser = cli.Parser(__doc__, together=True)
     cli.add_experiment_options(parser)
     group = parser.add_argument_group("data")
     group.add_argument("--DATA_NAME", "--DATA", type=cli.name, default="wikitext2", help="name of the prepared dataset")
@@ -70,8 +70,7 @@ def main() -> None:
     keep_freed_memory()
     team = processes()
     with team.main_process_first():
-        if team.is_main_process:
-            files.claim()
+        files.claim()
         if arguments.RESTART and team.is_main_process:
             shutil.rmtree(files.folder, ignore_errors=True)
         wanted = training.precision
@@ -98,7 +97,6 @@ def main() -> None:
         f"best epoch {figures['best_epoch']}: validation cross-entropy {figures['validation/cross_entropy']:.3f}, "
         f"perplexity {figures['validation/perplexity']:.2f}, written to {files.folder}"
     )
-    team.destroy_process_group()
 
 
 if __name__ == "__main__":

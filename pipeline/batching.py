@@ -64,7 +64,7 @@ class EpochOrder(Sampler[list[int]]):
         batch_size: sentences of a batch, of one process.
         seed: of the run.
         epoch: from 0.
-        first: batches to leave out, which an interrupted epoch has already seen.
+        first: sentences to leave out, which an interrupted epoch has already seen.
         rank: number of this process; it takes each `processes`-th sentence of every batch.
         processes: how many train together, on batches as many times as large.
     """
@@ -73,11 +73,11 @@ class EpochOrder(Sampler[list[int]]):
         self, count: int, batch_size: int, seed: int, epoch: int, first: int = 0, rank: int = 0, processes: int = 1
     ) -> None:
         size = batch_size * processes
-        order = np.random.default_rng([seed, epoch]).permutation(count)
-        batches = [order[start : start + size] for start in range(0, count, size)]
+        order = np.random.default_rng([seed, epoch]).permutation(count)[first:]
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
         # A last batch with fewer sentences than processes would leave one of them with nothing to do.
         batches = [batch for batch in batches if len(batch) >= processes]
-        self.batches = [batch[rank::processes].tolist() for batch in batches[first:]]
+        self.batches = [batch[rank::processes].tolist() for batch in batches]
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches)

@@ -1,5 +1,6 @@
 """Bounds of the likelihood, for models whose latent's densities are known."""
 
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -7,6 +8,8 @@ import torch
 
 from models.text_model import TextModel
 from pipeline.batching import Batch
+from pipeline.seeds import mixed
+from pipeline.team import gathered, rank, size
 
 
 @torch.inference_mode()
@@ -17,7 +20,7 @@ def likelihood_bounds(
 
     Args:
         model: in evaluation mode.
-        batches: of a split.
+        batches: this process's share of a split; the bounds are those of all processes' batches.
         device: the model's.
         samples: draws of the latent for each text; more make the second bound tighter.
         seed: of the draws.
@@ -30,16 +33,16 @@ def likelihood_bounds(
         UnsupportedError: the model's densities are not known.
     """
     model.eval()
-    generator = torch.Generator(device).manual_seed(seed)
-    elbo = weighted = 0.0
-    sentences = 0
-    for batch in batches:
+    parts = []
+    for number, batch in zip(itertools.count(rank(), size()), batches, strict=False):
         batch = batch.to(device)
+        generator = torch.Generator(device).manual_seed(mixed(seed, number))
         inputs = batch.source, batch.key_padding_mask, batch.target_input
         weights = torch.stack(
             [model.log_importance_weights(*inputs, generator).double() for _ in range(samples)]
         )  # [S, B]
-        elbo += weights.mean(dim=0).sum().item()
-        weighted += (weights.logsumexp(dim=0) - math.log(samples)).sum().item()
-        sentences += len(batch.source)
+        elbo = weights.mean(dim=0).sum().item()
+        weighted = (weights.logsumexp(dim=0) - math.log(samples)).sum().item()
+        parts.append((elbo, weighted, len(batch.source)))
+    elbo, weighted, sentences = (sum(values) for values in zip(*gathered(parts), strict=True))
     return {"elbo": elbo / sentences, "importance_weighted_bound": weighted / sentences}

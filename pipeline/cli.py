@@ -10,8 +10,10 @@ import json
 import os
 import re
 import reprlib
+import signal
 import stat
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +23,26 @@ from pipeline.errors import UserError
 from pipeline.interruption import CONTINUES, Interrupted, ignore_signals, raise_on_signals, received
 from pipeline.locks import release
 from pipeline.settings import DEFAULT_STEPS
+from pipeline.team import is_first, leave, peer_lost, size
 
 # What the disk refuses with, and what to do: it is full, a quota or the largest size of a file is reached; or this
 # user may not write.
 NO_ROOM = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"make room; {CONTINUES}")
+OTHERS_WAIT = 3.0  # seconds
 NO_RIGHT = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "mend its rights, or name another folder")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser with upper-case flags, defaults in its help, and errors of one line."""
+    """An argument parser with upper-case flags, defaults in its help, and errors of one line.
 
-    def __init__(self, description: str) -> None:
+    Args:
+        description: of the script.
+        together: whether several processes, launched together, share the script's work.
+    """
+
+    def __init__(self, description: str, together: bool = False) -> None:
         super().__init__(description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
+        self.together = together
         # argparse takes -1e-3 and -inf for flags otherwise.
         self._negative_number_matcher = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
@@ -41,10 +51,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {_one_line(message)} (see {self.prog} --help)\n")
 
     def parse_known_args(self, args=None, namespace=None) -> tuple[argparse.Namespace, list[str]]:
-        """Parse, and hide the GPUs if the CPU is asked for."""
+        """Parse, hide the GPUs if the CPU is asked for, and refuse company that the script has no work for."""
         args = sys.argv[1:] if args is None else list(args)
         for flag in (text.removesuffix("=--") for text in args if text.endswith("=--")):
             self.error(f"argument {flag}: -- is no value")  # argparse takes it for an empty list
+        if size() > 1 and not self.together:
+            self.exit(
+                2,
+                f"{self.prog}: error: it runs in one process; start it without torchrun or accelerate launch\n"
+                if is_first()
+                else None,
+            )
         parsed, unknown = super().parse_known_args(args, namespace)
         if getattr(parsed, "DEVICE", None) == "cpu":
             # torch, which is not imported yet, Accelerate and every process started from here go by it.
@@ -71,11 +88,14 @@ def run(main: Callable[[], None]) -> NoReturn:
         finally:
             ignore_signals()  # it ends anyway
             release()
+            leave()
     except (Exception, Interrupted) as error:
         if (stop := received()) is not None:  # whatever it has come out as
             sys.exit(_report(f"{script}: {stop}", stop.status))
         if isinstance(error, UserError):
             sys.exit(_report(f"{script}: error: {_one_line(str(error))}", 2))
+        if peer_lost(error):
+            sys.exit(_report(f"{script}: error: another process of this run has ended; {CONTINUES}", 2))
         remedy = (NO_ROOM | NO_RIGHT).get(error.errno) if isinstance(error, OSError) else None
         if remedy is None:
             raise
@@ -85,6 +105,10 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def _report(line: str, status: int) -> int:
+    if not is_first():
+        # The first has the same to say most often, and the launcher then ends this process.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(OTHERS_WAIT)
     print(line, file=sys.stderr, flush=True)
     return status
 

@@ -1,13 +1,17 @@
 """The known disease of text VAEs, watched: a decoder that ignores its latent, and a latent that says nothing."""
 
+import itertools
 import math
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import torch
 
 from models.packing import Packing
 from models.text_model import TextModel, UnsupportedError
 from pipeline.batching import Batch
+from pipeline.team import gathered, rank, size
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016
 GAP_SENTENCES = 1000
@@ -15,50 +19,52 @@ LEAST_RATIO = 1.05  # of the perplexity with another's latent over that with a s
 
 
 @torch.inference_mode()
-def collapse_figures(model: TextModel, batches: Iterable[Batch], device: torch.device) -> dict[str, float]:
+def collapse_figures(
+    model: TextModel, batches: Iterable[Batch], device: torch.device, compared: int | None = None
+) -> dict[str, float]:
     """What shows a collapse.
 
     Args:
         model: any; of one without a latent there is nothing to watch.
-        batches: of a split, as it stands.
+        batches: this process's share of a split's; the figures are those of all processes' batches.
         device: the model's.
+        compared: how many of the split's batches, from its first on, the perplexities are taken over; None for all.
 
     Returns:
         `active_units`: dimensions whose mean varies by more than 0.01 over all real vectors (Burda et al. 2016), of
         a model with Gaussians; `perplexity_own_latent`, `perplexity_other_latent` and their difference
-        `perplexity_gap`, over the first 1,000 sentences: with another sentence's latent in the place of its own
-        (0: the decoder ignores the latent).
+        `perplexity_gap`: with another sentence's latent in the place of its own (0: the decoder ignores the latent).
     """
     model.eval()
-    own = other = 0.0
-    tokens = sentences = vectors = 0
-    total = squares = None
-    for batch in batches:
+    parts = []
+    for number, batch in zip(itertools.count(rank(), size()), batches, strict=False):
         batch = batch.to(device)
         try:
             encoding = model.encode(batch.source, batch.key_padding_mask)
         except UnsupportedError:
             return {}
+        part: dict[str, Any] = {"tokens": 0}
         if encoding.gaussians is not None:
             mu = encoding.gaussians.mu[~encoding.gaussians.key_padding_mask].double()  # [vectors, D]
-            vectors += len(mu)
-            total = mu.sum(dim=0) + (0.0 if total is None else total)
-            squares = mu.square().sum(dim=0) + (0.0 if squares is None else squares)
-        if sentences < GAP_SENTENCES and len(batch.source) > 1:
+            part |= {"vectors": len(mu), "sum": mu.sum(dim=0).tolist(), "squares": mu.square().sum(dim=0).tolist()}
+        if (compared is None or number < compared) and len(batch.source) > 1:
             others = model.encode(batch.source.roll(1, 0), batch.key_padding_mask.roll(1, 0))
             packing = Packing.of(batch.key_padding_mask)
-            with_own, with_other = (
+            part["own"], part["other"] = (
                 model.score(batch.target_input, latent, batch.source, packing).each.double().sum().item()
                 for latent in (encoding.latent, others.latent)
             )
-            own, other = own + with_own, other + with_other
-            tokens, sentences = tokens + batch.tokens, sentences + len(batch.source)
-    figures = {}
-    if total is not None:
-        variance = squares / vectors - (total / vectors).square()
-        figures["active_units"] = int((variance > ACTIVE_VARIANCE).sum())
-    if tokens:
-        with_own, with_other = (math.exp(min(nll / tokens, 700.0)) for nll in (own, other))
+            part["tokens"] = batch.tokens
+        parts.append(part)
+    parts = gathered(parts)
+    figures: dict[str, float] = {}
+    if "sum" in parts[0]:
+        vectors = sum(part["vectors"] for part in parts)
+        total, squares = (np.sum([part[name] for part in parts], axis=0) / vectors for name in ("sum", "squares"))
+        figures["active_units"] = int((squares - total**2 > ACTIVE_VARIANCE).sum())
+    if tokens := sum(part["tokens"] for part in parts):
+        own, other = (sum(part.get(name, 0.0) for part in parts) / tokens for name in ("own", "other"))
+        with_own, with_other = (math.exp(min(nll, 700.0)) for nll in (own, other))
         figures["perplexity_own_latent"], figures["perplexity_other_latent"] = with_own, with_other
         figures["perplexity_gap"] = with_other - with_own
     return figures

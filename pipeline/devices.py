@@ -11,8 +11,8 @@ from accelerate import PartialState
 
 
 def default_device() -> torch.device:
-    """A GPU where there is one, else the CPU."""
-    return torch.device("cpu" if on_cpu() else "cuda")
+    """This process's GPU where there is one, else the CPU."""
+    return processes().device
 
 
 def on_cpu() -> bool:

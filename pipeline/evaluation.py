@@ -10,6 +10,7 @@ from torch import Tensor
 from models.loss import TokenLoss
 from models.text_model import Encoding, TextModel, UnsupportedError
 from pipeline.batching import Batch
+from pipeline.team import gathered
 
 
 @dataclass
@@ -79,14 +80,25 @@ def evaluate(model: TextModel, batches: Iterable[Batch], device: torch.device, e
     """Figures of a model over batches, with the regulariser at full strength.
 
     The latent is the mean one. The model is left in evaluation mode.
+
+    Args:
+        model: any.
+        batches: this process's share; the figures are those of all processes' batches.
+        device: the model's.
+        end_id: of the end token.
     """
     model.eval()
-    figures = Figures()
+    parts = []
     for batch in batches:
         batch = batch.to(device)
         encoding, loss = model(batch.source, batch.key_padding_mask, batch.target_input)
-        figures.add(batch, end_id, encoding, loss, model.penalty(encoding, progress=1.0))
-    return figures.means()
+        part = Figures()
+        part.add(batch, end_id, encoding, loss, model.penalty(encoding, progress=1.0))
+        parts.append(part.sums)
+    whole = Figures()
+    for sums in gathered(parts):  # batch after batch: the same bits, whoever had which
+        whole.merge(Figures(sums))
+    return whole.means()
 
 
 @torch.inference_mode()

@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.files import read_record, write_record
 from pipeline.locks import claim
 from pipeline.settings import TrainingSettings
+from pipeline.team import is_first
 
 if TYPE_CHECKING:
     import torch
@@ -36,11 +37,13 @@ class ExperimentFiles:
         return cls(Path(output_dir) / project / experiment)
 
     def claim(self) -> None:
-        """Be the one process that writes this experiment, for as long as this process lives.
+        """Be the one process that writes this experiment, for as long as this process lives; the first of several.
 
         Raises:
             UserError: another process writes it.
         """
+        if not is_first():
+            return
         claim(self.folder.parent / f".{self.folder.name}.lock", f"experiment {self.folder.name!r}")
 
     @property

@@ -1,6 +1,6 @@
 """Sentences from latents: reconstructions, samples and interpolations of a trained experiment."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ from pipeline.errors import UserError
 from pipeline.experiments import Experiment, ExperimentFiles
 from pipeline.files import read_jsonl
 from pipeline.progress import bar
+from pipeline.seeds import mixed
+from pipeline.team import gathered, share
 
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -57,9 +59,9 @@ def require_latent(experiment: Experiment) -> Encoding:
 
 
 def subset_batches(experiment: Experiment, subset: str, batch_size: int, description: str) -> Iterator[Batch]:
-    """The batches of a split as they stand, on the experiment's device, with a progress bar."""
+    """This process's share of the batches of a split as it stands, on its device, with a progress bar."""
     split = experiment.data.splits[subset]
-    batches = in_order(len(split), batch_size)
+    batches = share(in_order(len(split), batch_size))
     loaded = loader(split, batches, experiment.data.tokenizer.pad_id, experiment.device)
     for batch in bar(loaded, total=len(batches), desc=description, unit="batch"):
         yield batch.to(experiment.device)
@@ -89,20 +91,20 @@ def reconstruct(experiment: Experiment, subset: str, batch_size: int) -> list[di
     """Encode and decode every sentence of a split, greedily, from the mean latent.
 
     Returns:
-        A row each: `source`, `reconstruction`, `exact`, `vectors_kept`, `vectors`.
+        A row each: `source`, `reconstruction`, `exact`, `vectors_kept`, `vectors`; those of all processes.
 
     Raises:
         UserError: the model cannot encode.
     """
     require_latent(experiment)
-    rows, decode_batch = [], experiment.data.tokenizer.decode_batch
+    parts, decode_batch = [], experiment.data.tokenizer.decode_batch
     for batch in subset_batches(experiment, subset, batch_size, f"reconstruct {subset}"):
         encoding = experiment.model.encode(batch.source, batch.key_padding_mask)
         texts = decode(experiment, encoding.latent, len(batch.source))
         sources = decode_batch(_without_end(batch))
         kept, vectors = encoding.vectors_kept.tolist(), encoding.vectors.tolist()
-        for number, (source, (text, _)) in enumerate(zip(sources, texts, strict=True)):
-            rows.append(
+        parts.append(
+            [
                 {
                     "source": source,
                     "reconstruction": text,
@@ -110,18 +112,34 @@ def reconstruct(experiment: Experiment, subset: str, batch_size: int) -> list[di
                     "vectors_kept": kept[number],
                     "vectors": vectors[number],
                 }
-            )
-    return rows
+                for number, (source, (text, _)) in enumerate(zip(sources, texts, strict=True))
+            ]
+        )
+    return [row for part in gathered(parts) for row in part]
 
 
 @torch.inference_mode()
 def sample(
-    experiment: Experiment, count: int, lengths: LengthRange, seed: int, choose: Choose, batch_size: int
+    experiment: Experiment,
+    count: int,
+    lengths: LengthRange,
+    seed: int,
+    choose_with: Callable[[torch.Generator], Choose],
+    batch_size: int,
 ) -> list[dict[str, Any]]:
     """Draw latents from the prior and decode them.
 
+    Args:
+        experiment: model and data.
+        count: how many.
+        lengths: which.
+        seed: of all draws; each batch has a seed of its own from it, whichever process has the batch.
+        choose_with: makes what picks tokens from a source of randomness.
+        batch_size: sentences decoded together.
+
     Returns:
-        A row each: `text`, `drawn_length` (n, with the end token), `tokens_generated` (without it).
+        A row each: `text`, `drawn_length` (n, with the end token), `tokens_generated` (without it); those of all
+        processes.
 
     Raises:
         UserError: the model cannot sample, or no length is within the range.
@@ -129,15 +147,20 @@ def sample(
     drawn = draw_lengths(experiment.data.length_distribution, count, lengths, seed)
     with unsupported_told():  # before any work
         experiment.model.sample_prior(torch.tensor(drawn[:1], device=experiment.device))
-    generator = torch.Generator(experiment.device).manual_seed(seed)
     limit = max(*experiment.data.length_distribution, *drawn)
-    rows = []
-    for chunk in bar(in_order(count, batch_size), desc="sample", unit="batch"):
-        part = [drawn[number] for number in chunk]
-        latent = experiment.model.sample_prior(torch.tensor(part, device=experiment.device), generator)
-        for length, (text, ids) in zip(part, decode(experiment, latent, len(part), choose, limit), strict=True):
-            rows.append({"text": text, "drawn_length": length, "tokens_generated": len(ids)})
-    return rows
+    parts = []
+    for chunk in bar(share(in_order(count, batch_size)), desc="sample", unit="batch"):
+        generator = torch.Generator(experiment.device).manual_seed(mixed(seed, chunk[0]))
+        asked = [drawn[number] for number in chunk]
+        latent = experiment.model.sample_prior(torch.tensor(asked, device=experiment.device), generator)
+        made = decode(experiment, latent, len(asked), choose_with(generator), limit)
+        parts.append(
+            [
+                {"text": text, "drawn_length": length, "tokens_generated": len(ids)}
+                for length, (text, ids) in zip(asked, made, strict=True)
+            ]
+        )
+    return [row for part in gathered(parts) for row in part]
 
 
 def read_samples(files: ExperimentFiles) -> list[dict[str, Any]]:
@@ -215,7 +238,7 @@ def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -
         batch_size: pairs decoded together.
 
     Returns:
-        A row each: `pair`, `source`, `target`, and `outputs` by tau.
+        A row each: `pair`, `source`, `target`, and `outputs` by tau; those of all processes.
 
     Raises:
         UserError: the model cannot interpolate, or the split has fewer than two sentences.
@@ -229,8 +252,8 @@ def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -
     with unsupported_told():
         experiment.model.interpolate(latent, latent, 0.5)
     pad_id, decode_batch = experiment.data.tokenizer.pad_id, experiment.data.tokenizer.decode_batch
-    rows = []
-    for chunk in bar(in_order(total, batch_size), desc="interpolate", unit="batch"):
+    parts = []
+    for chunk in bar(share(in_order(total, batch_size)), desc="interpolate", unit="batch"):
         ends = []
         for numbers in (chunk, [len(split) - 1 - number for number in chunk]):
             batch = next(iter(loader(split, [numbers], pad_id, experiment.device))).to(experiment.device)
@@ -241,10 +264,12 @@ def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -
         for tau in TAUS:
             latent = experiment.model.interpolate(a, b, tau)
             outputs[f"{tau:g}"] = [text for text, _ in decode(experiment, latent, len(chunk))]
+        rows = []
         for row, number in enumerate(chunk):
             texts = {tau: column[row] for tau, column in outputs.items()}
             rows.append({"pair": number, "source": sources[row], "target": targets[row], "outputs": texts})
-    return rows
+        parts.append(rows)
+    return [row for part in gathered(parts) for row in part]
 
 
 def _without_end(batch: Batch) -> list[list[int]]:

@@ -22,6 +22,7 @@ from pipeline.locks import turn
 from pipeline.metrics import novel_outputs
 from pipeline.progress import bar
 from pipeline.settings import TrainingSettings
+from pipeline.team import share
 from pipeline.tracking import Tracker
 from pipeline.training import Trainer
 
@@ -74,9 +75,9 @@ def as_split(sentences: Sequence[Sequence[int]]) -> "Dataset":
 
 
 def perplexity(model: TextModel, split: "Dataset", data: "PreparedData", batch_size: int, description: str) -> float:
-    """`exp` of the summed cross-entropy over the number of tokens, end tokens included."""
+    """`exp` of the summed cross-entropy over the number of tokens, end tokens included; shared among processes."""
     device = model.output.weight.device
-    batches = in_order(len(split), batch_size)
+    batches = share(in_order(len(split), batch_size))
     loaded = loader(split, batches, data.tokenizer.pad_id, device)
     shown = bar(loaded, total=len(batches), desc=description, unit="batch")
     return evaluate(model, shown, device, data.tokenizer.sep_id)["perplexity"]
@@ -155,7 +156,7 @@ def real_text_control(
     train = judge.data.splits["train"]
     count = min(count, len(train))
     key = {"count": count, "training": dataclasses.asdict(training)}
-    with turn(path.with_suffix(".lock")):
+    with turn(judge.files.folder.parent / f".{judge.files.folder.name}.controls.lock"):
         rows = read_records(path, "remove it, and run the evaluation again") if path.exists() else []
         for row in rows:
             if row["key"] == key:

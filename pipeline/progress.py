@@ -5,8 +5,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.team import is_first
+
 
 def bar(*args: Any, **kwargs: Any) -> tqdm:
-    """A tqdm bar; where stderr is a file it says how far things are only now and then."""
+    """A tqdm bar of the first process; where stderr is a file it says how far things are only now and then."""
     terminal = sys.stderr.isatty()
-    return tqdm(*args, dynamic_ncols=terminal, mininterval=0.2 if terminal else 30.0, **kwargs)
+    interval = 0.2 if terminal else 30.0
+    return tqdm(*args, dynamic_ncols=terminal, mininterval=interval, disable=not is_first(), **kwargs)

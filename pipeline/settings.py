@@ -46,7 +46,10 @@ class TrainingSettings:
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""
-        limits = [self.max_steps] if self.max_steps > 0 else []
         if self.epochs > 0:
-            limits.append(self.epochs * steps_per_epoch)
-        return min(limits, default=DEFAULT_STEPS)
+            return self.limited(self.epochs * steps_per_epoch)
+        return self.max_steps if self.max_steps > 0 else DEFAULT_STEPS
+
+    def limited(self, steps: int) -> int:
+        """So many optimizer steps, but `max_steps` at most."""
+        return min(steps, self.max_steps) if self.max_steps > 0 else steps

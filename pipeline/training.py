@@ -23,14 +23,16 @@ from pipeline.checkpoints import (
     optimizer_tensors,
     save_checkpoint,
 )
-from pipeline.collapse import collapse_figures, collapse_warning
+from pipeline.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
 from pipeline.devices import on_cpu, precision
 from pipeline.errors import UserError
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
 from pipeline.experiments import ExperimentFiles
 from pipeline.interruption import CONTINUES, Deferred, Interrupted, deferred
 from pipeline.progress import bar
+from pipeline.seeds import mixed
 from pipeline.settings import TrainingSettings
+from pipeline.team import peer_lost, share
 
 if TYPE_CHECKING:
     from pipeline.prepared import PreparedData
@@ -44,7 +46,7 @@ class Progress:
     """How far a run is: all that is not a tensor in the latest checkpoint."""
 
     epoch: int = 0
-    batch: int = 0  # batches of this epoch that are done
+    sentences: int = 0  # of this epoch that are done, by all processes
     step: int = 0  # optimizer steps of the run that are done
     seconds: float = 0.0  # time this epoch has taken, over all its parts
     best_loss: float = math.inf
@@ -59,9 +61,16 @@ class Progress:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Progress":
-        """What `to_json` made."""
-        best = values["best_loss"]
-        return cls(**{**values, "best_loss": math.inf if best is None else best})
+        """What `to_json` made.
+
+        Raises:
+            ValueError: it was another version of this project's.
+        """
+        try:
+            best = values["best_loss"]
+            return cls(**{**values, "best_loss": math.inf if best is None else best})
+        except (KeyError, TypeError) as error:
+            raise ValueError(str(error)) from None
 
 
 class Trainer:
@@ -101,7 +110,7 @@ class Trainer:
         self.stop = Deferred()  # what asked this process to end, if anything did
         self.stopping = False  # whether any process was asked to
         self.steps_per_epoch = math.ceil(len(self._epoch_order(0, 0)) / settings.accumulation_steps)
-        self.total_steps = settings.total_steps(self.steps_per_epoch)
+        self.total_steps = self._total_steps()
 
     def resume(self) -> bool:
         """Continue from the latest checkpoint if there is one; says whether there was.
@@ -116,15 +125,35 @@ class Trainer:
         moments = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
         load_weights(self.model, weights, self.files.latest)
         load_optimizer(self.model, self.optimizer.optimizer, moments)
-        self.progress = Progress.from_json(state)
+        try:
+            self.progress = Progress.from_json(state)
+        except ValueError as error:
+            raise UserError(
+                f"{self.files.latest} is of another version of this project ({error}); train anew with --RESTART True"
+            ) from None
+        self.total_steps = self._total_steps()
         return True
 
     def train(self) -> dict[str, float]:
-        """Train to the end; returns the validation figures of the best epoch by their summary names."""
+        """Train to the end; returns the validation figures of the best epoch by their summary names.
+
+        Raises:
+            UserError: no step can be taken any more, or another process has ended; what was reached is saved.
+            Interrupted: the process was asked to end; what was reached is saved.
+        """
         with deferred() as self.stop:
             # A lower limit than before may lie behind the checkpoint: what its epoch has done so far is evaluated.
-            while (self.progress.step < self.total_steps or self.progress.batch) and not self._out_of_patience():
-                self._train_epoch()
+            while (self.progress.step < self.total_steps or self.progress.sentences) and not self._out_of_patience():
+                try:
+                    self._train_epoch()
+                except RuntimeError as error:
+                    if not peer_lost(error):
+                        raise
+                    self._save()  # of the last whole step
+                    raise UserError(
+                        f"another process of this run has ended; step {self.progress.step} of {self.total_steps} is "
+                        f"saved, and {CONTINUES} there"
+                    ) from None
             self.progress.finished = True
             self._save()
         self.accelerator.wait_for_everyone()
@@ -133,26 +162,26 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         """Whether the last `patience` epochs have not lowered the validation loss; never within an epoch."""
         progress, patience = self.progress, self.settings.patience
-        return 0 < patience <= progress.epoch - max(progress.best_epoch, 0) and progress.batch == 0
+        return 0 < patience <= progress.epoch - max(progress.best_epoch, 0) and progress.sentences == 0
 
     def _train_epoch(self) -> None:
         progress, settings = self.progress, self.settings
         figures = Figures(dict(progress.figures))
-        order = self._epoch_order(progress.epoch, progress.batch)
+        order = self._epoch_order(progress.epoch, progress.sentences)
+        done, sentences = progress.sentences // self._together, len(self.data.splits["train"])
         started = time.monotonic() - progress.seconds
         self.trained.train()
         description = f"epoch {progress.epoch + 1}/{math.ceil(self.total_steps / self.steps_per_epoch)}"
         with bar(
-            total=len(order) + progress.batch,
-            initial=progress.batch,
+            total=len(order) + done,
+            initial=done,
             desc=description,
             unit="batch",
-            disable=self._quiet,
         ) as shown:
             left = self._loader(order) if progress.step < self.total_steps else ()
             for group in _groups(left, settings.accumulation_steps):
                 self._step(group, figures)
-                progress.batch += len(group)
+                progress.sentences = min(sentences, progress.sentences + len(group) * self._together)
                 progress.step += 1
                 shown.update(len(group))
                 self._show(shown, figures)
@@ -178,7 +207,7 @@ class Trainer:
         progress = self.progress
         # A step's randomness follows from the seed and its number alone, so that a run that was stopped
         # continues with the draws it would have made.
-        torch.manual_seed(_mix(self.settings.seed, progress.step, self.accelerator.process_index))
+        torch.manual_seed(mixed(self.settings.seed, progress.step, self.accelerator.process_index))
         share_done = min(1.0, progress.step / max(1, self.total_steps))
         group = [batch.to(self.accelerator.device) for batch in group]
         counts = torch.tensor([[batch.tokens, len(batch.source)] for batch in group], device=self.accelerator.device)
@@ -241,7 +270,7 @@ class Trainer:
                 save_checkpoint(self.files.best, self.model.state_dict(), state)
         if self.accelerator.is_main_process:
             self.tracker.log_epoch(row, self._histograms())
-        progress.epoch, progress.batch, progress.seconds, progress.figures = progress.epoch + 1, 0, 0.0, {}
+        progress.epoch, progress.sentences, progress.seconds, progress.figures = progress.epoch + 1, 0, 0.0, {}
         self._save()
         if self.accelerator.is_main_process:
             tqdm.write(epoch_line(row, best=progress.best_epoch == progress.epoch))
@@ -253,11 +282,13 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float]:
         split = self.data.splits["validation"]
-        batches = in_order(len(split), self.settings.batch_size)
+        size, device = self.settings.batch_size, self.accelerator.device
+        batches = share(in_order(len(split), size))
         loaded = self._loader(batches, "validation")
-        shown = bar(loaded, total=len(batches), desc="validation", unit="batch", leave=False, disable=self._quiet)
-        figures = evaluate(self.model, shown, self.accelerator.device, self.data.tokenizer.sep_id)
-        return figures | collapse_figures(self.model, self._loader(batches, "validation"), self.accelerator.device)
+        shown = bar(loaded, total=len(batches), desc="validation", unit="batch", leave=False)
+        figures = evaluate(self.model, shown, device, self.data.tokenizer.sep_id)
+        loaded, compared = self._loader(batches, "validation"), math.ceil(GAP_SENTENCES / size)
+        return figures | collapse_figures(self.model, loaded, device, compared)
 
     def _histograms(self) -> dict[str, Any]:
         count = min(HISTOGRAM_SENTENCES, len(self.data.splits["validation"]))
@@ -286,6 +317,21 @@ class Trainer:
         tensors |= {f"optimizer/{name}": t for name, t in moments.items()}
         save_checkpoint(self.files.latest, tensors, self.progress.to_json())
 
+    @property
+    def _together(self) -> int:
+        """Sentences of all processes' batches."""
+        return self.settings.batch_size * self.accelerator.num_processes
+
+    def _total_steps(self) -> int:
+        """Optimizer steps of the whole run: those that are done, by however many processes, and those that are left."""
+        progress, settings = self.progress, self.settings
+        if settings.epochs < 0 or progress.step == 0:
+            return settings.total_steps(self.steps_per_epoch)
+        left = math.ceil(len(self._epoch_order(progress.epoch, progress.sentences)) / settings.accumulation_steps)
+        left += (settings.epochs - progress.epoch - 1) * self.steps_per_epoch
+        # At an epoch's end nothing of it is left, and it is not counted yet.
+        return settings.limited(progress.step + max(0, left))
+
     def _epoch_order(self, epoch: int, first: int) -> EpochOrder:
         return EpochOrder(
             len(self.data.splits["train"]),
@@ -300,10 +346,6 @@ class Trainer:
     def _loader(self, batches: Any, split: str = "train") -> Any:
         split, pad_id = self.data.splits[split], self.data.tokenizer.pad_id
         return loader(split, batches, pad_id, self.accelerator.device, self.settings.loader_workers)
-
-    @property
-    def _quiet(self) -> bool:
-        return not self.accelerator.is_main_process
 
     def _show(self, shown: tqdm, figures: Figures) -> None:
         sums = figures.sums
@@ -320,9 +362,10 @@ class Trainer:
         """Stop, or leave this step out, and say which quantities led there."""
         progress = self.progress
         name, size = largest_gradient(self.model)
+        number = progress.sentences // self._together + 1
         what = (
             f"the loss became {objective} at step {progress.step + 1} (epoch {progress.epoch + 1}, batch "
-            f"{progress.batch + 1}: {len(batch.source)} sentences of up to {batch.source.shape[1]} tokens); "
+            f"{number}: {len(batch.source)} sentences of up to {batch.source.shape[1]} tokens); "
             f"cross-entropy {cross_entropy:.4g}, regulariser {penalty:.4g}{extremes(encoding)}, largest gradient "
             f"{size:.3g} in {name}"
         )
@@ -332,7 +375,7 @@ class Trainer:
                 "--ON_NON_FINITE skip under a new name"
             )
         progress.skipped += 1
-        if not self._quiet:
+        if self.accelerator.is_main_process:
             tqdm.write(f"warning: {what}; the step is left out", file=sys.stderr)
 
 
@@ -403,13 +446,6 @@ def _groups(batches: Any, size: int) -> Iterator[list[Batch]]:
             group = []
     if group:
         yield group
-
-
-def _mix(*numbers: int) -> int:
-    """One seed out of several numbers."""
-    import numpy as np
-
-    return int(np.random.SeedSequence(list(numbers)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class _Nothing:

@@ -155,6 +155,8 @@ def test_a_signal_saves_the_last_step_and_says_how_to_go_on(scripts, data_dir, t
 def test_what_is_measured_is_whole_or_absent_and_the_same_after_an_end_at_any_moment(scripts, data_dir, tmp_path: Path):
     whole = tmp_path / "whole"
     assert scripts.run(training(whole, data_dir, "--EPOCHS", 1))[0] == 0
+    judge = ("--MODEL", "LM", "--EXPERIMENT_NAME", "lm", "--EPOCHS", 1)
+    assert scripts.run(training(whole, data_dir, *judge))[0] == 0
     ended = tmp_path / "ended"
     shutil.copytree(whole, ended)
     draw, met = random.Random(2), 0
@@ -163,6 +165,8 @@ def test_what_is_measured_is_whole_or_absent_and_the_same_after_an_end_at_any_mo
         ("reconstruction.py", "--DATA_SUBSET", "test"),
         ("interpolation_evaluation.py", "--RUN_INTERPOLATIONS", "True"),
         ("regularisation.py",),
+        ("forwardSampleEvaluation.py", "--LANGUAGE_MODEL", "lm"),
+        ("reverseSampleEvaluation.py", "--LANGUAGE_MODEL", "lm"),
     ):
         command = [script, "--EXPERIMENT_NAME", "a", *flags, "--DATA_DIR", data_dir, "--OUTPUT_DIR"]
         started = time.monotonic()
@@ -176,10 +180,10 @@ def test_what_is_measured_is_whole_or_absent_and_the_same_after_an_end_at_any_mo
             assert "Traceback" not in said
             met += status != 0
         assert scripts.run([*command, ended])[0] == 0
-    assert met >= 16
-    for path in (whole / "nvib" / "a").glob("*.jsonl"):
+    assert met >= 24
+    for path in (whole / "nvib").glob("*/*.jsonl"):
         if path.name != "metrics.jsonl":
-            assert path.read_bytes() == (ended / "nvib" / "a" / path.name).read_bytes(), path.name
+            assert path.read_bytes() == (ended / path.relative_to(whole)).read_bytes(), path
     assert summary(ended) == summary(whole)
 
 

@@ -55,7 +55,7 @@ def test_the_order_follows_from_seed_and_epoch_and_can_start_within():
     assert order[0] == order[1]
     assert EpochOrder(200, 8, seed=1, epoch=4).batches != order[0]
     assert EpochOrder(200, 8, seed=2, epoch=3).batches != order[0]
-    assert EpochOrder(200, 8, seed=1, epoch=3, first=5).batches == order[0][5:]
+    assert EpochOrder(200, 8, seed=1, epoch=3, first=40).batches == order[0][5:]
 
 
 def test_processes_share_the_batches_of_one():
@@ -293,18 +293,3 @@ def test_a_killed_run_continues_by_the_same_command_and_a_finished_one_stays(dat
     shutil.copy(tmp_path / "nvib" / "a" / "config.json", tmp_path / "before.json")
     run("train.py", *command, "--LEARNING_RATE", 0.5, "--MAX_STEPS", 5, "--RESTART", "True")
     assert json.loads((tmp_path / "nvib" / "a" / "config.json").read_text())["training"]["learning_rate"] == 0.5
-
-
-def test_two_processes_train_as_one_with_twice_the_batch(data_dir: Path, tmp_path: Path):
-    command = ("--OUTPUT_DIR", tmp_path, "--DATA_DIR", data_dir, "--DATA", "tiny", "--DIM_H", 16, "--DROPOUT", 0)
-    command += ("--MAX_STEPS", 12, "--PRECISION", "fp32")
-    run("train.py", "--EXPERIMENT_NAME", "one", *command, "--BATCH_SIZE", 32)
-    run("train.py", "--EXPERIMENT_NAME", "two", *command, "--BATCH_SIZE", 16, processes=2)
-    one, two = (
-        [json.loads(line) for line in (tmp_path / "nvib" / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    )
-    assert len(one) == len(two) == 2
-    for a, b in zip(one, two, strict=True):
-        for name in ("train/cross_entropy", "validation/cross_entropy", "validation/end_cross_entropy"):
-            assert b[name] == pytest.approx(a[name], rel=1e-4)

@@ -1,0 +1,175 @@
+"""Two real processes, launched together, against one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from pipeline.batching import EpochOrder
+from tests.helpers import ROOT, one_line_of_error, prepare_tiny, run
+
+COMPUTED = {"train/cross_entropy", "validation/cross_entropy", "validation/end_cross_entropy", "validation/perplexity"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Tiny data, an NVAE and a judge."""
+    folder = tmp_path_factory.mktemp("processes")
+    prepare_tiny(folder / "data")
+    for name, model in (("nvib", "NVIB"), ("lm", "LM")):
+        run("train.py", *at(folder, name), "--MODEL", model, *SMALL, "--BATCH_SIZE", 32, "--EPOCHS", 1)
+    return folder
+
+
+SMALL = ("--DATA", "tiny", "--DIM_H", 16, "--PRECISION", "fp32")
+
+
+def at(folder: Path, name: str) -> tuple[object, ...]:
+    return ("--EXPERIMENT_NAME", name, "--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
+
+
+def rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    path = folder / "outputs" / "nvib" / name / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_two_processes_have_the_loss_and_the_gradients_of_one_with_twice_the_batch(folder: Path):
+    """Of the first step, where Adam's first moment is a tenth of the gradient, and of the epoch after it."""
+    command = (*SMALL, "--DROPOUT", 0, "--GRADIENT_CLIP", 1e9)
+    for steps in (1, 12):
+        one, two = f"one{steps}", f"two{steps}"
+        run("train.py", *at(folder, one), *command, "--MAX_STEPS", steps, "--BATCH_SIZE", 32)
+        run("train.py", *at(folder, two), *command, "--MAX_STEPS", steps, "--BATCH_SIZE", 16, processes=2)
+        assert len(rows(folder, one)) == len(rows(folder, two))
+        for a, b in zip(rows(folder, one), rows(folder, two), strict=True):
+            for name in COMPUTED:
+                assert b[name] == pytest.approx(a[name], rel=1e-4)
+    a, b = (load_file(folder / "outputs" / "nvib" / name / "latest.safetensors") for name in ("one1", "two1"))
+    moments = [name for name in a if name.endswith("|exp_avg")]
+    assert len(moments) > 10
+    for name in moments:
+        assert (a[name] - b[name]).norm() <= 1e-4 * a[name].norm(), name
+
+
+def test_what_is_measured_is_the_same_with_two_processes_and_with_one(folder: Path):
+    """Every file, its order included, and every figure."""
+    kept = {}
+    for processes in (1, 2):
+        for script, *flags in (
+            ("sample.py", "--NUMBER_SAMPLES", 25, "--DECODING", "sample"),
+            ("reconstruction.py", "--DATA_SUBSET", "test"),
+            ("interpolation_evaluation.py", "--LANGUAGE_MODEL", "lm"),
+            ("forwardSampleEvaluation.py", "--LANGUAGE_MODEL", "lm"),
+        ):
+            run(script, *at(folder, "nvib"), *flags, "--GENERATION_BATCH_SIZE", 4, processes=processes)
+        experiment = folder / "outputs" / "nvib" / "nvib"
+        names = ("samples.jsonl", "samples.txt", "reconstruction_test.jsonl", "interpolations.jsonl", "summary.json")
+        kept[processes] = {name: (experiment / name).read_text() for name in names}
+        for name in names[:-1]:
+            (experiment / name).unlink()
+    assert len(kept[1]["samples.txt"].splitlines()) == 25
+    assert kept[1] == kept[2]
+
+
+def test_the_bounds_are_the_same_with_two_processes_and_with_one(folder: Path):
+    run("train.py", *at(folder, "vtv"), "--MODEL", "VTV", *SMALL, "--MAX_STEPS", 2)
+    command = ("reconstruction.py", *at(folder, "vtv"), "--IMPORTANCE_SAMPLES", 3, "--GENERATION_BATCH_SIZE", 8)
+    figures = []
+    for processes in (1, 2):
+        run(*command, processes=processes)
+        figures.append(json.loads((folder / "outputs" / "nvib" / "vtv" / "summary.json").read_text()))
+    assert "validation/importance_weighted_bound" in figures[0]
+    assert figures[0] == figures[1]
+
+
+def test_a_run_of_two_processes_goes_on_with_one_and_sees_each_sentence_once(folder: Path):
+    command = (*at(folder, "changing"), *SMALL, "--BATCH_SIZE", 16, "--DROPOUT", 0, "--EPOCHS", 2, "--SAVE_STEPS", 1)
+    process = start("train.py", *command, processes=2)
+    wait_for(folder / "outputs" / "nvib" / "changing" / "latest.safetensors")
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[0]
+    assert process.returncode != 0
+    assert "which is saved; the same command continues there" in said
+    step = int(said.split("stopped after step ")[1].split()[0])
+    shown = run("train.py", *command).stdout
+    assert f"continuing after step {step} of" in shown
+    sentences = 240
+    last = rows(folder, "changing")[-1]
+    in_first = -(-sentences // 32)  # steps of the first epoch, had two done it all
+    left = [-(-(sentences - 32 * step) // 16) if step < in_first else 0, sentences // 16]
+    assert last["epoch"] == 2
+    assert last["step"] == step + sum(left)
+
+
+def test_positions_within_an_epoch_are_sentences_whoever_trains():
+    order = [n for batch in EpochOrder(100, 8, seed=1, epoch=0).batches for n in batch]
+    two = [EpochOrder(100, 4, seed=1, epoch=0, first=40, rank=rank, processes=2).batches for rank in (0, 1)]
+    assert [n for a, b in zip(*two, strict=True) for n in sorted([*a, *b], key=order.index)] == order[40:]
+
+
+def test_where_one_of_two_is_killed_the_other_says_so_and_the_run_goes_on(folder: Path):
+    command = (*at(folder, "killed"), *SMALL, "--BATCH_SIZE", 4, "--EPOCHS", 30, "--SAVE_STEPS", 1)
+    process = start("train.py", *command, processes=2)
+    wait_for(folder / "outputs" / "nvib" / "killed" / "latest.safetensors")
+    second = [pid for pid in children(process.pid) if environment(pid).get("RANK") == "1"]
+    os.kill(second[0], signal.SIGKILL)
+    said = process.communicate(timeout=90)[0]
+    assert process.returncode != 0
+    told = [line for line in said.splitlines() if line.startswith("train.py: ")]
+    assert len(told) == 1, said
+    assert "is saved" in told[0]
+    assert told[0].endswith("the same command continues there")
+    shown = run("train.py", *command, "--EPOCHS", 4).stdout
+    assert "continuing after step" in shown
+
+
+@pytest.mark.parametrize("script", ["prepareDatasets.py", "reverseSampleEvaluation.py", "report.py", "tune.py"])
+def test_a_script_for_one_process_says_so(script: str):
+    needed = {"reverseSampleEvaluation.py": ("--EXPERIMENT_NAME", "a", "--LANGUAGE_MODEL", "lm")}
+    finished = run(script, *needed.get(script, ()), expect=1, processes=2)  # the launcher's own status
+    told = [line for line in finished.stderr.splitlines() if line.startswith(script)]
+    assert told == [f"{script}: error: it runs in one process; start it without torchrun or accelerate launch"]
+
+
+def test_an_error_that_all_processes_meet_is_told_once(folder: Path):
+    finished = run("sample.py", *at(folder, "absent"), expect=1, processes=2)
+    told = [line for line in finished.stderr.splitlines() if line.startswith("sample.py: error")]
+    assert len(told) == 1, finished.stderr
+    assert "no experiment 'absent'" in told[0]
+    assert "--MODEL" in one_line_of_error(run("train.py", *at(folder, "a"), "--MODEL", "none", expect=2))
+
+
+def start(script: str, *arguments: object, processes: int) -> subprocess.Popen:
+    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
+    return subprocess.Popen(
+        [sys.executable, *launcher, str(ROOT / script), *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(1200):
+        if path.exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path} was not written")
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def environment(pid: int) -> dict[str, str]:
+    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
