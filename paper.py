@@ -14,7 +14,8 @@ import argparse
 from pipeline import cli
 from pipeline.corpora import NAMES
 from pipeline.errors import UserError
-from pipeline.paper import RUNS, Budget, Paper, Step, describe, plan
+from pipeline.paper import RUNS, Budget, describe, plan
+from pipeline.runner import Paper, Step
 
 
 def parse() -> argparse.Namespace:

@@ -23,9 +23,28 @@ def claim(path: Path, what: str) -> None:
     Raises:
         UserError: another process holds it.
     """
+    holder = _take(path)
+    if holder is not None:
+        raise UserError(f"{what} is being written by {holder}; wait until that has ended, or stop it")
+
+
+def attempt(path: Path) -> bool:
+    """Hold a lock as `claim` does, unless another process holds it; says whether this one does."""
+    return _take(path) is None
+
+
+def give_up(path: Path) -> None:
+    """Let go of one lock."""
+    file = _held.pop(path.resolve(), None)
+    if file is not None:
+        file.close()
+
+
+def _take(path: Path) -> str | None:
+    """Hold a lock; who holds it where that is another."""
     path = path.resolve()
     if path in _held:
-        return
+        return None
     path.parent.mkdir(parents=True, exist_ok=True)
     file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held to the end of the process)
     try:
@@ -35,11 +54,12 @@ def claim(path: Path, what: str) -> None:
         file.seek(0)
         holder = file.read().strip() or "another process"
         file.close()
-        raise UserError(f"{what} is being written by {holder}; wait until that has ended, or stop it") from None
+        return holder
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()
     _held[path] = file
+    return None
 
 
 def release() -> None:

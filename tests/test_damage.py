@@ -45,7 +45,7 @@ def sound(tmp_path_factory) -> Path:
     tracker = Tracker(files, run=None, offline=True)
     tracker.summarise(Trainer(build(settings), data, training, files, tracker).train())
     experiment = load_experiment(folder / "outputs", "nvib", "a", folder / "data")
-    write_jsonl(files.samples, sample(experiment, 5, LengthRange("data", None, None), 1, greedy, 5))
+    write_jsonl(files.samples, sample(experiment, 5, LengthRange("data", None, None), 1, lambda _: greedy, 5))
     write_jsonl(files.folder / "interpolations.jsonl", interpolations(experiment, 2, 2))
     return folder
 

@@ -1,6 +1,8 @@
 """The whole of the paper as steps: in order, resumable, and honest about what failed."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -8,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from models import MODELS
-from pipeline.paper import RUNS, Budget, Paper, Step, plan
-from tests.helpers import call, prepare_tiny, run
+from pipeline.paper import RUNS, Budget, plan
+from pipeline.runner import Paper, Step
+from tests.helpers import ROOT, call, prepare_tiny, run
 
 BUDGET = Budget(seeds=(1, 2, 3), max_steps=None, batch_size=16, samples=10, importance_samples=2, pairs=None)
 PLACES = ("--PROJECT_NAME", "p", "--OUTPUT_DIR", "o", "--DATA_DIR", "d", "--WANDB_ENTITY", "None")
@@ -153,6 +156,38 @@ def test_an_interruption_reaches_the_steps_that_run_and_what_is_done_stays_done(
         paper.run(jobs=2)
     assert (tmp_path / "told").exists()
     assert [paper.status(step) for step in steps] == ["done", "left"]
+
+
+def test_two_at_once_do_each_step_once_and_both_end_when_all_is_done(tmp_path: Path):
+    (tmp_path / "work.py").write_text(
+        "import sys, time\n"
+        "open(sys.argv[1], 'a').write(sys.argv[2] + '\\n')\n"  # one write: two processes' lines do not mix
+        "time.sleep(1)\n"
+    )
+    (tmp_path / "both.py").write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from pipeline.runner import Paper, Step\n"
+        "folder = Path(sys.argv[1])\n"
+        "def step(name, *needs):\n"
+        "    return Step(name, (str(folder / 'work.py'), str(folder / 'done'), name), needs)\n"
+        "steps = [step('prepare')]\n"
+        "for name in 'abcde':\n"
+        "    steps += [step(f'train {name}', 'prepare'), step(f'sample {name}', f'train {name}', 'train a')]\n"
+        "paper = Paper(steps, folder / 'paper.json', folder / 'logs')\n"
+        "failed = paper.run(2)\n"
+        "paper = Paper(steps, folder / 'paper.json', folder / 'logs')\n"
+        "print(len(failed), [paper.status(step) for step in steps].count('done'))\n"
+    )
+    command, environment = [sys.executable, str(tmp_path / "both.py"), str(tmp_path)], {"PYTHONPATH": str(ROOT)}
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert [text.splitlines()[-1] for text in said] == ["0 11", "0 11"]
+    done = (tmp_path / "done").read_text().splitlines()
+    assert sorted(done) == sorted(set(done))
+    assert len(done) == 11
+    assert all(text.count(" …") > 0 for text in said)  # each has done some
 
 
 def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards(tmp_path: Path):
