@@ -48,7 +48,7 @@ class TextAutoencoder(TextModel):
         """[B, N] token ids to the encoder's output [B, N, D], zeros at padding."""
         hidden = self.embedding(source, packing=packing)
         for layer in self.encoder:
-            hidden = layer(hidden, packing)
+            hidden = self.through(layer, hidden, packing)
         return packing.pad(hidden)
 
     @abstractmethod

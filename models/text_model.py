@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.gaussian import Gaussians
 from models.layers import Embedding, LayerState
@@ -55,6 +56,7 @@ class TextModel(nn.Module, ABC):
 
     decoder: nn.ModuleList
     output: nn.Linear
+    recompute = False  # whether the layers' inner values are computed again for the gradient, and not kept
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
@@ -92,8 +94,14 @@ class TextModel(nn.Module, ABC):
             dropped = torch.rand(target_input.shape, device=target_input.device) < self.settings.word_dropout
         hidden = self.embedding(target_input, hidden_words=dropped, packing=packing)
         for layer in self.decoder:
-            hidden = layer(hidden, latent, packing)
+            hidden = self.through(layer, hidden, latent, packing)
         return hidden
+
+    def through(self, layer: nn.Module, *inputs: Any) -> Tensor:
+        """A layer's output; where `recompute` is set, a gradient computes it once more and keeps only the inputs."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
 
     def score(self, target_input: Tensor, latent: Any, source: Tensor, packing: Packing) -> TokenLoss:
         """Cross-entropy of the real tokens of [B, N] targets from the decoder's input [B, N] and B latents."""

@@ -366,6 +366,11 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
         ("auto", "fp32", "bf16"),
         "fp32, bf16 for autocast to bfloat16, or auto: bf16 on a GPU that has it and a processor found to be faster so",
     ),
+    "gradient_checkpointing": (
+        boolean,
+        "True computes the layers again for the gradient and does not keep what is in them: less memory, more time, "
+        "the same numbers",
+    ),
     "loader_workers": (
         integer(-1, 64),
         "processes that read batches ahead, which changes no number; -1 for two beside a GPU and none otherwise",

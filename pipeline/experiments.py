@@ -271,7 +271,8 @@ def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[st
         write_config(files, config)
         return config
     earlier = read_config(files)
-    free = {"training": {"epochs", "max_steps", "patience", "save_steps", "on_non_finite", "loader_workers"}}
+    without_effect = {"save_steps", "on_non_finite", "loader_workers", "gradient_checkpointing"}
+    free = {"training": {"epochs", "max_steps", "patience", *without_effect}}
     from pipeline.prepared import difference
 
     old, new = earlier["data"], config["data"]

@@ -26,6 +26,7 @@ class TrainingSettings:
         seed: of weights, order, dropout and sampling.
         precision: fp32, bf16 (autocast), or auto, which `pipeline.devices.precision` resolves.
         compile: whether torch compiles the model.
+        gradient_checkpointing: whether layers are computed again for the gradient: less memory, a third more time.
         loader_workers: processes that read batches ahead; -1 for two beside a GPU and none otherwise.
     """
 
@@ -42,6 +43,7 @@ class TrainingSettings:
     seed: int = 42
     precision: str = "auto"
     compile: bool = False
+    gradient_checkpointing: bool = False
     loader_workers: int = -1
 
     def total_steps(self, steps_per_epoch: int) -> int:

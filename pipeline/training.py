@@ -102,6 +102,7 @@ class Trainer:
         mixed = {"bf16": "bf16", "fp32": "no"}[precision(settings.precision)]
         self.accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed)
         self.model = model.to(self.accelerator.device)
+        self.model.recompute = settings.gradient_checkpointing
         optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
         # Batches differ in length: without `dynamic` each length would be compiled anew.
         trained = torch.compile(self.model, dynamic=True) if settings.compile else self.model

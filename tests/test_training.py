@@ -125,6 +125,27 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(data, tmp_p
         assert {k: v for k, v in a.items() if k not in clocks} == {k: v for k, v in b.items() if k not in clocks}
 
 
+@pytest.mark.parametrize("model", list(MODELS))
+def test_layers_computed_again_for_the_gradient_change_no_bit(data, tmp_path: Path, model: str):
+    """Dropout and the draws of the latent included; what is kept for the gradient is less."""
+    weights, kept = [], []
+    for again in (False, True):
+        own = trainer(data, tmp_path / str(again), model, max_steps=2, gradient_checkpointing=again)
+        elements = 0
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal elements
+            elements += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            own.train()
+        weights.append(load_file(own.files.latest))
+        kept.append(elements)
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+    assert kept[1] < kept[0]
+
+
 def test_the_number_of_loader_workers_changes_no_bit(data, tmp_path: Path):
     for workers in (0, 1, 2):
         trainer(data, tmp_path / str(workers), max_steps=6, loader_workers=workers).train()
