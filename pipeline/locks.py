@@ -23,28 +23,9 @@ def claim(path: Path, what: str) -> None:
     Raises:
         UserError: another process holds it.
     """
-    holder = _take(path)
-    if holder is not None:
-        raise UserError(f"{what} is being written by {holder}; wait until that has ended, or stop it")
-
-
-def attempt(path: Path) -> bool:
-    """Hold a lock as `claim` does, unless another process holds it; says whether this one does."""
-    return _take(path) is None
-
-
-def give_up(path: Path) -> None:
-    """Let go of one lock."""
-    file = _held.pop(path.resolve(), None)
-    if file is not None:
-        file.close()
-
-
-def _take(path: Path) -> str | None:
-    """Hold a lock; who holds it where that is another."""
     path = path.resolve()
     if path in _held:
-        return None
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held to the end of the process)
     try:
@@ -54,12 +35,23 @@ def _take(path: Path) -> str | None:
         file.seek(0)
         holder = file.read().strip() or "another process"
         file.close()
-        return holder
+        raise UserError(f"{what} is being written by {holder}; wait until that has ended, or stop it") from None
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()
     _held[path] = file
-    return None
+
+
+def heritable(path: Path) -> IO[str] | None:
+    """A lock for as long as the file is open here or in a process that was started with it; None if it is held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (held until it is closed)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
 
 
 def release() -> None:

@@ -11,10 +11,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipeline.files import read_json, write_json
-from pipeline.locks import attempt, give_up, turn
+from pipeline.locks import heritable, turn
 
 ROOT = Path(__file__).parent.parent
 INTERRUPTED = 130
@@ -58,6 +58,7 @@ class Paper:
         self.state_file = state_file
         self.logs = logs
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.claims: dict[str, IO[str]] = {}
         self.state: dict[str, dict[str, Any]] = {}
         self._read()
 
@@ -127,12 +128,12 @@ class Paper:
                             failed.append(step)
                             waiting.remove(step)
                         elif len(running) < jobs and self._may_begin(step, waiting, running.values()):
-                            if not attempt(self._lock(step.experiment)):
-                                continue  # another process is at this experiment
+                            if not self._claim(step):
+                                continue
                             self._read()
                             waiting.remove(step)
                             if self.status(step) == "done":
-                                give_up(self._lock(step.experiment))
+                                self._give_up(step)
                                 print(f"{heads[step.name]}: done by another process", flush=True)
                                 continue
                             print(f"{heads[step.name]} …", flush=True)
@@ -147,6 +148,16 @@ class Paper:
                     self._record(running, heads)
                 raise
         return sorted(failed, key=lambda step: names.index(step.name))
+
+    def _claim(self, step: Step) -> bool:
+        """Take a step's experiment, unless another process is at it; says whether it did."""
+        held = heritable(self._lock(step.experiment))
+        if held is not None:
+            self.claims[step.experiment] = held
+        return held is not None
+
+    def _give_up(self, step: Step) -> None:
+        self.claims.pop(step.experiment).close()
 
     def _may_begin(self, step: Step, waiting: Sequence[Step], running: Collection[Step]) -> bool:
         unfinished = {other.name for other in (*waiting, *running)} - {step.name}
@@ -168,11 +179,11 @@ class Paper:
             status, log, seconds = future.result()
             if status in (INTERRUPTED, -signal.SIGINT):
                 interrupted = True
-                give_up(self._lock(step.experiment))
+                self._give_up(step)
                 continue
             word = "failed" if status else "done"
             self._write({step.name: {"status": word, "command": list(step.command), "seconds": round(seconds, 1)}})
-            give_up(self._lock(step.experiment))
+            self._give_up(step)
             print(f"{heads[step.name]}: {word} in {seconds:.0f} s, {self._counts()}", flush=True)
             if status:
                 failed.append(step)
@@ -206,6 +217,8 @@ class Paper:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=share | os.environ,  # who has set the number of threads is right
+                # It holds its claim too: where this process is killed, the step lives on.
+                pass_fds=[self.claims[step.experiment].fileno()] if step.experiment in self.claims else [],
                 process_group=0,  # interrupted by `interrupt`, once, and not by the terminal too
             )
             self.processes.append(process)

@@ -1,6 +1,7 @@
 """The whole of the paper as steps: in order, resumable, and honest about what failed."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -204,3 +205,23 @@ def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards
     assert {record["status"] for record in state.values()} == {"done"}
     listed = call("paper.py", *command, "--LIST", "True").stdout
     assert listed.splitlines()[1].split() == ["train", "2", "0", "0"]
+
+
+def test_one_that_is_killed_twice_ends_with_the_figures_of_one_that_is_not(tmp_path: Path):
+    """Killed without warning, while what it had begun lives on."""
+    prepare_tiny(tmp_path / "data")
+    command = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda10-delta0.1", "--SEEDS", 1, "--MAX_STEPS", 20)
+    command += ("--DATA_DIR", tmp_path / "data", "--JOBS", 2, "--OUTPUT_DIR")
+    run("paper.py", *command, tmp_path / "whole")
+    ended = [sys.executable, str(ROOT / "paper.py"), *map(str, command), str(tmp_path / "ended")]
+    for seconds in (3.0, 7.0):
+        process = subprocess.Popen(ended, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
+        time.sleep(seconds)
+        process.kill()
+        process.communicate()
+    shown = run("paper.py", *command, tmp_path / "ended").stdout
+    table = shown.split("\n\n")[-2].splitlines()[1:]
+    assert all(line.split()[2:] == ["0", "0"] for line in table), shown  # nothing failed, nothing is left
+    for name in ("lm", "nvib-lambda10-delta0.1-s1"):
+        figures = [(tmp_path / part / "paper" / name / "summary.json").read_text() for part in ("whole", "ended")]
+        assert figures[0] == figures[1]
