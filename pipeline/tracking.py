@@ -19,6 +19,7 @@ from pipeline.files import read_jsonl, read_record, read_records, write_record, 
 
 # wandb sends what is left at the end; without a connection it tries for ever.
 FINISH_SECONDS = 60.0
+START_SECONDS = 60.0
 REMEDY = "remove the file, and run the step that wrote it again"
 
 
@@ -173,7 +174,9 @@ def _start(files: ExperimentFiles, config: dict[str, Any], entity: str | None) -
         dir=files.wandb,
         mode="offline" if entity is None else "online",
         resume=None if entity is None else "allow",
-        settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
+        settings=wandb.Settings(
+            silent=True, console="off", disable_git=True, save_code=False, init_timeout=START_SECONDS
+        ),
     )
     run.define_metric("epoch")
     run.define_metric("*", step_metric="epoch")
