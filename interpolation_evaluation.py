@@ -10,7 +10,7 @@ Writes interpolations.jsonl and interpolation_examples.txt beside the model, and
 
 import argparse
 
-from pipeline import cli
+from pipeline import cli, kinds
 
 
 def parse() -> argparse.Namespace:
@@ -20,13 +20,13 @@ def parse() -> argparse.Namespace:
     group = parser.add_argument_group("interpolation")
     group.add_argument(
         "--RUN_INTERPOLATIONS",
-        type=cli.boolean,
+        type=kinds.boolean,
         default=True,
         help="True: interpolate; False: score what an earlier run wrote",
     )
     group.add_argument(
         "--NUMBER_PAIRS",
-        type=cli.integer(1),
+        type=kinds.integer(1),
         help="pairs of sentences, from the first (default: half the validation split, each sentence once)",
     )
     cli.add_judge_option(group, required=False)

@@ -11,7 +11,7 @@ took), logs/ (what every step said) and report/. The experiments themselves stan
 
 import argparse
 
-from pipeline import cli
+from pipeline import cli, kinds
 from pipeline.corpora import NAMES
 from pipeline.errors import UserError
 from pipeline.paper import RUNS, Budget, describe, plan
@@ -22,43 +22,43 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(__doc__)
     group = parser.add_argument_group("what is done")
-    group.add_argument("--DATA", type=cli.name, default="wikipedia-sample", help="dataset, prepared if it is not yet")
+    group.add_argument("--DATA", type=kinds.name, default="wikipedia-sample", help="dataset, prepared if it is not yet")
     group.add_argument(
         "--SEEDS",
-        type=cli.integer(0, 2**32 - 1),
+        type=kinds.integer(0, 2**32 - 1),
         nargs="+",
-        action=cli.Distinct,
+        action=kinds.Distinct,
         default=[1, 2, 3],
         help="seeds of every experiment",
     )
     group.add_argument(
         "--EXPERIMENTS",
         nargs="+",
-        action=cli.Distinct,
+        action=kinds.Distinct,
         choices=[run.name for run in RUNS],
         metavar="NAME",
         help=f"of {', '.join(run.name for run in RUNS)} (default: all)",
     )
     group.add_argument(
-        "--MAX_STEPS", type=cli.integer(1), help="optimizer steps of every training (default: train.py's)"
+        "--MAX_STEPS", type=kinds.integer(1), help="optimizer steps of every training (default: train.py's)"
     )
     group.add_argument(
-        "--BATCH_SIZE", type=cli.integer(1), help="sentences of every training's batches (default: train.py's)"
+        "--BATCH_SIZE", type=kinds.integer(1), help="sentences of every training's batches (default: train.py's)"
     )
     group.add_argument(
-        "--NUMBER_SAMPLES", type=cli.integer(1, 10**7), default=5000, help="sentences that each model generates"
+        "--NUMBER_SAMPLES", type=kinds.integer(1, 10**7), default=5000, help="sentences that each model generates"
     )
     group.add_argument(
-        "--IMPORTANCE_SAMPLES", type=cli.integer(1), default=16, help="draws a sentence for the likelihood's bounds"
+        "--IMPORTANCE_SAMPLES", type=kinds.integer(1), default=16, help="draws a sentence for the likelihood's bounds"
     )
-    group.add_argument("--NUMBER_PAIRS", type=cli.integer(1), help="pairs that are interpolated (default: all)")
+    group.add_argument("--NUMBER_PAIRS", type=kinds.integer(1), help="pairs that are interpolated (default: all)")
     group.add_argument(
         "--JOBS",
-        type=cli.integer(1),
+        type=kinds.integer(1),
         default=1,
         help="steps that run beside each other, each with its share of the processors' threads",
     )
-    group.add_argument("--LIST", type=cli.boolean, default=False, help="True: show what is done and left, and stop")
+    group.add_argument("--LIST", type=kinds.boolean, default=False, help="True: show what is done and left, and stop")
     cli.add_project_options(parser, project="paper")
     return parser.parse_args()
 

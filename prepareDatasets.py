@@ -11,7 +11,7 @@ import argparse
 import time
 from pathlib import Path
 
-from pipeline import cli
+from pipeline import cli, kinds
 from pipeline.corpora import HUB, NAMES, Split, check_source, dataset_name
 from pipeline.errors import UserError
 from pipeline.tokenization import tokenizer_file
@@ -25,32 +25,32 @@ def parse() -> argparse.Namespace:
     group = parser.add_argument_group("text")
     group.add_argument(
         "--DATA",
-        type=cli.Checked(dataset_name),
+        type=kinds.Checked(dataset_name),
         default="wikitext2",
         help=f"{', '.join(NAMES)}, or the path of a .txt (a document a line), .csv, .jsonl or .parquet file",
     )
     group.add_argument(
         "--LOCAL_PATH",
-        type=cli.OrNone(cli.folder),
+        type=kinds.OrNone(kinds.folder),
         help="folder with wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens, in place of the Hugging Face hub "
         "(default: None, the hub)",
     )
     group.add_argument(
-        "--TEXT_COLUMN", type=cli.OrNone(str), help="column of a table that holds the text (default: None)"
+        "--TEXT_COLUMN", type=kinds.OrNone(str), help="column of a table that holds the text (default: None)"
     )
     group.add_argument(
         "--VALIDATION_FRACTION",
-        type=cli.number(above=0, below=1),
+        type=kinds.number(above=0, below=1),
         default=0.05,
         help="share of the documents for validation, where the text has no splits of its own",
     )
     group.add_argument(
         "--TEST_FRACTION",
-        type=cli.number(above=0, below=1),
+        type=kinds.number(above=0, below=1),
         default=0.05,
         help="share of the documents for testing, where the text has no splits of its own",
     )
-    group.add_argument("--SEED", type=cli.integer(0, 2**63 - 1), default=42, help="seed of the division into splits")
+    group.add_argument("--SEED", type=kinds.integer(0, 2**63 - 1), default=42, help="seed of the division into splits")
     group = parser.add_argument_group("sentences")
     group.add_argument(
         "--CLEAN",
@@ -60,31 +60,31 @@ def parse() -> argparse.Namespace:
     )
     group.add_argument(
         "--MORE_THAN",
-        type=cli.integer(2),
+        type=kinds.integer(2),
         default=5,
         help="keep sentences of more tokens than this, [CLS] and [SEP] counted",
     )
     group.add_argument(
         "--FEWER_THAN",
-        type=cli.integer(4),
+        type=kinds.integer(4),
         default=50,
         help="keep sentences of fewer tokens than this, [CLS] and [SEP] counted",
     )
     group = parser.add_argument_group("tokenizer")
     group.add_argument(
         "--TOKENIZER",
-        type=cli.OrNone(cli.Checked(tokenizer_file)),
+        type=kinds.OrNone(kinds.Checked(tokenizer_file)),
         help="hub name, folder or tokenizer.json; or wordpiece: trained on the training split "
         "(default: bert-base-uncased for the paper's corpora, wordpiece for wikipedia-sample and a file of your own)",
     )
     group.add_argument(
         "--VOCAB_SIZE",
-        type=cli.integer(100, 10**6),
+        type=kinds.integer(100, 10**6),
         help=f"tokens of a trained tokenizer; single characters are kept even beyond it (default: {VOCABULARY})",
     )
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--DATA_DIR", type=cli.folder, default=Path("data"), help="folder that holds all prepared datasets"
+        "--DATA_DIR", type=kinds.folder, default=Path("data"), help="folder that holds all prepared datasets"
     )
     arguments = parser.parse_args()
     if arguments.TOKENIZER is None:

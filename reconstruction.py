@@ -9,7 +9,7 @@ Writes reconstruction_<subset>.jsonl beside the model, and BLEU and perplexity i
 
 import argparse
 
-from pipeline import cli
+from pipeline import cli, kinds
 
 
 def parse() -> argparse.Namespace:
@@ -20,7 +20,7 @@ def parse() -> argparse.Namespace:
     cli.add_subset_option(group, "split to reconstruct")
     group.add_argument(
         "--IMPORTANCE_SAMPLES",
-        type=cli.integer(0),
+        type=kinds.integer(0),
         default=0,
         help="draws of the latent for each sentence, for the evidence lower bound and the importance-weighted bound "
         "in nats a sentence, of a model whose densities are known (VTV, VTP, VTS); 0 leaves them out",

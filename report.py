@@ -11,7 +11,7 @@ LaTeX file a table, and figures (.png, .pdf) into outputs/<PROJECT_NAME>/report/
 import argparse
 from pathlib import Path
 
-from pipeline import cli
+from pipeline import cli, kinds
 
 FEW = 6  # experiments that fit beside each other
 
@@ -19,18 +19,20 @@ FEW = 6  # experiments that fit beside each other
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(__doc__)
-    parser.add_argument("--PROJECT_NAME", type=cli.name, default="nvib", help="project whose experiments are shown")
+    parser.add_argument("--PROJECT_NAME", type=kinds.name, default="nvib", help="project whose experiments are shown")
     parser.add_argument(
         "--EXPERIMENTS",
-        type=cli.name,
+        type=kinds.name,
         nargs="+",
-        action=cli.Distinct,
+        action=kinds.Distinct,
         help="names of the experiments, in order (default: all)",
     )
-    parser.add_argument("--OUTPUT_DIR", type=cli.folder, default=Path("outputs"), help="folder that holds all projects")
+    parser.add_argument(
+        "--OUTPUT_DIR", type=kinds.folder, default=Path("outputs"), help="folder that holds all projects"
+    )
     parser.add_argument(
         "--FROM_WANDB",
-        type=cli.OrNone(cli.wandb_project),
+        type=kinds.OrNone(kinds.wandb_project),
         default=None,
         help="ENTITY/PROJECT of Weights & Biases whose runs are gathered too; an experiment that is here as well is "
         "taken from here (default: none)",

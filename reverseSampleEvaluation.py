@@ -9,7 +9,7 @@ and beside it that of a model trained on as many real sentences: what good is.
 
 import argparse
 
-from pipeline import cli
+from pipeline import cli, kinds
 
 
 def parse() -> argparse.Namespace:
@@ -20,15 +20,15 @@ def parse() -> argparse.Namespace:
     cli.add_judge_option(group, required=True)
     cli.add_subset_option(group, "split of real text that is scored")
     group.add_argument(
-        "--MAX_STEPS", type=cli.integer(1), help="optimizer steps at most (default: as many as the judge was given)"
+        "--MAX_STEPS", type=kinds.integer(1), help="optimizer steps at most (default: as many as the judge was given)"
     )
     group.add_argument(
         "--PATIENCE",
-        type=cli.limit,
+        type=kinds.limit,
         default=3,
         help="epochs without a better loss on real validation text after which training stops; -1 for none",
     )
-    group.add_argument("--SEED", type=cli.integer(0, 2**32 - 1), help="seed of the training (default: the judge's)")
+    group.add_argument("--SEED", type=kinds.integer(0, 2**32 - 1), help="seed of the training (default: the judge's)")
     cli.add_batch_option(group)
     return parser.parse_args()
 

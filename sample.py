@@ -10,7 +10,7 @@ how varied, new and long the samples are into summary.json, beside the same of a
 
 import argparse
 
-from pipeline import cli
+from pipeline import cli, kinds
 from pipeline.errors import UserError
 
 LONGEST = 10_000  # tokens of a sample, at most
@@ -21,7 +21,7 @@ def parse() -> argparse.Namespace:
     parser = cli.Parser(__doc__, together=True)
     cli.add_experiment_options(parser)
     group = parser.add_argument_group("sampling")
-    group.add_argument("--NUMBER_SAMPLES", type=cli.integer(1, 10**7), default=200, help="sentences to generate")
+    group.add_argument("--NUMBER_SAMPLES", type=kinds.integer(1, 10**7), default=200, help="sentences to generate")
     group.add_argument(
         "--SAMPLING_DISTRIBUTION",
         choices=("data", "uniform"),
@@ -30,15 +30,17 @@ def parse() -> argparse.Namespace:
     )
     group.add_argument(
         "--MIN_LENGTH",
-        type=cli.integer(1, LONGEST),
+        type=kinds.integer(1, LONGEST),
         help="shortest length drawn, in tokens with the end token (default: the training set's)",
     )
     group.add_argument(
         "--MAX_LENGTH",
-        type=cli.integer(1, LONGEST),
+        type=kinds.integer(1, LONGEST),
         help="longest length drawn, in tokens with the end token (default: the training set's)",
     )
-    group.add_argument("--SEED", type=cli.integer(0, 2**32 - 1), default=42, help="seed of lengths, latents and tokens")
+    group.add_argument(
+        "--SEED", type=kinds.integer(0, 2**32 - 1), default=42, help="seed of lengths, latents and tokens"
+    )
     cli.add_decoding_options(parser)
     arguments = parser.parse_args()
     low, high = arguments.MIN_LENGTH, arguments.MAX_LENGTH

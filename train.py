@@ -13,7 +13,7 @@ import dataclasses
 import shutil
 
 from models import MODELS
-from pipeline import cli
+from pipeline import cli, kinds, options
 from pipeline.settings import TrainingSettings
 
 
@@ -22,25 +22,27 @@ def parse() -> argparse.Namespace:
     parser = cli.Parser(__doc__, together=True)
     cli.add_experiment_options(parser)
     group = parser.add_argument_group("data")
-    group.add_argument("--DATA_NAME", "--DATA", type=cli.name, default="wikitext2", help="name of the prepared dataset")
+    group.add_argument(
+        "--DATA_NAME", "--DATA", type=kinds.name, default="wikitext2", help="name of the prepared dataset"
+    )
     group = parser.add_argument_group("model")
     known = "; ".join(f"{name}: {settings.summary}" for name, settings in MODELS.items())
     group.add_argument("--MODEL", choices=list(MODELS), help=f"{known} (default: T)")
     group.add_argument(
         "--CONFIG",
-        type=cli.file,
+        type=kinds.file,
         help="JSON file with settings of model and training, as tune.py writes it; flags that are given come before it "
         "(default: none)",
     )
-    cli.add_fields(group, *MODELS.values())
+    options.add_fields(group, *MODELS.values())
     group = parser.add_argument_group("training")
-    cli.add_fields(group, TrainingSettings)
+    options.add_fields(group, TrainingSettings)
     group.add_argument(
-        "--RESTART", type=cli.boolean, default=False, help="True: remove an earlier run of this name and train anew"
+        "--RESTART", type=kinds.boolean, default=False, help="True: remove an earlier run of this name and train anew"
     )
     arguments = parser.parse_args()
     if arguments.CONFIG is not None:
-        cli.fill_from_config(arguments, arguments.CONFIG, MODELS)
+        options.fill_from_config(arguments, arguments.CONFIG, MODELS)
     arguments.MODEL = arguments.MODEL or "T"
     return arguments
 
@@ -48,8 +50,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, train, report."""
     arguments = parse()
-    model_fields = cli.model_fields(arguments, MODELS)
-    training = TrainingSettings(**cli.given_fields(arguments, TrainingSettings))
+    model_fields = options.model_fields(arguments, MODELS)
+    training = TrainingSettings(**options.given_fields(arguments, TrainingSettings))
 
     from pipeline.experiments import ExperimentFiles, failure_recorded, new_config, read_config, start_or_continue
     from pipeline.prepared import load_prepared

@@ -16,7 +16,7 @@ for wandb), study.db, and an experiment for every trial and seed. Only the best 
 import argparse
 
 from models import MODELS
-from pipeline import cli
+from pipeline import cli, kinds, options
 from pipeline.settings import TrainingSettings
 
 
@@ -24,36 +24,38 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(__doc__)
     group = parser.add_argument_group("tuning")
-    group.add_argument("--TRIALS", type=cli.integer(1), default=20, help="trials that the study has in the end")
+    group.add_argument("--TRIALS", type=kinds.integer(1), default=20, help="trials that the study has in the end")
     group.add_argument(
         "--SEEDS",
-        type=cli.integer(0, 2**32 - 1),
+        type=kinds.integer(0, 2**32 - 1),
         nargs="+",
-        action=cli.Distinct,
+        action=kinds.Distinct,
         default=[1, 2, 3],
         help="seeds that every trial trains with",
     )
     group.add_argument(
-        "--KL_GAUSSIAN_WEIGHT", type=cli.number(0), default=0.01, help="weight of KL_G (nats) in the objective"
+        "--KL_GAUSSIAN_WEIGHT", type=kinds.number(0), default=0.01, help="weight of KL_G (nats) in the objective"
     )
     group.add_argument(
-        "--KL_DIRICHLET_WEIGHT", type=cli.number(0), default=0.01, help="weight of KL_D (nats) in the objective"
+        "--KL_DIRICHLET_WEIGHT", type=kinds.number(0), default=0.01, help="weight of KL_D (nats) in the objective"
     )
     group.add_argument(
         "--STORAGE",
-        type=cli.OrNone(cli.database),
+        type=kinds.OrNone(kinds.database),
         default=None,
         help="URL of the study's database (default: study.db in the project)",
     )
     cli.add_project_options(parser, project="tuning")
     group = parser.add_argument_group("data")
-    group.add_argument("--DATA_NAME", "--DATA", type=cli.name, default="wikitext2", help="name of the prepared dataset")
+    group.add_argument(
+        "--DATA_NAME", "--DATA", type=kinds.name, default="wikitext2", help="name of the prepared dataset"
+    )
     group = parser.add_argument_group("model")
     known = "; ".join(f"{name}: {settings.summary}" for name, settings in MODELS.items())
     group.add_argument("--MODEL", choices=list(MODELS), required=True, help=known)
-    cli.add_fields(group, *MODELS.values())
+    options.add_fields(group, *MODELS.values())
     group = parser.add_argument_group("training")
-    cli.add_fields(group, TrainingSettings, leave_out=("seed",))
+    options.add_fields(group, TrainingSettings, leave_out=("seed",))
     cli.add_batch_option(group)
     return parser.parse_args()
 
@@ -61,8 +63,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, tune, report."""
     arguments = parse()
-    model_fields = cli.model_fields(arguments, MODELS)
-    training_fields = cli.given_fields(arguments, TrainingSettings)
+    model_fields = options.model_fields(arguments, MODELS)
+    training_fields = options.given_fields(arguments, TrainingSettings)
     from pipeline.prepared import load_prepared
     from pipeline.tracking import check_login
 

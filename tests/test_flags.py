@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from pipeline import cli
+from pipeline import cli, kinds
 from tests.helpers import ROOT, call, one_line_of_error, run
 
 SLOW = ("accelerate", "datasets", "huggingface_hub", "matplotlib", "numpy", "optuna", "pandas", "pyarrow", "sacrebleu")
@@ -127,7 +127,7 @@ MAY_BE_ZERO |= {"DROPOUT", "KL_WARMUP", "STRIDE_PERC", "WORD_DROPOUT"}
 MAY_BE_NEGATIVE = {"LOADER_WORKERS", "PRIOR_MU"}
 
 
-def out_of_range(kind: cli.Bounded) -> Iterator[str]:
+def out_of_range(kind: kinds.Bounded) -> Iterator[str]:
     least = 1 if kind.kind is int else 1e-6
     for limit, step in ((kind.low, -least), (kind.high, least), (kind.above, 0), (kind.below, 0)):
         if limit is not None:
@@ -139,18 +139,18 @@ def out_of_range(kind: cli.Bounded) -> Iterator[str]:
 
 def bad_values(kind: object) -> list[str]:
     """Values that no flag of a type takes; none where the type says nothing about them."""
-    if isinstance(kind, cli.OrNone):
+    if isinstance(kind, kinds.OrNone):
         return [value for value in bad_values(kind.kind) if value not in ("", "None")]
-    if isinstance(kind, cli.Bounded):
+    if isinstance(kind, kinds.Bounded):
         return [*NO_NUMBERS, *(NO_INTEGERS if kind.kind is int else ()), *out_of_range(kind)]
     return {
-        cli.limit: [*NO_NUMBERS, *NO_INTEGERS, "0", "-2", "1000000000000"],
-        cli.boolean: NO_BOOLEANS,
-        cli.name: NO_NAMES,
-        cli.folder: NO_FOLDERS,
-        cli.file: NO_FILES,
-        cli.database: NO_DATABASES,
-        cli.wandb_project: NO_PROJECTS,
+        kinds.limit: [*NO_NUMBERS, *NO_INTEGERS, "0", "-2", "1000000000000"],
+        kinds.boolean: NO_BOOLEANS,
+        kinds.name: NO_NAMES,
+        kinds.folder: NO_FOLDERS,
+        kinds.file: NO_FILES,
+        kinds.database: NO_DATABASES,
+        kinds.wandb_project: NO_PROJECTS,
     }.get(kind, [])
 
 
@@ -161,7 +161,7 @@ def bad_arguments(script: str, action: argparse.Action) -> list[list[str]]:
         values += [choice.swapcase() for choice in action.choices]
     else:
         values = bad_values(action.type)
-        if isinstance(action.type, cli.Bounded):
+        if isinstance(action.type, kinds.Bounded):
             values += ["0"] if action.dest not in MAY_BE_ZERO else []
             values += ["-0.5", "-1"] if action.dest not in MAY_BE_NEGATIVE else []
             values += ["1.5", "100"] if action.dest in SHARES else []
@@ -177,7 +177,7 @@ def bad_arguments(script: str, action: argparse.Action) -> list[list[str]]:
 def good_value(action: argparse.Action) -> str:
     if action.choices is not None:
         return next(iter(action.choices))
-    return "1" if isinstance(action.type, cli.Bounded) else "good"
+    return "1" if isinstance(action.type, kinds.Bounded) else "good"
 
 
 @pytest.fixture
@@ -236,8 +236,8 @@ def test_help_says_what_a_flag_means_and_what_it_is_without(script: str, action:
     section = " ".join(next(text for text in sections if text.startswith(action.option_strings[0])).split())
     if not action.required:
         assert "default" in section
-    kind = action.type.kind if isinstance(action.type, cli.OrNone) else action.type
-    if isinstance(kind, cli.Bounded) and kind.below is not None:
+    kind = action.type.kind if isinstance(action.type, kinds.OrNone) else action.type
+    if isinstance(kind, kinds.Bounded) and kind.below is not None:
         assert re.search(r"\[0, 1\)|share", section)
 
 
