@@ -67,7 +67,7 @@ RUNS = (
             (*NONPARAMETRIC, "--KL_DIRICHLET_LAMBDA", lambda_d, "--DELTA", delta, "--ALPHA_THRESHOLD", "0.01"),
             seeds=1,
         )
-        for lambda_d, delta in (("0.1", "0.5"), ("3", "0.1"), ("10", "0.1"), ("10", "0.05"), ("10", "0.02"))
+        for lambda_d, delta in (("0.1", "0.5"), ("3", "0.1"), ("10", "0.05"), ("10", "0.02"))
     ),
     # The remedies of a collapse, with the model that it threatens most: all of a text in one vector. `vtp` is the one
     # with a warm-up.

@@ -193,13 +193,13 @@ def test_two_at_once_do_each_step_once_and_both_end_when_all_is_done(tmp_path: P
 
 def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
-    command = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda10-delta0.1", "--SEEDS", 1, "--MAX_STEPS", 2)
+    command = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda10-delta0.05", "--SEEDS", 1, "--MAX_STEPS", 2)
     command += ("--OUTPUT_DIR", tmp_path / "outputs", "--DATA_DIR", tmp_path / "data")
     shown = run("paper.py", *command, "--JOBS", 2).stdout
-    assert "[4/4] regularisation nvib-lambda10-delta0.1-s1: done" in shown
+    assert "[4/4] regularisation nvib-lambda10-delta0.05-s1: done" in shown
     project = tmp_path / "outputs" / "paper"
     page = (project / "report" / "report.md").read_text()
-    assert "| nvib-lambda10-delta0.1-s1 | 1 |" in page
+    assert "| nvib-lambda10-delta0.05-s1 | 1 |" in page
     assert "## Regularisation" in page
     state = json.loads((project / "paper.json").read_text())
     assert {record["status"] for record in state.values()} == {"done"}
@@ -210,7 +210,7 @@ def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards
 def test_one_that_is_killed_twice_ends_with_the_figures_of_one_that_is_not(tmp_path: Path):
     """Killed without warning, while what it had begun lives on."""
     prepare_tiny(tmp_path / "data")
-    command = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda10-delta0.1", "--SEEDS", 1, "--MAX_STEPS", 20)
+    command = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda10-delta0.05", "--SEEDS", 1, "--MAX_STEPS", 20)
     command += ("--DATA_DIR", tmp_path / "data", "--JOBS", 2, "--OUTPUT_DIR")
     run("paper.py", *command, tmp_path / "whole")
     ended = [sys.executable, str(ROOT / "paper.py"), *map(str, command), str(tmp_path / "ended")]
@@ -222,6 +222,6 @@ def test_one_that_is_killed_twice_ends_with_the_figures_of_one_that_is_not(tmp_p
     shown = run("paper.py", *command, tmp_path / "ended").stdout
     table = shown.split("\n\n")[-2].splitlines()[1:]
     assert all(line.split()[2:] == ["0", "0"] for line in table), shown  # nothing failed, nothing is left
-    for name in ("lm", "nvib-lambda10-delta0.1-s1"):
+    for name in ("lm", "nvib-lambda10-delta0.05-s1"):
         figures = [(tmp_path / part / "paper" / name / "summary.json").read_text() for part in ("whole", "ended")]
         assert figures[0] == figures[1]
