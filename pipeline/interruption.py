@@ -1,5 +1,7 @@
 """Signals that ask a process to end: told as an exception, at once or where it does no harm."""
 
+import ctypes
+import functools
 import os
 import signal
 import sys
@@ -63,6 +65,17 @@ def received() -> Interrupted | None:
 
 def _raise(number: int, _frame: FrameType | None) -> NoReturn:
     raise Interrupted(number)
+
+
+@functools.cache
+def forks_end_with_it() -> None:
+    """From here on the system ends what this process forks when this process is gone, on Linux.
+
+    Workers wait for their next task on a pipe that they hold open among themselves: for ever, if nobody ends them.
+    """
+    if sys.platform == "linux":
+        set_death_signal, libc = 1, ctypes.CDLL(None)
+        os.register_at_fork(after_in_child=lambda: libc.prctl(set_death_signal, signal.SIGKILL))
 
 
 class Deferred:

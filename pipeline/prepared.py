@@ -26,6 +26,7 @@ from pipeline.checksums import check_files, write_checksums
 from pipeline.corpora import SPLITS, Split, documents
 from pipeline.errors import UserError
 from pipeline.files import read_json, replacing_folder, write_json
+from pipeline.interruption import forks_end_with_it
 from pipeline.preprocessing import split_document
 from pipeline.tokenization import TextTokenizer, load_tokenizer, train_wordpiece
 
@@ -230,6 +231,7 @@ def _map(
     """A function of batches of rows and their numbers over a dataset, on all processors where that pays."""
     import datasets
 
+    forks_end_with_it()
     return whole.map(
         function,
         batched=True,

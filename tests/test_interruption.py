@@ -218,6 +218,37 @@ def test_a_preparation_that_is_ended_leaves_the_earlier_data_and_the_next_one_it
     assert [path.name for path in ended.iterdir()] == ["own"]
 
 
+def test_a_killed_preparation_leaves_no_worker_behind(tmp_path: Path):
+    source = tmp_path / "own.txt"
+    source.write_text(text(60_000))
+    command = [sys.executable, ROOT / "prepareDatasets.py", "--DATA", source, "--DATA_DIR", tmp_path / "data"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    workers: set[int] = set()
+    deadline = time.monotonic() + 60
+    while len(workers) < 3:  # and what they talk through
+        assert process.poll() is None and time.monotonic() < deadline, "it had no workers"
+        workers |= set(children(process.pid))
+        time.sleep(0.02)
+    time.sleep(0.5)  # they have begun
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while left := [pid for pid in workers if "prepareDatasets" in command_line(pid)]:  # no zombie has any
+        assert time.monotonic() < deadline, f"{left} live on"
+        time.sleep(0.1)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def test_a_deferred_signal_waits_and_a_second_one_does_not():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted), deferred() as stop:
