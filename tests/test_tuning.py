@@ -1,6 +1,10 @@
 """Tuning: what is searched, what is kept, and that it goes on where it was stopped."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import optuna
@@ -10,7 +14,7 @@ import yaml
 from models import MODELS
 from pipeline.search_spaces import space_of
 from pipeline.tuning import Weights
-from tests.helpers import call, one_line_of_error, prepare_tiny, run
+from tests.helpers import ROOT, call, one_line_of_error, prepare_tiny, run
 
 BUDGET = ("--DATA", "tiny", "--DIM_H", 16, "--BATCH_SIZE", 32, "--MAX_STEPS", 9)
 
@@ -122,3 +126,19 @@ def test_a_study_of_another_set_up_is_refused(tuned: Path):
     assert "objective = {'dirichlet': 0.01, 'gaussian': 0.01}, not {'dirichlet': 0.01, 'gaussian': 5.0}" in (
         one_line_of_error(refused)
     )
+
+
+def test_a_study_that_is_killed_within_a_trial_goes_on(tmp_path: Path):
+    prepare_tiny(tmp_path / "data")
+    command = [sys.executable, str(ROOT / "tune.py"), *map(str, at(tmp_path)), "--TRIALS", "1"]
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    while not list((tmp_path / "outputs" / "tuning").glob("*/config.json")):  # training begins
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    shown = run("tune.py", *at(tmp_path), "--TRIALS", 1).stdout
+    assert "trial 1: complete" in shown
+    best = json.loads(next((tmp_path / "outputs" / "tuning").glob("best-*.json")).read_text())
+    assert best["model"]["name"] == "VTP"
