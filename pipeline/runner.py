@@ -17,7 +17,7 @@ from pipeline.files import read_json, write_json
 from pipeline.locks import heritable, turn
 
 ROOT = Path(__file__).parent.parent
-INTERRUPTED = 130
+INTERRUPTED = {sign for number in (signal.SIGINT, signal.SIGTERM) for sign in (128 + number, -number)}
 POLL_SECONDS = 0.5  # between two looks at what others do, where there is nothing else to do
 
 
@@ -177,7 +177,7 @@ class Paper:
         failed, interrupted = [], False
         for future, step in ended.items():
             status, log, seconds = future.result()
-            if status in (INTERRUPTED, -signal.SIGINT):
+            if status in INTERRUPTED:
                 interrupted = True
                 self._give_up(step)
                 continue
@@ -195,7 +195,7 @@ class Paper:
     def interrupt(self) -> None:
         """Interrupt the steps that run."""
         for process in list(self.processes):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)  # where SIGINT is ignored, as in a shell's background, this is not
 
     def seconds(self) -> float:
         """What the steps that are done took, each by itself, together."""

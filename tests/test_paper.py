@@ -144,7 +144,7 @@ def test_an_interruption_reaches_the_steps_that_run_and_what_is_done_stays_done(
     """Of two beside each other, one is interrupted; the other, which heeds nothing, ends and is written down."""
     (tmp_path / "heedless.py").write_text(
         "import pathlib, signal, sys, time\n"
-        "signal.signal(signal.SIGINT, lambda *_: pathlib.Path(sys.argv[1]).touch())\n"
+        "signal.signal(signal.SIGTERM, lambda *_: pathlib.Path(sys.argv[1]).touch())\n"
         "time.sleep(2)\n"
     )
     (tmp_path / "interrupted.py").write_text("import sys, time\ntime.sleep(1)\nsys.exit(130)\n")
