@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ALSO = (".pdf",)
+MARKS = "osD^vPX*"  # one for each ten groups, which is as many colours as there are
 TAUS = ("0", "0.25", "0.5", "0.75", "1")
 
 
@@ -56,7 +57,9 @@ def write_figures(folder: Path, groups: Sequence[Group]) -> list[str]:
 
 def _points(axes: "Axes", groups: Sequence[Group], x: tuple[str, str], y: tuple[str, str]) -> None:
     """A mark a group with its deviation over seeds; a star where real text stands."""
-    for group in groups:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for number, group in enumerate(groups):
         across, up = (np.array(group.values(name)) for name, _ in (x, y))
         spread = [values.std(ddof=1) if len(values) > 1 else 0.0 for values in (across, up)]
         axes.errorbar(
@@ -64,7 +67,8 @@ def _points(axes: "Axes", groups: Sequence[Group], x: tuple[str, str], y: tuple[
             up.mean(),
             xerr=spread[0],
             yerr=spread[1],
-            fmt="o",
+            fmt=MARKS[number // 10 % len(MARKS)],
+            color=f"C{number % 10}",
             markersize=5,
             capsize=2,
             label=group.label,
@@ -74,6 +78,10 @@ def _points(axes: "Axes", groups: Sequence[Group], x: tuple[str, str], y: tuple[
         axes.plot(np.mean(real[0]), np.mean(real[1]), "k*", markersize=10, label="real text")
     if "perplexity" in x[0]:
         axes.set(xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            axis.set_minor_formatter(NullFormatter())
     axes.set(xlabel=x[1], ylabel=y[1])
     axes.legend(frameon=False, fontsize=8)
 
