@@ -191,37 +191,46 @@ def test_two_at_once_do_each_step_once_and_both_end_when_all_is_done(tmp_path: P
     assert all(text.count(" …") > 0 for text in said)  # each has done some
 
 
-def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards(tmp_path: Path):
-    prepare_tiny(tmp_path / "data")
-    command = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda10-delta0.05", "--SEEDS", 1, "--MAX_STEPS", 2)
-    command += ("--OUTPUT_DIR", tmp_path / "outputs", "--DATA_DIR", tmp_path / "data")
-    shown = run("paper.py", *command, "--JOBS", 2).stdout
+COMMAND = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda10-delta0.05", "--SEEDS", 1, "--MAX_STEPS", 20, "--JOBS", 2)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, str]:
+    """The outputs of one run of some of it on tiny data, and what it said."""
+    folder = tmp_path_factory.mktemp("paper")
+    prepare_tiny(folder / "data")
+    return folder, run("paper.py", *COMMAND, *at(folder, "whole")).stdout
+
+
+def at(folder: Path, outputs: str) -> tuple[object, ...]:
+    return "--DATA_DIR", folder / "data", "--OUTPUT_DIR", folder / outputs
+
+
+def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards(whole: tuple[Path, str]):
+    folder, shown = whole
     assert "[4/4] regularisation nvib-lambda10-delta0.05-s1: done" in shown
-    project = tmp_path / "outputs" / "paper"
+    project = folder / "whole" / "paper"
     page = (project / "report" / "report.md").read_text()
     assert "| nvib-lambda10-delta0.05-s1 | 1 |" in page
     assert "## Regularisation" in page
     state = json.loads((project / "paper.json").read_text())
     assert {record["status"] for record in state.values()} == {"done"}
-    listed = call("paper.py", *command, "--LIST", "True").stdout
+    listed = call("paper.py", *COMMAND, *at(folder, "whole"), "--LIST", "True").stdout
     assert listed.splitlines()[1].split() == ["train", "2", "0", "0"]
 
 
-def test_one_that_is_killed_twice_ends_with_the_figures_of_one_that_is_not(tmp_path: Path):
+def test_one_that_is_killed_twice_ends_with_the_figures_of_one_that_is_not(whole: tuple[Path, str]):
     """Killed without warning, while what it had begun lives on."""
-    prepare_tiny(tmp_path / "data")
-    command = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda10-delta0.05", "--SEEDS", 1, "--MAX_STEPS", 20)
-    command += ("--DATA_DIR", tmp_path / "data", "--JOBS", 2, "--OUTPUT_DIR")
-    run("paper.py", *command, tmp_path / "whole")
-    ended = [sys.executable, str(ROOT / "paper.py"), *map(str, command), str(tmp_path / "ended")]
+    folder, _ = whole
+    command = [sys.executable, str(ROOT / "paper.py"), *map(str, (*COMMAND, *at(folder, "ended")))]
     for seconds in (3.0, 7.0):
-        process = subprocess.Popen(ended, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
+        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
         time.sleep(seconds)
         process.kill()
         process.communicate()
-    shown = run("paper.py", *command, tmp_path / "ended").stdout
+    shown = run("paper.py", *COMMAND, *at(folder, "ended")).stdout
     table = shown.split("\n\n")[-2].splitlines()[1:]
     assert all(line.split()[2:] == ["0", "0"] for line in table), shown  # nothing failed, nothing is left
     for name in ("lm", "nvib-lambda10-delta0.05-s1"):
-        figures = [(tmp_path / part / "paper" / name / "summary.json").read_text() for part in ("whole", "ended")]
+        figures = [(folder / part / "paper" / name / "summary.json").read_text() for part in ("whole", "ended")]
         assert figures[0] == figures[1]

@@ -73,7 +73,6 @@ def test_what_is_measured_is_the_same_with_two_processes_and_with_one(folder: Pa
             ("sample.py", "--NUMBER_SAMPLES", 25, "--DECODING", "sample"),
             ("reconstruction.py", "--DATA_SUBSET", "test"),
             ("interpolation_evaluation.py", "--LANGUAGE_MODEL", "lm"),
-            ("forwardSampleEvaluation.py", "--LANGUAGE_MODEL", "lm"),
         ):
             command = (script, *at(folder, "nvib"), *flags, "--GENERATION_BATCH_SIZE", 4)
             call(*command) if processes == 1 else run(*command, processes=2)
