@@ -108,19 +108,17 @@ def settings_to_json(settings: ModelSettings) -> dict[str, Any]:
     return {"name": settings.name, **dataclasses.asdict(settings)}
 
 
-def settings_from_json(values: dict[str, Any], path: Path) -> ModelSettings:
+def settings_from_json(values: dict[str, Any], path: Path, remedy: str = "train the experiment anew") -> ModelSettings:
     """A model's settings from `config.json`.
 
     Raises:
-        UserError: the model is unknown or the settings are not its own.
+        UserError: the model is unknown or the settings are not its own; the message ends with `remedy`.
     """
     try:
         values = dict(values)
         return MODELS[values.pop("name")](**values)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} holds no settings of a model that is known here ({error}); train the experiment anew"
-        ) from None
+        raise UserError(f"{path} holds no settings of a model that is known here ({error}); {remedy}") from None
 
 
 def versions() -> dict[str, str]:
