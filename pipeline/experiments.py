@@ -211,12 +211,16 @@ def _names_in(project: Path) -> list[str]:
 
 
 def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -> Experiment:
+    """Load an experiment of a project by its names; see `load_experiment_of`."""
+    return load_experiment_of(ExperimentFiles.of(output_dir, project, name), data_dir)
+
+
+def load_experiment_of(files: ExperimentFiles, data_dir: Path) -> Experiment:
     """Load an experiment's best weights and its data.
 
     Raises:
         UserError: the experiment, its checkpoint or its data is absent, damaged or does not fit.
     """
-    files = ExperimentFiles.of(output_dir, project, name)
     config = read_config(files)
     if not files.best.exists():
         raise UserError(
@@ -232,8 +236,8 @@ def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -
     data = load_prepared(data_dir, config["data"]["name"])
     if differs := difference(config["data"], data.identity):
         raise UserError(
-            f"{Path(data_dir) / config['data']['name']} is not the data that {name!r} was trained on ({differs}); "
-            "prepare it as it was, or train the experiment anew"
+            f"{Path(data_dir) / config['data']['name']} is not the data that {files.folder.name!r} was trained on "
+            f"({differs}); prepare it as it was, or train the experiment anew"
         )
     tensors, _ = load_checkpoint(files.best, "train the experiment anew")
     model = build(settings)

@@ -179,9 +179,10 @@ def test_a_language_model_generates_what_it_predicts():
     assert draws == [tokens[1:], tokens[1:]]
 
 
-@pytest.mark.parametrize("ask", ["encode", "interpolate", "log_importance_weights"])
+@pytest.mark.parametrize("ask", ["attention_weights", "encode", "interpolate", "log_importance_weights"])
 def test_a_language_model_says_what_it_cannot_do(ask: str):
     arguments = {"encode": sentences(4)[:2], "interpolate": (None, None, 0.5), "log_importance_weights": sentences(4)}
+    arguments["attention_weights"] = (sentences(4)[2], None)
     with pytest.raises(UnsupportedError, match=r"^LM "):
         getattr(model("LM"), ask)(*arguments[ask])
 
