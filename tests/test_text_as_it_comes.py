@@ -24,7 +24,8 @@ from pyarrow import parquet
 from pipeline.corpora import OWN_FORMATS, Split
 from pipeline.errors import UserError
 from pipeline.files import replacing_folder
-from pipeline.prepared import PreparationSettings, PreparedData, load_prepared, prepare
+from pipeline.preparation import PreparationSettings, prepare
+from pipeline.prepared import PreparedData, load_prepared
 from pipeline.preprocessing import paragraphs, split_document
 from pipeline.text_files import rows
 from pipeline.tokenization import train_wordpiece
