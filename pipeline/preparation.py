@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checksums import write_checksums
 from pipeline.corpora import SPLITS, Split, check_source, documents, source_files
-from pipeline.errors import UserError
+from pipeline.errors import UnfinishedError, UserError
 from pipeline.files import read_json, replacing_folder, write_json
 from pipeline.preprocessing import sentences, split_document
 from pipeline.progress import bar
@@ -120,7 +120,10 @@ def prepare(
         work = folder / "work"
         segmented, encoded = Shards(work / "sentences"), Shards(work / "tokens")
         if not segmented.complete:
-            _segment_all(source, settings, segmented, work)
+            try:
+                _segment_all(source, settings, segmented, work)
+            except UnfinishedError as error:
+                raise error if segmented.records else UserError(str(error)) from None
         tokenizer = tokenizer or _trained(segmented, source, settings, work)
         if not encoded.complete:
             _encode_all(segmented, tokenizer, settings, encoded, work)
@@ -177,6 +180,7 @@ def _segment_all(source: Source, settings: PreparationSettings, shards: Shards, 
             counts = Counter(found[PART][:])
             record = {"documents": len(rows), "bytes": size, "sentences": [counts[n] for n in range(len(SPLITS))]}
             shards.append(found, record)
+            del rows, found  # before the next ones are read
             shown.update(size)
     shards.finish()
 

@@ -17,7 +17,7 @@ from pipeline.interruption import forks_end_with_it
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SHARD_BYTES = 2**24  # of a shard's documents: what memory holds at a time, several times over
+SHARD_BYTES = 2**23  # of a shard's documents: what memory holds at a time, several times over
 PARALLEL_BYTES = 2**19  # of text, from which further processes pay
 PART = "part"  # the column that numbers a row's split
 ARROW = "data-00000-of-00001.arrow"
@@ -115,8 +115,9 @@ def grouped(documents: Iterable[Document]) -> Iterator[tuple["Dataset", int]]:
         group.append(document)
         size += len(document.text.encode())
         if size >= SHARD_BYTES:
-            yield _dataset(group), size
-            group, size = [], 0
+            rows, group = _dataset(group), []
+            yield rows, size
+            size = 0
     if group:
         yield _dataset(group), size
 
