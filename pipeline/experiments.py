@@ -121,6 +121,11 @@ def settings_from_json(values: dict[str, Any], path: Path, remedy: str = "train 
         raise UserError(f"{path} holds no settings of a model that is known here ({error}); {remedy}") from None
 
 
+def cleaning(config: dict[str, Any]) -> str:
+    """How the sentences of an experiment's data were cleaned, one of `pipeline.preprocessing.CLEANERS`."""
+    return (config["data"].get("settings") or {}).get("clean", "none")
+
+
 def versions() -> dict[str, str]:
     """Versions that a result depends on, and the commit of this project where it is a git checkout."""
     import importlib.metadata

@@ -38,8 +38,8 @@ def model_card(config: dict[str, Any], name: str) -> str:
         "",
         "## Data",
         "",
-        f"`{data['name']}`, {sum(lengths.values()):,} training sentences of {min(lengths)} to {max(lengths)} tokens, the "
-        f"end token counted{f' ({prepared})' if prepared else ''}. Fingerprint `{data.get('fingerprint')}`.",
+        f"`{data['name']}`, {sum(lengths.values()):,} training sentences of {min(lengths)} to {max(lengths)} tokens, "
+        f"the end token counted{f' ({prepared})' if prepared else ''}. Fingerprint `{data.get('fingerprint')}`.",
         "",
         "## Sizes",
         "",
@@ -58,8 +58,8 @@ def model_card(config: dict[str, Any], name: str) -> str:
         "## Limits",
         "",
         f"It knows the language of `{data['name']}` and the words of its tokenizer; a sentence much longer than "
-        f"{max(lengths)} tokens is beyond what it has seen. It has been trained to reconstruct sentences, not to answer "
-        "or to inform: what it generates is no statement of fact, and may repeat what its data says, for good or ill. "
+        f"{max(lengths)} tokens is beyond what it has seen. It has been trained to reconstruct sentences, not to "
+        "answer or to inform: what it generates is no statement of fact, and may repeat what its data says. "
         "The rights to the data are those of its authors.",
     ]
     return f"---\n{_metadata(config, name, lengths)}\n---\n" + "\n".join(lines) + "\n"

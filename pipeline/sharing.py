@@ -19,9 +19,10 @@ from models import build
 from pipeline.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from pipeline.devices import default_device, keep_freed_memory
 from pipeline.errors import UserError
-from pipeline.experiments import Experiment, ExperimentFiles, settings_from_json
+from pipeline.experiments import Experiment, ExperimentFiles, cleaning, settings_from_json
 from pipeline.files import read_record, replacing_folder, write_record, write_text
 from pipeline.model_card import model_card
+from pipeline.preprocessing import CLEANERS
 from pipeline.tokenization import FILE as TOKENIZER
 from pipeline.tokenization import TextTokenizer, load_tokenizer
 
@@ -83,13 +84,10 @@ def load_shared(name: str | os.PathLike) -> tuple[Experiment, dict[str, Any]]:
             raise ValueError("its lengths or their counts are not at least 1")
         if tokenizer.vocabulary_size > settings.vocabulary_size:
             raise ValueError("its tokenizer has more tokens than its model")
+        if not isinstance(config["data"].get("name"), str) or cleaning(config) not in CLEANERS:
+            raise ValueError("it does not name its data, or a cleaning that is known here")
         model = build(settings)
-    except (
-        ValueError,
-        TypeError,
-        RuntimeError,
-        MemoryError,
-    ) as error:  # sizes that are no sizes, or that no memory has
+    except (ValueError, TypeError, RuntimeError, MemoryError) as error:  # no sizes, or such as no memory has
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{paths[CONFIG]} describes no model that can be built here ({reason}); {REMEDY}") from None
     load_weights(model, tensors, paths[WEIGHTS])
@@ -121,8 +119,8 @@ def _files(name: str | os.PathLike) -> dict[str, Path]:
         return {file: Path(hf_hub_download(name, file)) for file in wanted}
     except Exception as error:  # of the network, of rights, of a name: all mean that it did not come
         raise UserError(
-            f"{name} is no folder here, and the Hugging Face hub did not deliver it ({type(error).__name__}); check the "
-            "name and the connection"
+            f"{name} is no folder here, and the Hugging Face hub did not deliver it ({type(error).__name__}); check "
+            "the name and the connection"
         ) from None
 
 

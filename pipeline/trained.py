@@ -1,7 +1,8 @@
 """A trained model in Python: what the scripts do, as methods."""
 
+import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,20 @@ import torch
 
 from models.decoding import greedy, nucleus
 from models.text_model import Encoding
+from pipeline import kinds
 from pipeline.batching import Batch, collate, in_order
 from pipeline.errors import UserError
-from pipeline.experiments import Experiment, ExperimentFiles, load_experiment_of
+from pipeline.experiments import Experiment, ExperimentFiles, cleaning, load_experiment_of
 from pipeline.files import read_record
-from pipeline.generation import LengthRange, decode, interpolated, reconstructed, require_latent, sample
-from pipeline.generation import unsupported_told
+from pipeline.generation import (
+    LengthRange,
+    decode,
+    interpolated,
+    reconstructed,
+    require_latent,
+    sample,
+    unsupported_told,
+)
 from pipeline.preprocessing import CLEANERS, UNKNOWN
 
 TOGETHER = 128  # texts that are encoded or generated together, the scripts' default
@@ -97,8 +106,24 @@ class TrainedModel:
             top_p: draw among the most probable tokens that make up this share, in (0, 1].
 
         Raises:
-            UserError: the model has no prior, or no training length is within the range.
+            UserError: the model has no prior, an argument is out of its range, or no training length is within theirs.
         """
+        for name, value, kind in (
+            ("n", n, kinds.integer(1)),
+            ("seed", seed, kinds.integer(0, 2**32 - 1)),
+            ("min_length", min_length, kinds.integer(1)),
+            ("max_length", max_length, kinds.integer(1)),
+            ("temperature", temperature, kinds.number(above=0)),
+            ("top_p", top_p, kinds.number(above=0, high=1)),
+        ):
+            if value is not None:
+                _check(name, value, kind)
+        for name, value, choices in (
+            ("sampling_distribution", sampling_distribution, ("data", "uniform")),
+            ("decoding", decoding, ("greedy", "sample")),
+        ):
+            if value not in choices:
+                raise UserError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
         lengths = LengthRange(sampling_distribution, min_length, max_length)
 
         def choose_with(generator: torch.Generator):
@@ -164,9 +189,16 @@ class TrainedModel:
         """The ids of texts, `[CLS] … [SEP]`, cleaned as the data was."""
         if isinstance(texts, str):
             raise UserError(f"texts must be a list of texts, got the one text {texts[:80]!r}; put it into brackets")
-        clean = CLEANERS[(self.config["data"].get("settings") or {}).get("clean", "none")]
+        clean = CLEANERS[cleaning(self.config)]
         # A prepared sentence holds [UNK] as one token, of which cleaning would make a word.
         return self.tokenizer.encode([f" {UNKNOWN} ".join(map(clean, text.split(UNKNOWN))) for text in texts])
 
     def _batch(self, ids: Sequence[Sequence[int]]) -> Batch:
         return collate(ids, self.tokenizer.pad_id).to(self.device)
+
+
+def _check(name: str, value: object, kind: Callable[[str], object]) -> None:
+    try:
+        kind(str(value))
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"{name} {error}") from None
