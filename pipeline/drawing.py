@@ -13,16 +13,15 @@ CSS = """
 .nvib { --a: 37, 99, 235; --b: 217, 119, 6; --both: 13, 148, 136; font-size: 15px; line-height: 1.5; }
 .nvib h3 { margin: 22px 0 6px; font-size: 15px; font-weight: 600; }
 .nvib h2 { margin: 4px 0 2px; font-size: 19px; font-weight: 700; }
-.nvib .quiet, .nvib .note { opacity: 0.7; font-size: 13.5px; margin: 0 0 8px; }
+.nvib .quiet, .nvib .note { opacity: 0.7; font-size: 13.5px; margin: 0 0 6px; }
 .nvib .note { border-left: 3px solid currentColor; padding: 2px 10px; margin: 8px 0; }
-.nvib table.lines { border-collapse: collapse; border: 0; width: 100%; margin: 0; }
-.nvib table.lines td { border: 0; padding: 4px 10px 4px 0; vertical-align: top; }
-.nvib table.lines td:first-child { white-space: nowrap; width: 74px; opacity: 0.7; font-variant-numeric: tabular-nums; }
-.nvib tr.between td { font-weight: 600; font-size: 16.5px; }
-.nvib tr.a td:last-child { border-left: 3px solid rgb(var(--a)); padding-left: 10px; }
-.nvib tr.between td:last-child { border-left: 3px solid rgb(var(--both)); padding-left: 10px; }
-.nvib tr.b td:last-child { border-left: 3px solid rgb(var(--b)); padding-left: 10px; }
-.nvib .tokens { display: flex; flex-wrap: wrap; gap: 4px; margin: 2px 0 10px; align-items: baseline; }
+.nvib .line { display: flex; align-items: baseline; margin: 6px 0; }
+.nvib .line span { flex: 0 0 74px; opacity: 0.7; font-size: 13.5px; font-variant-numeric: tabular-nums; }
+.nvib .line p { flex: 1; margin: 0; padding: 1px 0 1px 10px; border-left: 3px solid rgb(var(--both)); }
+.nvib .line.a p { border-color: rgb(var(--a)); }
+.nvib .line.b p { border-color: rgb(var(--b)); }
+.nvib .line.between p { font-weight: 600; font-size: 16.5px; }
+.nvib .tokens { display: flex; flex-wrap: wrap; gap: 4px; margin: 2px 0 14px; align-items: baseline; }
 .nvib .token { padding: 1px 6px; border-radius: 5px; white-space: pre; }
 .nvib .a .token { background: rgba(var(--a), var(--shade)); }
 .nvib .b .token { background: rgba(var(--b), var(--shade)); }
@@ -56,9 +55,9 @@ def drawn(view: View, tau: float) -> str:
     largest = max((max(of_text.alpha) for of_text in view.vectors if of_text.alpha), default=0.0)
     return (
         _lines(view, tau)
-        + "<h3>Vectors</h3>"
+        + "<h3>The latent’s vectors</h3>"
         + "".join(_tokens(of_text, side, largest) for of_text, side in zip(view.vectors, SIDES, strict=False))
-        + "<h3>Attention from each generated token to the latent’s vectors</h3>"
+        + "<h3>Attention from each generated token (rows) to the vectors (columns)</h3>"
         + heat_map(view.attention)
     )
 
@@ -70,8 +69,9 @@ def listed(texts: Sequence[str]) -> str:
 
 def _lines(view: View, tau: float) -> str:
     rows = (("a", "0", view.ends[0]), ("between", f"{tau:.2f}", view.text), ("b", "1", view.ends[1]))
-    lines = (f'<tr class="{side}"><td>τ = {at}</td><td>{escape(text)}</td></tr>' for side, at, text in rows)
-    return f'<table class="lines">{"".join(lines)}</table>'
+    return "".join(
+        f'<div class="line {side}"><span>τ = {at}</span><p>{escape(text)}</p></div>' for side, at, text in rows
+    )
 
 
 def _tokens(vectors: Vectors, side: str, largest: float) -> str:

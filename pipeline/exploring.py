@@ -119,7 +119,7 @@ def _tokens(model: TrainedModel, text: str) -> list[str]:
     if len(ids) < 2:
         raise UserError("type two sentences to begin")
     if len(ids) > LONGEST:
-        raise UserError(f"a sentence may have {LONGEST} tokens here, one has {len(ids)}; shorten it")
+        raise UserError(f"a sentence may have up to {LONGEST} tokens here, one has {len(ids)}; shorten it")
     return _names(model, ids)
 
 

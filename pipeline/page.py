@@ -24,7 +24,7 @@ FONT, MONO = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
 
 def explored(models: dict[str, TrainedModel], a: str, b: str, tau: float, threshold: float | None) -> list[str]:
     """Each model's part of the page for two texts; a model that cannot says so."""
-    return _of_each(models, lambda model: drawn(view(model, a, b, tau, threshold), tau))
+    return _of_each(models, "", lambda model: drawn(view(model, a, b, tau, threshold), tau))
 
 
 def samples(models: dict[str, TrainedModel], length: int | None, seed: int | None) -> list[str]:
@@ -35,17 +35,17 @@ def samples(models: dict[str, TrainedModel], length: int | None, seed: int | Non
             raise UserError("name a length and a seed")
         return listed(sampled(model, SAMPLES, int(length), int(seed)))
 
-    return _of_each(models, of_one)
+    return _of_each(models, "samples of ", of_one)
 
 
-def _of_each(models: dict[str, TrainedModel], show: Callable[[TrainedModel], str]) -> list[str]:
+def _of_each(models: dict[str, TrainedModel], title: str, show: Callable[[TrainedModel], str]) -> list[str]:
     shown = []
     for name, model in models.items():
         try:
             body = show(model)
         except UserError as error:
             body = note(str(error))
-        shown.append(titled(name, type(model.model.settings).summary, body))
+        shown.append(titled(title + name, type(model.model.settings).summary, body))
     return shown
 
 
@@ -99,7 +99,7 @@ def build(models: dict[str, TrainedModel]) -> gr.Blocks:
         # While one answer is on its way only the last of what is typed or dragged is asked for.
         options = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
         gr.on(
-            [text_a.input, text_b.input, tau.change, drop.change],
+            [text_a.change, text_b.change, tau.change, drop.change],
             lambda *values: _answers(explored(models, *values)),
             [text_a, text_b, tau, drop],
             views,
