@@ -78,9 +78,9 @@ def generate(
         batch: B.
         start_id: token that every text begins with; not returned.
         end_id: token that ends a text; not returned.
-        max_tokens: limit of the tokens generated, the end token counted.
+        max_tokens: most tokens of a text, without the end token, which is forced after so many.
         choose: picks a token from each row of logits.
-        min_tokens: the end token is forbidden before a text has so many, itself counted.
+        min_tokens: fewest tokens of a text, without the end token, which is forbidden before.
 
     Returns:
         B lists of token ids.
@@ -128,7 +128,7 @@ def beam_search(
         model, latent, batch, start_id, end_id, max_tokens, min_tokens: see `generate`.
         beams: how many are followed.
         length_penalty: not negative; 0 compares whole texts, which favours short ones, 1 the mean over their tokens,
-            the end token counted.
+            the end token counted. Where it is forbidden the others share its probability, and forced it is certain.
 
     Returns:
         B lists of token ids.
@@ -166,9 +166,9 @@ def beam_search(
         same = len(going) == len(rows) and parent.shape[1] == width
         state = [layer.select_past(parents) if same else layer.select(parents) for layer in state]
         rows, texts, log_p, tokens = rows[going], texts[going], log_p[going], token[going].flatten()
-    else:  # what has come to the limit is a text too
+    else:  # what has come to the limit ends there
         for s, beam in (log_p > -math.inf).nonzero().tolist():
-            keep(int(rows[s]), log_p[s, beam].item(), texts[s, beam].tolist(), max(max_tokens, 1))
+            keep(int(rows[s]), log_p[s, beam].item(), texts[s, beam].tolist(), max_tokens + 1)
     return [ids for _, ids in best]
 
 
@@ -209,11 +209,14 @@ class Decoding:
         return generate(*where, choose, min_tokens)
 
 
+GREEDY = Decoding()
+
+
 def _next(
     model: TextModel, tokens: Tensor, position: int, state: list[LayerState], end_id: int, min_tokens: int
 ) -> tuple[Tensor, list[LayerState]]:
     """A step's logits [B, V], without the end token where it would come too early, and the state after it."""
     logits, state = model.step(tokens, position, state)
-    if position + 1 < min_tokens:
+    if position < min_tokens:
         logits[:, end_id] = -torch.inf
     return logits, state

@@ -17,6 +17,8 @@ from nvib import DiscreteMixture, GaussianMixture, Posterior, Prior
 # from e^1 it takes more than twice as many steps until it does.
 INITIAL_LOG_ALPHA = 2.0
 
+COLD = 1e-6  # temperature of a latent below which float32 cannot tell its draws from its mean
+
 
 class NVAE(TextAutoencoder):
     """The encoder's output goes through an NVIB layer; every decoder layer denoises its mixture."""
@@ -65,9 +67,9 @@ class NVAE(TextAutoencoder):
     def sample_prior(
         self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
     ) -> DiscreteMixture | GaussianMixture:
-        """Weights and vectors of the prior at these lengths; its base distribution at temperature 0."""
+        """Weights and vectors of the prior at these lengths; its mean, the base distribution, at temperature 0."""
         s = self.settings
-        if noise.temperature == 0.0:
+        if noise.temperature < COLD:
             shape = (len(lengths), 1, s.dim_h)
             mu = torch.full(shape, s.prior_mu, dtype=torch.float32, device=lengths.device)
             log_pi = mu.new_zeros(shape[:2])
@@ -91,7 +93,7 @@ class NVAE(TextAutoencoder):
         self, encoding: Encoding, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
     ) -> DiscreteMixture | GaussianMixture:
         """Weights and vectors of the posterior, all components' (none is dropped, as in training)."""
-        if noise.temperature == 0.0:
+        if noise.temperature < COLD:
             return encoding.latent
         own, kappa, shift = encoding.posterior, self._kappa(noise), 2.0 * math.log(noise.temperature)
         tempered = Posterior(own.mu, own.logvar + shift, own.log_alpha - shift, own.key_padding_mask)

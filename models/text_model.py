@@ -1,5 +1,6 @@
 """What all models share: tokens in, cross-entropies of the next tokens out, one token after the other."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,10 +32,19 @@ class Noise:
             `1 / temperature²` times their pseudo-counts, whose standard deviation is `temperature` times as large a
             share of their mean.
         kappa: draws per component; None for as many as in training.
+
+    Raises:
+        ValueError: a value is out of its range.
     """
 
     temperature: float = 1.0
     kappa: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be finite and not negative, got {self.temperature}")
+        if self.kappa is not None and self.kappa < 1:
+            raise ValueError(f"kappa must be at least 1, got {self.kappa}")
 
 
 AS_TRAINED = Noise()
@@ -68,7 +78,7 @@ class TextModel(nn.Module, ABC):
 
     Decoder input is `[CLS] x_1 … x_{n-1}`, the target `x_1 … x_{n-1} [SEP]`. Sentences are padded at their end.
     A model makes `decoder` and `output` and fills in `forward`, and what it can of `encode`, `penalty`,
-    `sample_prior`, `length_with`, `sample_posterior`, `interpolate` and `log_importance_weights`.
+    `sample_prior`, `length_with`, `sample_posterior`, `interpolate` (and with it `mix`) and `log_importance_weights`.
 
     Args:
         settings: sizes and whatever else the model has.
@@ -196,7 +206,7 @@ class TextModel(nn.Module, ABC):
         if noise.temperature == 0.0:
             return encoding.latent
         raise UnsupportedError(
-            f"{self.settings.name} has no posterior to sample from: it knows one latent of a text, that of temperature 0"
+            f"{self.settings.name} has no posterior to sample from: a text has one latent, that of temperature 0"
         )
 
     def mix(self, latents: Sequence[Any], weights: Sequence[float]) -> Any:

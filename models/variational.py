@@ -13,7 +13,6 @@ from models.packing import Packing
 from models.settings import VariationalSettings
 from models.text_model import AS_TRAINED, Noise, UnsupportedError
 
-
 LONGEST = 1_000_000  # tokens of a text, at most, that `length_with` looks at
 
 
