@@ -22,8 +22,8 @@ def add_latent_options(parser: Parser) -> None:
     group.add_argument(
         "--NUMBER_SAMPLES",
         type=kinds.integer(1, 10**7),
-        help=f"sentences to generate (default: {DEFAULT_COUNT}; 1 of --NEAR or --MIX where neither latents nor tokens are "
-        "drawn, so that all would be the same)",
+        help=f"sentences to generate (default: {DEFAULT_COUNT}; 1 of --NEAR or --MIX where neither latents nor tokens "
+        "are drawn, so that all would be the same)",
     )
     group.add_argument(
         "--SAMPLING_DISTRIBUTION",
@@ -35,8 +35,8 @@ def add_latent_options(parser: Parser) -> None:
         group.add_argument(
             f"--{name}_LENGTH",
             type=kinds.integer(1, LONGEST),
-            help=f"{word} sentence, in tokens, the end token counted, which is {rule}; also the {word} length drawn for "
-            "a latent of the prior (default: lengths are the training set's, sentences end where the model ends them)",
+            help=f"{word} sentence, in tokens, the end token counted, which is {rule}; also the {word} length drawn "
+            "for a latent of the prior (default: lengths are the training set's, sentences end where the model ends them)",
         )
     group.add_argument(
         "--SEED", type=kinds.integer(0, 2**32 - 1), default=42, help="seed of lengths, latents and tokens"
@@ -69,8 +69,8 @@ def add_latent_options(parser: Parser) -> None:
     group.add_argument(
         "--LATENT_TEMPERATURE",
         type=kinds.number(0, 100),
-        help="scale of the latent's noise: Gaussians are drawn with so many times their standard deviation, weights from "
-        "Gammas whose pseudo-counts are divided by its square; 0 is the mean latent (default: 1, and 0 for --MIX)",
+        help="scale of the latent's noise: Gaussians are drawn with so many times their standard deviation, weights "
+        "from Gammas whose pseudo-counts are divided by its square; 0 is the mean latent (default: 1, and 0 for --MIX)",
     )
     group.add_argument(
         "--KAPPA",
