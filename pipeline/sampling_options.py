@@ -36,7 +36,7 @@ def add_latent_options(parser: Parser) -> None:
             f"--{name}_LENGTH",
             type=kinds.integer(1, LONGEST),
             help=f"{word} sentence, in tokens, the end token counted, which is {rule}; also the {word} length drawn "
-            "for a latent of the prior (default: lengths are the training set's, sentences end where the model ends them)",
+            "for a latent of the prior (default: lengths are the training set's, and the model ends its sentences)",
         )
     group.add_argument(
         "--SEED", type=kinds.integer(0, 2**32 - 1), default=42, help="seed of lengths, latents and tokens"
