@@ -78,13 +78,24 @@ class ColumnTypes:
         """Values without white space in the types of their columns; None if one of them is no value of its column."""
         if values is None:
             return None
-        described, row = self.to_json(), {}
+        row = {}
         for name, value in values.items():
             try:
-                row[name] = None if not value else _typed(value, described[name])
+                row[name] = self.value(name, value)
             except (KeyError, ValueError):
                 return None
         return row
+
+    def value(self, name: str, text: str) -> Any:
+        """A value in the type of its column; None where it is missing, and the text itself of an unknown column.
+
+        Raises:
+            KeyError, ValueError: it is no value of that column.
+        """
+        if not text:
+            return None
+        column = self.to_json().get(name)
+        return text if column is None else _typed(_bare(text), column) if column["kind"] != "text" else text
 
 
 class _Seen:
