@@ -5,14 +5,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import UnfinishedError, UserError, first_line
-from pipeline.text_files import rows
+from pipeline.row_text import ColumnTypes, RowTemplate
+from pipeline.text_files import columns, rows
+
+Row = TypeVar("Row")
 
 SPLITS = ("train", "validation", "test")
 WIKITEXT_FILES = {"train": "wiki.train.tokens", "validation": "wiki.valid.tokens", "test": "wiki.test.tokens"}
 OWN_FORMATS = {".txt": "text", ".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
+ON_HUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*/[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")  # owner/name
 DIVIDED_TOGETHER = 1000  # documents
 ENGLISH_WIKIPEDIA = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 
@@ -26,11 +30,33 @@ class Split:
     seed: int
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where text comes from.
+
+    Args:
+        data: a name of `NAMES`, the path of a user's own file, or a dataset on the hub.
+        split: for text without splits of its own.
+        local_path: folder with WikiText's files, in place of the hub.
+        text_column: the column of a user's table that holds text.
+        label_column: the column of a user's table that holds labels.
+        row_template: that makes a text of a table's row, in place of a column of text; empty for the usual one.
+    """
+
+    data: str
+    split: Split
+    local_path: Path | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    row_template: str | None = None
+
+
 class Document(NamedTuple):
-    """A document and the split that it belongs to, a number of `SPLITS`."""
+    """A document, the split that it belongs to (a number of `SPLITS`), and its label, if it has one."""
 
     part: int
     text: str
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,12 +68,14 @@ class HubCorpus:
         config: its configuration, or None.
         columns: joined to one document, a line each.
         revision: branch, where the main one does not load.
+        label: column that holds labels, or None.
     """
 
     path: str
     config: str | None
     columns: tuple[str, ...]
     revision: str | None = None
+    label: str | None = None
 
 
 HUB: dict[str, HubCorpus] = {
@@ -71,10 +99,12 @@ def dataset_name(data: str) -> str:
     if data in NAMES:
         return data
     path = Path(data)
+    if ON_HUB.fullmatch(data) and path.suffix not in OWN_FORMATS and not path.exists():
+        return path.name
     if path.suffix not in OWN_FORMATS:
         raise UserError(
-            f"unknown dataset {data!r}; choose one of {', '.join(NAMES)}, or the path of a "
-            f"{', '.join(OWN_FORMATS)} file"
+            f"unknown dataset {data!r}; choose one of {', '.join(NAMES)}, the path of a {', '.join(OWN_FORMATS)} file, "
+            "or a dataset on the Hugging Face hub as owner/name"
         )
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}", path.stem) or path.stem in NAMES:
         raise UserError(
@@ -84,63 +114,113 @@ def dataset_name(data: str) -> str:
     return path.stem
 
 
-def check_source(data: str, local_path: Path | None, text_column: str | None) -> None:
+def check_source(source: Source) -> None:
     """See to it that what says where the text lies fits together.
-
-    Args:
-        data: as `documents` takes it, and the rest too.
 
     Raises:
         UserError: it does not; the message names the flag.
     """
+    data = source.data
     dataset_name(data)
-    if local_path is not None and data not in ("wikitext2", "wikitext103"):
+    if source.local_path is not None and data not in ("wikitext2", "wikitext103"):
         raise UserError(f"--LOCAL_PATH holds WikiText and means nothing for --DATA {data}; leave it out")
-    table = False
-    if data not in NAMES:
-        path = Path(data)
-        if not path.is_file():
-            what = "is no file" if path.exists() else "is not there"
-            raise UserError(f"{path} {what}; --DATA names one of {', '.join(NAMES)} or a file")
-        table = OWN_FORMATS[path.suffix] != "text"
-    if table and not text_column:
-        raise UserError(f"--DATA {data} is a table; name the column that holds the text with --TEXT_COLUMN")
-    if not table and text_column:
-        raise UserError(f"--TEXT_COLUMN is of a table and means nothing for --DATA {data}; leave it out")
+    of_table = {
+        "--TEXT_COLUMN": source.text_column,
+        "--LABEL_COLUMN": source.label_column,
+        "--ROW_TEMPLATE": source.row_template,
+    }
+    given = [flag for flag, value in of_table.items() if value is not None]
+    if not is_table(data):
+        if data not in NAMES:
+            _check_file(Path(data))
+        if given:
+            raise UserError(f"{given[0]} is of a table and means nothing for --DATA {data}; leave it out")
+        return
+    if is_file(data):
+        _check_file(Path(data))
+    if source.text_column is None and source.row_template is None:
+        raise UserError(
+            f"--DATA {data} is a table; name the column that holds the text with --TEXT_COLUMN, or make a text of each "
+            "row with --ROW_TEMPLATE"
+        )
+    if source.text_column is not None and source.row_template is not None:
+        raise UserError("--TEXT_COLUMN and --ROW_TEMPLATE are two ways to make text of a table; leave one of them out")
+    if source.row_template is not None and not is_file(data):
+        raise UserError("--ROW_TEMPLATE is of a table in a file; save the dataset as one, or name its --TEXT_COLUMN")
+    if source.label_column is not None and source.label_column == source.text_column:
+        raise UserError("--TEXT_COLUMN and --LABEL_COLUMN name the same column; name two")
 
 
-def documents(data: str, local_path: Path | None, text_column: str | None, split: Split) -> Iterator[Document]:
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        what = "is no file" if path.exists() else "is not there"
+        raise UserError(f"{path} {what}; --DATA names one of {', '.join(NAMES)} or a file")
+
+
+def is_file(data: str) -> bool:
+    """Whether this names a file of a user's own."""
+    return data not in NAMES and Path(data).suffix in OWN_FORMATS
+
+
+def is_table(data: str) -> bool:
+    """Whether this names a table: a file with columns, or a dataset on the hub that is none of the named corpora."""
+    return data not in NAMES and (not is_file(data) or OWN_FORMATS[Path(data).suffix] != "text")
+
+
+def documents(source: Source) -> Iterator[Document]:
     """All documents, one at a time and always in the same order.
-
-    Args:
-        data: a name of `NAMES`, or the path of a user's own file.
-        local_path: folder with WikiText's files, in place of the hub.
-        text_column: the column of a user's table that holds text.
-        split: for text without splits of its own.
 
     Raises:
         UserError: the text is not there, cannot be read or reached.
     """
-    check_source(data, local_path, text_column)
-    if local_path is not None:
-        return _apart({name: _texts(path, "text", None) for name, path in _wikitext(local_path).items()})
+    check_source(source)
+    data, split = source.data, source.split
+    if source.local_path is not None:
+        files = _wikitext(source.local_path).items()
+        return _apart({name: ((row["text"], None) for row in rows(path, "text", None)) for name, path in files})
     if data == EMBEDDED:
-        return divide(_wikipedia_articles(), split, EMBEDDED)
-    if data in HUB:
-        return _from_hub(data, split)
-    path = Path(data)
-    return divide(_texts(path, OWN_FORMATS[path.suffix], text_column), split, str(path))
+        return _divided(((text, None) for text in _wikipedia_articles()), split, EMBEDDED)
+    if not is_file(data):
+        corpus = HUB.get(data) or HubCorpus(data, None, (source.text_column,), None, source.label_column)
+        return _from_hub(corpus, data, split)
+    return _divided(_own(source), split, data)
 
 
-def source_files(data: str, local_path: Path | None) -> list[Path]:
+def _own(source: Source) -> Iterator[tuple[str, str | None]]:
+    """Text and label of each row of a user's own file."""
+    path, form = Path(source.data), OWN_FORMATS[Path(source.data).suffix]
+    label = source.label_column
+    if source.row_template is None:
+        for row in rows(path, form, source.text_column, () if label is None else (label,)):
+            yield row["text"], None if label is None else _label(row[label])
+        return
+    template = template_of(source)
+    for row in rows(path, form, None, None):
+        yield template.text(row), None if label is None else _label(row[label])
+
+
+def template_of(source: Source) -> RowTemplate:
+    """What makes texts of the source's rows; the label's column is not among them by itself."""
+    names = columns(Path(source.data), OWN_FORMATS[Path(source.data).suffix])
+    if source.label_column is not None and source.label_column not in names:
+        raise UserError(f"{source.data} has no column {source.label_column!r}; it has {', '.join(names)}")
+    others = [name for name in names if name != source.label_column]
+    return RowTemplate(source.row_template or None, others, source.data)
+
+
+def _label(value: Any) -> str:
+    return "" if value is None else " ".join(str(value).split())
+
+
+def source_files(source: Source) -> list[Path]:
     """The files that hold the text; none where it comes from a package or the hub.
 
     Raises:
         UserError: one of WikiText's is missing.
     """
-    if local_path is not None:
-        return list(_wikitext(local_path).values())
-    return [] if data in NAMES else [Path(data)]
+    if source.local_path is not None:
+        return list(_wikitext(source.local_path).values())
+    return [Path(source.data)] if is_file(source.data) else []
 
 
 def _wikitext(folder: Path) -> dict[str, Path]:
@@ -154,17 +234,37 @@ def _wikitext(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def _texts(path: Path, form: str, column: str | None) -> Iterator[str]:
-    return (row["text"] for row in rows(path, form, column))
+def survey(source: Source) -> dict[str, Any]:
+    """What is to be known of a text before the long work, every fault of its files among it.
+
+    Returns:
+        `bytes` of text, None where it comes from a package or the hub, and the types of the `columns` that are kept.
+
+    Raises:
+        UserError: a file cannot be read or is damaged; the message says where.
+    """
+    if not source_files(source):
+        return {"bytes": None, "columns": {}}
+    size, types = sum(len(document.text.encode()) for document in documents(source)), ColumnTypes()
+    if is_file(source.data) and is_table(source.data):
+        template = source.row_template is not None
+        form, label = OWN_FORMATS[Path(source.data).suffix], source.label_column
+        others = None if template else ([] if label is None else [label])
+        for row in rows(Path(source.data), form, None, others) if template or label is not None else ():
+            types.see(row)
+    return {"bytes": size, "columns": types.to_json()}
 
 
-def _apart(parts: Mapping[str, Iterable[str]]) -> Iterator[Document]:
+def _apart(parts: Mapping[str, Iterable[tuple[str, str | None]]]) -> Iterator[Document]:
     """The documents of splits that a corpus has itself."""
-    return (Document(SPLITS.index(name), text) for name, texts in parts.items() for text in texts)
+    return (Document(SPLITS.index(name), *row) for name, rows in parts.items() for row in rows)
 
 
-def _from_hub(data: str, split: Split) -> Iterator[Document]:
-    corpus = HUB[data]
+def _divided(texts: Iterable[tuple[str, str | None]], split: Split, source: str) -> Iterator[Document]:
+    return (Document(part, *row) for part, row in divide(texts, split, source))
+
+
+def _from_hub(corpus: HubCorpus, data: str, split: Split) -> Iterator[Document]:
     print(f"asking the Hugging Face hub for {corpus.path}", flush=True)
     try:
         import datasets
@@ -172,7 +272,7 @@ def _from_hub(data: str, split: Split) -> Iterator[Document]:
 
         huggingface_hub.logging.set_verbosity_error()  # a line for every retry; the one that counts is ours
         loaded = datasets.load_dataset(corpus.path, corpus.config, revision=corpus.revision, streaming=True)
-        yield from joined_columns(loaded, corpus.columns, split)
+        yield from joined_columns(loaded, corpus, split)
     except UserError:
         raise
     except Exception as error:  # the hub's client raises many kinds; all mean that the text did not come
@@ -183,42 +283,59 @@ def _from_hub(data: str, split: Split) -> Iterator[Document]:
         ) from None
 
 
-def joined_columns(loaded: Mapping[str, Any], columns: tuple[str, ...], split: Split) -> Iterator[Document]:
-    """The documents of a corpus of the hub, a line for each of the columns.
+def joined_columns(loaded: Mapping[str, Any], corpus: HubCorpus, split: Split) -> Iterator[Document]:
+    """The documents of a corpus of the hub, a line for each of its columns of text.
 
     Args:
         loaded: datasets, which may stream, by their splits' names.
-        columns: of text.
-        split: how much of the training split is taken for validation, where there is none.
+        corpus: which columns.
+        split: how much of the training split is taken for the splits that it lacks.
+
+    Raises:
+        UserError: it lacks a column or a training split.
     """
-    own = {name: _joined(loaded[name], columns) for name in SPLITS if name in loaded}
-    if "validation" not in own:
-        yield from divide(own.pop("train"), Split(split.validation, 0.0, split.seed), "its training split")
+    if "train" not in loaded:
+        raise UserError(f"{corpus.path} has no training split (it has {', '.join(loaded)}); take another dataset")
+    own = {name: _joined(loaded[name], corpus) for name in SPLITS if name in loaded}
+    shares = Split(*(0.0 if name in own else getattr(split, name) for name in ("validation", "test")), split.seed)
+    if shares.validation or shares.test:
+        yield from _divided(own.pop("train"), shares, "its training split")
     yield from _apart(own)
 
 
-def _joined(part: Any, columns: tuple[str, ...]) -> Iterator[str]:
-    for batch in part.select_columns(list(columns)).iter(1000):
-        for row in zip(*(batch[column] for column in columns), strict=True):
-            yield "\n".join(filter(None, row))
+def _joined(part: Any, corpus: HubCorpus) -> Iterator[tuple[str, str | None]]:
+    wanted = [*corpus.columns, *([corpus.label] if corpus.label is not None else [])]
+    if missing := [name for name in wanted if name not in (part.column_names or wanted)]:
+        raise UserError(f"{corpus.path} has no column {missing[0]!r}; it has {', '.join(part.column_names)}")
+    kinds = (part.features or {}).get(corpus.label)
+    for batch in part.select_columns(wanted).iter(1000):
+        texts = ["\n".join(filter(None, row)) for row in zip(*(batch[name] for name in corpus.columns), strict=True)]
+        labels = [None] * len(texts)
+        if corpus.label is not None:
+            named = getattr(kinds, "int2str", str)
+            labels = [_label(None if label is None else named(label)) for label in batch[corpus.label]]
+        yield from zip(texts, labels, strict=True)
 
 
-def divide(texts: Iterable[str], split: Split, source: str) -> Iterator[Document]:
-    """Divide documents into the three splits under a seed, so many at a time, each time by the same shares.
+def divide(rows: Iterable[Row], split: Split, source: str) -> Iterator[tuple[int, Row]]:
+    """Divide rows into the three splits under a seed, so many at a time, each time by the same shares.
 
     Args:
-        texts: of all documents.
+        rows: of all documents.
         split: how.
         source: where they came from, for errors.
+
+    Returns:
+        Each with the number of its split.
 
     Raises:
         UserError: a split would be empty.
     """
     import numpy as np
 
-    texts = iter(texts)
+    rows = iter(rows)
     for number in itertools.count():
-        block = list(itertools.islice(texts, DIVIDED_TOGETHER))
+        block = list(itertools.islice(rows, DIVIDED_TOGETHER))
         if number and not block:
             return
         test, validation = (round(share * len(block)) for share in (split.test, split.validation))
@@ -233,7 +350,7 @@ def divide(texts: Iterable[str], split: Split, source: str) -> Iterator[Document
         parts = np.zeros(len(block), dtype=np.int8)
         parts[order[:test]] = SPLITS.index("test")
         parts[order[test : test + validation]] = SPLITS.index("validation")
-        yield from map(Document, parts.tolist(), block)
+        yield from zip(parts.tolist(), block, strict=True)
 
 
 def _wikipedia_articles() -> Iterator[str]:

@@ -6,18 +6,19 @@ import importlib.metadata
 import itertools
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checksums import write_checksums
-from pipeline.corpora import SPLITS, Split, check_source, documents, source_files
+from pipeline.corpora import SPLITS, Source, check_source, documents, is_file, source_files, survey, template_of
 from pipeline.errors import UnfinishedError, UserError
 from pipeline.files import read_json, replacing_folder, write_json
-from pipeline.preprocessing import sentences, split_document
+from pipeline.preprocessing import sentences, split_document, whole_document
 from pipeline.progress import bar
+from pipeline.row_text import check_labels
 from pipeline.shards import PART, REMEDY, SHARD_BYTES, Shards, grouped, mapped
 from pipeline.tokenization import FILE, TextTokenizer, load_tokenizer, tokenizer_file, train_wordpiece
 
@@ -37,6 +38,7 @@ class PreparationSettings:
         clean: `paper` or `none`.
         more_than: sentences have more tokens than this, [CLS] and [SEP] counted.
         fewer_than: sentences have fewer tokens than this, [CLS] and [SEP] counted.
+        whole: whether a document stays one text, and no sentences are made of it.
     """
 
     tokenizer: str
@@ -44,61 +46,20 @@ class PreparationSettings:
     clean: str
     more_than: int = 5
     fewer_than: int = 50
+    whole: bool = False
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where the text comes from; the arguments of `pipeline.corpora.documents`.
-
-    Args:
-        data: corpus or file.
-        local_path: folder with WikiText's files.
-        text_column: of a user's table.
-        split: for text without splits of its own.
-    """
-
-    data: str
-    local_path: Path | None
-    text_column: str | None
-    split: Split
-
-    def documents(self, first: int = 0) -> Iterator[Any]:
-        """All documents but the first ones."""
-        whole = documents(self.data, self.local_path, self.text_column, self.split)
-        return itertools.islice(whole, first, None)
-
-    def bytes(self) -> int | None:
-        """Bytes of text, None where that is not known before all of it was read; faults of files are told here.
-
-        Raises:
-            UserError: a file cannot be read or is damaged; the message says where.
-        """
-        files = source_files(self.data, self.local_path)
-        return sum(len(document.text.encode()) for document in self.documents()) if files else None
-
-
-def prepare(
-    data: str,
-    name: str,
-    data_dir: Path,
-    settings: PreparationSettings,
-    split: Split,
-    local_path: Path | None = None,
-    text_column: str | None = None,
-) -> dict[str, Any]:
+def prepare(source: Source, name: str, data_dir: Path, settings: PreparationSettings) -> dict[str, Any]:
     """Prepare a corpus as `data_dir/name`, whole or not at all.
 
     Documents become sentences and sentences tokens, a shard at a time: memory holds one, whatever the corpus, and a
     process that was killed is continued by the next one with the same arguments.
 
     Args:
-        data: corpus or file.
+        source: of the text.
         name: of the prepared dataset.
         data_dir: folder of all prepared datasets.
         settings: how.
-        split: for text without splits of its own.
-        local_path: folder with WikiText's files.
-        text_column: of a user's table.
 
     Returns:
         The statistics that were written.
@@ -109,8 +70,7 @@ def prepare(
     import datasets
 
     datasets.disable_progress_bars()
-    check_source(data, local_path, text_column)
-    source = Source(data, local_path, text_column, split)
+    check_source(source)
     with (
         _disk_errors_told(Path(data_dir)),
         replacing_folder(Path(data_dir) / name, _plan(source, settings)) as folder,
@@ -119,17 +79,20 @@ def prepare(
         tokenizer = None if settings.tokenizer == TRAINED else load_tokenizer(settings.tokenizer)
         work = folder / "work"
         segmented, encoded = Shards(work / "sentences"), Shards(work / "tokens")
+        found = _once(work / "survey.json", lambda: survey(source))
         if not segmented.complete:
             try:
-                _segment_all(source, settings, segmented, work)
+                _segment_all(source, settings, segmented, work, found["bytes"])
             except UnfinishedError as error:
                 raise error if segmented.records else UserError(str(error)) from None
         tokenizer = tokenizer or _trained(segmented, source, settings, work)
+        tokenizer.add_labels(_labels(segmented, source))
         if not encoded.complete:
             _encode_all(segmented, tokenizer, settings, encoded, work)
         _check_splits(segmented, encoded, source, settings)
         tokenizer.save(folder / "tokenizer")
-        statistics, lengths = _describe(encoded, tokenizer, settings, split)
+        statistics, lengths = _describe(encoded, tokenizer, settings, source)
+        statistics["source"] = _described_source(source, found["columns"])
         encoded.move_to(folder / "dataset", statistics["fingerprint"])
         write_json(folder / "statistics.json", statistics)
         write_json(folder / "length_distribution.json", {str(length): lengths[length] for length in sorted(lengths)})
@@ -152,7 +115,7 @@ def _disk_errors_told(data_dir: Path) -> Iterator[None]:
 
 def _plan(source: Source, settings: PreparationSettings) -> dict[str, Any]:
     """All that the result follows from: what a killed process left is continued if it worked by the same."""
-    files = source_files(source.data, source.local_path)
+    files = source_files(source)
     if settings.tokenizer != TRAINED and (file := tokenizer_file(settings.tokenizer)) is not None:
         files.append(file)
     return {
@@ -166,40 +129,60 @@ def _plan(source: Source, settings: PreparationSettings) -> dict[str, Any]:
     }
 
 
-def _segment_all(source: Source, settings: PreparationSettings, shards: Shards, work: Path) -> None:
-    """Documents to shards of sentences."""
+def _columns(labelled: bool) -> dict[str, Any]:
     import datasets
 
-    sentences("Its model is read. Those who are forked have it then.")
-    total = _once(work / "bytes.json", source.bytes)
-    done = [sum(record[quantity] for record in shards.records) for quantity in ("documents", "bytes")]
     columns = {"text": datasets.Value("string"), PART: datasets.Value("int8")}
+    return columns | ({"label": datasets.Value("string")} if labelled else {})
+
+
+def _segment_all(source: Source, settings: PreparationSettings, shards: Shards, work: Path, total: int | None) -> None:
+    """Documents to shards of sentences."""
+    sentences("Its model is read. Those who are forked have it then.")
+    done = [sum(record[quantity] for record in shards.records) for quantity in ("documents", "bytes")]
+    columns = _columns(labelled=source.label_column is not None)
     with bar(total=total, initial=done[1], desc="sentences", unit="B", unit_scale=True) as shown:
-        for rows, size in grouped(source.documents(done[0])):
-            found = mapped(rows, lambda rows: _segment(rows, settings.clean), columns, work / "sentences.arrow")
+        for rows, size in grouped(itertools.islice(documents(source), done[0], None)):
+            found = mapped(rows, lambda rows: _segment(rows, settings, columns), columns, work / "sentences.arrow")
             counts = Counter(found[PART][:])
-            record = {"documents": len(rows), "bytes": size, "sentences": [counts[n] for n in range(len(SPLITS))]}
-            shards.append(found, record)
+            shards.append(
+                found,
+                {
+                    "documents": len(rows),
+                    "bytes": size,
+                    "sentences": [counts[number] for number in range(len(SPLITS))],
+                    "labels": sorted(found.unique("label")) if "label" in columns else [],
+                },
+            )
             del rows, found  # before the next ones are read
             shown.update(size)
     shards.finish()
 
 
-def _once(path: Path, compute: Any) -> Any:
+def _once(path: Path, compute: Callable[[], Any]) -> Any:
     """What was computed before, or now."""
     if not path.exists():
         write_json(path, compute())
     return read_json(path, REMEDY)
 
 
-def _segment(rows: dict[str, list], clean: str) -> dict[str, list]:
-    """Documents to sentences, each with the part that its document is of."""
-    found = [
-        (sentence, part)
-        for document, part in zip(rows["text"], rows[PART], strict=True)
-        for sentence in split_document(document, clean)
-    ]
-    return {"text": [sentence for sentence, _ in found], PART: [part for _, part in found]}
+def _segment(rows: dict[str, list], settings: PreparationSettings, columns: Iterable[str]) -> dict[str, list]:
+    """Documents to sentences, each with the part and the label that its document has."""
+    split = whole_document if settings.whole else split_document
+    found = {name: [] for name in columns}
+    for number, document in enumerate(rows["text"]):
+        parts = split(document, settings.clean)
+        found["text"] += parts
+        for name in found.keys() - {"text"}:
+            found[name] += [rows[name][number]] * len(parts)
+    return found
+
+
+def _labels(shards: Shards, source: Source) -> list[str]:
+    """All labels that there are."""
+    labels = sorted({label for record in shards.records for label in record["labels"]})
+    check_labels(labels, source.label_column)
+    return labels
 
 
 class _Texts:
@@ -230,7 +213,7 @@ def _encode_all(
     """Shards of sentences to shards of tokens."""
     import datasets
 
-    columns = {"text": datasets.Value("string"), PART: datasets.Value("int8")}
+    columns = _columns(labelled=any(record["labels"] for record in segmented.records))
     columns |= {"input_ids": datasets.List(datasets.Value("int32")), "length": datasets.Value("int32")}
     sizes = [sum(record["sentences"]) for record in segmented.records]
     done = len(shards.records)
@@ -247,16 +230,16 @@ def _encode_all(
 
 def _encode(rows: dict[str, list], tokenizer: TextTokenizer, settings: PreparationSettings) -> dict[str, list]:
     """Sentences to those of the right length, with their ids; one that spells [PAD], [CLS] or [SEP] is left out."""
-    ids = tokenizer.encode(rows["text"])
-    reserved = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id}
+    ids = tokenizer.encode(rows["text"], rows.get("label"))
+    reserved = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, *tokenizer.labels.values()}
+    start = 2 if "label" in rows else 1
     kept = [
         number
         for number, row in enumerate(ids)
-        if settings.more_than < len(row) < settings.fewer_than and reserved.isdisjoint(row[1:-1])
+        if settings.more_than < len(row) < settings.fewer_than and reserved.isdisjoint(row[start:-1])
     ]
     return {
-        "text": [rows["text"][number] for number in kept],
-        PART: [rows[PART][number] for number in kept],
+        **{name: [column[number] for number in kept] for name, column in rows.items()},
         "input_ids": [ids[number] for number in kept],
         "length": [len(ids[number]) - 1 for number in kept],
     }
@@ -276,7 +259,8 @@ def _measured(rows: "Dataset") -> dict[str, Any]:
         for ids in part["input_ids"].chunks:
             digest.update(ids.flatten().to_numpy())
         digests.append(digest.hexdigest())
-    return {"lengths": lengths, "digests": digests}
+    labels = Counter(table.filter(pc.equal(table[PART], 0))["label"].to_pylist()) if "label" in rows.features else {}
+    return {"lengths": lengths, "digests": digests, "labels": dict(labels)}
 
 
 def _check_splits(segmented: Shards, encoded: Shards, source: Source, settings: PreparationSettings) -> None:
@@ -290,7 +274,7 @@ def _check_splits(segmented: Shards, encoded: Shards, source: Source, settings: 
 
 
 def _describe(
-    shards: Shards, tokenizer: TextTokenizer, settings: PreparationSettings, split: Split
+    shards: Shards, tokenizer: TextTokenizer, settings: PreparationSettings, source: Source
 ) -> tuple[dict[str, Any], Counter]:
     own = hashlib.sha256(tokenizer.tokenizer.to_str().encode())
     digest = own.copy()
@@ -309,17 +293,30 @@ def _describe(
             "max_length": max(values),
         }
         distributions.append(values)
+    labels = sum((Counter(record["labels"]) for record in shards.records), Counter())
     # Where a tokenizer lay is no part of what it is.
     kept = dataclasses.asdict(settings) | {"tokenizer": Path(settings.tokenizer).name}
     return {
         **described,
         "vocabulary_size": tokenizer.vocabulary_size,
         "shards": len(shards.records),
-        "settings": kept | {"split": dataclasses.asdict(split)},
+        "settings": kept | {"split": dataclasses.asdict(source.split)},
+        "labels": dict(sorted(labels.items())),
         "fingerprint": digest.hexdigest(),
         "tokenizer_fingerprint": own.hexdigest(),
         "versions": _versions(),
     }, distributions[0]
+
+
+def _described_source(source: Source, columns: dict[str, Any]) -> dict[str, Any]:
+    """What is to be known to write texts in the form that they came in."""
+    return {
+        "format": Path(source.data).suffix if is_file(source.data) else None,
+        "text_column": source.text_column,
+        "label_column": source.label_column,
+        "row_template": None if source.row_template is None else template_of(source).pattern,
+        "columns": columns,
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -125,8 +125,8 @@ def grouped(documents: Iterable[Document]) -> Iterator[tuple["Dataset", int]]:
 def _dataset(group: list[Document]) -> "Dataset":
     import datasets
 
-    columns = {"text": datasets.Value("string"), PART: datasets.Value("int8")}
-    rows = {"text": [document.text for document in group], PART: [document.part for document in group]}
+    columns = {PART: datasets.Value("int8"), "text": datasets.Value("string"), "label": datasets.Value("string")}
+    rows = dict(zip(columns, map(list, zip(*group, strict=True)), strict=True))
     return datasets.Dataset.from_dict(rows, features=datasets.Features(columns))
 
 

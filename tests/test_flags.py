@@ -109,6 +109,8 @@ OF_ITS_OWN = {
     ("prepareDatasets.py", "--DATA"): NO_TEXTS,
     ("prepareDatasets.py", "--TOKENIZER"): NO_TOKENIZERS,
     ("prepareDatasets.py", "--TEXT_COLUMN"): ["text", "nan"],  # any text may be a column's name; here is no table
+    ("prepareDatasets.py", "--LABEL_COLUMN"): ["label"],
+    ("prepareDatasets.py", "--ROW_TEMPLATE"): ["{a} is {b}"],
     ("paper.py", "--DATA"): ["nothing"],
 }
 
@@ -336,6 +338,18 @@ def test_a_process_refuses_in_one_line_too(tmp_path: Path, script: str):
                 (("--DATA", "own.txt", "--LOCAL_PATH", "data"), "--LOCAL_PATH holds WikiText and means nothing for"),
                 (("--TEXT_COLUMN", "text"), "--TEXT_COLUMN is of a table and means nothing for --DATA wikitext2"),
                 (("--DATA", "own.txt", "--TEXT_COLUMN", "text"), "--TEXT_COLUMN is of a table and means nothing for"),
+                (("--LABEL_COLUMN", "stars"), "--LABEL_COLUMN is of a table and means nothing for --DATA wikitext2"),
+                (("--DATA", "own.txt", "--ROW_TEMPLATE"), "--ROW_TEMPLATE is of a table and means nothing for"),
+                (
+                    ("--DATA", "own.csv", "--TEXT_COLUMN", "a", "--ROW_TEMPLATE"),
+                    "--TEXT_COLUMN and --ROW_TEMPLATE are two ways",
+                ),
+                (
+                    ("--DATA", "own.csv", "--ROW_TEMPLATE", "--WHOLE_DOCUMENTS", "False"),
+                    "--WHOLE_DOCUMENTS False would divide a row's text",
+                ),
+                (("--DATA", "own.csv", "--TEXT_COLUMN", "a", "--LABEL_COLUMN", "a"), "name the same column; name two"),
+                (("--DATA", "owner/name", "--ROW_TEMPLATE"), "--ROW_TEMPLATE is of a table in a file"),
                 (("--DATA", "own.csv"), "name the column that holds the text with --TEXT_COLUMN"),
                 (("--DATA", "own.csv", "--TEXT_COLUMN", "None"), "name the column that holds the text with"),
                 (("--VOCAB_SIZE", "100"), "--VOCAB_SIZE means nothing for --TOKENIZER bert-base-uncased"),

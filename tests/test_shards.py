@@ -7,7 +7,7 @@ import datasets
 import pytest
 
 from pipeline import preparation, shards
-from pipeline.corpora import Split
+from pipeline.corpora import Source, Split
 from pipeline.preparation import PreparationSettings, prepare
 from pipeline.prepared import PreparedData, load_prepared
 from tests.helpers import text
@@ -30,7 +30,7 @@ def own_text(folder: Path, seed: int = 0) -> Path:
 
 
 def prepared(source: Path, data_dir: Path) -> PreparedData:
-    prepare(str(source), "own", data_dir, SETTINGS, Split(0.1, 0.1, 0))
+    prepare(Source(str(source), Split(0.1, 0.1, 0)), "own", data_dir, SETTINGS)
     return load_prepared(data_dir, "own")
 
 

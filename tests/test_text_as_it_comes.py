@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from pipeline.corpora import OWN_FORMATS, Split
+from pipeline.corpora import OWN_FORMATS, Source, Split
 from pipeline.errors import UserError
 from pipeline.files import replacing_folder
 from pipeline.preparation import PreparationSettings, prepare
@@ -68,7 +68,7 @@ def prepare_file(path: Path, data_dir: Path, **changes: object) -> PreparedData:
     """Prepare a file in this process, and load the result."""
     wanted = {"tokenizer": "wordpiece", "vocabulary_size": 150, "clean": "none"} | changes
     column = None if path.suffix == ".txt" else "review"
-    prepare(str(path), "own", data_dir, PreparationSettings(**wanted), SPLIT, None, column)
+    prepare(Source(str(path), SPLIT, text_column=column), "own", data_dir, PreparationSettings(**wanted))
     return load_prepared(data_dir, "own")
 
 
@@ -342,7 +342,9 @@ def test_a_wrong_byte_in_wikitext_names_the_file_of_the_three(tmp_path: Path, da
     for part in ("train", "valid", "test"):
         (tmp_path / f"wiki.{part}.tokens").write_bytes(PLAIN + (b"\n\xff" if part == "valid" else b""))
     with pytest.raises(UserError, match=rf"wiki\.valid\.tokens, line 41, byte offset {len(PLAIN) + 1}: no UTF-8"):
-        prepare("wikitext2", "wikitext2", data_dir, PreparationSettings("wordpiece", 150, "paper"), SPLIT, tmp_path)
+        prepare(
+            Source("wikitext2", SPLIT, tmp_path), "wikitext2", data_dir, PreparationSettings("wordpiece", 150, "paper")
+        )
     assert os.listdir(data_dir) == ["own"]
 
 
