@@ -7,7 +7,8 @@ import torch
 
 from models.text_model import Encoding
 from pipeline.errors import UserError
-from pipeline.generation import decode, interpolated, unsupported_told
+from pipeline.generation import decode, interpolated
+from pipeline.latents import unsupported_told
 from pipeline.trained import TrainedModel
 
 LONGEST = 100  # tokens of a typed text: more would not be answered, nor seen, at once
@@ -115,9 +116,9 @@ def largest_alpha(model: TrainedModel, texts: list[str]) -> float:
 
 
 def _tokens(model: TrainedModel, text: str) -> list[str]:
-    ids = model.tokenize([text])[0][1:]  # as the encoder reads it: no start token
-    if len(ids) < 2:
+    if not text.strip():
         raise UserError("type two sentences to begin")
+    ids = model.tokenize([text])[0][1:]  # as the encoder reads it: no start token
     if len(ids) > LONGEST:
         raise UserError(f"a sentence may have up to {LONGEST} tokens here, one has {len(ids)}; shorten it")
     return _names(model, ids)

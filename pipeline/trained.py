@@ -1,30 +1,20 @@
 """A trained model in Python: what the scripts do, as methods."""
 
-import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from models.decoding import greedy, nucleus
 from models.text_model import Encoding
-from pipeline import kinds
+from pipeline import sampling_options
 from pipeline.batching import Batch, collate, in_order
 from pipeline.errors import UserError
-from pipeline.experiments import Experiment, ExperimentFiles, cleaning, load_experiment_of
+from pipeline.experiments import Experiment, ExperimentFiles, load_experiment_of
 from pipeline.files import read_record
-from pipeline.generation import (
-    LengthRange,
-    decode,
-    interpolated,
-    reconstructed,
-    require_latent,
-    sample,
-    unsupported_told,
-)
-from pipeline.preprocessing import CLEANERS, UNKNOWN
+from pipeline.generation import decode, interpolated, reconstructed, require_latent
+from pipeline.latents import token_ids, unsupported_told
 
 TOGETHER = 128  # texts that are encoded or generated together, the scripts' default
 
@@ -86,50 +76,64 @@ class TrainedModel:
         n: int,
         seed: int = 42,
         *,
-        sampling_distribution: str = "data",
+        near: str | None = None,
+        mix: Sequence[str] | None = None,
+        weights: Sequence[float] | None = None,
+        latent_temperature: float | None = None,
+        kappa: int | None = None,
+        vectors: int | None = None,
+        sampling_distribution: str | None = None,
         min_length: int | None = None,
         max_length: int | None = None,
         decoding: str = "greedy",
         temperature: float = 1.0,
         top_p: float = 1.0,
+        beams: int | None = None,
+        length_penalty: float | None = None,
     ) -> list[str]:
-        """Sentences from the prior: those of `sample.py` with the flags of the same names.
+        """New sentences: those of `sample.py` with the flags of the same names, where `--help` says more.
 
         Args:
             n: how many.
             seed: of lengths, latents and tokens.
-            sampling_distribution: where lengths are drawn from: `data`, the training set's, or `uniform`.
-            min_length: shortest length drawn, in tokens with the end token; the training set's if None.
-            max_length: longest length drawn; the training set's if None.
-            decoding: `greedy`, the most probable token, or `sample`, a drawn one.
+            near: a sentence around which latents are drawn; from the prior if None.
+            mix: two or more sentences whose latents are mixed.
+            weights: the share of each sentence of `mix`; equal if None.
+            latent_temperature: scale of the latent's noise; 1 if None, and 0, the mean latent, for `mix`.
+            kappa: vectors drawn per component of a latent, of NVIB; as in training if None.
+            vectors: of every latent of the prior; as many as a sentence of the drawn length has if None.
+            sampling_distribution: where the prior's lengths are drawn from: `data`, the training set's, or `uniform`.
+            min_length: fewest tokens of a sentence, the end token counted.
+            max_length: most tokens of a sentence, the end token counted.
+            decoding: `greedy`, the most probable token, `sample`, a drawn one, or `beam`, the most probable sentence.
             temperature: divides the logits before a token is drawn, above 0.
             top_p: draw among the most probable tokens that make up this share, in (0, 1].
+            beams: sentences that beam search follows; 5 if None.
+            length_penalty: power of the number of tokens that beam search divides by; 1 if None.
 
         Raises:
-            UserError: the model has no prior, an argument is out of its range, or no training length is within theirs.
+            UserError: the model has no prior or no such noise, or an argument is out of its range or contradicts
+                another.
         """
-        for name, value, kind in (
-            ("n", n, kinds.integer(1)),
-            ("seed", seed, kinds.integer(0, 2**32 - 1)),
-            ("min_length", min_length, kinds.integer(1)),
-            ("max_length", max_length, kinds.integer(1)),
-            ("temperature", temperature, kinds.number(above=0)),
-            ("top_p", top_p, kinds.number(above=0, high=1)),
-        ):
-            if value is not None:
-                _check(name, value, kind)
-        for name, value, choices in (
-            ("sampling_distribution", sampling_distribution, ("data", "uniform")),
-            ("decoding", decoding, ("greedy", "sample")),
-        ):
-            if value not in choices:
-                raise UserError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-        lengths = LengthRange(sampling_distribution, min_length, max_length)
-
-        def choose_with(generator: torch.Generator):
-            return nucleus(temperature, top_p, generator) if decoding == "sample" else greedy
-
-        return [row["text"] for row in sample(self.experiment, n, lengths, seed, choose_with, TOGETHER)]
+        arguments = sampling_options.of_values(
+            NUMBER_SAMPLES=n,
+            SEED=seed,
+            NEAR=near,
+            MIX=mix,
+            WEIGHTS=weights,
+            LATENT_TEMPERATURE=latent_temperature,
+            KAPPA=kappa,
+            VECTORS=vectors,
+            SAMPLING_DISTRIBUTION=sampling_distribution,
+            MIN_LENGTH=min_length,
+            MAX_LENGTH=max_length,
+            DECODING=decoding,
+            TEMPERATURE=temperature,
+            TOP_P=top_p,
+            BEAMS=beams,
+            LENGTH_PENALTY=length_penalty,
+        )
+        return [row["text"] for row in sampling_options.sampled(arguments, self.experiment)]
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Encoding:
@@ -189,16 +193,7 @@ class TrainedModel:
         """The ids of texts, `[CLS] … [SEP]`, cleaned as the data was."""
         if isinstance(texts, str):
             raise UserError(f"texts must be a list of texts, got the one text {texts[:80]!r}; put it into brackets")
-        clean = CLEANERS[cleaning(self.config)]
-        # A prepared sentence holds [UNK] as one token, of which cleaning would make a word.
-        return self.tokenizer.encode([f" {UNKNOWN} ".join(map(clean, text.split(UNKNOWN))) for text in texts])
+        return [token_ids(self.experiment, text) for text in texts]
 
     def _batch(self, ids: Sequence[Sequence[int]]) -> Batch:
         return collate(ids, self.tokenizer.pad_id).to(self.device)
-
-
-def _check(name: str, value: object, kind: Callable[[str], object]) -> None:
-    try:
-        kind(str(value))
-    except argparse.ArgumentTypeError as error:
-        raise UserError(f"{name} {error}") from None

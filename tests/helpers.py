@@ -36,7 +36,7 @@ def prepare_tiny(data_dir: Path, name: str = "tiny", count: int = 300) -> None:
     prepare(Source(str(source), Split(0.1, 0.1, 0)), name, data_dir, settings)
 
 
-def train_tiny(folder: Path, name: str, model: str, steps: int = 60) -> None:
+def train_tiny(folder: Path, name: str, model: str, steps: int = 100) -> None:
     """Train an experiment on tiny data, in this process: enough for different texts, not for good ones."""
     import torch
 

@@ -68,6 +68,15 @@ def lines(path: Path) -> list[dict]:
             ("--SAMPLING_DISTRIBUTION", "uniform", "--MIN_LENGTH", 8, "--MAX_LENGTH", 9),
             {"sampling_distribution": "uniform", "min_length": 8, "max_length": 9},
         ),
+        (
+            ("--NEAR", TEXTS[1], "--LATENT_TEMPERATURE", 2, "--KAPPA", 3),
+            {"near": TEXTS[1], "latent_temperature": 2, "kappa": 3},
+        ),
+        (
+            ("--MIX", *TEXTS[:2], "--WEIGHTS", 1, 2, "--LATENT_TEMPERATURE", 0.5, "--DECODING", "beam", "--BEAMS", 2),
+            {"mix": TEXTS[:2], "weights": [1, 2], "latent_temperature": 0.5, "decoding": "beam", "beams": 2},
+        ),
+        (("--VECTORS", 12, "--DECODING", "sample"), {"vectors": 12, "decoding": "sample"}),
     ],
 )
 def test_generated_texts_are_those_of_the_script(nvae: TrainedModel, scripts, flags: tuple, arguments: dict):
@@ -113,13 +122,19 @@ def test_texts_are_cleaned_as_the_data_was(nvae: TrainedModel):
         (lambda model: model.encode("one text"), "must be a list of texts"),
         (lambda model: model.encode([]), "there is no text to encode"),
         (lambda model: model.interpolate("a", "b", steps=1), "steps must be at least 2"),
-        (lambda model: model.generate(0), "n must be at least 1, got 0"),
-        (lambda model: model.generate(2, seed=-1), "seed must be at least 0 and at most 4294967295, got -1"),
-        (lambda model: model.generate(2, decoding="argmax"), "decoding must be one of greedy, sample"),
-        (lambda model: model.generate(2, sampling_distribution="even"), "must be one of data, uniform, got 'even'"),
-        (lambda model: model.generate(2, decoding="sample", top_p=1.5), "top_p must be at most 1 and above 0"),
+        (lambda model: model.generate(0), "number_samples: must be at least 1 and at most 10000000"),
+        (lambda model: model.generate(2, seed=-1), "seed: must be at least 0 and at most 4294967295, got -1"),
+        (lambda model: model.generate(2, decoding="argmax"), "decoding: invalid choice: 'argmax'"),
+        (lambda model: model.generate(2, sampling_distribution="even"), "sampling_distribution: invalid choice"),
+        (lambda model: model.generate(2, decoding="sample", top_p=1.5), "top_p: must be at most 1 and above 0"),
         (lambda model: model.generate(2, min_length=9, max_length=8), "no length is left to draw"),
-        (lambda model: model.generate(2, max_length=0.5), "max_length must be an integer, got '0.5'"),
+        (lambda model: model.generate(2, max_length=0.5), "max_length: must be an integer, got '0.5'"),
+        (lambda model: model.generate(2, beams=3), "--BEAMS means nothing for --DECODING greedy"),
+        (lambda model: model.generate(2, near="a cat", mix=["a", "b"]), "leave one of them out"),
+        (lambda model: model.generate(2, mix="a cat"), "mix must be a list of one or more"),
+        (lambda model: model.generate(2, mix=["a cat", "a cat"]), "mix: a cat stands there twice"),
+        (lambda model: model.generate(2, near="?!"), "nothing is left of the sentence"),
+        (lambda model: model.encode(["a cat", " "]), "nothing is left of the sentence"),
     ],
 )
 def test_bad_arguments_are_told(nvae: TrainedModel, ask: Callable, message: str):
