@@ -37,11 +37,11 @@ def source_of(arguments: argparse.Namespace, experiment: "Experiment") -> "Sourc
     from models.text_model import Noise
     from pipeline import latents
 
-    noise = Noise(arguments.LATENT_TEMPERATURE, arguments.KAPPA)
+    noise, label = Noise(arguments.LATENT_TEMPERATURE, arguments.KAPPA), arguments.LABEL
     if arguments.NEAR is not None:
-        return latents.near(experiment, arguments.NEAR, noise)
+        return latents.near(experiment, arguments.NEAR, noise, label)
     if arguments.MIX is not None:
-        return latents.mixture(experiment, arguments.MIX, arguments.WEIGHTS, noise)
+        return latents.mixture(experiment, arguments.MIX, arguments.WEIGHTS, noise, label)
     if arguments.VECTORS is not None:
         return latents.from_prior_with(experiment, arguments.VECTORS, arguments.NUMBER_SAMPLES, noise)
     asked = latents.LengthRange(arguments.SAMPLING_DISTRIBUTION, arguments.MIN_LENGTH, arguments.MAX_LENGTH)
@@ -64,14 +64,16 @@ def main() -> None:
 
     from models.decoding import Decoding
     from pipeline.diversity import text_figures
-    from pipeline.generation import sample
-    from pipeline.judging import tokenized
+    from pipeline.generation import checked_label, sample
+    from pipeline.judging import tokenized_samples
+    from pipeline.own_format import write_synthetic
     from pipeline.report import beside_real_text
     from pipeline.team import is_first
 
     decoding = Decoding(
         arguments.DECODING, arguments.TEMPERATURE, arguments.TOP_P, arguments.BEAMS, arguments.LENGTH_PENALTY
     )
+    label = checked_label(experiment, arguments.LABEL)
     rows = sample(
         experiment,
         source_of(arguments, experiment),
@@ -81,13 +83,16 @@ def main() -> None:
         arguments.GENERATION_BATCH_SIZE,
         arguments.MIN_LENGTH or 1,
         arguments.MAX_LENGTH,
+        label,
     )
     if not is_first():
         return  # of several processes the first writes and speaks
     text_file = experiment.files.samples.with_suffix(".txt")
     write_jsonl(experiment.files.samples, rows)
     write_text(text_file, "".join(row["text"] + "\n" for row in rows))
-    split = tokenized([row["text"] for row in rows], experiment.data)
+    source = experiment.data.statistics.get("source") or {}
+    table, rejected = write_synthetic(rows, source, experiment.files.folder) if source.get("format") else (None, 0)
+    split = tokenized_samples(rows, experiment.data)
     held_out = experiment.data.splits["validation"]
     held_out = held_out.select(range(min(len(rows), len(held_out))))
     own, real = (text_figures(sentences, experiment.data) for sentences in (split, held_out))
@@ -99,6 +104,8 @@ def main() -> None:
         "samples/mean_length": sum(row["tokens_generated"] for row in rows) / len(rows),
         "samples/mean_drawn_length": sum(drawn) / len(drawn) if drawn else None,
     }
+    if table is not None:
+        figures |= {"samples/rejected": rejected}
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
         tracker.log_samples()
         tracker.summarise(figures)
@@ -110,6 +117,10 @@ def main() -> None:
         f"{len(rows)} sentences, {figures['samples/mean_length']:.1f} tokens on average{beside}, "
         f"written to {text_file} and {experiment.files.samples}"
     )
+    if table is not None:
+        print(
+            f"as the data came: {table}" + (f", without {rejected} that are no rows of its table" if rejected else "")
+        )
 
 
 if __name__ == "__main__":

@@ -41,6 +41,12 @@ def add_latent_options(parser: Parser) -> None:
     group.add_argument(
         "--SEED", type=kinds.integer(0, 2**32 - 1), default=42, help="seed of lengths, latents and tokens"
     )
+    group.add_argument(
+        "--LABEL",
+        type=kinds.OrNone(str),
+        help="label of all sentences, where the data was prepared with --LABEL_COLUMN (default: drawn as in the "
+        "training set)",
+    )
     group = parser.add_argument_group("latent")
     group.add_argument(
         "--VECTORS",
