@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parse()
     from pipeline.experiments import ExperimentFiles, read_config
     from pipeline.generation import read_samples
-    from pipeline.judging import figure_name, load_judge, perplexity, tokenized
+    from pipeline.judging import figure_name, load_judge, perplexity, tokenized_samples
     from pipeline.team import is_first
     from pipeline.tracking import check_login, tracking
 
@@ -36,20 +36,20 @@ def main() -> None:
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
     config = read_config(files)
     files.claim()
-    texts = [row["text"] for row in read_samples(files)]
+    rows = read_samples(files)
     judge = load_judge(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
     )
     data, subset, size = judge.data, arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE
     name = f"samples/{figure_name(judge, 'forward_perplexity')}"
-    own = perplexity(judge.model, tokenized(texts, data), data, size, "samples")
+    own = perplexity(judge.model, tokenized_samples(rows, data), data, size, "samples")
     real = perplexity(judge.model, data.splits[subset], data, size, f"real text, {subset}")
     if not is_first():
         return  # of several processes the first writes and speaks
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
         tracker.summarise({name: own, f"{name}_of_real_text": real, f"{name}_judge": arguments.LANGUAGE_MODEL})
     print(
-        f"{name}: {own:.2f} of {len(texts)} samples, {real:.2f} of real text ({subset}), "
+        f"{name}: {own:.2f} of {len(rows)} samples, {real:.2f} of real text ({subset}), "
         f"under {arguments.LANGUAGE_MODEL}"
     )
 

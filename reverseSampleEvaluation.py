@@ -38,7 +38,14 @@ def main() -> None:
     arguments = parse()
     from pipeline.experiments import ExperimentFiles, read_config
     from pipeline.generation import read_samples
-    from pipeline.judging import figure_name, judge_settings, load_judge, perplexity, real_text_control, tokenized
+    from pipeline.judging import (
+        figure_name,
+        judge_settings,
+        load_judge,
+        perplexity,
+        real_text_control,
+        tokenized_samples,
+    )
     from pipeline.judging import train_judge as train
     from pipeline.tracking import check_login, tracking
 
@@ -46,25 +53,25 @@ def main() -> None:
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
     config = read_config(files)
     files.claim()
-    texts = [row["text"] for row in read_samples(files)]
+    rows = read_samples(files)
     judge = load_judge(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
     )
     data, subset, size = judge.data, arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE
     training = judge_settings(judge, arguments.MAX_STEPS, arguments.PATIENCE, arguments.SEED)
     name = f"{subset}/{figure_name(judge, 'reverse_perplexity')}"
-    own = perplexity(train(judge, tokenized(texts, data), training), data.splits[subset], data, size, subset)
-    control = real_text_control(judge, len(texts), training, size)
+    own = perplexity(train(judge, tokenized_samples(rows, data), training), data.splits[subset], data, size, subset)
+    control = real_text_control(judge, len(rows), training, size)
     figures = {
         name: own,
         f"{name}_of_real_text": control[subset],
-        f"{name}_sentences": len(texts),
+        f"{name}_sentences": len(rows),
         f"{name}_judge": arguments.LANGUAGE_MODEL,
     }
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
         tracker.summarise(figures)
     print(
-        f"{name}: {own:.2f} after training on {len(texts)} samples, {control[subset]:.2f} after training on "
+        f"{name}: {own:.2f} after training on {len(rows)} samples, {control[subset]:.2f} after training on "
         f"{control['count']} real sentences, with the settings of {arguments.LANGUAGE_MODEL}"
     )
 

@@ -41,7 +41,8 @@ def main() -> None:
     experiment.files.claim()
 
     from pipeline.diversity import text_figures
-    from pipeline.judging import tokenized
+    from pipeline.judging import tokenized_samples
+    from pipeline.own_format import write_synthetic
     from pipeline.report import beside_real_text
     from pipeline.team import is_first
 
@@ -51,7 +52,9 @@ def main() -> None:
     text_file = experiment.files.samples.with_suffix(".txt")
     write_jsonl(experiment.files.samples, rows)
     write_text(text_file, "".join(row["text"] + "\n" for row in rows))
-    split = tokenized([row["text"] for row in rows], experiment.data)
+    source = experiment.data.statistics.get("source") or {}
+    table, rejected = write_synthetic(rows, source, experiment.files.folder) if source.get("format") else (None, 0)
+    split = tokenized_samples(rows, experiment.data)
     held_out = experiment.data.splits["validation"]
     held_out = held_out.select(range(min(len(rows), len(held_out))))
     own, real = (text_figures(sentences, experiment.data) for sentences in (split, held_out))
@@ -63,6 +66,8 @@ def main() -> None:
         "samples/mean_length": sum(row["tokens_generated"] for row in rows) / len(rows),
         "samples/mean_drawn_length": sum(drawn) / len(drawn) if drawn else None,
     }
+    if table is not None:
+        figures |= {"samples/rejected": rejected}
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
         tracker.log_samples()
         tracker.summarise(figures)
@@ -74,6 +79,10 @@ def main() -> None:
         f"{len(rows)} sentences, {figures['samples/mean_length']:.1f} tokens on average{beside}, "
         f"written to {text_file} and {experiment.files.samples}"
     )
+    if table is not None:
+        print(
+            f"as the data came: {table}" + (f", without {rejected} that are no rows of its table" if rejected else "")
+        )
 
 
 if __name__ == "__main__":

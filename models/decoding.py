@@ -66,6 +66,7 @@ def generate(
     max_tokens: int,
     choose: Choose = greedy,
     min_tokens: int = 0,
+    first: Tensor | None = None,
 ) -> list[list[int]]:
     """Generate one text from each latent.
 
@@ -81,6 +82,7 @@ def generate(
         max_tokens: most tokens of a text, without the end token, which is forced after so many.
         choose: picks a token from each row of logits.
         min_tokens: fewest tokens of a text, without the end token, which is forbidden before.
+        first: [B], the token that each text begins with, its label for one; None leaves the choice to the model.
 
     Returns:
         B lists of token ids.
@@ -91,7 +93,7 @@ def generate(
     tokens = torch.full((batch,), start_id, device=device)
     state = model.start(latent)
     for position in range(max_tokens):
-        logits, state = _next(model, tokens, position, state, end_id, min_tokens)
+        logits, state = _next(model, tokens, position, state, end_id, min_tokens, first)
         tokens = choose(logits)
         running = tokens != end_id
         for row, token, runs in zip(rows.tolist(), tokens.tolist(), running.tolist(), strict=True):
@@ -117,6 +119,7 @@ def beam_search(
     beams: int,
     length_penalty: float = 1.0,
     min_tokens: int = 0,
+    first: Tensor | None = None,
 ) -> list[list[int]]:
     """Search for the text of each latent with the highest `log p / tokens ** length_penalty`.
 
@@ -125,7 +128,7 @@ def beam_search(
     as many beams as there are texts find the best of all.
 
     Args:
-        model, latent, batch, start_id, end_id, max_tokens, min_tokens: see `generate`.
+        model, latent, batch, start_id, end_id, max_tokens, min_tokens, first: see `generate`.
         beams: how many are followed.
         length_penalty: not negative; 0 compares whole texts, which favours short ones, 1 the mean over their tokens,
             the end token counted. Where it is forbidden the others share its probability, and forced it is certain.
@@ -148,7 +151,7 @@ def beam_search(
     tokens = torch.full((batch,), start_id, device=device)  # [S b]
     state = model.start(latent)
     for position in range(max_tokens):
-        logits, state = _next(model, tokens, position, state, end_id, min_tokens)
+        logits, state = _next(model, tokens, position, state, end_id, min_tokens, first)
         width, vocabulary = log_p.shape[1], logits.shape[1]
         onward = log_p.unsqueeze(-1) + logits.float().log_softmax(dim=-1).unflatten(0, (-1, width))  # [S, b, V]
         log_p, index = onward.flatten(1).topk(min(beams, width * vocabulary))  # [S, b']
@@ -200,23 +203,35 @@ class Decoding:
         max_tokens: int,
         min_tokens: int = 0,
         generator: torch.Generator | None = None,
+        first: Tensor | None = None,
     ) -> list[list[int]]:
         """A list of token ids for each of B latents; for the arguments see `generate`."""
         where = (model, latent, batch, start_id, end_id, max_tokens)
         if self.method == "beam":
-            return beam_search(*where, self.beams, self.length_penalty, min_tokens)
+            return beam_search(*where, self.beams, self.length_penalty, min_tokens, first)
         choose = nucleus(self.temperature, self.top_p, generator) if self.method == "sample" else greedy
-        return generate(*where, choose, min_tokens)
+        return generate(*where, choose, min_tokens, first)
 
 
 GREEDY = Decoding()
 
 
 def _next(
-    model: TextModel, tokens: Tensor, position: int, state: list[LayerState], end_id: int, min_tokens: int
+    model: TextModel,
+    tokens: Tensor,
+    position: int,
+    state: list[LayerState],
+    end_id: int,
+    min_tokens: int,
+    first: Tensor | None,
 ) -> tuple[Tensor, list[LayerState]]:
-    """A step's logits [B, V], without the end token where it would come too early, and the state after it."""
+    """A step's logits [B, V], of the first token alone where that is given, and the state after it.
+
+    The end token is left out where it would come too early.
+    """
     logits, state = model.step(tokens, position, state)
-    if position < min_tokens:
+    if position == 0 and first is not None:
+        logits = torch.full_like(logits, -torch.inf).scatter_(1, first.unsqueeze(1), 0.0)
+    elif position < min_tokens:
         logits[:, end_id] = -torch.inf
     return logits, state

@@ -199,9 +199,14 @@ def _own(source: Source) -> Iterator[tuple[str, str | None]]:
         yield template.text(row), None if label is None else _label(row[label])
 
 
+def column_names(source: Source) -> list[str]:
+    """The columns of a table in a file."""
+    return columns(Path(source.data), OWN_FORMATS[Path(source.data).suffix])
+
+
 def template_of(source: Source) -> RowTemplate:
     """What makes texts of the source's rows; the label's column is not among them by itself."""
-    names = columns(Path(source.data), OWN_FORMATS[Path(source.data).suffix])
+    names = column_names(source)
     if source.label_column is not None and source.label_column not in names:
         raise UserError(f"{source.data} has no column {source.label_column!r}; it has {', '.join(names)}")
     others = [name for name in names if name != source.label_column]

@@ -1,9 +1,11 @@
 """Sentences from latents: reconstructions, samples and interpolations of a trained experiment."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from models.decoding import GREEDY, Decoding
@@ -55,6 +57,7 @@ def decode(
     limit: int | None = None,
     least: int = 0,
     generator: torch.Generator | None = None,
+    labels: Sequence[str] | None = None,
 ) -> list[tuple[str, list[int]]]:
     """Generate a sentence from each of `count` latents.
 
@@ -67,13 +70,17 @@ def decode(
             if None.
         least: fewest tokens of a sentence, without the end token.
         generator: source of randomness, of the model's device; torch's own if None.
+        labels: of the sentences, whose tokens they begin with and which count as such; None leaves it to the model.
 
     Returns:
         `count` pairs of text and token ids.
     """
     tokenizer = experiment.data.tokenizer
     limit = max(experiment.data.length_distribution) if limit is None else limit
-    ids = decoding(experiment.model, latent, count, tokenizer.cls_id, tokenizer.sep_id, limit, least, generator)
+    first = None
+    if labels is not None:
+        first = torch.tensor([tokenizer.labels[label] for label in labels], device=experiment.device)
+    ids = decoding(experiment.model, latent, count, tokenizer.cls_id, tokenizer.sep_id, limit, least, generator, first)
     return list(zip(tokenizer.decode_batch(ids), ids, strict=True))
 
 
@@ -122,6 +129,7 @@ def sample(
     batch_size: int,
     min_length: int = 1,
     max_length: int | None = None,
+    label: str | None = None,
 ) -> list[dict[str, Any]]:
     """Draw latents and decode them.
 
@@ -135,25 +143,60 @@ def sample(
         min_length: fewest tokens of a sentence, the end token counted; it is forbidden before.
         max_length: most tokens of a sentence, the end token counted, which is forced there. If None, a sentence may
             have as many before its end as the longest training sentence and what the source asks for, with theirs.
+        label: of all sentences, where the data has labels; drawn as in the training set if None.
 
     Returns:
-        A row each: `text`, what it was made from (`drawn_length`, with the end token; `vectors`; `near`; or `mixed` and
-        `weights`), `tokens_generated` (without the end token); those of all processes.
+        A row each: `text`, its `label` where the data has them, what it was made from (`drawn_length`, with the end
+        token; `vectors`; `near`; or `mixed` and `weights`), `tokens_generated` (without the end token); those of all
+        processes.
     """
     least = min_length - 1
     limit = max(*experiment.data.length_distribution, source.longest, least) if max_length is None else max_length - 1
+    labels = (
+        draw_labels(experiment.data.statistics.get("labels") or {}, count, seed) if label is None else [label] * count
+    )
+    if labels is not None:  # their tokens count as such, and not as the sentence's
+        least, limit = least + 1, limit + (max_length is not None)
     parts = []
     for chunk in bar(share(in_order(count, batch_size)), desc="sample", unit="batch"):
         generator = torch.Generator(experiment.device).manual_seed(mixed(seed, chunk[0]))
         latent = source.draw(chunk, generator)
-        made = decode(experiment, latent, len(chunk), decoding, limit, least, generator)
+        own = None if labels is None else [labels[number] for number in chunk]
+        made = decode(experiment, latent, len(chunk), decoding, limit, least, generator, own)
         parts.append(
             [
-                {"text": text, **source.made_from(number), "tokens_generated": len(ids)}
+                {
+                    "text": text,
+                    **({} if labels is None else {"label": labels[number]}),
+                    **source.made_from(number),
+                    "tokens_generated": len(ids) - (labels is not None),
+                }
                 for number, (text, ids) in zip(chunk, made, strict=True)
             ]
         )
     return [row for part in gathered(parts) for row in part]
+
+
+def checked_label(experiment: Experiment, label: str | None) -> str | None:
+    """A label that was asked for.
+
+    Raises:
+        UserError: the data has no such label, or none at all.
+    """
+    known = experiment.data.tokenizer.labels
+    if label is not None and label not in known:
+        there = f"it has {textwrap.shorten(', '.join(known), 200, placeholder=' …')}" if known else "it has none"
+        raise UserError(f"the data has no label {label[:80]!r} ({there}); name one of them, or leave --LABEL out")
+    return label
+
+
+def draw_labels(distribution: dict[str, int], count: int, seed: int) -> list[str] | None:
+    """Labels of new sentences, as often as training sentences have them; None where these have none."""
+    if not distribution:
+        return None
+    weights = np.array(list(distribution.values()), dtype=float)
+    drawn = np.random.default_rng([seed, 1]).choice(len(weights), size=count, p=weights / weights.sum())
+    return [list(distribution)[number] for number in drawn]
 
 
 def read_samples(files: ExperimentFiles) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +61,16 @@ def figure_name(judge: Experiment, name: str) -> str:
     return f"autoencoder_{name}" if judge.model.settings.sees_target else name
 
 
-def tokenized(texts: Sequence[str], data: "PreparedData") -> "Dataset":
-    """Texts as a split of the data: `[CLS] … [SEP]` by its own tokenizer, with lengths."""
-    return as_split(data.tokenizer.encode(texts))
+def tokenized(texts: Sequence[str], data: "PreparedData", labels: Sequence[str] | None = None) -> "Dataset":
+    """Texts as a split of the data: `[CLS] … [SEP]` by its own tokenizer, with lengths, and their labels in front."""
+    return as_split(data.tokenizer.encode(texts, labels))
+
+
+def tokenized_samples(rows: Sequence[Mapping[str, Any]], data: "PreparedData") -> "Dataset":
+    """Samples as a split of the data, with their labels in front where they have any that the data has."""
+    labels = [row.get("label") for row in rows]
+    known = bool(data.tokenizer.labels) and set(labels) <= data.tokenizer.labels.keys()
+    return tokenized([row["text"] for row in rows], data, labels if known else None)
 
 
 def as_split(sentences: Sequence[Sequence[int]]) -> "Dataset":

@@ -75,17 +75,23 @@ def from_prior_with(experiment: Experiment, vectors: int, count: int, noise: Noi
     return _of_prior(experiment, [length] * count, noise, lambda _: {"vectors": vectors})
 
 
-def near(experiment: Experiment, text: str, noise: Noise = AS_TRAINED) -> Source:
+def near(experiment: Experiment, text: str, noise: Noise = AS_TRAINED, label: str | None = None) -> Source:
     """Latents around that of a sentence: draws from its posterior, at temperature 0 its mean latent.
+
+    Its label, where the data has any, is the given one or the most frequent.
 
     Raises:
         UserError: the model cannot encode, or has no posterior or no such noise.
     """
-    return _of_texts(experiment, [text], [1.0], noise, {"near": text})
+    return _of_texts(experiment, [text], [1.0], noise, {"near": text}, label)
 
 
 def mixture(
-    experiment: Experiment, texts: Sequence[str], weights: Sequence[float] | None = None, noise: Noise = MEAN
+    experiment: Experiment,
+    texts: Sequence[str],
+    weights: Sequence[float] | None = None,
+    noise: Noise = MEAN,
+    label: str | None = None,
 ) -> Source:
     """Latents of several sentences, mixed: what lies between two of them, for any number.
 
@@ -94,6 +100,7 @@ def mixture(
         texts: at least one.
         weights: a share each, not negative, whose sum is made 1; equal ones if None.
         noise: how each latent is drawn before they are mixed; by default they are the mean latents.
+        label: of all texts, where the data has any; the most frequent if None.
 
     Raises:
         UserError: the weights fit neither the texts nor each other; the model cannot encode or mix, or has no such
@@ -105,22 +112,26 @@ def mixture(
     if min(weights) < 0 or not 0 < (total := sum(weights)) < float("inf"):
         raise UserError(f"weights must not be negative, and not all 0, got {' '.join(f'{w:g}' for w in weights)}")
     shares = [weight / total for weight in weights]
-    return _of_texts(experiment, texts, weights, noise, {"mixed": list(texts), "weights": shares})
+    return _of_texts(experiment, texts, weights, noise, {"mixed": list(texts), "weights": shares}, label)
 
 
-def encoded(experiment: Experiment, text: str, count: int = 1) -> Encoding:
+def encoded(experiment: Experiment, text: str, count: int = 1, label: str | None = None) -> Encoding:
     """The encoding of a text, `count` times.
 
     Raises:
         UserError: cleaning leaves nothing of the text, or the model cannot encode.
     """
-    batch = collate([token_ids(experiment, text)] * count, experiment.data.tokenizer.pad_id).to(experiment.device)
+    batch = collate([token_ids(experiment, text, label)] * count, experiment.data.tokenizer.pad_id).to(
+        experiment.device
+    )
     with unsupported_told():
         return experiment.model.encode(batch.source, batch.key_padding_mask)
 
 
-def token_ids(experiment: Experiment, text: str) -> list[int]:
+def token_ids(experiment: Experiment, text: str, label: str | None = None) -> list[int]:
     """The ids of a text, `[CLS] … [SEP]`, cleaned as the sentences that the model was trained on.
+
+    Where these have labels, the given one or else the most frequent stands in front.
 
     Raises:
         UserError: cleaning leaves nothing of it.
@@ -130,7 +141,9 @@ def token_ids(experiment: Experiment, text: str) -> list[int]:
     cleaned = f" {UNKNOWN} ".join(map(clean, text.split(UNKNOWN))).strip()
     if not cleaned:
         raise UserError(f"nothing is left of the sentence {text[:80]!r}, cleaned as the training data was")
-    return experiment.data.tokenizer.encode([cleaned])[0]
+    known = experiment.data.statistics.get("labels") or {}
+    labels = [label if label is not None else max(known, key=known.__getitem__)] if known else None
+    return experiment.data.tokenizer.encode([cleaned], labels)[0]
 
 
 def draw_lengths(distribution: dict[int, int], count: int, lengths: LengthRange, seed: int) -> list[int]:
@@ -179,13 +192,18 @@ def _of_prior(
 
 
 def _of_texts(
-    experiment: Experiment, texts: Sequence[str], weights: Sequence[float], noise: Noise, made_from: dict[str, Any]
+    experiment: Experiment,
+    texts: Sequence[str],
+    weights: Sequence[float],
+    noise: Noise,
+    made_from: dict[str, Any],
+    label: str | None,
 ) -> Source:
     model = experiment.model
-    longest = max(len(token_ids(experiment, text)) - 1 for text in texts)
+    longest = max(len(token_ids(experiment, text, label)) - 1 for text in texts)
 
     def draw(numbers: Sequence[int], generator: torch.Generator) -> Any:
-        encodings = (encoded(experiment, text, len(numbers)) for text in texts)
+        encodings = (encoded(experiment, text, len(numbers), label) for text in texts)
         return model.mix([model.sample_posterior(encoding, generator, noise) for encoding in encodings], weights)
 
     with torch.inference_mode(), unsupported_told():  # before any work

@@ -40,11 +40,11 @@ def write_synthetic(rows: Sequence[Mapping[str, Any]], source: Mapping[str, Any]
 
 def _columns(source: Mapping[str, Any]) -> list[str]:
     """The columns that are written, in the order that the source had them, as far as it is known."""
-    label = [source["label_column"]] if source["label_column"] is not None else []
-    if source["row_template"] is None:
-        return [source["text_column"], *label]
-    template = RowTemplate(source["row_template"], list(source["columns"]), "the data")
-    return [name for name in source["columns"] if name in {*template.columns, *label}]
+    written = {source["text_column"], source["label_column"]} - {None}
+    if source["row_template"] is not None:
+        written |= set(RowTemplate(source["row_template"], list(source["columns"]), "the data").columns)
+    known = [name for name in source["order"] if name in written]
+    return known + [name for name in (source["text_column"], source["label_column"]) if name in written - set(known)]
 
 
 def _row(row: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checksums import write_checksums
-from pipeline.corpora import SPLITS, Source, check_source, documents, is_file, source_files, survey, template_of
+from pipeline.corpora import (
+    SPLITS,
+    Source,
+    check_source,
+    column_names,
+    documents,
+    is_file,
+    is_table,
+    source_files,
+    survey,
+    template_of,
+)
 from pipeline.errors import UnfinishedError, UserError
 from pipeline.files import read_json, replacing_folder, write_json
 from pipeline.preprocessing import sentences, split_document, whole_document
@@ -316,6 +327,7 @@ def _described_source(source: Source, columns: dict[str, Any]) -> dict[str, Any]
         "label_column": source.label_column,
         "row_template": None if source.row_template is None else template_of(source).pattern,
         "columns": columns,
+        "order": column_names(source) if is_file(source.data) and is_table(source.data) else [],
     }
 
 

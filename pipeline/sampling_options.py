@@ -46,6 +46,12 @@ def add_latent_options(parser: Parser) -> None:
     group.add_argument(
         "--SEED", type=kinds.integer(0, 2**32 - 1), default=42, help="seed of lengths, latents and tokens"
     )
+    group.add_argument(
+        "--LABEL",
+        type=kinds.OrNone(str),
+        help="label of all sentences, where the data was prepared with --LABEL_COLUMN (default: drawn as in the "
+        "training set)",
+    )
     group = parser.add_argument_group("latent")
     group.add_argument(
         "--VECTORS",
@@ -185,8 +191,9 @@ def of_values(**values: Any) -> argparse.Namespace:
 def sampled(arguments: argparse.Namespace, experiment: "Experiment") -> list[dict[str, Any]]:
     """Sample as the options say; see `pipeline.generation.sample`."""
     from models.decoding import Decoding
-    from pipeline.generation import sample
+    from pipeline.generation import checked_label, sample
 
+    label = checked_label(experiment, arguments.LABEL)
     return sample(
         experiment,
         _source_of(arguments, experiment),
@@ -196,6 +203,7 @@ def sampled(arguments: argparse.Namespace, experiment: "Experiment") -> list[dic
         arguments.GENERATION_BATCH_SIZE,
         arguments.MIN_LENGTH or 1,
         arguments.MAX_LENGTH,
+        label,
     )
 
 
@@ -204,11 +212,11 @@ def _source_of(arguments: argparse.Namespace, experiment: "Experiment") -> "Sour
     from models.text_model import Noise
     from pipeline import latents
 
-    noise = Noise(arguments.LATENT_TEMPERATURE, arguments.KAPPA)
+    noise, label = Noise(arguments.LATENT_TEMPERATURE, arguments.KAPPA), arguments.LABEL
     if arguments.NEAR is not None:
-        return latents.near(experiment, arguments.NEAR, noise)
+        return latents.near(experiment, arguments.NEAR, noise, label)
     if arguments.MIX is not None:
-        return latents.mixture(experiment, arguments.MIX, arguments.WEIGHTS, noise)
+        return latents.mixture(experiment, arguments.MIX, arguments.WEIGHTS, noise, label)
     if arguments.VECTORS is not None:
         return latents.from_prior_with(experiment, arguments.VECTORS, arguments.NUMBER_SAMPLES, noise)
     asked = latents.LengthRange(arguments.SAMPLING_DISTRIBUTION, arguments.MIN_LENGTH, arguments.MAX_LENGTH)

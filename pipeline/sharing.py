@@ -38,6 +38,7 @@ class SharedData:
 
     tokenizer: TextTokenizer
     length_distribution: dict[int, int]
+    statistics: dict[str, Any]  # of all there are, `labels`: how many training sentences have each
 
 
 def save_shared(experiment: Experiment, figures: dict[str, Any], folder: Path) -> None:
@@ -52,6 +53,7 @@ def save_shared(experiment: Experiment, figures: dict[str, Any], folder: Path) -
     config = {part: experiment.config[part] for part in TRAVELS if part in experiment.config}
     lengths = experiment.data.length_distribution
     config |= {"length_distribution": {str(n): lengths[n] for n in sorted(lengths)}, "figures": figures}
+    config["labels"] = experiment.data.statistics.get("labels") or {}
     with replacing_folder(folder) as new:
         save_checkpoint(new / WEIGHTS, experiment.model.state_dict(), {})
         experiment.data.tokenizer.save(new)
@@ -69,7 +71,7 @@ def load_shared(name: str | os.PathLike) -> tuple[Experiment, dict[str, Any]]:
     paths = _files(name)
     config = read_record(paths[CONFIG], REMEDY)
     known_by = config.get("sha256")
-    parts = [config.get(part) for part in ("model", "data", "figures", "length_distribution")]
+    parts = [config.get(part) for part in ("model", "data", "figures", "length_distribution", "labels")]
     if not all(isinstance(part, dict) for part in (*parts, known_by)):
         raise UserError(f"{paths[CONFIG]} is no configuration of a shared model; {REMEDY}")
     for file in (WEIGHTS, TOKENIZER):
@@ -80,8 +82,11 @@ def load_shared(name: str | os.PathLike) -> tuple[Experiment, dict[str, Any]]:
     settings = settings_from_json(config["model"], paths[CONFIG], REMEDY)
     try:
         lengths = {int(length): int(count) for length, count in config["length_distribution"].items()}
-        if not lengths or min(*lengths, *lengths.values()) < 1:
+        labels = {label: int(count) for label, count in config["labels"].items()}
+        if not lengths or min(*lengths, *lengths.values(), *labels.values()) < 1:
             raise ValueError("its lengths or their counts are not at least 1")
+        if labels.keys() != tokenizer.labels.keys():
+            raise ValueError("its labels are not its tokenizer's")
         if tokenizer.vocabulary_size > settings.vocabulary_size:
             raise ValueError("its tokenizer has more tokens than its model")
         if not isinstance(config["data"].get("name"), str) or cleaning(config) not in CLEANERS:
@@ -93,7 +98,7 @@ def load_shared(name: str | os.PathLike) -> tuple[Experiment, dict[str, Any]]:
     load_weights(model, tensors, paths[WEIGHTS])
     keep_freed_memory()
     device = default_device()
-    files, data = ExperimentFiles(paths[CONFIG].parent), SharedData(tokenizer, lengths)
+    files, data = ExperimentFiles(paths[CONFIG].parent), SharedData(tokenizer, lengths, {"labels": labels})
     return Experiment(files, config, model.to(device).eval(), data, device), config["figures"]
 
 

@@ -13,7 +13,7 @@ from pipeline.batching import Batch, collate, in_order
 from pipeline.errors import UserError
 from pipeline.experiments import Experiment, ExperimentFiles, load_experiment_of
 from pipeline.files import read_record
-from pipeline.generation import decode, interpolated, reconstructed, require_latent
+from pipeline.generation import checked_label, decode, interpolated, reconstructed, require_latent
 from pipeline.latents import token_ids, unsupported_told
 
 TOGETHER = 128  # texts that are encoded or generated together, the scripts' default
@@ -76,6 +76,7 @@ class TrainedModel:
         n: int,
         seed: int = 42,
         *,
+        label: str | None = None,
         near: str | None = None,
         mix: Sequence[str] | None = None,
         weights: Sequence[float] | None = None,
@@ -96,6 +97,7 @@ class TrainedModel:
         Args:
             n: how many.
             seed: of lengths, latents and tokens.
+            label: of all sentences, where the data has labels; drawn as in the training set if None.
             near: a sentence around which latents are drawn; from the prior if None.
             mix: two or more sentences whose latents are mixed.
             weights: the share of each sentence of `mix`; equal if None.
@@ -112,12 +114,13 @@ class TrainedModel:
             length_penalty: power of the number of tokens that beam search divides by; 1 if None.
 
         Raises:
-            UserError: the model has no prior or no such noise, or an argument is out of its range or contradicts
-                another.
+            UserError: the model has no prior or no such noise, the data no such label, or an argument is out of its
+                range or contradicts another.
         """
         arguments = sampling_options.of_values(
             NUMBER_SAMPLES=n,
             SEED=seed,
+            LABEL=label,
             NEAR=near,
             MIX=mix,
             WEIGHTS=weights,
@@ -136,8 +139,12 @@ class TrainedModel:
         return [row["text"] for row in sampling_options.sampled(arguments, self.experiment)]
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str]) -> Encoding:
+    def encode(self, texts: Sequence[str], label: str | None = None) -> Encoding:
         """The latents of B texts, means and no draws.
+
+        Args:
+            texts: B of them.
+            label: of all, where the data has labels; the most frequent if None.
 
         Returns:
             `latent` (what `decode` takes), `vectors_kept` and `vectors` [B], and what the model has of `posterior`
@@ -146,7 +153,7 @@ class TrainedModel:
         Raises:
             UserError: the model has no latent, or there is no text.
         """
-        ids = self.tokenize(texts)
+        ids = self.tokenize(texts, label)
         if not ids:
             raise UserError("there is no text to encode; give a list of one or more")
         batch = self._batch(ids)
@@ -158,18 +165,18 @@ class TrainedModel:
         """The text of each latent, greedily."""
         return [text for text, _ in decode(self.experiment, encoding.latent, len(encoding.vectors))]
 
-    def reconstruct(self, texts: Sequence[str]) -> list[str]:
+    def reconstruct(self, texts: Sequence[str], label: str | None = None) -> list[str]:
         """Encode and decode every text, greedily, from the mean latent: what `reconstruction.py` makes of a split.
 
         Raises:
             UserError: the model has no latent.
         """
         require_latent(self.experiment)
-        ids = self.tokenize(texts)
+        ids = self.tokenize(texts, label)
         batches = (self._batch([ids[row] for row in rows]) for rows in in_order(len(ids), TOGETHER))
         return [row["reconstruction"] for batch in batches for row in reconstructed(self.experiment, batch)]
 
-    def interpolate(self, a: str, b: str, steps: int = 5) -> list[str]:
+    def interpolate(self, a: str, b: str, steps: int = 5, label: str | None = None) -> list[str]:
         """Texts on the way from one to another, their reconstructions at both ends.
 
         With 5 steps, the outputs of `interpolation_evaluation.py` for a pair.
@@ -178,22 +185,24 @@ class TrainedModel:
             a: where tau is 0.
             b: where tau is 1.
             steps: how many taus, evenly from 0 to 1; 2 or more.
+            label: of both, where the data has labels; the most frequent if None.
 
         Raises:
             UserError: the model cannot interpolate, or the steps are fewer than 2.
         """
         if steps < 2:
             raise UserError(f"steps must be at least 2, its two ends, got {steps}")
-        latents = [self.encode([text]).latent for text in (a, b)]
+        latents = [self.encode([text], label).latent for text in (a, b)]
         taus = [step / (steps - 1) for step in range(steps)]
         with unsupported_told():
             return [texts[0] for texts in interpolated(self.experiment, *latents, 1, taus)]
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of texts, `[CLS] … [SEP]`, cleaned as the data was."""
+    def tokenize(self, texts: Sequence[str], label: str | None = None) -> list[list[int]]:
+        """The ids of texts, `[CLS] … [SEP]`, cleaned as the data was; for the label see `encode`."""
         if isinstance(texts, str):
             raise UserError(f"texts must be a list of texts, got the one text {texts[:80]!r}; put it into brackets")
-        return [token_ids(self.experiment, text) for text in texts]
+        checked_label(self.experiment, label)
+        return [token_ids(self.experiment, text, label) for text in texts]
 
     def _batch(self, ids: Sequence[Sequence[int]]) -> Batch:
         return collate(ids, self.tokenizer.pad_id).to(self.device)

@@ -47,6 +47,7 @@ def train_tiny(folder: Path, name: str, model: str, steps: int = 100) -> None:
     from pipeline.tracking import Tracker
     from pipeline.training import Trainer
 
+    one_precision_again()
     data = load_prepared(folder / "data", "tiny")
     settings = MODELS[model](vocabulary_size=data.tokenizer.vocabulary_size, dim_h=32, num_heads=2, dropout=0.0)
     training = TrainingSettings(
@@ -77,8 +78,16 @@ def run(script: str, *arguments: object, expect: int = 0, processes: int = 1) ->
     return finished
 
 
+def one_precision_again() -> None:
+    """Forget with which precision this process has trained: it may have one alone, otherwise."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def call(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
     """Run a script in this process, which has imported what it needs already; checks its exit status."""
+    one_precision_again()
     out, error = io.StringIO(), io.StringIO()
     before, sys.argv = sys.argv, [script, *map(str, arguments)]
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

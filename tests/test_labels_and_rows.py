@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.corpora import HubCorpus, Source, Split, joined_columns
 from pipeline.errors import UserError
+from pipeline.own_format import write_synthetic
 from pipeline.preparation import PreparationSettings, prepare
 from pipeline.prepared import PreparedData, load_prepared
 from pipeline.row_text import CATEGORIES, ColumnTypes, RowTemplate
-from tests.helpers import text
+from tests.helpers import call, one_line_of_error, text
 
 SPLIT = Split(0.2, 0.2, 1)
 SETTINGS = PreparationSettings("wordpiece", 200, "none", more_than=2, fewer_than=60)
@@ -164,3 +165,66 @@ def test_lines_with_other_keys_are_refused(tmp_path: Path):
     path.write_text('{"a": 1, "b": 2}\n{"a": 1}\n')
     with pytest.raises(UserError, match=r"own\.jsonl, line 2: other keys than in the lines before"):
         prepared(path, row_template="")
+
+
+# From a file to a file.
+
+
+def synthetic(folder: Path, *flags: object) -> tuple[list[dict], str]:
+    """What sample.py makes with a model that has hardly been trained: rows of samples.jsonl, and what it said."""
+    places = ("--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
+    if not (folder / "outputs").exists():
+        small = ("--DIM_H", 16, "--MAX_STEPS", 2, "--BATCH_SIZE", 8)
+        call("train.py", "--EXPERIMENT_NAME", "nvib", "--MODEL", "NVIB", "--DATA", "own", *small, *places)
+    said = call("sample.py", "--EXPERIMENT_NAME", "nvib", "--NUMBER_SAMPLES", 30, *places, *flags).stdout
+    path = folder / "outputs" / "nvib" / "nvib" / "samples.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()], said
+
+
+def test_samples_have_the_labels_of_the_training_set_or_the_one_that_is_asked_for(tmp_path: Path):
+    reviews = [{"stars": 1 + 4 * (n % 4 == 0), "review": line} for n, line in enumerate(text(60).splitlines())]
+    prepared(write_rows(tmp_path / "own.csv", reviews), text_column="review", label_column="stars")
+    for decoding in ("greedy", "sample", "beam"):
+        rows, _ = synthetic(tmp_path, "--DECODING", decoding, "--MAX_LENGTH", 9, "--MIN_LENGTH", 7)
+        assert {row["label"] for row in rows} == {"1", "5"}
+        assert sum(row["label"] == "1" for row in rows) > 15
+        assert all(6 <= row["tokens_generated"] <= 8 for row in rows)  # the end token aside
+        assert not any("LABEL" in row["text"] for row in rows)
+    with open(tmp_path / "outputs" / "nvib" / "nvib" / "synthetic.csv", newline="") as file:
+        written = list(csv.DictReader(file))
+    assert written == [{"stars": row["label"], "review": row["text"]} for row in rows]
+    assert {row["label"] for row in synthetic(tmp_path, "--LABEL", 5)[0]} == {"5"}
+    assert "no label '7' (it has 1, 5)" in one_line_of_error(
+        call(
+            *("sample.py", "--EXPERIMENT_NAME", "nvib", "--LABEL", 7),
+            *("--OUTPUT_DIR", tmp_path / "outputs", "--DATA_DIR", tmp_path / "data"),
+            expect=2,
+        )
+    )
+
+
+def test_samples_that_are_no_rows_are_left_out_and_counted(tmp_path: Path):
+    prepared(write_rows(tmp_path / "own.jsonl", ROWS), row_template="")
+    rows, said = synthetic(tmp_path)
+    summary = json.loads((tmp_path / "outputs" / "nvib" / "nvib" / "summary.json").read_text())
+    assert summary["samples/rejected"] == len(rows) == 30
+    assert "synthetic.jsonl, without 30 that are no rows of its table" in said
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_rows_are_written_with_the_names_the_order_and_the_types_of_the_table(tmp_path: Path, suffix: str):
+    data = prepared(write_rows(tmp_path / f"own{suffix}", ROWS), row_template="", label_column="town")
+    samples = [{"text": part["text"], "label": part["label"]} for part in data.splits["train"]]
+    path, rejected = write_synthetic(
+        [*samples, {"text": "name is", "label": "Ur"}], data.statistics["source"], tmp_path
+    )
+    assert (path.name, rejected) == (f"synthetic{suffix}", 1)
+    loaded = datasets.load_dataset(
+        {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}[suffix],
+        data_files=str(path),
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )
+    assert loaded.column_names == list(ROWS[0])
+    assert sorted(loaded["age"]) == sorted(row["age"] for row in loaded if row in ROWS)
+    assert len(loaded) == len(samples) - 1

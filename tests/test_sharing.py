@@ -12,12 +12,17 @@ import pytest
 import torch
 import yaml
 
-from models import from_pretrained, load_experiment
+from models import MODELS, build, from_pretrained, load_experiment
 from pipeline import tracking
+from pipeline.corpora import Source, Split
 from pipeline.errors import UserError
+from pipeline.experiments import Experiment, ExperimentFiles, new_config
 from pipeline.files import read_record, write_record
+from pipeline.preparation import PreparationSettings, prepare
+from pipeline.prepared import load_prepared
+from pipeline.settings import TrainingSettings
 from pipeline.trained import TrainedModel
-from tests.helpers import call
+from tests.helpers import call, text
 
 TEXTS = ["The old KING found a river (in the town)!", "a cat saw the house .", "a dog left [UNK] river ."]
 
@@ -181,6 +186,28 @@ def test_what_was_shared_can_be_shared_on(shared: Path, tmp_path: Path):
     assert from_pretrained(on).generate(5, seed=3) == from_pretrained(shared).generate(5, seed=3)
 
 
+def test_labels_travel_with_the_model(tmp_path: Path):
+    (tmp_path / "own.csv").write_text(
+        "stars,review\n" + "".join(f"{1 + 4 * (n % 4 == 0)},{line}\n" for n, line in enumerate(text(60).splitlines()))
+    )
+    source = Source(str(tmp_path / "own.csv"), Split(0.1, 0.1, 0), text_column="review", label_column="stars")
+    prepare(source, "own", tmp_path, PreparationSettings("wordpiece", 200, "none", more_than=2, fewer_than=60))
+    data = load_prepared(tmp_path, "own")
+    settings = MODELS["NVIB"](vocabulary_size=data.tokenizer.vocabulary_size, dim_h=16)
+    config = new_config(settings, TrainingSettings(), "own", data.identity)
+    experiment = Experiment(ExperimentFiles(tmp_path), config, build(settings).eval(), data, torch.device("cpu"))
+    own = TrainedModel(experiment, {})
+    own.save_pretrained(tmp_path / "shared")
+    fetched = from_pretrained(tmp_path / "shared")
+    for label in (None, "1", "5"):
+        assert fetched.generate(3, seed=1, label=label) == own.generate(3, seed=1, label=label)
+        assert fetched.tokenize(TEXTS, label) == own.tokenize(TEXTS, label)
+    assert fetched.tokenize(TEXTS) == fetched.tokenize(TEXTS, "1") != fetched.tokenize(TEXTS, "5")
+    for ask in (lambda: fetched.generate(1, label="7"), lambda: fetched.reconstruct(TEXTS, label="7")):
+        with pytest.raises(UserError, match=r"no label '7' \(it has 1, 5\)"):
+            ask()
+
+
 def test_the_model_card_holds_the_figures(nvae: TrainedModel, shared: Path):
     _, front, body = (shared / "README.md").read_text().split("---\n", 2)
     metadata = yaml.safe_load(front)
@@ -299,6 +326,7 @@ def saying(**changes: object) -> Callable[[Path], None]:
         (saying(length_distribution={}), "its lengths or their counts are not at least 1"),
         (saying(length_distribution={"5": [1]}), "no model that can be built here"),
         (saying(data={"name": "x", "settings": {"clean": "shell"}}), "or a cleaning that is known here"),
+        (saying(labels={"1": 2}), "its labels are not its tokenizer's"),
         (saying(sha256=None), "no configuration of a shared model"),
     ],
 )

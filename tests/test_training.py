@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from models import MODELS, build
@@ -20,7 +19,7 @@ from pipeline.prepared import PreparedData, load_prepared
 from pipeline.settings import DEFAULT_STEPS, TrainingSettings
 from pipeline.tracking import Tracker
 from pipeline.training import Trainer, largest_gradient
-from tests.helpers import one_line_of_error, prepare_tiny, run
+from tests.helpers import one_line_of_error, one_precision_again, prepare_tiny, run
 
 SMALL = {"dim_h": 16}
 
@@ -38,6 +37,7 @@ def data(data_dir: Path) -> PreparedData:
 
 
 def trainer(data: PreparedData, folder: Path, model: str = "NVIB", **training) -> Trainer:
+    one_precision_again()
     torch.manual_seed(0)
     files = ExperimentFiles(folder)
     settings = TrainingSettings(**{"batch_size": 32, "precision": "fp32", **training})
@@ -271,10 +271,8 @@ def test_an_epoch_without_a_finite_step_ends_the_run(data, tmp_path: Path):
 def test_bfloat16_trains_close_to_float32(data, tmp_path: Path, model: str):
     losses = []
     for precision in ("fp32", "bf16"):
-        AcceleratorState._reset_state(reset_partial_state=True)  # one precision a process, otherwise
         own = trainer(data, tmp_path / precision, model, max_steps=8, precision=precision)
         losses.append(own.train()["validation/cross_entropy"])
-    AcceleratorState._reset_state(reset_partial_state=True)
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers import one_line_of_error, prepare_tiny, run, wandb_records
 
-TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--DATA", "tiny")
+TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--DATA", "tiny", "--PRECISION", "fp32")
 
 
 @pytest.fixture(scope="module")
