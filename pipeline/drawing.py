@@ -5,7 +5,7 @@ from html import escape
 
 from pipeline.exploring import Attention, Vectors, View
 
-CELL, LABEL, HEAD = 17, 96, 84  # pixels: a cell, the names of rows, those of columns
+CELL, LABEL, LETTER = 17, 96, 6.2  # pixels: a cell, the names of rows, a letter
 SIDES = ("a", "b", "both")
 
 # Two colours, one a sentence, which all pictures share; what has no colour takes the page's, light or dark.
@@ -21,7 +21,7 @@ CSS = """
 .nvib .line.a p { border-color: rgb(var(--a)); }
 .nvib .line.b p { border-color: rgb(var(--b)); }
 .nvib .line.between p { font-weight: 600; font-size: 16.5px; }
-.nvib .tokens { display: flex; flex-wrap: wrap; gap: 4px; margin: 2px 0 14px; align-items: baseline; }
+.nvib .tokens { display: flex; flex-wrap: wrap; gap: 4px; padding: 2px 0 14px; align-items: baseline; }
 .nvib .token { padding: 1px 6px; border-radius: 5px; white-space: pre; }
 .nvib .a .token { background: rgba(var(--a), var(--shade)); }
 .nvib .b .token { background: rgba(var(--b), var(--shade)); }
@@ -29,7 +29,7 @@ CSS = """
   text-decoration: line-through; }
 .nvib .token small { font-size: 10.5px; opacity: 0.75; padding-left: 4px; font-variant-numeric: tabular-nums; }
 .nvib .map { overflow-x: auto; }
-.nvib svg { display: block; font-size: 12px; }
+.nvib svg { display: block; overflow: visible; font-size: 12px; }
 .nvib svg text { fill: currentColor; }
 .nvib svg .cells { fill: currentColor; fill-opacity: 0.04; }
 .nvib svg .of-a { fill: rgb(var(--a)); }
@@ -52,12 +52,13 @@ def titled(name: str, summary: str, body: str) -> str:
 
 def drawn(view: View, tau: float) -> str:
     """All of a view: the texts, the vectors of both, the attention."""
-    largest = max((max(of_text.alpha) for of_text in view.vectors if of_text.alpha), default=0.0)
+    # Of the tokens: the prior's own pseudo-count may be far from theirs.
+    largest = max((max(of_text.alpha[1:]) for of_text in view.vectors if of_text.alpha), default=0.0)
     return (
         _lines(view, tau)
         + "<h3>The latent’s vectors</h3>"
         + "".join(_tokens(of_text, side, largest) for of_text, side in zip(view.vectors, SIDES, strict=False))
-        + "<h3>Attention from each generated token (rows) to the vectors (columns)</h3>"
+        + "<h3>Attention: generated tokens (rows) to vectors (columns)</h3>"
         + heat_map(view.attention)
     )
 
@@ -83,7 +84,7 @@ def _tokens(vectors: Vectors, side: str, largest: float) -> str:
     else:
         told += f", α₀ = {sum(vectors.alpha):.1f}"
         spans = [
-            _token(name, 0.05 + 0.75 * alpha / largest if keeps else None, alpha)
+            _token(name, 0.05 + 0.75 * min(alpha / max(largest, 1e-9), 1.0) if keeps else None, alpha)
             for name, keeps, alpha in zip(vectors.names, vectors.kept, vectors.alpha, strict=True)
         ]
     return f'<div class="{side}"><p class="quiet kept">{told}</p><div class="tokens">{"".join(spans)}</div></div>'
@@ -100,14 +101,15 @@ def heat_map(attention: Attention) -> str:
     """Weights as an SVG: a row a generated token, a column a vector, in the colour of its text."""
     if not attention.tokens:
         return note("nothing was generated")
+    head = 14 + round(LETTER * max(len(_short(name)) for name in attention.vectors))  # the names of columns
     width, height = (CELL * len(names) for names in (attention.vectors, attention.tokens))
-    parts = [f'<rect class="cells" x="{LABEL}" y="{HEAD}" width="{width}" height="{height}"/>']
+    parts = [f'<rect class="cells" x="{LABEL}" y="{head}" width="{width}" height="{height}"/>']
     for k, (name, side) in enumerate(zip(attention.vectors, attention.sides, strict=True)):
         x = LABEL + CELL * (k + 0.5) + 4
-        place = f'transform="translate({x:g},{HEAD - 6}) rotate(-60)"'
+        place = f'transform="translate({x:g},{head - 6}) rotate(-60)"'
         parts.append(f'<text class="of-{SIDES[side]}" {place}>{escape(_short(name))}</text>')
     for t, (name, weights) in enumerate(zip(attention.tokens, attention.weights, strict=True)):
-        y = HEAD + CELL * t
+        y = head + CELL * t
         parts.append(f'<text x="{LABEL - 8}" y="{y + 13}" text-anchor="end">{escape(_short(name))}</text>')
         for k, weight in enumerate(weights):
             if weight >= 0.005:  # what would not be seen
@@ -117,7 +119,7 @@ def heat_map(attention: Attention) -> str:
                     f'width="{CELL - 2}" height="{CELL - 2}" rx="2" fill-opacity="{weight:.2f}">'
                     f"<title>{title}</title></rect>"
                 )
-    size = f'width="{LABEL + width + 60}" height="{HEAD + height + 4}"'
+    size = f'width="{LABEL + width + 60}" height="{head + height + 4}"'
     return f'<div class="map"><svg {size} role="img" aria-label="attention">{"".join(parts)}</svg></div>'
 
 

@@ -107,12 +107,12 @@ def threshold_of(model: TrainedModel) -> float:
 
 
 def largest_alpha(model: TrainedModel, texts: list[str]) -> float:
-    """The largest pseudo-count of the texts' vectors; 0 where the model has none."""
+    """The largest pseudo-count of the texts' tokens; 0 where the model has none."""
     try:
         posterior = model.encode(texts).posterior
     except UserError:
         return 0.0
-    return 0.0 if posterior is None else posterior.alpha.max().item()
+    return 0.0 if posterior is None else posterior.alpha[:, 1:].max().item()
 
 
 def _tokens(model: TrainedModel, text: str) -> list[str]:
