@@ -48,7 +48,7 @@ def add_latent_options(parser: Parser) -> None:
     )
     group.add_argument(
         "--LABEL",
-        type=kinds.OrNone(str),
+        type=kinds.sentence,
         help="label of all sentences, where the data was prepared with --LABEL_COLUMN (default: drawn as in the "
         "training set)",
     )

@@ -110,7 +110,6 @@ OF_ITS_OWN = {
     ("prepareDatasets.py", "--TOKENIZER"): NO_TOKENIZERS,
     ("prepareDatasets.py", "--TEXT_COLUMN"): ["text", "nan"],  # any text may be a column's name; here is no table
     ("prepareDatasets.py", "--LABEL_COLUMN"): ["label"],
-    ("sample.py", "--LABEL"): ["no such label"],
     ("prepareDatasets.py", "--ROW_TEMPLATE"): ["{a} is {b}"],
     ("paper.py", "--DATA"): ["nothing"],
 }

@@ -227,4 +227,4 @@ def test_rows_are_written_with_the_names_the_order_and_the_types_of_the_table(tm
     )
     assert loaded.column_names == list(ROWS[0])
     assert sorted(loaded["age"]) == sorted(row["age"] for row in loaded if row in ROWS)
-    assert len(loaded) == len(samples) - 1
+    assert len(loaded) == len(samples)

@@ -11,7 +11,7 @@ from pipeline.batching import collate
 from pipeline.experiments import load_experiment
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 
-TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--DATA", "tiny", "--MAX_STEPS", 12)
+TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--DATA", "tiny", "--MAX_STEPS", 12, "--PRECISION", "fp32")
 
 
 @pytest.fixture(scope="module")
