@@ -56,9 +56,8 @@ def run(script: str, *arguments: object, expect: int = 0, processes: int = 1) ->
 
 def one_precision_again() -> None:
     """Forget with which precision this process has trained: it may have one alone, otherwise."""
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
+    if (state := sys.modules.get("accelerate.state")) is not None:
+        state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def call(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:

@@ -110,6 +110,10 @@ OF_ITS_OWN = {
     ("prepareDatasets.py", "--TEXT_COLUMN"): ["text", "nan"],  # any text may be a column's name; here is no table
     ("prepareDatasets.py", "--LABEL_COLUMN"): ["label"],
     ("prepareDatasets.py", "--ROW_TEMPLATE"): ["{a} is {b}"],
+    ("synth.py", "--DATA"): NO_TEXTS,
+    ("synth.py", "--TEXT_COLUMN"): ["text"],
+    ("synth.py", "--LABEL_COLUMN"): ["label"],
+    ("synth.py", "--ROW_TEMPLATE"): ["{a} is {b}"],
     ("paper.py", "--DATA"): ["nothing"],
 }
 
@@ -183,6 +187,8 @@ def bad_arguments(script: str, action: argparse.Action) -> list[list[str]]:
 def good_value(action: argparse.Action) -> str:
     if action.choices is not None:
         return next(iter(action.choices))
+    if action.dest == "DATA" and action.required:
+        return "own.txt"
     return "1" if isinstance(action.type, kinds.Bounded) else "good"
 
 
