@@ -12,13 +12,8 @@ sentences.
 """
 
 import argparse
-from typing import TYPE_CHECKING
 
 from pipeline import cli, sampling_options
-
-if TYPE_CHECKING:
-    from pipeline.experiments import Experiment
-    from pipeline.latents import Source
 
 
 def parse() -> argparse.Namespace:
@@ -30,23 +25,6 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     sampling_options.check(arguments)
     return arguments
-
-
-def source_of(arguments: argparse.Namespace, experiment: "Experiment") -> "Source":
-    """Where the latents come from."""
-    from models.text_model import Noise
-    from pipeline import latents
-
-    noise, label = Noise(arguments.LATENT_TEMPERATURE, arguments.KAPPA), arguments.LABEL
-    if arguments.NEAR is not None:
-        return latents.near(experiment, arguments.NEAR, noise, label)
-    if arguments.MIX is not None:
-        return latents.mixture(experiment, arguments.MIX, arguments.WEIGHTS, noise, label)
-    if arguments.VECTORS is not None:
-        return latents.from_prior_with(experiment, arguments.VECTORS, arguments.NUMBER_SAMPLES, noise)
-    asked = latents.LengthRange(arguments.SAMPLING_DISTRIBUTION, arguments.MIN_LENGTH, arguments.MAX_LENGTH)
-    distribution, count = experiment.data.length_distribution, arguments.NUMBER_SAMPLES
-    return latents.from_prior(experiment, latents.draw_lengths(distribution, count, asked, arguments.SEED), noise)
 
 
 def main() -> None:
@@ -62,29 +40,13 @@ def main() -> None:
     )
     experiment.files.claim()
 
-    from models.decoding import Decoding
     from pipeline.diversity import text_figures
-    from pipeline.generation import checked_label, sample
     from pipeline.judging import tokenized_samples
     from pipeline.own_format import write_synthetic
     from pipeline.report import beside_real_text
     from pipeline.team import is_first
 
-    decoding = Decoding(
-        arguments.DECODING, arguments.TEMPERATURE, arguments.TOP_P, arguments.BEAMS, arguments.LENGTH_PENALTY
-    )
-    label = checked_label(experiment, arguments.LABEL)
-    rows = sample(
-        experiment,
-        source_of(arguments, experiment),
-        arguments.NUMBER_SAMPLES,
-        arguments.SEED,
-        decoding,
-        arguments.GENERATION_BATCH_SIZE,
-        arguments.MIN_LENGTH or 1,
-        arguments.MAX_LENGTH,
-        label,
-    )
+    rows = sampling_options.sampled(arguments, experiment)
     if not is_first():
         return  # of several processes the first writes and speaks
     text_file = experiment.files.samples.with_suffix(".txt")

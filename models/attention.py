@@ -1,5 +1,6 @@
 """Multi-head attention of the vanilla Transformer, with keys that generation keeps."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -76,10 +77,15 @@ class MultiheadAttention(nn.Module):
         key, value = F.linear(memory.vectors, weight, bias).chunk(2, dim=-1)
         return Keys(self._heads(key), self._heads(value), ~memory.key_padding_mask[:, None, None, :])
 
-    def attend(self, query: Tensor, keys: Keys) -> tuple[Tensor, None]:
-        """Attend from [B, T, D] to prepared keys: [B, T, D]."""
+    def attend(self, query: Tensor, keys: Keys, need_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Attend from [B, T, D] to prepared keys: [B, T, D], and the weights [B, H, T, N] on request, else None."""
         q = F.linear(query, self.in_proj_weight[: self.embed_dim], self.in_proj_bias[: self.embed_dim])
-        return self.out_proj(self._weigh(self._heads(q), keys)), None
+        q = self._heads(q)
+        weights = None
+        if need_weights:
+            logits = q @ keys.key.transpose(-1, -2) / math.sqrt(q.shape[-1])
+            weights = (logits if keys.visible is None else logits.masked_fill(~keys.visible, -math.inf)).softmax(dim=-1)
+        return self.out_proj(self._weigh(q, keys)), weights
 
     def attend_to_self(self, hidden: Tensor, packing: Packing | None = None, causal: bool = False) -> Tensor:
         """Attend from sentences to themselves.

@@ -2,7 +2,9 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.layers import DecoderLayer, EncoderLayer, output_projection
@@ -43,6 +45,14 @@ class TextAutoencoder(TextModel):
     def encode(self, source: Tensor, key_padding_mask: Tensor) -> Encoding:
         """[B, N] token ids to the latent: a sample in training, the mean in evaluation."""
         return self.latent_from(self.encode_tokens(source, Packing.of(key_padding_mask)), key_padding_mask)
+
+    def attention_weights(self, target_input: Tensor, latent: Any) -> Tensor:
+        """Every layer's and head's weights over the latent's vectors: [B, layers, H, T, K]."""
+        hidden, weights = self.embedding(target_input), []
+        for layer in self.decoder:
+            hidden, of_layer = layer.with_weights(hidden, latent)
+            weights.append(of_layer)
+        return torch.stack(weights, dim=1)
 
     def encode_tokens(self, source: Tensor, packing: Packing) -> Tensor:
         """[B, N] token ids to the encoder's output [B, N, D], zeros at padding."""

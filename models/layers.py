@@ -140,22 +140,28 @@ class DecoderLayer(nn.Module):
     def forward(self, hidden: Tensor, memory: Any, packing: Packing | None = None) -> Tensor:
         """[B, T, D] of all positions at once, each seeing those before it; with a packing [M, D] of the real ones."""
         attended = self.self_attention.attend_to_self(hidden, packing, causal=True)
-        return self._after_self_attention(hidden, attended, self.cross_attention.prepare(memory), packing)
+        return self._after_self_attention(hidden, attended, self.cross_attention.prepare(memory), packing)[0]
+
+    def with_weights(self, hidden: Tensor, memory: Any) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, and how every position weighs the memory's K vectors: [B, H, T, K]."""
+        attended = self.self_attention.attend_to_self(hidden, causal=True)
+        return self._after_self_attention(hidden, attended, self.cross_attention.prepare(memory), need_weights=True)
 
     def step(self, hidden: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """[B, 1, D] of the next position."""
         attended, past = self.self_attention.attend_to_past(hidden, state.past)
-        return self._after_self_attention(hidden, attended, state.memory), LayerState(state.memory, past)
+        return self._after_self_attention(hidden, attended, state.memory)[0], LayerState(state.memory, past)
 
     def start(self, memory: Any) -> LayerState:
         """The state before the first token."""
         return LayerState(self.cross_attention.prepare(memory))
 
     def _after_self_attention(
-        self, hidden: Tensor, attended: Tensor, keys: Any, packing: Packing | None = None
-    ) -> Tensor:
+        self, hidden: Tensor, attended: Tensor, keys: Any, packing: Packing | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         hidden = self.norms[0](hidden + self.dropout(attended))
-        attended, _ = self.cross_attention.attend(hidden if packing is None else packing.pad(hidden), keys)
+        query = hidden if packing is None else packing.pad(hidden)
+        attended, weights = self.cross_attention.attend(query, keys, need_weights)
         attended = attended if packing is None else packing.pack(attended)
         hidden = self.norms[1](hidden + self.dropout(attended))
-        return self.norms[2](hidden + self.dropout(self.feed_forward(hidden)))
+        return self.norms[2](hidden + self.dropout(self.feed_forward(hidden))), weights

@@ -138,6 +138,21 @@ class TextModel(nn.Module, ABC):
         hidden = self.decode(target_input, latent, packing)
         return token_loss(hidden, self.output.weight, self.output.bias, packing.pack(source))
 
+    def attention_weights(self, target_input: Tensor, latent: Any) -> Tensor:
+        """How the decoder weighs a latent's vectors at every position of a text (teacher forcing).
+
+        Args:
+            target_input: [B, T], token ids of the decoder's input.
+            latent: of B texts, K vectors each.
+
+        Returns:
+            [B, layers, H, T, K]: each layer's and head's weights over the vectors sum to one; 0 at padding.
+
+        Raises:
+            UnsupportedError: the decoder attends to no latent.
+        """
+        raise UnsupportedError(f"{self.settings.name} has no latent that its decoder attends to")
+
     def start(self, latent: Any) -> list[LayerState]:
         """The decoder's state before the first token of each text."""
         return [layer.start(latent) for layer in self.decoder]

@@ -113,17 +113,17 @@ def _one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.split()))
 
 
-def add_experiment_options(parser: Parser) -> None:
-    """Add the options that say which experiment is meant, where it lies and where it is logged."""
+def add_experiment_options(parser: Parser, logged: bool = True) -> None:
+    """Add the options that say which experiment is meant, where it lies and, if it is `logged`, where."""
     group = parser.add_argument_group("experiment")
     group.add_argument(
         "--EXPERIMENT_NAME", type=kinds.name, required=True, help="name of the run: its folder and its name in wandb"
     )
-    add_project_options(parser)
+    add_project_options(parser, logged=logged)
 
 
-def add_project_options(parser: Parser, project: str = "nvib") -> None:
-    """Add the options that say which project is meant, where it lies and where it is logged."""
+def add_project_options(parser: Parser, project: str = "nvib", logged: bool = True) -> None:
+    """Add the options that say which project is meant, where it lies and, if it is `logged`, where."""
     group = parser.add_argument_group("project")
     group.add_argument(
         "--PROJECT_NAME", type=kinds.name, default=project, help="project that the run belongs to: a folder of runs"
@@ -134,12 +134,13 @@ def add_project_options(parser: Parser, project: str = "nvib") -> None:
     group.add_argument(
         "--DATA_DIR", type=kinds.folder, default=Path("data"), help="folder that holds all prepared datasets"
     )
-    group.add_argument(
-        "--WANDB_ENTITY",
-        type=kinds.OrNone(kinds.name),
-        default=None,
-        help="Weights & Biases user or team to log to; without it the run is logged offline (default: offline)",
-    )
+    if logged:
+        group.add_argument(
+            "--WANDB_ENTITY",
+            type=kinds.OrNone(kinds.name),
+            default=None,
+            help="Weights & Biases user or team to log to; without it the run is logged offline (default: offline)",
+        )
     group.add_argument(
         "--DEVICE",
         choices=("auto", "cpu"),

@@ -108,19 +108,22 @@ def settings_to_json(settings: ModelSettings) -> dict[str, Any]:
     return {"name": settings.name, **dataclasses.asdict(settings)}
 
 
-def settings_from_json(values: dict[str, Any], path: Path) -> ModelSettings:
+def settings_from_json(values: dict[str, Any], path: Path, remedy: str = "train the experiment anew") -> ModelSettings:
     """A model's settings from `config.json`.
 
     Raises:
-        UserError: the model is unknown or the settings are not its own.
+        UserError: the model is unknown or the settings are not its own; the message ends with `remedy`.
     """
     try:
         values = dict(values)
         return MODELS[values.pop("name")](**values)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} holds no settings of a model that is known here ({error}); train the experiment anew"
-        ) from None
+        raise UserError(f"{path} holds no settings of a model that is known here ({error}); {remedy}") from None
+
+
+def cleaning(config: dict[str, Any]) -> str:
+    """How the sentences of an experiment's data were cleaned, one of `pipeline.preprocessing.CLEANERS`."""
+    return (config["data"].get("settings") or {}).get("clean", "none")
 
 
 def versions() -> dict[str, str]:
@@ -213,12 +216,16 @@ def _names_in(project: Path) -> list[str]:
 
 
 def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -> Experiment:
+    """Load an experiment of a project by its names; see `load_experiment_of`."""
+    return load_experiment_of(ExperimentFiles.of(output_dir, project, name), data_dir)
+
+
+def load_experiment_of(files: ExperimentFiles, data_dir: Path) -> Experiment:
     """Load an experiment's best weights and its data.
 
     Raises:
         UserError: the experiment, its checkpoint or its data is absent, damaged or does not fit.
     """
-    files = ExperimentFiles.of(output_dir, project, name)
     config = read_config(files)
     if not files.best.exists():
         raise UserError(
@@ -234,8 +241,8 @@ def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -
     data = load_prepared(data_dir, config["data"]["name"])
     if differs := difference(config["data"], data.identity):
         raise UserError(
-            f"{Path(data_dir) / config['data']['name']} is not the data that {name!r} was trained on ({differs}); "
-            "prepare it as it was, or train the experiment anew"
+            f"{Path(data_dir) / config['data']['name']} is not the data that {files.folder.name!r} was trained on "
+            f"({differs}); prepare it as it was, or train the experiment anew"
         )
     tensors, _ = load_checkpoint(files.best, "train the experiment anew")
     model = build(settings)

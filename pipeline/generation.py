@@ -95,25 +95,28 @@ def reconstruct(experiment: Experiment, subset: str, batch_size: int) -> list[di
         UserError: the model cannot encode.
     """
     require_latent(experiment)
-    parts, decode_batch = [], experiment.data.tokenizer.decode_batch
-    for batch in subset_batches(experiment, subset, batch_size, f"reconstruct {subset}"):
-        encoding = experiment.model.encode(batch.source, batch.key_padding_mask)
-        texts = decode(experiment, encoding.latent, len(batch.source))
-        sources = decode_batch(_without_end(batch))
-        kept, vectors = encoding.vectors_kept.tolist(), encoding.vectors.tolist()
-        parts.append(
-            [
-                {
-                    "source": source,
-                    "reconstruction": text,
-                    "exact": source == text,
-                    "vectors_kept": kept[number],
-                    "vectors": vectors[number],
-                }
-                for number, (source, (text, _)) in enumerate(zip(sources, texts, strict=True))
-            ]
-        )
+    batches = subset_batches(experiment, subset, batch_size, f"reconstruct {subset}")
+    parts = [reconstructed(experiment, batch) for batch in batches]
     return [row for part in gathered(parts) for row in part]
+
+
+@torch.inference_mode()
+def reconstructed(experiment: Experiment, batch: Batch) -> list[dict[str, Any]]:
+    """The rows of `reconstruct` for a batch on the model's device."""
+    encoding = experiment.model.encode(batch.source, batch.key_padding_mask)
+    texts = decode(experiment, encoding.latent, len(batch.source))
+    sources = experiment.data.tokenizer.decode_batch(_without_end(batch))
+    kept, vectors = encoding.vectors_kept.tolist(), encoding.vectors.tolist()
+    return [
+        {
+            "source": source,
+            "reconstruction": text,
+            "exact": source == text,
+            "vectors_kept": kept[number],
+            "vectors": vectors[number],
+        }
+        for number, (source, (text, _)) in enumerate(zip(sources, texts, strict=True))
+    ]
 
 
 @torch.inference_mode()
@@ -264,16 +267,21 @@ def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -
             latent = experiment.model.encode(batch.source, batch.key_padding_mask).latent
             ends.append((decode_batch(_without_end(batch)), latent))
         (sources, a), (targets, b) = ends
-        outputs = {}
-        for tau in TAUS:
-            latent = experiment.model.interpolate(a, b, tau)
-            outputs[f"{tau:g}"] = [text for text, _ in decode(experiment, latent, len(chunk))]
+        between = interpolated(experiment, a, b, len(chunk), TAUS)
+        outputs = {f"{tau:g}": column for tau, column in zip(TAUS, between, strict=True)}
         rows = []
         for row, number in enumerate(chunk):
             texts = {tau: column[row] for tau, column in outputs.items()}
             rows.append({"pair": number, "source": sources[row], "target": targets[row], "outputs": texts})
         parts.append(rows)
     return [row for part in gathered(parts) for row in part]
+
+
+@torch.inference_mode()
+def interpolated(experiment: Experiment, a: Any, b: Any, count: int, taus: Sequence[float]) -> list[list[str]]:
+    """The `count` texts that lie between two latents of as many, at each tau."""
+    latents = (experiment.model.interpolate(a, b, tau) for tau in taus)
+    return [[text for text, _ in decode(experiment, latent, count)] for latent in latents]
 
 
 def _without_end(batch: Batch) -> list[list[int]]:

@@ -1,6 +1,7 @@
 """Types of command-line options: what they accept, and what they say of what they do not."""
 
 import argparse
+import ipaddress
 import os
 import re
 import reprlib
@@ -153,6 +154,14 @@ def file(text: str) -> Path:
     if not os.path.exists(text) or os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"must be a file that is there, got {_shown(text)}")
     return Path(text)
+
+
+def address(text: str) -> str:
+    """An argparse type: an IP address of this machine, or localhost."""
+    try:
+        return text if text == "localhost" else str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an IP address or localhost, got {_shown(text)}") from None
 
 
 def database(text: str) -> str:

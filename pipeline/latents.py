@@ -11,7 +11,7 @@ import torch
 from models.text_model import AS_TRAINED, Encoding, Noise, UnsupportedError
 from pipeline.batching import collate
 from pipeline.errors import UserError
-from pipeline.experiments import Experiment
+from pipeline.experiments import Experiment, cleaning
 from pipeline.preprocessing import CLEANERS, UNKNOWN
 
 MEAN = Noise(temperature=0.0)
@@ -136,7 +136,7 @@ def token_ids(experiment: Experiment, text: str, label: str | None = None) -> li
     Raises:
         UserError: cleaning leaves nothing of it.
     """
-    clean = CLEANERS[(experiment.config["data"].get("settings") or {}).get("clean", "none")]
+    clean = CLEANERS[cleaning(experiment.config)]
     # A prepared sentence holds [UNK] as one token, of which cleaning would make a word.
     cleaned = f" {UNKNOWN} ".join(map(clean, text.split(UNKNOWN))).strip()
     if not cleaned:

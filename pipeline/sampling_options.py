@@ -4,10 +4,15 @@ Nothing heavy is imported here, so that `--help` answers at once.
 """
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from pipeline import kinds
 from pipeline.cli import Parser, add_batch_option
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.experiments import Experiment
+    from pipeline.latents import Source
 
 LONGEST = 10_000  # tokens of a sample, and vectors of its latent, at most
 DEFAULT_COUNT = 200
@@ -153,6 +158,70 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.NUMBER_SAMPLES is None:
         drawn = not of_text or arguments.LATENT_TEMPERATURE > 0 or arguments.DECODING == "sample"
         arguments.NUMBER_SAMPLES = DEFAULT_COUNT if drawn else 1
+
+
+def of_values(**values: Any) -> argparse.Namespace:
+    """The options as Python's values say, checked as those of the command line; what is None was not given.
+
+    Raises:
+        UserError: a value is none of its option, or two contradict each other.
+    """
+    parser = Parser("", together=True)
+    add_latent_options(parser)
+    add_decoding_options(parser)
+    arguments = parser.parse_args([])
+    for action in parser._actions:
+        value = values.get(action.dest)
+        if value is None:
+            continue
+        several = action.nargs == "+"
+        if several and (isinstance(value, str) or not list(value)):
+            raise UserError(f"{action.dest.lower()} must be a list of one or more, got {value!r}")
+        try:
+            taken = [parser._get_value(action, str(item)) for item in (value if several else [value])]
+            for item in taken:
+                parser._check_value(action, item)
+            action(parser, arguments, taken if several else taken[0])
+        except argparse.ArgumentError as error:
+            raise UserError(f"{action.dest.lower()}: {error.message}") from None
+    check(arguments)
+    return arguments
+
+
+def sampled(arguments: argparse.Namespace, experiment: "Experiment") -> list[dict[str, Any]]:
+    """Sample as the options say; see `pipeline.generation.sample`."""
+    from models.decoding import Decoding
+    from pipeline.generation import checked_label, sample
+
+    label = checked_label(experiment, arguments.LABEL)
+    return sample(
+        experiment,
+        _source_of(arguments, experiment),
+        arguments.NUMBER_SAMPLES,
+        arguments.SEED,
+        Decoding(arguments.DECODING, arguments.TEMPERATURE, arguments.TOP_P, arguments.BEAMS, arguments.LENGTH_PENALTY),
+        arguments.GENERATION_BATCH_SIZE,
+        arguments.MIN_LENGTH or 1,
+        arguments.MAX_LENGTH,
+        label,
+    )
+
+
+def _source_of(arguments: argparse.Namespace, experiment: "Experiment") -> "Source":
+    """Where the latents come from."""
+    from models.text_model import Noise
+    from pipeline import latents
+
+    noise, label = Noise(arguments.LATENT_TEMPERATURE, arguments.KAPPA), arguments.LABEL
+    if arguments.NEAR is not None:
+        return latents.near(experiment, arguments.NEAR, noise, label)
+    if arguments.MIX is not None:
+        return latents.mixture(experiment, arguments.MIX, arguments.WEIGHTS, noise, label)
+    if arguments.VECTORS is not None:
+        return latents.from_prior_with(experiment, arguments.VECTORS, arguments.NUMBER_SAMPLES, noise)
+    asked = latents.LengthRange(arguments.SAMPLING_DISTRIBUTION, arguments.MIN_LENGTH, arguments.MAX_LENGTH)
+    distribution, count = experiment.data.length_distribution, arguments.NUMBER_SAMPLES
+    return latents.from_prior(experiment, latents.draw_lengths(distribution, count, asked, arguments.SEED), noise)
 
 
 def _check_mixture(arguments: argparse.Namespace) -> None:

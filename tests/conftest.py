@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,3 +16,15 @@ os.environ.pop("WANDB_API_KEY", None)
 def seeded() -> None:
     """Every test begins from the same random state."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A folder with prepared data and two small experiments of the project nvib, `nvib` and `vanilla`; to be read."""
+    from tests.helpers import prepare_tiny, train_tiny
+
+    folder = tmp_path_factory.mktemp("trained")
+    prepare_tiny(folder / "data")
+    train_tiny(folder, "nvib", "NVIB")
+    train_tiny(folder, "vanilla", "T")
+    return folder

@@ -36,6 +36,30 @@ def prepare_tiny(data_dir: Path, name: str = "tiny", count: int = 300) -> None:
     prepare(Source(str(source), Split(0.1, 0.1, 0)), name, data_dir, settings)
 
 
+def train_tiny(folder: Path, name: str, model: str, steps: int = 100) -> None:
+    """Train an experiment on tiny data, in this process: enough for different texts, not for good ones."""
+    import torch
+
+    from models import MODELS, build
+    from pipeline.experiments import ExperimentFiles, new_config, start_or_continue
+    from pipeline.prepared import load_prepared
+    from pipeline.settings import TrainingSettings
+    from pipeline.tracking import Tracker
+    from pipeline.training import Trainer
+
+    one_precision_again()
+    data = load_prepared(folder / "data", "tiny")
+    settings = MODELS[model](vocabulary_size=data.tokenizer.vocabulary_size, dim_h=32, num_heads=2, dropout=0.0)
+    training = TrainingSettings(
+        batch_size=16, max_steps=steps, learning_rate=0.01, gradient_clip=1.0, save_steps=1000, precision="fp32"
+    )
+    files = ExperimentFiles.of(folder / "outputs", "nvib", name)
+    start_or_continue(files, new_config(settings, training, "tiny", data.identity))
+    torch.manual_seed(0)
+    tracker = Tracker(files, run=None, offline=True)
+    tracker.summarise(Trainer(build(settings), data, training, files, tracker).train())
+
+
 def run(script: str, *arguments: object, expect: int = 0, processes: int = 1) -> subprocess.CompletedProcess:
     """Run a script as a user would, with torchrun for several processes; checks its exit status."""
     launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"] if processes > 1 else []

@@ -14,7 +14,7 @@ from pipeline import cli, kinds
 from tests.helpers import ROOT, call, one_line_of_error, run
 
 SLOW = ("accelerate", "datasets", "huggingface_hub", "matplotlib", "numpy", "optuna", "pandas", "pyarrow", "sacrebleu")
-SLOW += ("safetensors", "tokenizers", "torch", "transformers", "wandb")
+SLOW += ("gradio", "playwright", "safetensors", "tokenizers", "torch", "transformers", "wandb")
 
 
 class Seen(Exception):  # noqa: N818
@@ -85,6 +85,7 @@ NO_NAMES += ["a" * 101, "é", "$(x)", "a;b", "*", "a:b"]
 NO_FOLDERS = ["", "file", "file/below", "file/", "a\0b", "x" * 300]
 NO_FILES = ["", "missing", "outputs", "file/below", "a\0b", "x" * 300, "../missing", "/missing"]
 NO_DATABASES = ["study.db", "/abs/study.db", "sqlite", "://", "sqlite:///a b", "sqlite:///a\nb", "1"]
+NO_ADDRESSES = ["", " ", "here", "256.0.0.1", "127.0.0", "127.0.0.1:80", "http://127.0.0.1", "::g", "a\0b", "0.0.0.0\n"]
 NO_PROJECTS = [
     "me",
     "me/",
@@ -157,6 +158,7 @@ def bad_values(kind: object) -> list[str]:
         kinds.name: NO_NAMES,
         kinds.folder: NO_FOLDERS,
         kinds.file: NO_FILES,
+        kinds.address: NO_ADDRESSES,
         kinds.database: NO_DATABASES,
         kinds.wandb_project: NO_PROJECTS,
         kinds.sentence: NO_SENTENCES,

@@ -8,12 +8,13 @@ from torch.distributions import Normal, kl_divergence
 import models.loss
 from models import MODELS, build
 from models.annealing import anneal
-from models.attention import Memory
+from models.attention import Memory, MultiheadAttention
 from models.decoding import generate, nucleus
 from models.dropout import Dropout
 from models.gaussian import with_free_bits
 from models.loss import token_loss
 from models.text_model import TextModel, UnsupportedError
+from nvib import DiscreteMixture
 
 VOCABULARY, START, END = 40, 2, 3
 AUTOENCODERS = [name for name, settings in MODELS.items() if settings.sees_target]
@@ -108,6 +109,51 @@ def test_interpolation_is_exact_at_the_ends_and_decodes_between(name: str):
     assert len(generate(trained, trained.interpolate(*ends, 0.5), 2, START, END, 10)) == 2
 
 
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_the_weights_that_are_shown_are_those_that_the_decoder_takes(name: str, monkeypatch):
+    trained = model(name).eval()
+    source, mask, target_input = sentences(7, 4)
+    latent = trained.encode(source, mask).latent
+    weights = trained.attention_weights(target_input, latent)
+    vectors = latent.key_padding_mask.shape[1]
+    assert weights.shape == (2, 2, 2, 7, vectors)  # texts, layers, heads, tokens, vectors
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 2, 2, 7))
+    assert (weights.masked_select(latent.key_padding_mask[:, None, None, None]) == 0).all()
+    hidden, layer = trained.embedding(target_input), trained.decoder[0]
+    torch.testing.assert_close(layer.with_weights(hidden, latent)[0], layer(hidden, latent))
+    # Generation, a token at a time, weighs them so too.
+    seen = []
+    attend = type(layer.cross_attention).attend
+
+    def watched(self, query, keys, need_weights=False):
+        output, found = attend(self, query, keys, need_weights=True)
+        seen.append(found)
+        return output, found
+
+    monkeypatch.setattr(type(layer.cross_attention), "attend", watched)
+    state = trained.start(latent)
+    for position in range(7):
+        _, state = trained.step(target_input[:, position], position, state)
+    stepwise = torch.stack([torch.cat(seen[layer::2], dim=2) for layer in range(2)], dim=1)
+    torch.testing.assert_close(stepwise, weights)
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_weights_average_the_values_that_attention_returns(name: str):
+    attention = model(name).decoder[0].cross_attention.eval()
+    memory = Memory(torch.randn(1, 5, 16), torch.tensor([[False] * 4 + [True]]))
+    if not isinstance(attention, MultiheadAttention):
+        memory = DiscreteMixture(memory.vectors, torch.randn(1, 5), memory.key_padding_mask)
+    torch.nn.init.eye_(attention.out_proj.weight)
+    keys, query = attention.prepare(memory), torch.randn(1, 3, 16)
+    output, weights = attention.attend(query, keys, need_weights=True)
+    values = keys.value[..., :8]
+    expected = (weights @ values).transpose(1, 2).flatten(-2) + attention.out_proj.bias
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(output, attention.attend(query, keys)[0])
+    assert attention.attend(query, keys)[1] is None
+
+
 def test_a_language_model_sees_only_what_stands_before_its_target():
     trained = model("LM").eval()
     source, mask, target_input = sentences(7, 7)
@@ -133,9 +179,10 @@ def test_a_language_model_generates_what_it_predicts():
     assert draws == [tokens[1:], tokens[1:]]
 
 
-@pytest.mark.parametrize("ask", ["encode", "interpolate", "log_importance_weights"])
+@pytest.mark.parametrize("ask", ["attention_weights", "encode", "interpolate", "log_importance_weights"])
 def test_a_language_model_says_what_it_cannot_do(ask: str):
     arguments = {"encode": sentences(4)[:2], "interpolate": (None, None, 0.5), "log_importance_weights": sentences(4)}
+    arguments["attention_weights"] = (sentences(4)[2], None)
     with pytest.raises(UnsupportedError, match=r"^LM "):
         getattr(model("LM"), ask)(*arguments[ask])
 
