@@ -46,13 +46,14 @@ body { font: 16px/1.6 system-ui, sans-serif; color: #222; max-width: 62em; margi
 h1 { margin-bottom: 0 } h2 { margin: 2.2em 0 0.3em; border-bottom: 1px solid #ddd } h3 { margin: 1.6em 0 0.4em }
 p { max-width: 50em } p.lead { color: #555; margin-top: 0.2em }
 p.caution { border-left: 4px solid #cc6677; padding: 0.3em 0.9em; background: #faf3f4 }
-table { border-collapse: collapse; width: 100%; margin: 0.8em 0 } th { text-align: left; font-weight: 600 }
+table { border-collapse: collapse; width: 100%; margin: 0.8em 0; table-layout: fixed }
+th { text-align: left; font-weight: 600 }
 th, td { padding: 0.3em 0.7em; border-bottom: 1px solid #eee; vertical-align: top }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-thead th { border-bottom: 2px solid #ccc } td.better { color: #555; white-space: nowrap }
+thead th { border-bottom: 2px solid #ccc } td.better { color: #555 }
 small { color: #666 } code { background: #f4f4f4; padding: 0 0.2em } mark { background: #f6d9dc }
 svg { width: 100%; height: auto; max-width: 44em; display: block } .cases td { font-size: 0.92em }
-.cases td:first-child { white-space: nowrap }
+.figures th:nth-child(n+2) { width: 19% } .cases th:first-child { width: 17% } td { overflow-wrap: anywhere }
 """
 
 
@@ -119,7 +120,7 @@ def _table(rows: Sequence[Row]) -> str:
             f'<td class="number">{_cell(row.synthetic, row.form)}</td>'
             f'<td class="number">{_cell(row.real, row.form)}</td><td class="better">{html.escape(row.better)}</td></tr>'
         )
-    return "\n".join([f"<table>{head}<tbody>", *body, "</tbody></table>"])
+    return "\n".join([f'<table class="figures">{head}<tbody>', *body, "</tbody></table>"])
 
 
 def _cell(value: float | Estimate | None, form: str) -> str:
