@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OVERLAP = 3  # tokens of the n-grams whose overlap is taken
 FURTHEST = 0.5  # the index finds everything up to this distance
 BESIDE = 32  # training sentences that are compared beyond those that can be near
+INDEXED = 200_000  # training sentences in an index at once: what bounds the memory
 SLACK = 1e-9  # of distances, which are fractions
 
 
@@ -75,10 +76,21 @@ def nearest(split: "Dataset", train: "Dataset", vocabulary: int, threshold: floa
     """
     if not 0.0 <= threshold <= FURTHEST:
         raise UserError(f"near copies can be told up to a distance of {FURTHEST}, got {threshold}")
-    own, known = Sentences.of(split), Sentences.of(train)
-    distance, by_distance = _by_distance(own, known, vocabulary, threshold)
-    overlap, by_overlap = _by_overlap(own, known, vocabulary)
-    return Nearest(distance, by_distance, overlap, by_overlap)
+    own, count = Sentences.of(split), len(split)
+    best = Nearest(np.ones(count), np.full(count, -1), np.zeros(count), np.full(count, -1))
+    for start in range(0, len(train), INDEXED):
+        known = Sentences.of(train.select(range(start, min(start + INDEXED, len(train)))))
+        distance, by_distance = _by_distance(own, known, vocabulary, threshold)
+        overlap, by_overlap = _by_overlap(own, known, vocabulary)
+        nearer = (by_distance >= 0) & ((best.by_distance < 0) | (distance < best.distance))
+        more = overlap > best.overlap
+        best = Nearest(
+            np.where(nearer, distance, best.distance),
+            np.where(nearer, by_distance + start, best.by_distance),
+            np.where(more, overlap, best.overlap),
+            np.where(more, by_overlap + start, best.by_overlap),
+        )
+    return best
 
 
 def _by_distance(own: Sentences, known: Sentences, vocabulary: int, threshold: float) -> tuple[np.ndarray, np.ndarray]:

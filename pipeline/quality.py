@@ -86,7 +86,7 @@ def measure(material: Material) -> Quality:
     quality.lengths = {name: np.array(split["length"]) for name, split in material.texts.items()}
     quality.rows += [
         *_fidelity(material, quality, own, real),
-        *_coverage(material),
+        *coverage(material),
         *_diversity(own, real),
         *_copies(material, quality, own, real),
         *_membership(material, quality),
@@ -126,7 +126,8 @@ def _fidelity(material: Material, quality: Quality, own: dict, real: dict) -> It
     yield Row("fidelity", "mauve", "MAUVE over the model's own features", "higher, up to 1", ".3f", *values, missing)
 
 
-def _coverage(material: Material) -> Iterator[Row]:
+def coverage(material: Material) -> Iterator[Row]:
+    """How much of the real text the samples have; R-PPL where `reverseSampleEvaluation.py` measured it of them."""
     judge, subset, files = material.judge, material.subset, material.experiment.files
     name, values = "reverse_perplexity", (None, None)
     missing = f"measure it with reverseSampleEvaluation.py --EXPERIMENT_NAME {files.folder.name} --LANGUAGE_MODEL "
@@ -220,9 +221,8 @@ def _membership(material: Material, quality: Quality) -> Iterator[Row]:
 def _usefulness(material: Material, quality: Quality) -> Iterator[Row]:
     data = material.experiment.data
     test_split = data.splits[material.subset]
-    decoded = data.tokenizer.decode_batch
-    train, test = (labelled_split(split, decoded(split["input_ids"])) for split in (material.train, test_split))
-    samples = None if train is None else labelled_samples(material.rows, train, material.train)
+    train, test = (labelled_split(split, data.tokenizer.decode_batch) for split in (material.train, test_split))
+    samples = None if train is None else labelled_samples(material.rows, train)
     if train is None or test is None or samples is None:
         quality.notes["usefulness"] = (
             "Not measured: it needs labels, in the prepared data and of the samples, for a classifier to learn."

@@ -33,7 +33,9 @@ EXPLAINED = {
     "copies": "For every sample the training sentence that is nearest to it by edit distance (tokens inserted, left "
     "out or replaced, over the tokens of the longer sentence), and the one that holds most of its 3-grams. Held-out "
     "text was never trained on: what it has of such copies is mere likeness, and only what samples have beyond it "
-    "points to memorising. Paraphrases are not seen.",
+    "points to memorising. Short sentences lie nearer than long ones to others, so look at the lengths above first. "
+    "No near copy is missed; distances above the threshold are those of the likeliest candidates and may be a little "
+    "too large, in both columns alike. Paraphrases are not seen.",
     "membership": "The chance that the model's loss is lower on a sentence it was trained on than on one it was not: "
     "0.5 means that this attack learns nothing about membership, 1 that it always knows. Beside it the same attack on "
     "held-out sentences in the members' place, of the other split: splits differ in their documents, whatever was "

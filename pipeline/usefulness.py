@@ -1,6 +1,6 @@
 """Is synthetic text of use in the place of real text? A classifier trained on it, tested on real text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,29 +43,27 @@ class Usefulness:
     macro_f1: Estimate
 
 
-def labelled_split(split: "Dataset", texts: Sequence[str]) -> Labelled | None:
-    """A split's texts with their labels, those without one left out; None where it has no labels."""
-    if COLUMN not in split.column_names:
-        return None
-    name_of = getattr(split.features[COLUMN], "int2str", str)
-    return _with_label(texts, [None if value is None else name_of(value) for value in split[COLUMN]])
+def labelled_split(split: "Dataset", decode: Callable[[list[list[int]]], list[str]]) -> Labelled | None:
+    """A split's texts with their labels, those without one left out; None where it has no labels.
+
+    Args:
+        split: with a column `label` or without.
+        decode: sentences of ids to texts.
+    """
+    return _with_label(decode(split["input_ids"][:]), split[COLUMN]) if COLUMN in split.column_names else None
 
 
-def labelled_samples(rows: Sequence[dict[str, Any]], real: Labelled, split: "Dataset") -> Labelled | None:
+def labelled_samples(rows: Sequence[dict[str, Any]], real: Labelled) -> Labelled | None:
     """Samples with their labels; None where they have none.
 
     Args:
         rows: of `samples.jsonl`.
         real: the training text with its labels.
-        split: its, which knows the names of numbered labels.
 
     Raises:
         UserError: none of their labels is one of the real text.
     """
-    name_of = getattr(split.features[COLUMN], "int2str", str)
-    values = [row.get(COLUMN) for row in rows]
-    names = [None if v is None else name_of(v) if isinstance(v, int) else str(v) for v in values]
-    samples = _with_label([row["text"] for row in rows], names)
+    samples = _with_label([row["text"] for row in rows], [row.get(COLUMN) for row in rows])
     if samples is not None and not set(samples.labels) & set(real.labels):
         raise UserError(
             f"the samples have the labels {', '.join(sorted(set(samples.labels))[:5])}, of which the training text has "
@@ -114,6 +112,6 @@ def _scored(predicted: np.ndarray, test: Labelled) -> Usefulness:
     return Usefulness(score_estimate(accuracy, len(test)), score_estimate(macro_f1, len(test)))
 
 
-def _with_label(texts: Sequence[str], labels: Sequence[str | None]) -> Labelled | None:
-    pairs = [(text, label) for text, label in zip(texts, labels, strict=True) if label is not None]
+def _with_label(texts: Sequence[str], labels: Sequence[Any]) -> Labelled | None:
+    pairs = [(text, str(label)) for text, label in zip(texts, labels, strict=True) if label is not None]
     return Labelled([text for text, _ in pairs], [label for _, label in pairs]) if pairs else None

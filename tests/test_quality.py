@@ -25,7 +25,7 @@ from pipeline.intervals import area_estimate, area_under_curve
 from pipeline.judging import as_split, tokenized
 from pipeline.membership import losses, members_and_others
 from pipeline.ngrams import Sentences, covered, divergence
-from pipeline.quality import Material, measure
+from pipeline.quality import Material, coverage, measure
 from pipeline.quality_page import page
 from pipeline.usefulness import Labelled, labelled_samples, labelled_split, majority, usefulness
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
@@ -123,13 +123,23 @@ def test_no_near_copy_is_missed_that_a_comparison_with_every_sentence_finds(monk
     assert near == found.edited(threshold).sum() >= 14
 
 
-def test_nearest_is_the_same_whatever_is_looked_up_at_once(monkeypatch):
+def test_nearest_is_as_near_whatever_is_looked_up_or_indexed_at_once(monkeypatch):
     own, train = (as_split(texts) for texts in texts_with_copies())
     whole = nearest(own, train, 100, 0.2)
     monkeypatch.setattr(ngrams, "POSTINGS", 50)
     parts = nearest(own, train, 100, 0.2)
     for name in ("distance", "by_distance", "overlap", "by_overlap"):
         assert np.array_equal(getattr(whole, name), getattr(parts, name)), name
+    monkeypatch.setattr(copies, "INDEXED", 50)
+    parts = nearest(own, train, 100, 0.2)
+    # In a smaller index more of the sentences that are not near are compared.
+    assert (parts.distance <= whole.distance).all()
+    near = whole.edited(0.2)
+    assert np.array_equal(near, parts.edited(0.2))
+    assert near.any()
+    assert np.array_equal(whole.by_distance[near], parts.by_distance[near])
+    assert np.array_equal(whole.overlap, parts.overlap)
+    assert np.array_equal(whole.by_overlap, parts.by_overlap)
 
 
 def test_a_piece_of_a_training_sentence_is_a_near_copy_however_many_edits_away():
@@ -255,19 +265,17 @@ def test_text_that_teaches_nothing_leaves_the_most_common_label(texts: list[str]
     assert usefulness(train, reviews(50, 1)) == majority(train, reviews(50, 1))
 
 
-def test_numbered_labels_go_by_their_names_and_foreign_ones_are_refused():
-    import datasets
-
-    features = datasets.Features({"label": datasets.ClassLabel(names=["bad", "good"])})
-    split = datasets.Dataset.from_dict({"label": [1, 0, None]}, features=features)
-    real = labelled_split(split, ["x", "y", "z"])
-    assert real == Labelled(["x", "y"], ["good", "bad"])
-    rows = [{"text": "p", "label": 1}, {"text": "q", "label": "bad"}, {"text": "r"}]
-    assert labelled_samples(rows, real, split) == Labelled(["p", "q"], ["good", "bad"])
-    assert labelled_samples([{"text": "r"}], real, split) is None
-    assert labelled_split(as_split([[2, 3]]), ["x"]) is None
+def test_text_without_a_label_is_left_out_and_foreign_labels_are_refused():
+    split = as_split([[2, 5, 3], [2, 6, 3], [2, 7, 3]])
+    assert labelled_split(split, str) is None
+    split = split.add_column("label", ["good", "bad", None])
+    real = labelled_split(split, lambda sentences: [str(ids[1]) for ids in sentences])
+    assert real == Labelled(["5", "6"], ["good", "bad"])
+    rows = [{"text": "p", "label": "good"}, {"text": "q", "label": None}, {"text": "r"}]
+    assert labelled_samples(rows, real) == Labelled(["p"], ["good"])
+    assert labelled_samples(rows[1:], real) is None
     with pytest.raises(UserError, match="labels neutral, of which the training text has none"):
-        labelled_samples([{"text": "p", "label": "neutral"}], real, split)
+        labelled_samples([{"text": "p", "label": "neutral"}], real)
 
 
 def test_labels_bring_the_figures_of_usefulness(folder: Path):
@@ -374,9 +382,9 @@ def test_reverse_perplexity_is_taken_where_these_samples_and_this_judge_were_mea
     for sentences, name, taken in ((43, "lm", True), (42, "lm", False), (43, "other", False)):
         new = {key: 7.0, f"{key}_of_real_text": 5.0, f"{key}_sentences": sentences, f"{key}_judge": name}
         write_record(known.files.summary, before | new)
-        figure = measure(Material(known, rows, "validation", judge, 0.2, None, 32)).as_json()["figures"]["coverage"]
-        assert (figure["reverse_perplexity"]["synthetic"] == 7.0) is taken
-        assert ("missing" in figure["reverse_perplexity"]) is not taken
+        figure = next(coverage(Material(known, rows, "validation", judge, 0.2, None, 32)))
+        assert (figure.synthetic, figure.real) == ((7.0, 5.0) if taken else (None, None))
+        assert bool(figure.missing) is not taken
     write_record(known.files.summary, before)
 
 
