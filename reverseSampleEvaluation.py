@@ -38,7 +38,15 @@ def main() -> None:
     arguments = parse()
     from pipeline.experiments import ExperimentFiles, read_config
     from pipeline.generation import read_samples
-    from pipeline.judging import figure_name, judge_settings, load_judge, perplexity, real_text_control, tokenized
+    from pipeline.judging import (
+        figure_name,
+        fingerprint,
+        judge_settings,
+        load_judge,
+        perplexity,
+        real_text_control,
+        tokenized,
+    )
     from pipeline.judging import train_judge as train
     from pipeline.tracking import check_login, tracking
 
@@ -59,6 +67,7 @@ def main() -> None:
         name: own,
         f"{name}_of_real_text": control[subset],
         f"{name}_sentences": len(texts),
+        f"{name}_samples": fingerprint(texts),
         f"{name}_judge": arguments.LANGUAGE_MODEL,
     }
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:

@@ -14,7 +14,7 @@ from pipeline.experiments import Experiment
 from pipeline.features import LEAST, mauve, sentence_features
 from pipeline.files import read_record
 from pipeline.intervals import area_estimate, area_under_curve
-from pipeline.judging import figure_name, perplexity, tokenized
+from pipeline.judging import figure_name, fingerprint, perplexity, tokenized
 from pipeline.membership import losses, members_and_others
 from pipeline.ngrams import Sentences, covered, divergence
 from pipeline.quality_rows import Quality, Row
@@ -138,9 +138,8 @@ def coverage(material: Material) -> Iterator[Row]:
         name = figure_name(judge, name)
         summary, key = read_record(files.summary, "run the step that wrote it again"), f"{subset}/{name}"
         # Of other samples, or by another judge, it would not be that of these.
-        if summary.get(f"{key}_judge") == judge.files.folder.name and summary.get(f"{key}_sentences") == len(
-            material.rows
-        ):
+        of_these = summary.get(f"{key}_samples") == fingerprint([row["text"] for row in material.rows])
+        if of_these and summary.get(f"{key}_judge") == judge.files.folder.name:
             values, missing = (summary[key], summary[f"{key}_of_real_text"]), ""
     label = "perplexity of real text after training on this (R-PPL)"
     yield Row("coverage", name, label, "lower", ".1f", *values, missing)

@@ -22,7 +22,7 @@ from pipeline.experiments import load_experiment
 from pipeline.features import mauve, sentence_features
 from pipeline.files import read_record, write_record
 from pipeline.intervals import area_estimate, area_under_curve
-from pipeline.judging import as_split, tokenized
+from pipeline.judging import as_split, fingerprint, tokenized
 from pipeline.membership import losses, members_and_others
 from pipeline.ngrams import Sentences, covered, divergence
 from pipeline.quality import Material, coverage, measure
@@ -379,8 +379,9 @@ def test_reverse_perplexity_is_taken_where_these_samples_and_this_judge_were_mea
     before = read_record(known.files.summary, "")
     rows = lines(experiment(folder) / "samples.jsonl")
     key = "validation/reverse_perplexity"
-    for sentences, name, taken in ((43, "lm", True), (42, "lm", False), (43, "other", False)):
-        new = {key: 7.0, f"{key}_of_real_text": 5.0, f"{key}_sentences": sentences, f"{key}_judge": name}
+    texts = [row["text"] for row in rows]
+    for measured_of, name, taken in ((texts, "lm", True), (texts[::-1], "lm", False), (texts, "other", False)):
+        new = {key: 7.0, f"{key}_of_real_text": 5.0, f"{key}_samples": fingerprint(measured_of), f"{key}_judge": name}
         write_record(known.files.summary, before | new)
         figure = next(coverage(Material(known, rows, "validation", judge, 0.2, None, 32)))
         assert (figure.synthetic, figure.real) == ((7.0, 5.0) if taken else (None, None))
