@@ -194,8 +194,8 @@ def _membership(material: Material, quality: Quality) -> Iterator[Row]:
     kinds = members_and_others(experiment.data, material.subset)
     own = {kind: losses(experiment.model, split, pad_id, f"loss of {kind}") for kind, split in kinds.items()}
     attacks = {
-        "reconstruction": ("membership_auc", "attack by the model's cross-entropy (AUC)"),
-        "objective": ("membership_auc_objective", "… by the training objective, regulariser included"),
+        "reconstruction": ("membership_auc", "attack by the model's cross-entropy (AUC)", "0.5"),
+        "objective": ("membership_auc_objective", "… by the training objective, regulariser included", "0.5"),
     }
     scores = {kind: dict(values) for kind, values in own.items()}
     if all(np.array_equal(values["reconstruction"], values["objective"]) for values in own.values()):
@@ -204,9 +204,10 @@ def _membership(material: Material, quality: Quality) -> Iterator[Row]:
         for kind, split in kinds.items():
             others = losses(judge.model, split, pad_id, f"judge's loss of {kind}")["reconstruction"]
             scores[kind]["calibrated"] = own[kind]["reconstruction"] - others
-        attacks["calibrated"] = ("membership_auc_calibrated", "… by cross-entropy less the judge's")
+        # The judge learned from the members too, and may know them better than the model does.
+        attacks["calibrated"] = ("membership_auc_calibrated", "… by cross-entropy less the judge's", "0.5 or below")
     quality.losses = {kind: values["reconstruction"] for kind, values in own.items()}
-    for attack, (name, label) in attacks.items():
+    for attack, (name, label, better) in attacks.items():
         values = [
             area_estimate(-scores[kind][attack], -scores["others"][attack])
             if kind in scores and "others" in scores
@@ -214,7 +215,7 @@ def _membership(material: Material, quality: Quality) -> Iterator[Row]:
             for kind in ("members", "again")
         ]
         missing = "" if None not in values else "no held-out sentences that do not stand in the training split too"
-        yield Row("membership", name, label, "0.5", ".3f", *values, missing)
+        yield Row("membership", name, label, better, ".3f", *values, missing)
 
 
 def _usefulness(material: Material, quality: Quality) -> Iterator[Row]:

@@ -39,12 +39,13 @@ EXPLAINED = {
     "membership": "The chance that the model's loss is lower on a sentence it was trained on than on one it was not: "
     "0.5 means that this attack learns nothing about membership, 1 that it always knows. Beside it the same attack on "
     "held-out sentences in the members' place, of the other split: splits differ in their documents, whatever was "
-    "trained on. The judge, where there is one, saw the same training sentences, so that the figure less its loss may "
-    "be too low. Stronger attacks may learn more.",
+    "trained on. The judge, where there is one, learned from the same sentences: less its loss, a figure above 0.5 "
+    "says that the model knows them better than the judge does, and one below that the judge knows them better, and "
+    "nothing else. Stronger attacks may learn more.",
     "usefulness": "Can a classifier learn from it what it learns from real text?",
 }
 STYLE = """
-body { font: 16px/1.6 system-ui, sans-serif; color: #222; max-width: 62em; margin: 2em auto; padding: 0 1.2em }
+body { font: 16px/1.6 system-ui, sans-serif; color: #222; max-width: 68em; margin: 2em auto; padding: 0 1.2em }
 h1 { margin-bottom: 0 } h2 { margin: 2.2em 0 0.3em; border-bottom: 1px solid #ddd } h3 { margin: 1.6em 0 0.4em }
 p { max-width: 50em } p.lead { color: #555; margin-top: 0.2em }
 p.caution { border-left: 4px solid #cc6677; padding: 0.3em 0.9em; background: #faf3f4 }
@@ -55,7 +56,8 @@ th, td { padding: 0.3em 0.7em; border-bottom: 1px solid #eee; vertical-align: to
 thead th { border-bottom: 2px solid #ccc } td.better { color: #555 }
 small { color: #666 } code { background: #f4f4f4; padding: 0 0.2em } mark { background: #f6d9dc }
 svg { width: 100%; height: auto; max-width: 44em; display: block } .cases td { font-size: 0.92em }
-.figures th:nth-child(n+2) { width: 19% } .cases th:first-child { width: 17% } td { overflow-wrap: anywhere }
+.figures th:nth-child(n+2) { width: 17% }
+.figures th:last-child { width: 21% } .cases th:first-child { width: 17% } td { overflow-wrap: anywhere }
 """
 
 
