@@ -127,10 +127,20 @@ MAY_BE_ZERO |= {
     "KL_GAUSSIAN_LAMBDA",
     "KL_GAUSSIAN_WEIGHT",
     "LOADER_WORKERS",
+    "NEAR_COPY_DISTANCE",
     "SEEDS",
     "WARMUP_STEPS",
 }
-SHARES = {"DROPOUT", "KL_WARMUP", "STRIDE_PERC", "TEST_FRACTION", "TOP_P", "VALIDATION_FRACTION", "WORD_DROPOUT"}
+SHARES = {
+    "DROPOUT",
+    "KL_WARMUP",
+    "NEAR_COPY_DISTANCE",
+    "STRIDE_PERC",
+    "TEST_FRACTION",
+    "TOP_P",
+    "VALIDATION_FRACTION",
+    "WORD_DROPOUT",
+}
 MAY_BE_ZERO |= {"DROPOUT", "KL_WARMUP", "LATENT_TEMPERATURE", "LENGTH_PENALTY", "STRIDE_PERC", "WEIGHTS"}
 MAY_BE_ZERO |= {"WORD_DROPOUT"}
 MAY_BE_NEGATIVE = {"LOADER_WORKERS", "PRIOR_MU"}
@@ -150,6 +160,8 @@ def bad_values(kind: object) -> list[str]:
     """Values that no flag of a type takes; none where the type says nothing about them."""
     if isinstance(kind, kinds.OrNone):
         return [value for value in bad_values(kind.kind) if value not in ("", "None")]
+    if isinstance(kind, kinds.BooleanOr):
+        return [value for value in bad_values(kind.kind) if value != "True"]
     if isinstance(kind, kinds.Bounded):
         return [*NO_NUMBERS, *(NO_INTEGERS if kind.kind is int else ()), *out_of_range(kind)]
     return {
@@ -459,6 +471,8 @@ def test_a_file_s_name_breaks_no_line(place: Path):
         ("sample.py", ("--MIN_LENGTH", 8, "--MAX_LENGTH", 8, "--DECODING", "sample", "--TOP_P", 1)),
         ("sample.py", ("--NEAR", "a", "--LATENT_TEMPERATURE", 0, "--DECODING", "beam", "--BEAMS", 1)),
         ("sample.py", ("--MIX", "a", "b", "c", "--WEIGHTS", 1, 1, 0, "--LATENT_TEMPERATURE", 2, "--KAPPA", 3)),
+        ("quality.py", ("--NEAR_COPY_DISTANCE", 0, "--DROP_COPIES", "True")),
+        ("quality.py", ("--DROP_COPIES", 0.5)),
         ("prepareDatasets.py", ("--LOCAL_PATH", "None", "--TOKENIZER", "me/mine", "--MORE_THAN", 48)),
         ("prepareDatasets.py", ("--DATA", "own.csv", "--TEXT_COLUMN", "a column", "--VOCAB_SIZE", 100)),
     ],
