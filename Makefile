@@ -4,6 +4,8 @@
 #   make paper  every model and measurement of the paper, with three seeds, and the report; goes on where it was stopped
 #               (make paper DATA=wikitext2 SEEDS=1 for WikiText-2, one seed; make paper FLAGS="--LIST True" for how far
 #               it is; two steps run beside each other, with JOBS=1 one)
+#   make synth DATA=my_reviews.csv TEXT_COLUMN=text N=1000   synthetic text like your own, in the same form
+#               (LABEL_COLUMN=stars for labels; ROW_TEMPLATE=default for a table's rows; STEPS=1500 of training)
 # And: make lint, make bench (speed and memory, in units of this machine), make clean.
 PYTHON ?= python3
 VENV := .venv
@@ -15,10 +17,17 @@ JOBS ?= 2
 BUDGET ?= $(if $(filter wikipedia-sample,$(DATA)),--BATCH_SIZE 32 --MAX_STEPS 1000 --IMPORTANCE_SAMPLES 8)
 # Some systems forbid Python to keep what it compiles; each script would then compile torch and all else anew.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: demo paper test lint bench setup setup-dev clean
+N ?= 1000
+STEPS ?= 1500
+.PHONY: demo synth paper test lint bench setup setup-dev clean
 
 demo: setup
 	@$(BIN)/python demo.py
+
+synth: setup
+	@$(BIN)/python synth.py --DATA "$(DATA)" --NUMBER_SAMPLES $(N) --MAX_STEPS $(STEPS) \
+		$(if $(TEXT_COLUMN),--TEXT_COLUMN "$(TEXT_COLUMN)") $(if $(LABEL_COLUMN),--LABEL_COLUMN "$(LABEL_COLUMN)") \
+		$(if $(ROW_TEMPLATE),--ROW_TEMPLATE $(if $(filter default,$(ROW_TEMPLATE)),,"$(ROW_TEMPLATE)"))
 
 paper: setup
 	@$(BIN)/python paper.py --DATA $(DATA) --PROJECT_NAME paper-$(DATA) --SEEDS $(SEEDS) --JOBS $(JOBS) $(BUDGET) $(FLAGS)

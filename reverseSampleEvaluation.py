@@ -40,6 +40,7 @@ def main() -> None:
     from pipeline.generation import read_samples
     from pipeline.judging import (
         figure_name,
+        fingerprint,
         judge_settings,
         load_judge,
         perplexity,
@@ -66,6 +67,7 @@ def main() -> None:
         name: own,
         f"{name}_of_real_text": control[subset],
         f"{name}_sentences": len(rows),
+        f"{name}_samples": fingerprint([row["text"] for row in rows]),
         f"{name}_judge": arguments.LANGUAGE_MODEL,
     }
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.ngrams import Sentences
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -37,17 +39,13 @@ class Tokens:
     @classmethod
     def of(cls, split: "Dataset") -> "Tokens":
         """The words of a split whose sentences are `[CLS] x_1 … x_{n-1} [SEP]`."""
-        import pyarrow
-
-        column = split.with_format("arrow")[:]["input_ids"]
-        if isinstance(column, pyarrow.ChunkedArray):
-            column = column.combine_chunks()
-        sizes = column.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+        every = Sentences.of(split)
+        sizes = np.diff(every.starts)
         position = _within(sizes)
         words = (position > 0) & (position < np.repeat(sizes, sizes) - 1)
         sentence = np.repeat(np.arange(len(sizes)), sizes)[words]
         left = (np.repeat(sizes, sizes) - 1 - position)[words]
-        return cls(column.flatten().to_numpy(zero_copy_only=False)[words].astype(np.int64), sentence, left, len(sizes))
+        return cls(every.ids[words], sentence, left, len(sizes))
 
     def sentences(self) -> list[bytes]:
         """Each sentence's ids, as bytes to compare."""

@@ -1,6 +1,7 @@
 """Texts judged by a language model: how probable they are to it, and what it learns from them."""
 
 import dataclasses
+import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,11 @@ def load_judge(output_dir: Path, project: str, name: str, data_dir: Path, judged
 def figure_name(judge: Experiment, name: str) -> str:
     """The name of a judge's figure: one that has seen the text that it scores says so."""
     return f"autoencoder_{name}" if judge.model.settings.sees_target else name
+
+
+def fingerprint(texts: Sequence[str]) -> str:
+    """What tells texts from others, so that a figure is known to be theirs: 16 digits of their SHA-256."""
+    return hashlib.sha256("\0".join(texts).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def tokenized(texts: Sequence[str], data: "PreparedData", labels: Sequence[str] | None = None) -> "Dataset":

@@ -103,6 +103,26 @@ class OrNone:
 
 
 @dataclass(frozen=True)
+class BooleanOr:
+    """An argparse type: `True` or `False`, typed out, or a number of another type."""
+
+    kind: Bounded
+
+    def __call__(self, text: str) -> bool | int | float:
+        """Parse.
+
+        Raises:
+            ArgumentTypeError: it is neither.
+        """
+        if text.lower() in ("true", "false"):
+            return boolean(text)
+        try:
+            return self.kind(text)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{error}; True and False are taken too") from None
+
+
+@dataclass(frozen=True)
 class Checked:
     """An argparse type: text that a check lets pass, which raises a `UserError` otherwise."""
 

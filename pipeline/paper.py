@@ -83,6 +83,14 @@ RUNS = (
 )
 
 
+def flags_of(name: str) -> tuple[str, ...]:
+    """The flags of train.py with which a run of `RUNS`, or the judge, is trained."""
+    if name == JUDGE:
+        return ("--MODEL", "LM", *COMMON)
+    run = next(run for run in RUNS if run.name == name)
+    return ("--MODEL", run.model, *COMMON, *run.flags)
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much is done.
@@ -118,15 +126,15 @@ def plan(data: str, places: Sequence[str], runs: Iterable[Run], budget: Budget) 
     data_dir = places[places.index("--DATA_DIR") + 1]
     steps = [Step("prepare", ("prepareDatasets.py", "--DATA", data, "--DATA_DIR", data_dir))]
 
-    def train(name: str, model: str, flags: Sequence[str], seed: int) -> Step:
-        command = ("train.py", "--EXPERIMENT_NAME", name, "--MODEL", model, "--SEED", str(seed), *COMMON, *flags)
+    def train(name: str, run: str, seed: int) -> Step:
+        command = ("train.py", "--EXPERIMENT_NAME", name, "--SEED", str(seed), *flags_of(run))
         return Step(f"train {name}", (*command, *limit, "--DATA", data, *places), ("prepare",))
 
-    steps.append(train(JUDGE, "LM", (), budget.seeds[0]))
+    steps.append(train(JUDGE, JUDGE, budget.seeds[0]))
     for run in runs:
         for seed in budget.seeds[: run.seeds]:
             name = f"{run.name}-s{seed}"
-            steps.append(train(name, run.model, run.flags, seed))
+            steps.append(train(name, run.name, seed))
             for measure in run.measures:
                 script, flags, needs = MEASURES[measure](budget)
                 steps.append(

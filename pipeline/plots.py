@@ -1,6 +1,7 @@
 """Plots, written whole or not at all."""
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,3 +35,24 @@ def figure(path: Path, width: float = 7.0, height: float = 4.0, also: Sequence[s
         dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(suffix)
         with replacing(path.with_suffix(suffix)) as temporary:
             drawn.savefig(temporary, dpi=150, metadata=dated)
+
+
+def inline_svg(draw: "Callable[[Axes], None]", width: float = 7.0, height: float = 3.0) -> str:
+    """A figure as an `<svg>` element for a page, its text as text.
+
+    Args:
+        draw: onto the figure's axes.
+        width: inches.
+        height: inches.
+    """
+    import matplotlib
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "", "font.family": "sans-serif"}),
+    ):
+        path = Path(folder) / "figure.svg"
+        with figure(path, width, height) as axes:
+            draw(axes)
+        text = path.read_text(encoding="utf-8")
+    return text[text.index("<svg") :]

@@ -1,6 +1,7 @@
 """A table's row as a text, and such a text as a row again."""
 
 import itertools
+import math
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,9 @@ from typing import Any
 from pipeline.errors import UserError
 
 CATEGORIES = 1000  # values of a column, beyond which it holds free text
+
+
+NUMBERS = frozenset({"integer", "number"})
 
 
 class RowTemplate:
@@ -55,7 +59,9 @@ class RowTemplate:
 
 
 class ColumnTypes:
-    """What the columns of a table hold: `integer`, `number`, `boolean`, `category` or `text`; missing values aside.
+    """What the columns of a table hold: `integer` or `number` within a range, `boolean`, `category` or `text`.
+
+    Missing values are none of these.
 
     Args:
         known: what `to_json` gave.
@@ -71,7 +77,7 @@ class ColumnTypes:
             self._seen.setdefault(name, _Seen()).add(value)
 
     def to_json(self) -> dict[str, dict[str, Any]]:
-        """Each column's kind, and its values where it is a category."""
+        """Each column's kind, with its range or its values."""
         return self._known | {name: seen.described() for name, seen in self._seen.items()}
 
     def row(self, values: Mapping[str, str] | None) -> dict[str, Any] | None:
@@ -104,13 +110,15 @@ class _Seen:
     def __init__(self) -> None:
         self.kinds: set[str] = set()
         self.values: dict[str, None] | None = {}
-        self.missing = False
+        self.low, self.high = math.inf, -math.inf
 
     def add(self, value: Any) -> None:
         if value is None or value == "":
-            self.missing = True
             return
-        self.kinds.add(_kind(value))
+        kind = _kind(value)
+        self.kinds.add(kind)
+        if kind in NUMBERS:
+            self.low, self.high = min(self.low, float(value)), max(self.high, float(value))
         if self.values is not None:
             self.values.setdefault(" ".join(str(value).split()))
             if len(self.values) > CATEGORIES:
@@ -118,10 +126,10 @@ class _Seen:
 
     def described(self) -> dict[str, Any]:
         kinds = self.kinds or {"text"}
-        if len(kinds) == 1 and kinds <= {"integer", "boolean"}:
-            return {"kind": next(iter(kinds))}
-        if kinds <= {"integer", "number"}:
-            return {"kind": "number"}
+        if kinds == {"boolean"}:
+            return {"kind": "boolean"}
+        if kinds <= NUMBERS:
+            return {"kind": "integer" if kinds == {"integer"} else "number", "low": self.low, "high": self.high}
         return {"kind": "text"} if self.values is None else {"kind": "category", "values": sorted(self.values)}
 
 
@@ -138,10 +146,11 @@ def _kind(value: Any) -> str:
 
 def _typed(value: str, column: Mapping[str, Any]) -> Any:
     kind = column["kind"]
-    if kind == "integer":
-        return int(value)
-    if kind == "number":
-        return int(value) if re.fullmatch(r"-?\d+", value) else float(value)
+    if kind in NUMBERS:
+        number = int(value) if kind == "integer" or re.fullmatch(r"-?\d+", value) else float(value)
+        if not column["low"] <= number <= column["high"]:
+            raise ValueError("outside of what the column holds")
+        return number
     if kind == "boolean":
         return {"True": True, "False": False}[value]
     if kind == "category":

@@ -80,7 +80,7 @@ def run(script: str, *arguments: object, expect: int = 0, processes: int = 1) ->
 
 def one_precision_again() -> None:
     """Forget with which precision this process has trained: it may have one alone, otherwise."""
-    if (state := sys.modules.get("accelerate.state")) is not None:  # else it has trained nothing yet
+    if (state := sys.modules.get("accelerate.state")) is not None:
         state.AcceleratorState._reset_state(reset_partial_state=True)
 
 

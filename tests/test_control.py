@@ -129,6 +129,20 @@ def test_a_latent_s_temperature_scales_its_standard_deviation(name: str):
         torch.testing.assert_close(z.std(0), temperature * (0.5 * own.logvar[0, -1]).exp(), rtol=0.05, atol=0)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_the_temperature_of_the_prior_is_that_of_its_vectors_and_weights(temperature: float):
+    lengths, noise = torch.full((8000,), 3), Noise(temperature)
+    gaussian = model("VTV", prior_mu=0.5, prior_var=4.0).sample_prior(lengths, torch.Generator().manual_seed(1), noise)
+    assert gaussian.vectors.mean().item() == pytest.approx(0.5, abs=0.05)
+    assert gaussian.vectors.std().item() == pytest.approx(2.0 * temperature, rel=0.02)
+    nvae = model("NVIB", prior_mu=0.5, prior_var=4.0, prior_alpha=2.0, delta=0.5)
+    drawn = nvae.sample_prior(lengths, torch.Generator().manual_seed(1), noise)
+    assert drawn.z.std().item() == pytest.approx(2.0 * temperature, rel=0.02)
+    total = (2.0 + 0.5 * 3) / temperature**2
+    expected = math.sqrt(0.25 * 0.75 / (total + 1))  # a Dirichlet's, of four equal shares
+    assert drawn.log_pi.exp().std(dim=0).mean().item() == pytest.approx(expected, rel=0.03)
+
+
 def test_a_latent_s_temperature_scales_the_noise_of_weights_and_leaves_their_mean():
     trained = model("NVIB")
     source, mask = (value.expand(8000, -1) for value in texts(4))
@@ -360,6 +374,12 @@ def test_what_a_model_cannot_do_is_one_line_and_leaves_all_as_it_was(
 
 def test_a_vanilla_transformer_mixes(folder: Path):
     call("sample.py", *at(folder, "vanilla"), "--MIX", KING, CAT, "--DECODING", "beam", "--BEAMS", 2)
+
+
+def test_mixtures_are_of_mean_latents_unless_noise_is_asked_for(experiment: Experiment):
+    latents = [mixture(experiment, [KING, CAT]).draw([0], torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    assert torch.equal(latents[0].log_pi, latents[1].log_pi)
+    assert torch.equal(latents[0].mu, latents[1].mu)
 
 
 def test_sources_check_what_python_gives_them(experiment: Experiment):

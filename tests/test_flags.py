@@ -111,6 +111,10 @@ OF_ITS_OWN = {
     ("prepareDatasets.py", "--TEXT_COLUMN"): ["text", "nan"],  # any text may be a column's name; here is no table
     ("prepareDatasets.py", "--LABEL_COLUMN"): ["label"],
     ("prepareDatasets.py", "--ROW_TEMPLATE"): ["{a} is {b}"],
+    ("synth.py", "--DATA"): NO_TEXTS,
+    ("synth.py", "--TEXT_COLUMN"): ["text"],
+    ("synth.py", "--LABEL_COLUMN"): ["label"],
+    ("synth.py", "--ROW_TEMPLATE"): ["{a} is {b}"],
     ("paper.py", "--DATA"): ["nothing"],
 }
 
@@ -123,10 +127,20 @@ MAY_BE_ZERO |= {
     "KL_GAUSSIAN_LAMBDA",
     "KL_GAUSSIAN_WEIGHT",
     "LOADER_WORKERS",
+    "NEAR_COPY_DISTANCE",
     "SEEDS",
     "WARMUP_STEPS",
 }
-SHARES = {"DROPOUT", "KL_WARMUP", "STRIDE_PERC", "TEST_FRACTION", "TOP_P", "VALIDATION_FRACTION", "WORD_DROPOUT"}
+SHARES = {
+    "DROPOUT",
+    "KL_WARMUP",
+    "NEAR_COPY_DISTANCE",
+    "STRIDE_PERC",
+    "TEST_FRACTION",
+    "TOP_P",
+    "VALIDATION_FRACTION",
+    "WORD_DROPOUT",
+}
 MAY_BE_ZERO |= {"DROPOUT", "KL_WARMUP", "LATENT_TEMPERATURE", "LENGTH_PENALTY", "STRIDE_PERC", "WEIGHTS"}
 MAY_BE_ZERO |= {"WORD_DROPOUT"}
 MAY_BE_NEGATIVE = {"LOADER_WORKERS", "PRIOR_MU"}
@@ -146,6 +160,8 @@ def bad_values(kind: object) -> list[str]:
     """Values that no flag of a type takes; none where the type says nothing about them."""
     if isinstance(kind, kinds.OrNone):
         return [value for value in bad_values(kind.kind) if value not in ("", "None")]
+    if isinstance(kind, kinds.BooleanOr):
+        return [value for value in bad_values(kind.kind) if value != "True"]
     if isinstance(kind, kinds.Bounded):
         return [*NO_NUMBERS, *(NO_INTEGERS if kind.kind is int else ()), *out_of_range(kind)]
     return {
@@ -185,6 +201,8 @@ def bad_arguments(script: str, action: argparse.Action) -> list[list[str]]:
 def good_value(action: argparse.Action) -> str:
     if action.choices is not None:
         return next(iter(action.choices))
+    if action.dest == "DATA" and action.required:
+        return "own.txt"
     return "1" if isinstance(action.type, kinds.Bounded) else "good"
 
 
@@ -453,6 +471,8 @@ def test_a_file_s_name_breaks_no_line(place: Path):
         ("sample.py", ("--MIN_LENGTH", 8, "--MAX_LENGTH", 8, "--DECODING", "sample", "--TOP_P", 1)),
         ("sample.py", ("--NEAR", "a", "--LATENT_TEMPERATURE", 0, "--DECODING", "beam", "--BEAMS", 1)),
         ("sample.py", ("--MIX", "a", "b", "c", "--WEIGHTS", 1, 1, 0, "--LATENT_TEMPERATURE", 2, "--KAPPA", 3)),
+        ("quality.py", ("--NEAR_COPY_DISTANCE", 0, "--DROP_COPIES", "True")),
+        ("quality.py", ("--DROP_COPIES", 0.5)),
         ("prepareDatasets.py", ("--LOCAL_PATH", "None", "--TOKENIZER", "me/mine", "--MORE_THAN", 48)),
         ("prepareDatasets.py", ("--DATA", "own.csv", "--TEXT_COLUMN", "a column", "--VOCAB_SIZE", 100)),
     ],

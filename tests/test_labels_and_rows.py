@@ -63,7 +63,7 @@ def test_every_sentence_has_the_token_of_its_document_s_label_in_front(tmp_path:
     ids = data.splits["test"][0]["input_ids"]
     assert data.tokenizer.decode(ids) == data.tokenizer.decode([ids[0], *ids[2:]])  # the label is no text
     assert sum(data.statistics["labels"].values()) == data.statistics["train"]["sentences"]
-    assert data.statistics["source"]["columns"]["stars"] == {"kind": "integer"}
+    assert data.statistics["source"]["columns"]["stars"] == {"kind": "integer", "low": 0.0, "high": 2.0}
 
 
 def test_a_column_of_too_many_values_is_no_label(tmp_path: Path):
@@ -147,6 +147,7 @@ def test_what_is_no_row_or_has_a_value_of_another_kind_is_rejected():
     assert types.row(template.values("age is 6, town is new york")) is None
     assert types.row(template.values("age is 6, town is New York")) == {"age": 6, "town": "New York"}
     assert types.row(template.values("age is , town is Ur")) == {"age": None, "town": "Ur"}
+    assert types.row(template.values("age is 8, town is Ur")) is None  # above all there are
     assert types.row(template.values("age is six, town is Ur")) is None
     assert types.row(template.values("age is 6, town is Rome")) is None
     assert template.values("age is 6, city is Ur") is None

@@ -9,6 +9,7 @@ import torch
 
 from pipeline.batching import collate
 from pipeline.experiments import load_experiment
+from pipeline.judging import fingerprint
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 
 TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--DATA", "tiny", "--MAX_STEPS", 12, "--PRECISION", "fp32")
@@ -73,6 +74,8 @@ def test_reverse_perplexity_is_the_same_again_and_leaves_no_model(folder: Path):
     assert values[0] == values[1] > 1
     figures = summary(folder)
     assert figures["validation/reverse_perplexity_sentences"] == 40
+    texts = [row["text"] for row in lines(experiment(folder) / "samples.jsonl")]
+    assert figures["validation/reverse_perplexity_samples"] == fingerprint(texts)
     # Twelve steps on forty sentences of the real text, or of samples of a model that has hardly learned.
     assert figures["validation/reverse_perplexity_of_real_text"] != values[0]
     controls = experiment(folder, "lm") / "reverse_controls.jsonl"

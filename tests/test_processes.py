@@ -85,6 +85,17 @@ def test_what_is_measured_is_the_same_with_two_processes_and_with_one(folder: Pa
     assert kept[1] == kept[2]
 
 
+def test_samples_around_a_sentence_are_the_same_with_two_processes_and_with_one(folder: Path):
+    control = ("--NEAR", "the old king left.", "--LATENT_TEMPERATURE", 0.7, "--DECODING", "beam", "--MIN_LENGTH", 5)
+    command = ("sample.py", *at(folder, "nvib"), *control, "--NUMBER_SAMPLES", 9, "--GENERATION_BATCH_SIZE", 2)
+    kept = []
+    for processes in (1, 2):
+        call(*command) if processes == 1 else run(*command, processes=2)
+        kept.append((folder / "outputs" / "nvib" / "nvib" / "samples.jsonl").read_text())
+    assert len(kept[0].splitlines()) == 9
+    assert kept[0] == kept[1]
+
+
 def test_the_bounds_are_the_same_with_two_processes_and_with_one(folder: Path):
     run("train.py", *at(folder, "vtv"), "--MODEL", "VTV", *SMALL, "--MAX_STEPS", 2)
     command = ("reconstruction.py", *at(folder, "vtv"), "--IMPORTANCE_SAMPLES", 3, "--GENERATION_BATCH_SIZE", 8)
