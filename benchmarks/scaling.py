@@ -7,7 +7,7 @@ processes: tokens a second of train.py (NVIB, the scripts' defaults, float32) on
 process and two, of one thread each, and with one process of all threads; the runs take turns.
 corpus: seconds, memory and disk of prepareDatasets.py on WikiText-2 whose training file is repeated. Memory is the most
 that all its processes hold at once. Where WikiText-2 is not at hand, the Wikipedia sample's sentences take its place.
-model: seconds and memory of an optimizer step of NVIB against batch, length, vocabulary and width, each varied alone.
+model: seconds and memory of an optimizer step of NVIB against batch, length, vocabulary, width and depth, each varied alone.
 
 A part replaces what benchmarks/scaling.json holds of it, and all of benchmarks/scaling.png is drawn anew.
 `python -m benchmarks.tables` brings the figures into the texts.
@@ -45,12 +45,13 @@ LAUNCHES = {
     "2 processes, half the batch each": (2, 1, BATCH // 2),
     ALL_THREADS: (1, os.cpu_count() or 1, BATCH),
 }
-USUAL = {"sentences": 32, "length": 25, "vocabulary": 8000, "width": 256}
+USUAL = {"sentences": 32, "length": 25, "vocabulary": 8000, "width": 256, "layers": 1}
 VARIED = {
     "sentences": (8, 32, 128),
     "length": (10, 25, 50, 100),
     "vocabulary": (2000, 8000, 30_522, 120_000),
     "width": (64, 128, 256, 512, 1024),
+    "layers": (1, 2, 4),
 }
 
 
@@ -206,10 +207,10 @@ def repeat_training(source: Path, target: Path, repeats: int) -> None:
 
 def made_up(folder: Path) -> Path:
     """A folder of WikiText's form with the sentences of the Wikipedia sample, which is always at hand."""
-    import datasets
+    from pipeline.prepared import load_prepared
 
     script("prepareDatasets.py", "--DATA", "wikipedia-sample", "--DATA_DIR", folder / "sample")
-    splits = datasets.load_from_disk(str(folder / "sample" / "wikipedia-sample" / "dataset"))
+    splits = load_prepared(folder / "sample", "wikipedia-sample").splits
     target = folder / "made-up"
     target.mkdir()
     for part, name in WIKITEXT_FILES.items():

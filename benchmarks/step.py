@@ -1,6 +1,6 @@
 """A training step of NVIB of one size, in a process of its own, so that its peak memory is its own.
 
-    python -m benchmarks.step '{"sentences": 32, "length": 25, "vocabulary": 8000, "width": 256, "steps": 5}'
+    python -m benchmarks.step '{"sentences": 32, "length": 25, "vocabulary": 8000, "width": 256, "layers": 1, "steps": 5}'
 
 Sentences of one length, so without padding. Prints JSON: seconds a step (median), the most memory that was held, what
 is kept for the gradient, and how many operations the host starts.
@@ -80,9 +80,9 @@ class Step:
         return sum(kept.values()) - sum(4 * parameter.numel() for parameter in output.parameters())
 
 
-def measure(sentences: int, length: int, vocabulary: int, width: int, steps: int) -> dict[str, Any]:
+def measure(sentences: int, length: int, vocabulary: int, width: int, layers: int, steps: int) -> dict[str, Any]:
     """The figures of a size, after a step to warm up."""
-    step = Step("NVIB", sentences, length, vocabulary, width)
+    step = Step("NVIB", sentences, length, vocabulary, width, layers)
     run = timed(step)
     seconds = [run() for _ in range(steps + 1)][1:]
     peak = peak_gigabytes()
@@ -91,6 +91,7 @@ def measure(sentences: int, length: int, vocabulary: int, width: int, steps: int
         "length": length,
         "vocabulary": vocabulary,
         "width": width,
+        "layers": layers,
         "seconds": statistics.median(seconds),
         "peak_gb": peak,
         "kept_bytes": step.kept_bytes(),
