@@ -119,7 +119,7 @@ def main() -> None:
     """Parse, prepare, report."""
     arguments = parse()
     name = dataset_name(arguments.DATA)
-    from pipeline.prepared import PreparationSettings, prepare
+    from pipeline.preparation import PreparationSettings, prepare
 
     settings = PreparationSettings(
         tokenizer=arguments.TOKENIZER,

@@ -1,20 +1,19 @@
-"""Where text comes from: named corpora, a folder of WikiText, or a user's own file."""
+"""Where text comes from: named corpora, a folder of WikiText, or a user's own file; a document at a time."""
 
+import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
-from pipeline.errors import UserError, first_line
+from pipeline.errors import UnfinishedError, UserError, first_line
 from pipeline.text_files import rows
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 SPLITS = ("train", "validation", "test")
 WIKITEXT_FILES = {"train": "wiki.train.tokens", "validation": "wiki.valid.tokens", "test": "wiki.test.tokens"}
 OWN_FORMATS = {".txt": "text", ".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
+DIVIDED_TOGETHER = 1000  # documents
 ENGLISH_WIKIPEDIA = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 
 
@@ -25,6 +24,13 @@ class Split:
     validation: float
     test: float
     seed: int
+
+
+class Document(NamedTuple):
+    """A document and the split that it belongs to, a number of `SPLITS`."""
+
+    part: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -103,33 +109,41 @@ def check_source(data: str, local_path: Path | None, text_column: str | None) ->
         raise UserError(f"--TEXT_COLUMN is of a table and means nothing for --DATA {data}; leave it out")
 
 
-def documents(
-    data: str, local_path: Path | None, text_column: str | None, split: Split, cache: Path
-) -> "dict[str, Dataset]":
-    """The documents of each split, as Arrow on disk with one column, `text`.
+def documents(data: str, local_path: Path | None, text_column: str | None, split: Split) -> Iterator[Document]:
+    """All documents, one at a time and always in the same order.
 
     Args:
         data: a name of `NAMES`, or the path of a user's own file.
         local_path: folder with WikiText's files, in place of the hub.
         text_column: the column of a user's table that holds text.
         split: for text without splits of its own.
-        cache: folder for Arrow files.
 
     Raises:
         UserError: the text is not there, cannot be read or reached.
     """
     check_source(data, local_path, text_column)
     if local_path is not None:
-        return _wikitext_folder(local_path, cache)
+        return _apart({name: _texts(path, "text", None) for name, path in _wikitext(local_path).items()})
     if data == EMBEDDED:
-        return _from_generator(_wikipedia_articles, split, cache)
+        return divide(_wikipedia_articles(), split, EMBEDDED)
     if data in HUB:
-        return _from_hub(data, split, cache)
+        return _from_hub(data, split)
     path = Path(data)
-    return divide(_load(OWN_FORMATS[path.suffix], path, text_column, cache), split, str(path))
+    return divide(_texts(path, OWN_FORMATS[path.suffix], text_column), split, str(path))
 
 
-def _wikitext_folder(folder: Path, cache: Path) -> "dict[str, Dataset]":
+def source_files(data: str, local_path: Path | None) -> list[Path]:
+    """The files that hold the text; none where it comes from a package or the hub.
+
+    Raises:
+        UserError: one of WikiText's is missing.
+    """
+    if local_path is not None:
+        return list(_wikitext(local_path).values())
+    return [] if data in NAMES else [Path(data)]
+
+
+def _wikitext(folder: Path) -> dict[str, Path]:
     paths = {name: Path(folder) / file for name, file in WIKITEXT_FILES.items()}
     missing = [path.name for path in paths.values() if not path.is_file()]
     if missing:
@@ -137,10 +151,19 @@ def _wikitext_folder(folder: Path, cache: Path) -> "dict[str, Dataset]":
             f"{folder} holds no {', '.join(missing)}; --LOCAL_PATH names a folder with "
             f"{', '.join(WIKITEXT_FILES.values())}"
         )
-    return {name: _load("text", path, None, cache) for name, path in paths.items()}
+    return paths
 
 
-def _from_hub(data: str, split: Split, cache: Path) -> "dict[str, Dataset]":
+def _texts(path: Path, form: str, column: str | None) -> Iterator[str]:
+    return (row["text"] for row in rows(path, form, column))
+
+
+def _apart(parts: Mapping[str, Iterable[str]]) -> Iterator[Document]:
+    """The documents of splits that a corpus has itself."""
+    return (Document(SPLITS.index(name), text) for name, texts in parts.items() for text in texts)
+
+
+def _from_hub(data: str, split: Split) -> Iterator[Document]:
     corpus = HUB[data]
     print(f"asking the Hugging Face hub for {corpus.path}", flush=True)
     try:
@@ -148,56 +171,43 @@ def _from_hub(data: str, split: Split, cache: Path) -> "dict[str, Dataset]":
         import huggingface_hub
 
         huggingface_hub.logging.set_verbosity_error()  # a line for every retry; the one that counts is ours
-        loaded = datasets.load_dataset(corpus.path, corpus.config, revision=corpus.revision, cache_dir=str(cache))
+        loaded = datasets.load_dataset(corpus.path, corpus.config, revision=corpus.revision, streaming=True)
+        yield from joined_columns(loaded, corpus.columns, split)
+    except UserError:
+        raise
     except Exception as error:  # the hub's client raises many kinds; all mean that the text did not come
         instead = "give a folder with --LOCAL_PATH" if data.startswith("wikitext") else "give a file of your own"
-        raise UserError(
+        raise UnfinishedError(
             f"the Hugging Face hub did not deliver {corpus.path} ({type(error).__name__}: {first_line(error)}); "
             f"check the connection, {instead}, or take --DATA {EMBEDDED}"
         ) from None
-    return joined_columns(loaded, corpus.columns, split)
 
 
-def joined_columns(loaded: "dict[str, Dataset]", columns: tuple[str, ...], split: Split) -> "dict[str, Dataset]":
-    """Splits with one column `text`, the columns joined a line each; what lacks a validation split gets one."""
-    loaded = dict(loaded)
-    if "validation" not in loaded:
-        parts = loaded["train"].train_test_split(test_size=split.validation, seed=split.seed)
-        loaded |= {"train": parts["train"], "validation": parts["test"]}
-    joined = {}
-    for name in SPLITS:
-        part = loaded[name].select_columns(list(columns))
-        if columns != ("text",):
-            part = part.map(
-                lambda rows: {"text": ["\n".join(filter(None, row)) for row in zip(*rows.values(), strict=True)]},
-                batched=True,
-                remove_columns=[column for column in columns if column != "text"],
-            )
-        joined[name] = part
-    return joined
-
-
-def _load(form: str, path: Path, column: str | None, cache: Path) -> "Dataset":
-    import datasets
-    from datasets.exceptions import DatasetGenerationError
-
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # its own reports; the one that counts is ours
-    try:
-        return datasets.Dataset.from_generator(
-            rows,
-            features=datasets.Features({"text": datasets.Value("string")}),
-            cache_dir=str(cache),
-            gen_kwargs={"path": path, "form": form, "column": column},
-        )
-    except DatasetGenerationError as error:
-        raise error.__cause__ or error from None
-
-
-def divide(whole: "Dataset", split: Split, source: str) -> "dict[str, Dataset]":
-    """Divide documents into the three splits, under a seed.
+def joined_columns(loaded: Mapping[str, Any], columns: tuple[str, ...], split: Split) -> Iterator[Document]:
+    """The documents of a corpus of the hub, a line for each of the columns.
 
     Args:
-        whole: all documents.
+        loaded: datasets, which may stream, by their splits' names.
+        columns: of text.
+        split: how much of the training split is taken for validation, where there is none.
+    """
+    own = {name: _joined(loaded[name], columns) for name in SPLITS if name in loaded}
+    if "validation" not in own:
+        yield from divide(own.pop("train"), Split(split.validation, 0.0, split.seed), "its training split")
+    yield from _apart(own)
+
+
+def _joined(part: Any, columns: tuple[str, ...]) -> Iterator[str]:
+    for batch in part.select_columns(list(columns)).iter(1000):
+        for row in zip(*(batch[column] for column in columns), strict=True):
+            yield "\n".join(filter(None, row))
+
+
+def divide(texts: Iterable[str], split: Split, source: str) -> Iterator[Document]:
+    """Divide documents into the three splits under a seed, so many at a time, each time by the same shares.
+
+    Args:
+        texts: of all documents.
         split: how.
         source: where they came from, for errors.
 
@@ -206,31 +216,27 @@ def divide(whole: "Dataset", split: Split, source: str) -> "dict[str, Dataset]":
     """
     import numpy as np
 
-    count = len(whole)
-    order = np.random.default_rng(split.seed).permutation(count)
-    test, validation = (max(1, round(share * count)) for share in (split.test, split.validation))
-    if test + validation >= count:
-        raise UserError(
-            f"{source} has too few documents with text ({count}) to divide into training, validation and test; "
-            "bring more (of a .txt, each line is a document)"
-        )
-    parts = {
-        "test": order[:test],
-        "validation": order[test : test + validation],
-        "train": order[test + validation :],
-    }
-    return {name: whole.select(np.sort(parts[name])) for name in SPLITS}
+    texts = iter(texts)
+    for number in itertools.count():
+        block = list(itertools.islice(texts, DIVIDED_TOGETHER))
+        if number and not block:
+            return
+        test, validation = (round(share * len(block)) for share in (split.test, split.validation))
+        if number == 0:  # of the first ones each split has something; with more of them that is enough
+            test, validation = (max(n, share > 0) for n, share in ((test, split.test), (validation, split.validation)))
+        if number == 0 and test + validation >= len(block):
+            raise UserError(
+                f"{source} has too few documents with text ({len(block)}) to divide into training, validation and "
+                "test; bring more (of a .txt, each line is a document)"
+            )
+        order = np.random.default_rng([split.seed, number] if number else split.seed).permutation(len(block))
+        parts = np.zeros(len(block), dtype=np.int8)
+        parts[order[:test]] = SPLITS.index("test")
+        parts[order[test : test + validation]] = SPLITS.index("validation")
+        yield from map(Document, parts.tolist(), block)
 
 
-def _from_generator(
-    articles: Callable[[], Iterator[dict[str, str]]], split: Split, cache: Path
-) -> "dict[str, Dataset]":
-    import datasets
-
-    return divide(datasets.Dataset.from_generator(articles, cache_dir=str(cache)), split, EMBEDDED)
-
-
-def _wikipedia_articles() -> Iterator[dict[str, str]]:
+def _wikipedia_articles() -> Iterator[str]:
     """The articles of the Wikipedia sample that ships inside gensim, without captions and lists."""
     from gensim.scripts.segment_wiki import segment_all_articles
     from gensim.test.utils import datapath
@@ -238,4 +244,4 @@ def _wikipedia_articles() -> Iterator[dict[str, str]]:
     for _, sections in segment_all_articles(datapath(ENGLISH_WIKIPEDIA), min_article_character=200, workers=1):
         lines = (line.replace("'''", "").replace("''", "") for _, text in sections for line in text.splitlines())
         # What is no running text (captions, lists, tables, what the markup left) rarely ends like a sentence.
-        yield {"text": "\n".join(line for line in lines if line.rstrip().endswith((".", "?", "!", '"')))}
+        yield "\n".join(line for line in lines if line.rstrip().endswith((".", "?", "!", '"')))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpora import Split
-from pipeline.prepared import PreparationSettings, prepare
+from pipeline.preparation import PreparationSettings, prepare
 
 ROOT = Path(__file__).parent.parent
 WORDS = ("the", "a", "old", "young", "king", "queen", "cat", "dog", "house", "river", "town", "saw", "found", "left")

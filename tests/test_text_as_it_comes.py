@@ -24,7 +24,8 @@ from pyarrow import parquet
 from pipeline.corpora import OWN_FORMATS, Split
 from pipeline.errors import UserError
 from pipeline.files import replacing_folder
-from pipeline.prepared import PreparationSettings, PreparedData, load_prepared, prepare
+from pipeline.preparation import PreparationSettings, prepare
+from pipeline.prepared import PreparedData, load_prepared
 from pipeline.preprocessing import paragraphs, split_document
 from pipeline.text_files import rows
 from pipeline.tokenization import train_wordpiece
@@ -140,7 +141,7 @@ def test_the_script_refuses_in_one_line_that_says_where_and_changes_nothing(case
     own = write(tmp_path / ODD_FOLDER, suffix, content)
     before = snapshot(data_dir)
     finished = run("prepareDatasets.py", *options(own, data_dir), expect=2)
-    finished.stderr = re.sub(r"[^\r\n]*? examples/s\]", "", finished.stderr)  # progress bars
+    finished.stderr = re.sub(r"[^\r\n]*?/s\]", "", finished.stderr)  # progress bars
     line = one_line_of_error(finished)
     assert re.fullmatch(
         rf"prepareDatasets.py: error: (the train split of )?{re.escape(str(own))}\b.*{expected}.*", line
@@ -554,10 +555,10 @@ def test_a_folder_that_a_living_process_writes_is_left_to_it(folder: Path, start
 
 def test_the_next_preparation_removes_what_a_killed_one_left(data_dir: Path, tmp_path: Path):
     before = snapshot(data_dir)
-    own = write(tmp_path, ".txt", PLAIN * 40)  # of fewer documents than start processes, which would live on
+    own = write(tmp_path, ".txt", PLAIN * 40)
     command = [sys.executable, ROOT / "prepareDatasets.py", *map(str, options(own, data_dir))]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not [*data_dir.glob(".own.partial/new-*/cache/*")]:
+        while process.poll() is None and not [*data_dir.glob(".own.partial/new-*/work/*")]:
             time.sleep(0.005)
         process.kill()
     assert process.returncode == -signal.SIGKILL
