@@ -4,7 +4,7 @@
 #   make paper  every model and measurement of the paper, with three seeds, and the report; goes on where it was stopped
 #               (make paper DATA=wikitext2 SEEDS=1 for WikiText-2, one seed; make paper FLAGS="--LIST True" for how far
 #               it is; two steps run beside each other, with JOBS=1 one)
-# And: make lint, make bench (speed and memory, in units of this machine), make clean.
+# And: make lint, make bench (speed, memory and how they grow; writes the tables of docs/scaling.md anew), make clean.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,6 +29,8 @@ test: setup-dev
 bench: setup
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.attention
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.tables
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -66,6 +66,7 @@ OPTIMIZER_TRAFFIC = 28  # bytes a parameter: gradient, weight and two moments re
 
 # Vectors of D numbers that are kept for the gradient, a token: fixed, and a pair of layers; and numbers a head and key.
 KEPT = {False: (4, 56), True: (7, 59)}
+KEPT_FEWER = 5  # of a pair of layers whose heads are several
 KEPT_PER_KEY = 9  # three attentions, where they are not fused: logits, weights and what dropout leaves of them
 
 
@@ -123,6 +124,7 @@ def state_bytes(model: Model) -> int:
 def activation_bytes(model: Model, length: float, fused: bool = False) -> float:
     """What is kept for the gradient in float32, a token; `fused` attention keeps no weights."""
     fixed, layered = KEPT[model.nvib]
+    layered -= KEPT_FEWER * (model.heads > 1)
     weights = 0.0 if fused else KEPT_PER_KEY * model.layers * model.heads * length
     return FLOAT32 * ((fixed + layered * model.layers) * model.width + weights)
 

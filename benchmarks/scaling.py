@@ -7,7 +7,8 @@ processes: tokens a second of train.py (NVIB, the scripts' defaults, float32) on
 process and two, of one thread each, and with one process of all threads; the runs take turns.
 corpus: seconds, memory and disk of prepareDatasets.py on WikiText-2 whose training file is repeated. Memory is the most
 that all its processes hold at once. Where WikiText-2 is not at hand, the Wikipedia sample's sentences take its place.
-model: seconds and memory of an optimizer step of NVIB against batch, length, vocabulary, width and depth, each varied alone.
+model: seconds and memory of an optimizer step of NVIB against batch, length, vocabulary, width and depth, each varied
+alone.
 
 A part replaces what benchmarks/scaling.json holds of it, and all of benchmarks/scaling.png is drawn anew.
 `python -m benchmarks.tables` brings the figures into the texts.
@@ -169,7 +170,6 @@ def corpus(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             {
                 "repeats": repeats,
                 "training_bytes": (text / WIKITEXT_FILES["train"]).stat().st_size,
-                "training_words": repeats * words(source / WIKITEXT_FILES["train"]),
                 "training_sentences": figures["train"]["sentences"],
                 "training_tokens": figures["train"]["tokens"],
                 "sentences": sum(figures[part]["sentences"] for part in WIKITEXT_FILES),
@@ -187,12 +187,6 @@ def corpus(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             flush=True,
         )
     return {"source": "WikiText-2" if source == given else "the Wikipedia sample", "rows": rows}
-
-
-def words(path: Path) -> int:
-    """Of a file: what white space divides."""
-    with open(path, encoding="utf-8") as file:
-        return sum(len(row.split()) for row in file)
 
 
 def repeat_training(source: Path, target: Path, repeats: int) -> None:
@@ -248,7 +242,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     with panels(path, 2, 2, width=10.0, height=7.0) as (speed, seconds, memory, step):
         if "processes" in results:
             runs = results["processes"]["runs"]
-            labels = [name.replace(", ", "\n") for name in runs]
+            labels = [name.replace(", ", "\n").replace(" each", "\neach") for name in runs]
             speed.bar(
                 labels,
                 [run["tokens_per_second"] for run in runs.values()],
@@ -282,10 +276,17 @@ def main() -> None:
 
     results = read_json(RESULTS, "remove it") if RESULTS.exists() else {}
     for part in PARTS if arguments.PART == "all" else [arguments.PART]:
+        machine = {
+            "machine": f"{processor()}, {os.cpu_count()} cores",
+            "cores": os.cpu_count(),
+            "torch": version("torch"),
+            "date": time.strftime("%Y-%m-%d"),
+            "load": round(
+                os.getloadavg()[0], 1
+            ),  # what others did: processes that ran or waited to, last minute's mean
+        }
         with tempfile.TemporaryDirectory() as folder:
-            figures = PARTS[part](arguments, Path(folder))
-        machine = {"machine": f"{processor()}, {os.cpu_count()} cores", "torch": version("torch")}
-        results[part] = {**machine, "date": time.strftime("%Y-%m-%d"), **figures}
+            results[part] = {**machine, **PARTS[part](arguments, Path(folder))}
         write_json(RESULTS, results)
     plot(results, PLOT)
 

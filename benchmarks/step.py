@@ -1,6 +1,7 @@
 """A training step of NVIB of one size, in a process of its own, so that its peak memory is its own.
 
-    python -m benchmarks.step '{"sentences": 32, "length": 25, "vocabulary": 8000, "width": 256, "layers": 1, "steps": 5}'
+    python -m benchmarks.step '{"sentences": 32, "length": 25, "vocabulary": 8000, "width": 256, "layers": 1,
+        "steps": 5}'
 
 Sentences of one length, so without padding. Prints JSON: seconds a step (median), the most memory that was held, what
 is kept for the gradient, and how many operations the host starts.

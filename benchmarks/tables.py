@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks import costs
 from benchmarks.costs import Model
+from pipeline.settings import TrainingSettings
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "scaling.json"
@@ -38,26 +39,27 @@ BATCHES = (64, 1024)  # sentences of a GPU's batch
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus of the hub, from its card: training documents, and words or bytes of their text.
+    """A corpus of the hub, by its card.
 
     Args:
         documents: rows of the training split.
-        size: as the card has it, in words or bytes.
-        share: of them that is trained on; the rest becomes the validation split.
+        training: bytes of them, their few numbers counted.
+        whole: bytes of all splits.
+        download: bytes that travel.
+        share: of the training split that is trained on; the rest becomes the validation split.
     """
 
     documents: int
-    size: float
-    words: bool = False
+    training: float
+    whole: float
+    download: float
     share: float = 1.0
 
 
 CORPORA = {
-    "wikitext103": Corpus(
-        1_801_350, 103_227_021 - 1_801_350, words=True
-    ),  # the card's count takes a line's end for one
-    "yelp": Corpus(650_000, 483_811_554, share=0.95),
-    "yahoo": Corpus(1_400_000, 760_460_695, share=0.95),
+    "wikitext103": Corpus(1_801_350, 545_141_915, 547_592_241, 313_093_838),
+    "yelp": Corpus(650_000, 483_811_554, 521_082_742, 322_952_369, share=0.95),
+    "yahoo": Corpus(1_400_000, 760_460_695, 793_122_057, 319_476_345, share=0.95),
 }
 
 
@@ -125,6 +127,11 @@ def sentence_bytes(results: dict[str, Any]) -> float:
     return preparation(results, "sentences", "disk_bytes")[1]
 
 
+def text_bytes(results: dict[str, Any]) -> float:
+    """Of the text that gives a prepared sentence."""
+    return preparation(results, "sentences", "training_bytes")[1]
+
+
 def operations(results: dict[str, Any], layers: int) -> float:
     """Operations that the host starts for a step of so many layers, counted in steps of a few."""
     rows = [row for row in results["model"]["rows"] if row["varied"] == "layers"]
@@ -138,8 +145,9 @@ def operations(results: dict[str, Any], layers: int) -> float:
 def machine(results: dict[str, Any]) -> str:
     """What was measured where and when."""
     parts = ("processes", "corpus", "model")
-    rows = ([part, *(str(results[part][name]) for name in ("machine", "torch", "date"))] for part in parts)
-    return table(("measured", "machine", "torch", "date"), rows)
+    names = ("machine", "torch", "date", "load")
+    rows = ([part, *(str(results[part][name]) for name in names)] for part in parts)
+    return table(("measured", "machine", "torch", "date", "load before"), rows)
 
 
 def processes(results: dict[str, Any]) -> str:
@@ -344,21 +352,26 @@ def cpu(results: dict[str, Any]) -> str:
 
 def storage(results: dict[str, Any]) -> str:
     """What 10^9 sentences take on disk, and their order in memory."""
-    held = sentence_bytes(results)
+    held, text = sentence_bytes(results), text_bytes(results)
     ids = 4 * (LENGTH + 1)  # int32, the start token counted
-    per_second = 1 / preparation(results, "sentences", "seconds")[1]
+    of_a_core = 1 / preparation(results, "sentences", "seconds")[1] / results["corpus"]["cores"]
+    window = TrainingSettings.shuffle_window
     return table(
         ("", "a sentence", "10⁹ sentences"),
         [
             ["prepared, on disk (measured)", bytes_(held), bytes_(SENTENCES * held)],
             ["of it token ids (on paper)", bytes_(ids), bytes_(SENTENCES * ids)],
-            ["its place in a shuffled order (on paper)", "8 B", bytes_(8 * SENTENCES)],
-            ["a random read of it (on paper)", bytes_(costs.BLOCK), bytes_(costs.BLOCK * SENTENCES)],
             [
-                "prepared on 64 machines like this (extrapolated)",
-                "–",
-                duration(SENTENCES / per_second / 64),
+                "text that gives a sentence (measured)",
+                bytes_(text_bytes(results)),
+                bytes_(SENTENCES * text_bytes(results)),
             ],
+            ["an index of all sentences, in each process (on paper)", "8 B", bytes_(8 * SENTENCES)],
+            [f"an index of a window of {window:,} sentences (on paper)", "8 B", bytes_(8 * window)],
+            ["all that stands in such a window (measured bytes)", bytes_(held), bytes_(window * held)],
+            ["a random read of it (on paper)", bytes_(costs.BLOCK), bytes_(costs.BLOCK * SENTENCES)],
+            ["prepared by 1 core (extrapolated)", duration(1 / of_a_core), duration(SENTENCES / of_a_core)],
+            ["prepared by 64 cores (extrapolated)", "–", duration(SENTENCES / of_a_core / 64)],
         ],
     )
 
@@ -366,19 +379,18 @@ def storage(results: dict[str, Any]) -> str:
 def extrapolated(results: dict[str, Any], corpus: Corpus) -> dict[str, float]:
     """Sentences, tokens, preparation, disk and an epoch of a corpus that was not run, from what was measured.
 
-    A word or byte of its text is taken to give as many sentences and tokens as one of the corpus that was measured.
+    A byte of its text is taken to give as many sentences and tokens as one of the corpus that was measured.
     """
-    measure = "training_words" if corpus.words else "training_bytes"
     measured = results["corpus"]["rows"][0]
-    whole = corpus.size / measured[measure]  # of the measured training file
-    start, more = preparation(results, measure, "seconds")
-    empty, held = preparation(results, measure, "disk_bytes")
-    tokens = corpus.share * whole * measured["training_tokens"]
+    trained = corpus.share * corpus.training / measured["training_bytes"]  # of the measured training file
+    start, more = preparation(results, "training_bytes", "seconds")
+    empty, held = preparation(results, "training_bytes", "disk_bytes")
+    tokens = trained * measured["training_tokens"]
     return {
-        "sentences": corpus.share * whole * measured["training_sentences"],
+        "sentences": trained * measured["training_sentences"],
         "tokens": tokens,
-        "preparation": start + more * corpus.size,
-        "disk": empty + held * corpus.size,
+        "preparation": start + more * corpus.whole,
+        "disk": empty + held * corpus.whole,
         "epoch": tokens / cpu_speed(results),
     }
 
@@ -392,7 +404,8 @@ def corpora(results: dict[str, Any]) -> str:
             yield [
                 f"`{name}`",
                 f"{corpus.documents:,}",
-                f"{corpus.size / 1e6:.0f} M {'words' if corpus.words else 'bytes'}",
+                bytes_(corpus.training),
+                bytes_(corpus.download),
                 f"{found['sentences'] / 1e6:.1f} M",
                 f"{found['tokens'] / 1e6:.0f} M",
                 duration(found["preparation"]),
@@ -401,7 +414,8 @@ def corpora(results: dict[str, Any]) -> str:
             ]
 
     return table(
-        ("`--DATA`", "documents", "text", "sentences*", "tokens*", "preparation*", "disk*", "an epoch*"), rows()
+        ("", "documents", "their text", "download", "sentences*", "tokens*", "preparation*", "disk*", "an epoch*"),
+        rows(),
     )
 
 

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import costs, memory, scaling, step, tables
 from benchmarks.costs import Model
-from models import MODELS, build
+from models import build
 
 SMALL = [
     Model(500, 32, 1, 1, False),
@@ -133,7 +133,6 @@ def test_only_the_training_file_is_repeated(tmp_path: Path):
     scaling.repeat_training(source, tmp_path / "three", 3)
     assert (tmp_path / "three" / "wiki.train.tokens").read_text() == " train text \n" * 3
     assert (tmp_path / "three" / "wiki.valid.tokens").read_text() == " valid text \n"
-    assert scaling.words(tmp_path / "three" / "wiki.train.tokens") == 6
 
 
 def test_operations_that_only_look_at_a_tensor_are_not_counted():
@@ -153,17 +152,18 @@ def test_the_texts_hold_the_tables_that_follow_from_the_measurements(results: di
     for path in tables.TEXTS:
         text = path.read_text()
         assert tables.filled(text, results) == text, f"{path.name}: python -m benchmarks.tables writes its tables"
-    assert set(found["name"] for found in tables.MARKED.finditer(tables.TEXTS[0].read_text())) <= set(tables.TABLES)
+    assert {found["name"] for found in tables.MARKED.finditer(tables.TEXTS[0].read_text())} <= set(tables.TABLES)
 
 
 def test_a_corpus_that_was_not_run_is_extrapolated_by_its_size(results: dict):
     measured = results["corpus"]["rows"][0]
-    same = tables.extrapolated(results, tables.Corpus(1, measured["training_bytes"]))
+    size = measured["training_bytes"]
+    same = tables.extrapolated(results, tables.Corpus(1, size, size, size))
     assert same["sentences"] == pytest.approx(measured["training_sentences"])
-    twice = tables.extrapolated(results, tables.Corpus(1, 2 * measured["training_words"], words=True, share=0.5))
-    assert twice["tokens"] == pytest.approx(measured["training_tokens"])
-    assert twice["epoch"] == pytest.approx(twice["tokens"] / tables.cpu_speed(results))
-    assert twice["disk"] > 1.5 * same["disk"]
+    half = tables.extrapolated(results, tables.Corpus(1, 2 * size, 2 * size, size, share=0.5))
+    assert half["tokens"] == pytest.approx(measured["training_tokens"])
+    assert half["epoch"] == pytest.approx(half["tokens"] / tables.cpu_speed(results))
+    assert half["disk"] > 1.5 * same["disk"]
 
 
 def test_the_sizes_that_the_page_speaks_of_follow_from_the_functions():
@@ -183,9 +183,7 @@ def test_the_sizes_that_the_page_speaks_of_follow_from_the_functions():
         "and {:.0f} GB at 12 × 1024": 1024 * 24.9e-9 * costs.activation_bytes(wide, 24.9),
         "= {:.1f} · 10¹⁸ operations": tables.TOKENS * flops / 1e18,
         "of some 5 µs (assumed) are {:.1f} ms": 2 * 63 * 5e-3,
-        "a step of 2 · {:.1f} M": 0.0,
     }
-    said.popitem()
     for form, value in said.items():
         assert form.format(value) in text
 
@@ -199,4 +197,3 @@ def test_names_and_units_are_chosen_by_size():
         "31.7 years",
     ]
     assert [tables.bytes_(value) for value in (8, 4096, 8e9)] == ["8 B", "4.1 kB", "8 GB"]
-    assert "NVIB" in MODELS
