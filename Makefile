@@ -6,7 +6,7 @@
 #               it is; two steps run beside each other, with JOBS=1 one)
 #   make synth DATA=my_reviews.csv TEXT_COLUMN=text N=1000   synthetic text like your own, in the same form
 #               (LABEL_COLUMN=stars for labels; ROW_TEMPLATE=default for a table's rows; STEPS=1500 of training)
-# And: make lint, make bench (speed and memory, in units of this machine), make clean.
+# And: make lint, make bench (speed, memory and how they grow; writes the tables of docs/scaling.md anew), make clean.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,8 @@ test: setup-dev
 bench: setup
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.attention
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.tables
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -7,8 +7,7 @@ memory that torch by itself takes for its result and gives back. `unit_into_kept
 where freed memory is kept, as the scripts have it. The model: width 256, 1 layer, 1 head, BERT's vocabulary; batches of
 128 sentences with the lengths of WikiText-2's. What is compared runs in turn, round after round, so that a machine that
 becomes slower does so for all; each figure is a ratio of medians, its spread half the distance between the quartiles.
-`plain_` is the textbook way of `benchmarks/plain.py`, in the unit's process. Writes benchmarks/results.json and
-benchmarks/results.png.
+`plain_` is the textbook way of `benchmarks/plain.py`, in the unit's process. Writes benchmarks/results.json.
 """
 
 import json
@@ -33,7 +32,6 @@ from models.text_model import TextModel
 from pipeline.batching import Batch, collate
 from pipeline.devices import bfloat16_speedup, keep_freed_memory
 from pipeline.files import write_json
-from pipeline.plots import figure
 
 HERE = Path(__file__).parent
 VOCABULARY, WIDTH, SENTENCES = 30_522, 256, 128
@@ -199,39 +197,7 @@ def help_seconds() -> float:
     return slowest
 
 
-def growth() -> dict[str, dict[int, float]]:
-    """Seconds of a training step of NVIB against batch size, length, vocabulary and width."""
-
-    def step(sentences: int = 32, length: int = 25, vocabulary: int = 8000, width: int = 256) -> float:
-        torch.manual_seed(0)
-        model = build(MODELS["NVIB"](vocabulary_size=vocabulary, dim_h=width))
-        batch = collate(torch.randint(5, vocabulary, (sentences, length + 1)).tolist(), 0)
-
-        def action() -> None:
-            encoding, tokens = model(batch.source, batch.key_padding_mask, batch.target_input)
-            (tokens.mean + model.penalty(encoding, 1.0)).backward()
-            model.zero_grad()
-
-        return statistics.median(in_turn({"step": timed(action)}, 5)["step"])
-
-    return {
-        "sentences": {value: step(sentences=value) for value in (8, 32, 128)},
-        "length": {value: step(length=value) for value in (10, 25, 50, 100)},
-        "vocabulary": {value: step(vocabulary=value) for value in (2000, 8000, 30_522)},
-        "width": {value: step(width=value) for value in (64, 128, 256, 512)},
-    }
-
-
-def plot(curves: dict[str, dict[int, float]], path: Path) -> None:
-    """How a step's cost grows with each quantity, both on logarithmic axes."""
-    with figure(path) as axes:
-        for name, values in curves.items():
-            axes.loglog(list(values), list(values.values()), marker="o", label=name)
-        axes.set(xlabel="value of the quantity, others as usual", ylabel="seconds a training step (NVIB)")
-        axes.legend(frameon=False)
-
-
-def _peak_gigabytes() -> float:
+def peak_gigabytes() -> float:
     """The most that this process has held; what the system reports at its end counts its parent's share, too."""
     try:
         status = Path("/proc/self/status").read_text().splitlines()
@@ -303,20 +269,18 @@ def main() -> None:
         step = Steps("NVIB", plain=plain)
         for _ in step.batches:
             step()
-        print(_peak_gigabytes())
+        print(peak_gigabytes())
         return
-    results, curves = measure(), growth()
+    results = measure()
     capabilities = torch.cpu.get_capabilities()
     results |= {
-        "growth_seconds": {name: {str(k): v for k, v in values.items()} for name, values in curves.items()},
         "machine": f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "bf16_in_hardware": bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")),
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }
     write_json(HERE / "results.json", results)
-    plot(curves, HERE / "results.png")
-    print(json.dumps({name: value for name, value in results.items() if name != "growth_seconds"}, indent=2))
+    print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

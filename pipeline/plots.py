@@ -22,14 +22,24 @@ def figure(path: Path, width: float = 7.0, height: float = 4.0, also: Sequence[s
         height: inches.
         also: further suffixes that it is written with, `.pdf` for one.
     """
+    with panels(path, 1, 1, width, height, also) as (axes,):
+        yield axes
+
+
+@contextmanager
+def panels(
+    path: Path, rows: int, columns: int, width: float, height: float, also: Sequence[str] = ()
+) -> "Iterator[list[Axes]]":
+    """Yield the axes of a figure of several panels, row by row; else as `figure` does."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(drawn)
-    axes = drawn.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    yield axes
+    every = [drawn.add_subplot(rows, columns, number + 1) for number in range(rows * columns)]
+    for axes in every:
+        axes.spines[["top", "right"]].set_visible(False)
+    yield every
     for suffix in (path.suffix, *also):
         # Without a date the same figure is the same file.
         dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(suffix)

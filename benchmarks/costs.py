@@ -1,0 +1,192 @@
+"""What training and preparation cost on paper: parameters, operations, bytes and seconds, from a model's sizes.
+
+Symbols: D the width, V the vocabulary, L the encoder's layers and as many of the decoder, H the heads, n the tokens of
+a sentence, K the processes. A multiplication with its addition counts as two operations (FLOPs). Nothing is measured
+here; `benchmarks.tables` puts what `benchmarks.scaling` measured beside it, and docs/scaling.md explains both.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FLOAT32 = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Model:
+    """The sizes of a Transformer autoencoder; BERT's vocabulary and the scripts' defaults.
+
+    Args:
+        vocabulary: V.
+        width: D.
+        layers: L of the encoder, and as many of the decoder.
+        heads: H.
+        nvib: whether it has the NVIB bottleneck (`NVIB`) or none (`T`).
+    """
+
+    vocabulary: int = 30_522
+    width: int = 256
+    layers: int = 1
+    heads: int = 1
+    nvib: bool = True
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A processor by its data sheet.
+
+    Args:
+        flops: bfloat16 operations a second, dense.
+        bandwidth: bytes a second from and to its memory.
+        memory: bytes.
+    """
+
+    flops: float
+    bandwidth: float
+    memory: float
+
+
+# NVIDIA's data sheet of the H100 SXM: 1,979 teraFLOPS in bfloat16 "with sparsity", half without; 3.35 TB/s; 80 GB.
+H100 = Gpu(flops=989.4e12, bandwidth=3.35e12, memory=80e9)
+# Bytes a second out of one GPU. NVLink's 900 GB/s of the same sheet are both directions together.
+NETWORKS = {"NVLink": 450e9, "InfiniBand, 400 Gb/s": 50e9, "Ethernet, 10 Gb/s": 1.25e9}
+# Random reads of 4 KiB a second of one data centre SSD (Samsung PM9A3, as announced: 900,000; 6.5 GB/s in order).
+SSD_READS, SSD_BANDWIDTH, BLOCK = 900e3, 6.5e9, 4096
+
+# Assumptions, each of them marked as such in docs/scaling.md.
+UTILISATION = 0.4  # of the peak, in large products: Llama 3 reports 38 to 43 % on H100s
+LAUNCH = 5e-6  # seconds that the host needs to start one operation
+PASSES = 5  # times that what the layers keep for the gradient travels from or to memory in a step
+
+# Bytes of memory traffic a logit, by the operations of models/loss.py in bfloat16, of which each reads and writes all
+# logits: product 2, to float32 6, bias 8, maximum 4, difference 8, exponential 8, sum 4, quotient 8, target 8, sum for
+# the bias 4, to bfloat16 6, two products 4.
+LOGIT_TRAFFIC = 70
+OPTIMIZER_TRAFFIC = 28  # bytes a parameter: gradient, weight and two moments read, weight and moments written
+
+# Vectors of D numbers that are kept for the gradient, a token: fixed, and a pair of layers; and numbers a head and key.
+KEPT = {False: (4, 56), True: (7, 59)}
+KEPT_FEWER = 5  # of a pair of layers whose heads are several
+KEPT_PER_KEY = 9  # three attentions, where they are not fused: logits, weights and what dropout leaves of them
+
+
+def parameters(model: Model) -> dict[str, int]:
+    """How many parameters each part has."""
+    d, v = model.width, model.vocabulary
+    return {
+        "embedding": v * d,
+        "encoder": model.layers * (12 * d * d + 13 * d),
+        "bottleneck": 2 * (d * d + d) + d + 1 if model.nvib else 0,
+        "decoder": model.layers * (16 * d * d + 19 * d),
+        "projection to the vocabulary": v * d + v,
+    }
+
+
+def size(model: Model) -> int:
+    """All parameters."""
+    return sum(parameters(model).values())
+
+
+def forward_flops(model: Model, length: float) -> dict[str, float]:
+    """Operations of a forward pass, a target token, of sentences of `length` tokens without padding."""
+    d = model.width
+    seen = length + 1 if model.nvib else length  # vectors of the latent
+    share = seen / length  # of them a token
+    return {
+        "layers": model.layers * (52 + 4 * share) * d * d,
+        "attention": model.layers * 4 * (2 * length + seen) * d,
+        "bottleneck": share * (4 * d * d + 2 * d) if model.nvib else 0.0,
+        "projection to the vocabulary": 2.0 * model.vocabulary * d,
+    }
+
+
+def training_flops(model: Model, length: float) -> float:
+    """Operations of a training step, a target token: the backward pass takes twice the forward pass's."""
+    return 3 * sum(forward_flops(model, length).values())
+
+
+def vocabulary_share(model: Model, length: float) -> float:
+    """Of the operations, those of the projection to the vocabulary."""
+    parts = forward_flops(model, length)
+    return parts["projection to the vocabulary"] / sum(parts.values())
+
+
+def even_width(vocabulary: int, layers: int) -> float:
+    """The width at which layers and projection take the same operations: `56 L D^2 = 2 V D`."""
+    return vocabulary / (28 * layers)
+
+
+def state_bytes(model: Model) -> int:
+    """Weights, gradients and Adam's two moments, in float32."""
+    return 4 * FLOAT32 * size(model)
+
+
+def activation_bytes(model: Model, length: float, fused: bool = False) -> float:
+    """What is kept for the gradient in float32, a token; `fused` attention keeps no weights."""
+    fixed, layered = KEPT[model.nvib]
+    layered -= KEPT_FEWER * (model.heads > 1)
+    weights = 0.0 if fused else KEPT_PER_KEY * model.layers * model.heads * length
+    return FLOAT32 * ((fixed + layered * model.layers) * model.width + weights)
+
+
+def gpu_seconds(model: Model, tokens: float, length: float, operations: float, gpu: Gpu = H100) -> dict[str, float]:
+    """Seconds of a step of so many tokens on one GPU, by what they are spent on.
+
+    Args:
+        model: its sizes.
+        tokens: of the batch.
+        length: tokens of a sentence.
+        operations: that the host starts.
+        gpu: which.
+
+    Returns:
+        `products`, `logits` and `vectors` (their way from and to memory), `optimizer`, and `launches`, which go on
+        beside the other four.
+    """
+    return {
+        "products": tokens * training_flops(model, length) / (UTILISATION * gpu.flops),
+        "logits": tokens * LOGIT_TRAFFIC * model.vocabulary / gpu.bandwidth,
+        "vectors": tokens * PASSES * activation_bytes(model, length, fused=True) / gpu.bandwidth,
+        "optimizer": OPTIMIZER_TRAFFIC * size(model) / gpu.bandwidth,
+        "launches": LAUNCH * operations,
+    }
+
+
+def step_seconds(spent: dict[str, float]) -> float:
+    """Of a whole step on one GPU: the GPU's work one after the other, or the host's where that is more."""
+    return max(sum(seconds for name, seconds in spent.items() if name != "launches"), spent["launches"])
+
+
+def exchanged(count: int, processes: int) -> float:
+    """Bytes that a process sends in a ring all-reduce of `count` float32 gradients: `2 (K - 1) / K` times them."""
+    return 2 * (processes - 1) / processes * FLOAT32 * count
+
+
+def exchanged_sharded(count: int, processes: int) -> float:
+    """Bytes that it sends where weights are sharded (FSDP): gathered twice, gradients scattered once."""
+    return 1.5 * exchanged(count, processes)
+
+
+def even_tokens(model: Model, processes: int, bandwidth: float, length: float, gpu: Gpu = H100) -> float:
+    """Tokens of a GPU's batch for which its work, launches aside, takes as long as the exchange of gradients."""
+    spent = gpu_seconds(model, 1.0, length, 0.0, gpu)
+    of_a_token = spent["products"] + spent["logits"] + spent["vectors"]
+    return max(0.0, exchanged(size(model), processes) / bandwidth - spent["optimizer"]) / of_a_token
+
+
+def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """Least squares: what `y` is at 0, and what it gains for each unit of `x`.
+
+    Raises:
+        ValueError: fewer than two different `x`.
+    """
+    if len(set(x)) < 2:
+        raise ValueError(f"a line needs two different places, got {list(x)}")
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
+    return mean_y - slope * mean_x, slope
+
+
+def exponent(x: Sequence[float], y: Sequence[float]) -> float:
+    """The power with which `y` grows: the slope of their logarithms."""
+    return line([math.log(a) for a in x], [math.log(b) for b in y])[1]

@@ -1,0 +1,83 @@
+"""How much memory a command and all its processes hold at most, on Linux."""
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+INTERVAL = 0.05  # seconds between two looks
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a command took.
+
+    Args:
+        seconds: from start to end.
+        peak: most bytes at once of all its processes; a page that k of them share counts 1/k in each (PSS).
+        anonymous: most bytes at once of it that no file backs, which the system cannot drop.
+        output: what it printed.
+    """
+
+    seconds: float
+    peak: int
+    anonymous: int
+    output: str
+
+
+def held(session: int) -> tuple[int, int]:
+    """Bytes that the processes of a session hold now: all, and those that no file backs."""
+    whole = anonymous = 0
+    for folder in Path("/proc").iterdir():
+        # A process may end while it is looked at.
+        with contextlib.suppress(OSError, ProcessLookupError, ValueError):
+            if not folder.name.isdigit() or os.getsid(int(folder.name)) != session:
+                continue
+            for row in (folder / "smaps_rollup").read_text().splitlines():
+                name, _, value = row.partition(":")
+                if name in ("Pss", "Pss_Anon"):
+                    count = 1024 * int(value.split()[0])
+                    whole, anonymous = (whole + count, anonymous) if name == "Pss" else (whole, anonymous + count)
+    return whole, anonymous
+
+
+def watch(command: Sequence[str], **options: object) -> Watched:
+    """Run a command in a session of its own, with `options` of `subprocess.Popen`, and look at it until it ends.
+
+    Raises:
+        CalledProcessError: it failed; with what it printed.
+    """
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        list(command),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+    peaks, ended = [0, 0], threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            peaks[:] = map(max, peaks, held(process.pid))
+            ended.wait(INTERVAL)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        output, _ = process.communicate()
+        seconds = time.perf_counter() - started
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        ended.set()
+        looking.join()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args, output)
+    return Watched(seconds, *peaks, output)

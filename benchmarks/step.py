@@ -1,0 +1,111 @@
+"""A training step of NVIB of one size, in a process of its own, so that its peak memory is its own.
+
+    python -m benchmarks.step '{"sentences": 32, "length": 25, "vocabulary": 8000, "width": 256, "layers": 1,
+        "steps": 5}'
+
+Sentences of one length, so without padding. Prints JSON: seconds a step (median), the most memory that was held, what
+is kept for the gradient, and how many operations the host starts.
+"""
+
+import json
+import statistics
+import sys
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.speed import peak_gigabytes, timed
+from models import MODELS, build
+from pipeline.batching import collate
+from pipeline.devices import keep_freed_memory
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that compute; those that only look at a tensor in another way start nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        """Count, and do it."""
+        alias = [value.alias_info for value in function._schema.returns]
+        self.count += not any(info is not None and not info.is_write for info in alias)
+        return function(*arguments, **(keywords or {}))
+
+
+class Step:
+    """Forward, backward, clipping and Adam on one batch, again and again."""
+
+    def __init__(self, name: str, sentences: int, length: int, vocabulary: int, width: int, layers: int = 1) -> None:
+        torch.manual_seed(0)
+        self.model = build(MODELS[name](vocabulary_size=vocabulary, dim_h=width, num_layers=layers))
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=True)
+        self.batch = collate(torch.randint(5, vocabulary, (sentences, length + 1)).tolist(), 0)
+
+    def loss(self) -> torch.Tensor:
+        """The objective: []."""
+        batch = self.batch
+        encoding, tokens = self.model(batch.source, batch.key_padding_mask, batch.target_input)
+        return tokens.mean + self.model.penalty(encoding, 1.0)
+
+    def __call__(self) -> None:
+        """Once."""
+        self.loss().backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 0.1)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def operations(self) -> int:
+        """How many the host starts for a step."""
+        with Operations() as counted:
+            self()
+        return counted.count
+
+    def kept_bytes(self) -> int:
+        """What a forward pass keeps for the gradient: of the batch, without parameters and their gradients."""
+        parameters = {parameter.untyped_storage().data_ptr() for parameter in self.model.parameters()}
+        kept, tensors = {}, []
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            tensors.append(tensor)  # so that no later one takes its place
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in parameters:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            self.loss()
+        output = self.model.output  # whose gradients the loss computes along with its value
+        return sum(kept.values()) - sum(4 * parameter.numel() for parameter in output.parameters())
+
+
+def measure(sentences: int, length: int, vocabulary: int, width: int, layers: int, steps: int) -> dict[str, Any]:
+    """The figures of a size, after a step to warm up."""
+    step = Step("NVIB", sentences, length, vocabulary, width, layers)
+    run = timed(step)
+    seconds = [run() for _ in range(steps + 1)][1:]
+    peak = peak_gigabytes()
+    return {
+        "sentences": sentences,
+        "length": length,
+        "vocabulary": vocabulary,
+        "width": width,
+        "layers": layers,
+        "seconds": statistics.median(seconds),
+        "peak_gb": peak,
+        "kept_bytes": step.kept_bytes(),
+        "operations": step.operations(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    keep_freed_memory()
+    print(json.dumps(measure(**json.loads(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,443 @@
+"""Write the figures of benchmarks/scaling.json, and what follows from them, into the texts.
+
+    python -m benchmarks.tables                        # docs/scaling.md and README.md
+
+A table stands between `<!-- table: <name> -->` and `<!-- end -->`, and all of it is written anew; no figure there is
+copied by hand. Columns say where a figure comes from: measured, on paper (`benchmarks.costs`), or extrapolated.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import costs
+from benchmarks.costs import Model
+from pipeline.settings import TrainingSettings
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "scaling.json"
+TEXTS = (ROOT / "docs" / "scaling.md", ROOT / "README.md")
+MARKED = re.compile(r"(<!-- table: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+SENTENCES = 1e9
+LENGTH = 24.9  # tokens a sentence of WikiText-2, BERT's vocabulary, the end token counted
+TOKENS = SENTENCES * LENGTH
+# The scripts' default, and what the suite could grow to.
+MODELS = {
+    "default": Model(),
+    "small vocabulary": Model(vocabulary=8000),
+    "multilingual": Model(vocabulary=120_000),
+    "6 × 512": Model(width=512, layers=6, heads=8),
+    "12 × 1024": Model(width=1024, layers=12, heads=16),
+}
+BATCHES = (64, 1024)  # sentences of a GPU's batch
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus of the hub, by its card.
+
+    Args:
+        documents: rows of the training split.
+        training: bytes of them, their few numbers counted.
+        whole: bytes of all splits.
+        download: bytes that travel.
+        share: of the training split that is trained on; the rest becomes the validation split.
+    """
+
+    documents: int
+    training: float
+    whole: float
+    download: float
+    share: float = 1.0
+
+
+CORPORA = {
+    "wikitext103": Corpus(1_801_350, 545_141_915, 547_592_241, 313_093_838),
+    "yelp": Corpus(650_000, 483_811_554, 521_082_742, 322_952_369, share=0.95),
+    "yahoo": Corpus(1_400_000, 760_460_695, 793_122_057, 319_476_345, share=0.95),
+}
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """In Markdown; all but the first column stand to the right."""
+    header = list(header)
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in lines)
+
+
+def rounded(value: float, digits: int = 3) -> str:
+    """A number of so many significant digits, its thousands apart."""
+    if value == 0:
+        return "0"
+    text = f"{value:.{digits}g}"
+    return f"{float(text):,.0f}" if abs(value) >= 10 ** (digits - 1) else text
+
+
+def bytes_(value: float) -> str:
+    """In the unit that fits."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= factor:
+            return f"{rounded(value / factor)} {unit}"
+    return f"{rounded(value)} B"
+
+
+def duration(seconds: float) -> str:
+    """In the unit that fits."""
+    for unit, factor in (("years", 365.25 * 86400), ("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * factor:
+            return f"{rounded(seconds / factor)} {unit}"
+    for unit, factor in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= factor:
+            return f"{rounded(seconds / factor)} {unit}"
+    return f"{rounded(seconds / 1e-6)} µs"
+
+
+def percent(value: float) -> str:
+    """A share."""
+    return f"{100 * value:.0f} %"
+
+
+# What the measurements say, in a few numbers.
+
+
+def of_model(results: dict[str, Any], varied: str, value: int) -> dict[str, Any]:
+    """A measured step: the row of this value."""
+    return next(row for row in results["model"]["rows"] if row["varied"] == varied and row[varied] == value)
+
+
+def cpu_speed(results: dict[str, Any]) -> float:
+    """Tokens a second of a training step at the scripts' default sizes on the machine that was measured."""
+    row = of_model(results, "vocabulary", Model().vocabulary)
+    return row["sentences"] * row["length"] / row["seconds"]
+
+
+def preparation(results: dict[str, Any], x: str, y: str) -> tuple[float, float]:
+    """Line of preparation: `y` at none, and for each more of `x`."""
+    rows = results["corpus"]["rows"]
+    return costs.line([row[x] for row in rows], [row[y] for row in rows])
+
+
+def sentence_bytes(results: dict[str, Any]) -> float:
+    """Of a prepared sentence on disk."""
+    return preparation(results, "sentences", "disk_bytes")[1]
+
+
+def text_bytes(results: dict[str, Any]) -> float:
+    """Of the text that gives a prepared sentence."""
+    return preparation(results, "sentences", "training_bytes")[1]
+
+
+def operations(results: dict[str, Any], layers: int) -> float:
+    """Operations that the host starts for a step of so many layers, counted in steps of a few."""
+    rows = [row for row in results["model"]["rows"] if row["varied"] == "layers"]
+    start, more = costs.line([row["layers"] for row in rows], [row["operations"] for row in rows])
+    return start + more * layers
+
+
+# The tables, by the name that the texts call them by.
+
+
+def machine(results: dict[str, Any]) -> str:
+    """What was measured where and when."""
+    parts = ("processes", "corpus", "model")
+    names = ("machine", "torch", "date", "load")
+    rows = ([part, *(str(results[part][name]) for name in names)] for part in parts)
+    return table(("measured", "machine", "torch", "date", "load before"), rows)
+
+
+def processes(results: dict[str, Any]) -> str:
+    """Speed by the processes."""
+    runs = results["processes"]["runs"]
+    one = next(iter(runs.values()))["tokens_per_second"]
+    return table(
+        ("", "threads each", "sentences a step", "tokens a second", "times one process"),
+        (
+            [
+                name,
+                str(run["threads"]),
+                str(run["processes"] * run["batch"]),
+                f"{run['tokens_per_second']:,.0f} ± {run['spread']:,.0f}",
+                f"{run['tokens_per_second'] / one:.2f}",
+            ]
+            for name, run in runs.items()
+        ),
+    )
+
+
+def corpus(results: dict[str, Any]) -> str:
+    """Preparation by the size of the corpus."""
+    return table(
+        ("training file", "sentences", "seconds", "sentences a second", "memory at most", "that no file backs", "disk"),
+        (
+            [
+                f"{row['repeats']} × ({bytes_(row['training_bytes'])})",
+                f"{row['sentences']:,}",
+                rounded(row["seconds"]),
+                rounded(row["sentences"] / row["seconds"]),
+                bytes_(1e9 * row["peak_gb"]),
+                bytes_(1e9 * row["anonymous_gb"]),
+                bytes_(row["disk_bytes"]),
+            ]
+            for row in results["corpus"]["rows"]
+        ),
+    )
+
+
+def growth(results: dict[str, Any]) -> str:
+    """A step by its sizes, with the power by which it grows between the two largest."""
+
+    def rows() -> Iterable[list[str]]:
+        for quantity in dict.fromkeys(row["varied"] for row in results["model"]["rows"]):
+            of = [row for row in results["model"]["rows"] if row["varied"] == quantity]
+            ends = of[-2:]
+            power = costs.exponent([row[quantity] for row in ends], [row["seconds"] for row in ends])
+            yield [
+                quantity,
+                " · ".join(f"{row[quantity]:,}" for row in of),
+                " · ".join(rounded(1e3 * row["seconds"]) for row in of),
+                f"{power:.1f}",
+                " · ".join(f"{row['peak_gb']:.2f}" for row in of),
+            ]
+
+    return table(("varied", "values", "ms a step", "power at the end", "GB at most"), rows())
+
+
+def sizes(results: dict[str, Any]) -> str:
+    """Models on paper."""
+    return table(
+        (
+            "",
+            "V",
+            "L × D",
+            "parameters",
+            "FLOPs a token",
+            "of it vocabulary",
+            "attention",
+            "NVIB",
+            "state",
+            "kept a token",
+        ),
+        (
+            [
+                name,
+                f"{model.vocabulary:,}",
+                f"{model.layers} × {model.width}",
+                f"{costs.size(model) / 1e6:.1f} M",
+                f"{costs.training_flops(model, LENGTH) / 1e6:,.1f} M",
+                *(f"{part:.1f} %" for part in shares(model)),
+                bytes_(costs.state_bytes(model)),
+                bytes_(costs.activation_bytes(model, LENGTH)),
+            ]
+            for name, model in MODELS.items()
+        ),
+    )
+
+
+def shares(model: Model) -> list[float]:
+    """Of the operations: vocabulary, attention and bottleneck, in percent."""
+    parts = costs.forward_flops(model, LENGTH)
+    names = ("projection to the vocabulary", "attention", "bottleneck")
+    return [100 * parts[name] / sum(parts.values()) for name in names]
+
+
+def gpu(results: dict[str, Any]) -> str:
+    """A step on one H100, on paper."""
+
+    def rows() -> Iterable[list[str]]:
+        for name, model in MODELS.items():
+            for batch in BATCHES:
+                tokens = batch * LENGTH
+                spent = costs.gpu_seconds(model, tokens, LENGTH, operations(results, model.layers))
+                whole = costs.step_seconds(spent)
+                useful = tokens * costs.training_flops(model, LENGTH) / whole / costs.H100.flops
+                yield [
+                    f"{name}, {batch:,} sentences",
+                    *(duration(spent[part]) for part in ("products", "logits", "vectors", "optimizer", "launches")),
+                    duration(whole),
+                    f"{rounded(tokens / whole / 1e3)} k",
+                    f"{100 * useful:.1f} %",
+                ]
+
+    return table(
+        ("", "products", "logits", "vectors", "optimizer", "launches", "step", "tokens a second", "of the peak"), rows()
+    )
+
+
+def network(results: dict[str, Any]) -> str:
+    """The exchange of gradients among 64 GPUs, on paper."""
+
+    def rows() -> Iterable[list[str]]:
+        for name, model in MODELS.items():
+            sent = costs.exchanged(costs.size(model), 64)
+            yield [
+                name,
+                bytes_(sent),
+                bytes_(costs.exchanged_sharded(costs.size(model), 64)),
+                *(duration(sent / bandwidth) for bandwidth in costs.NETWORKS.values()),
+                *(
+                    f"{costs.even_tokens(model, 64, bandwidth, LENGTH) / LENGTH:,.0f}"
+                    for bandwidth in costs.NETWORKS.values()
+                ),
+            ]
+
+    names = [name.split(",")[0] for name in costs.NETWORKS]
+    return table(
+        ("", "sent a step", "FSDP", *(f"over {name}" for name in names), *(f"even at, {name}" for name in names)),
+        rows(),
+    )
+
+
+def limits(results: dict[str, Any]) -> str:
+    """What 1, 8 and 64 GPUs take for 10^9 sentences, and what holds them up."""
+    networks = {1: None, 8: "NVLink", 64: "InfiniBand, 400 Gb/s"}
+
+    def rows() -> Iterable[list[str]]:
+        for name in ("default", "12 × 1024"):
+            model = MODELS[name]
+            for batch in BATCHES:
+                spent = costs.gpu_seconds(model, batch * LENGTH, LENGTH, operations(results, model.layers))
+                for count, link in networks.items():
+                    step = costs.step_seconds(spent)
+                    exchange = 0.0
+                    if link is not None:
+                        exchange = costs.exchanged(costs.size(model), count) / costs.NETWORKS[link]
+                    speed = count * batch / (step + exchange)  # sentences a second, nothing beside the exchange
+                    causes = {**spent, "network": exchange}
+                    yield [
+                        f"{name}, {batch:,} sentences",
+                        str(count),
+                        duration(step),
+                        duration(exchange) if exchange else "–",
+                        max(causes, key=lambda cause: causes[cause]),
+                        f"{rounded(speed / 1e3)} k",
+                        duration(SENTENCES / speed),
+                        bytes_(speed * sentence_bytes(results)) + "/s",
+                        f"{rounded(speed / costs.SSD_READS, 2)}",
+                    ]
+
+    return table(
+        (
+            "",
+            "GPUs",
+            "step",
+            "exchange",
+            "longest",
+            "sentences a second",
+            "10⁹ sentences",
+            "read in order",
+            "SSDs if at random",
+        ),
+        rows(),
+    )
+
+
+def cpu(results: dict[str, Any]) -> str:
+    """10^9 sentences on the machine that was measured."""
+    speed, per_second = cpu_speed(results), 1 / preparation(results, "sentences", "seconds")[1]
+    achieved = speed * costs.training_flops(Model(), LENGTH)
+    return table(
+        ("on the machine that was measured", "figure", "10⁹ sentences"),
+        [
+            ["preparation (sentences a second)", rounded(per_second), duration(SENTENCES / per_second)],
+            ["training, default sizes (tokens a second)", rounded(speed), duration(TOKENS / speed)],
+            ["the same (operations a second)", f"{achieved / 1e9:,.0f} G", "–"],
+        ],
+    )
+
+
+def storage(results: dict[str, Any]) -> str:
+    """What 10^9 sentences take on disk, and their order in memory."""
+    held, text = sentence_bytes(results), text_bytes(results)
+    ids = 4 * (LENGTH + 1)  # int32, the start token counted
+    of_a_core = 1 / preparation(results, "sentences", "seconds")[1] / results["corpus"]["cores"]
+    window = TrainingSettings.shuffle_window
+    return table(
+        ("", "a sentence", "10⁹ sentences"),
+        [
+            ["prepared, on disk (measured)", bytes_(held), bytes_(SENTENCES * held)],
+            ["of it token ids (on paper)", bytes_(ids), bytes_(SENTENCES * ids)],
+            ["text that gives a sentence (measured)", bytes_(text), bytes_(SENTENCES * text)],
+            ["an index of all sentences, in each process (on paper)", "8 B", bytes_(8 * SENTENCES)],
+            [f"an index of a window of {window:,} sentences (on paper)", "8 B", bytes_(8 * window)],
+            ["all that stands in such a window (measured bytes)", bytes_(held), bytes_(window * held)],
+            ["a random read of it (on paper)", bytes_(costs.BLOCK), bytes_(costs.BLOCK * SENTENCES)],
+            ["prepared by 1 core (extrapolated)", duration(1 / of_a_core), duration(SENTENCES / of_a_core)],
+            ["prepared by 64 cores (extrapolated)", "–", duration(SENTENCES / of_a_core / 64)],
+        ],
+    )
+
+
+def extrapolated(results: dict[str, Any], corpus: Corpus) -> dict[str, float]:
+    """Sentences, tokens, preparation, disk and an epoch of a corpus that was not run, from what was measured.
+
+    A byte of its text is taken to give as many sentences and tokens as one of the corpus that was measured.
+    """
+    measured = results["corpus"]["rows"][0]
+    trained = corpus.share * corpus.training / measured["training_bytes"]  # of the measured training file
+    start, more = preparation(results, "training_bytes", "seconds")
+    empty, held = preparation(results, "training_bytes", "disk_bytes")
+    tokens = trained * measured["training_tokens"]
+    return {
+        "sentences": trained * measured["training_sentences"],
+        "tokens": tokens,
+        "preparation": start + more * corpus.whole,
+        "disk": empty + held * corpus.whole,
+        "epoch": tokens / cpu_speed(results),
+    }
+
+
+def corpora(results: dict[str, Any]) -> str:
+    """The corpora that only the hub holds."""
+
+    def rows() -> Iterable[list[str]]:
+        for name, corpus in CORPORA.items():
+            found = extrapolated(results, corpus)
+            yield [
+                f"`{name}`",
+                f"{corpus.documents:,}",
+                bytes_(corpus.training),
+                bytes_(corpus.download),
+                f"{found['sentences'] / 1e6:.1f} M",
+                f"{found['tokens'] / 1e6:.0f} M",
+                duration(found["preparation"]),
+                bytes_(found["disk"]),
+                duration(found["epoch"]),
+            ]
+
+    return table(
+        ("", "documents", "their text", "download", "sentences*", "tokens*", "preparation*", "disk*", "an epoch*"),
+        rows(),
+    )
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    function.__name__: function
+    for function in (machine, processes, corpus, growth, sizes, gpu, network, limits, cpu, storage, corpora)
+}
+
+
+def filled(text: str, results: dict[str, Any]) -> str:
+    """The text with each of its tables written anew.
+
+    Raises:
+        KeyError: it asks for a table that there is none of.
+    """
+    return MARKED.sub(lambda found: found[1] + "\n" + TABLES[found["name"]](results) + "\n" + found[3], text)
+
+
+def main() -> None:
+    """Fill the texts in."""
+    from pipeline.files import write_text
+
+    results = json.loads(RESULTS.read_text())
+    for path in map(Path, sys.argv[1:]) if sys.argv[1:] else TEXTS:
+        write_text(path, filled(path.read_text(encoding="utf-8"), results))
+
+
+if __name__ == "__main__":
+    main()
