@@ -1,34 +1,26 @@
 """The training loop: epochs, gradients, checkpoints, and continuing where a run was stopped."""
 
-import dataclasses
 import math
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 from tqdm import tqdm
 
 from models.text_model import Encoding, TextModel
 from pipeline.batching import Batch, EpochOrder, in_order, loader
-from pipeline.checkpoints import (
-    load_checkpoint,
-    load_optimizer,
-    load_weights,
-    optimizer_tensors,
-    save_checkpoint,
-)
 from pipeline.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
 from pipeline.devices import on_cpu, precision
+from pipeline.diagnostics import epoch_line, extremes, largest_gradient
 from pipeline.errors import UserError
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
 from pipeline.experiments import ExperimentFiles
 from pipeline.interruption import CONTINUES, Deferred, Interrupted, deferred
+from pipeline.keeping import Progress, WholeCheckpoints
 from pipeline.progress import bar
 from pipeline.seeds import mixed
 from pipeline.settings import TrainingSettings
@@ -39,38 +31,6 @@ if TYPE_CHECKING:
     from pipeline.tracking import Tracker
 
 HISTOGRAM_SENTENCES = 1000
-
-
-@dataclass
-class Progress:
-    """How far a run is: all that is not a tensor in the latest checkpoint."""
-
-    epoch: int = 0
-    sentences: int = 0  # of this epoch that are done, by all processes
-    step: int = 0  # optimizer steps of the run that are done
-    seconds: float = 0.0  # time this epoch has taken, over all its parts
-    best_loss: float = math.inf
-    best_epoch: int = -1
-    finished: bool = False
-    figures: dict[str, float] = field(default_factory=dict)  # sums over this epoch so far
-    skipped: int = 0  # optimizer steps of the run that were left out
-
-    def to_json(self) -> dict[str, Any]:
-        """As the checkpoint holds it (JSON has no infinity)."""
-        return {**dataclasses.asdict(self), "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Progress":
-        """What `to_json` made.
-
-        Raises:
-            ValueError: it was another version of this project's.
-        """
-        try:
-            best = values["best_loss"]
-            return cls(**{**values, "best_loss": math.inf if best is None else best})
-        except (KeyError, TypeError) as error:
-            raise ValueError(str(error)) from None
 
 
 class Trainer:
@@ -107,6 +67,9 @@ class Trainer:
         # Batches differ in length: without `dynamic` each length would be compiled anew.
         trained = torch.compile(self.model, dynamic=True) if settings.compile else self.model
         self.trained, self.optimizer = self.accelerator.prepare(trained, optimizer)
+        self.checkpoints = WholeCheckpoints(
+            files, self.model, self.optimizer.optimizer, writes=self.accelerator.is_main_process
+        )
         self.progress = Progress()
         self.stop = Deferred()  # what asked this process to end, if anything did
         self.stopping = False  # whether any process was asked to
@@ -119,19 +82,10 @@ class Trainer:
         Raises:
             UserError: the checkpoint is damaged or does not fit.
         """
-        if not self.files.latest.exists():
+        progress = self.checkpoints.restore()
+        if progress is None:
             return False
-        tensors, state = load_checkpoint(self.files.latest, "train anew with --RESTART True")
-        weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
-        moments = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
-        load_weights(self.model, weights, self.files.latest)
-        load_optimizer(self.model, self.optimizer.optimizer, moments)
-        try:
-            self.progress = Progress.from_json(state)
-        except ValueError as error:
-            raise UserError(
-                f"{self.files.latest} is of another version of this project ({error}); train anew with --RESTART True"
-            ) from None
+        self.progress = progress
         self.total_steps = self._total_steps()
         return True
 
@@ -266,9 +220,7 @@ class Trainer:
         }
         if validation["loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch + 1
-            if self.accelerator.is_main_process:
-                state = {"epoch": progress.epoch + 1, "validation": validation}
-                save_checkpoint(self.files.best, self.model.state_dict(), state)
+            self.checkpoints.save_best({"epoch": progress.epoch + 1, "validation": validation})
         if self.accelerator.is_main_process:
             self.tracker.log_epoch(row, self._histograms())
         progress.epoch, progress.sentences, progress.seconds, progress.figures = progress.epoch + 1, 0, 0.0, {}
@@ -297,7 +249,7 @@ class Trainer:
         return posterior_histograms(self.model, batches, self.accelerator.device)
 
     def _best_figures(self) -> dict[str, float]:
-        _, state = load_checkpoint(self.files.best, "train anew with --RESTART True")
+        state = self.checkpoints.best_state()
         return {f"validation/{name}": value for name, value in state["validation"].items()} | {
             "best_epoch": state["epoch"],
             "train/skipped_steps": self.progress.skipped,
@@ -311,12 +263,7 @@ class Trainer:
         return Figures(dict(zip(names, summed.tolist(), strict=True)))
 
     def _save(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        tensors = {f"model/{name}": t for name, t in self.model.state_dict().items()}
-        moments = optimizer_tensors(self.model, self.optimizer.optimizer)
-        tensors |= {f"optimizer/{name}": t for name, t in moments.items()}
-        save_checkpoint(self.files.latest, tensors, self.progress.to_json())
+        self.checkpoints.save_latest(self.progress)
 
     @property
     def _together(self) -> int:
@@ -378,64 +325,6 @@ class Trainer:
         progress.skipped += 1
         if self.accelerator.is_main_process:
             tqdm.write(f"warning: {what}; the step is left out", file=sys.stderr)
-
-
-def extremes(encoding: Encoding | None) -> str:
-    """The least and greatest of each quantity of an encoding, for the message that names what is not finite."""
-    if encoding is None:
-        return ""
-    values = {"KL_G": encoding.kl_gaussian, "KL_D": encoding.kl_dirichlet}
-    if encoding.gaussians is not None:
-        real = ~encoding.gaussians.key_padding_mask
-        values |= {"mu": encoding.gaussians.mu[real], "log sigma^2": encoding.gaussians.logvar[real]}
-    if encoding.posterior is not None:
-        real = ~encoding.posterior.key_padding_mask
-        values |= {"alpha0_q": encoding.posterior.alpha0, "log alpha": encoding.posterior.log_alpha[real]}
-    shown = [
-        f"{name} in [{value.min().item():.4g}, {value.max().item():.4g}]"
-        for name, value in values.items()
-        if value is not None
-    ]
-    return "".join(f", {text}" for text in shown)
-
-
-def largest_gradient(model: nn.Module) -> tuple[str, float]:
-    """The parameter with the largest gradient, a non-finite one before all, and its size."""
-    worst, size = "no parameter (none has a gradient yet)", 0.0
-    for name, parameter in model.named_parameters():
-        if parameter.grad is None:
-            continue
-        largest = parameter.grad.abs().max().item()
-        if not math.isfinite(largest):
-            return name, largest
-        if largest >= size:
-            worst, size = name, largest
-    return worst, size
-
-
-def epoch_line(row: dict[str, float], best: bool) -> str:
-    """One epoch's figures for the eye."""
-    parts = [
-        f"epoch {row['epoch']}",
-        f"train {row['train/cross_entropy']:.3f}",
-        f"validation {row['validation/cross_entropy']:.3f} (perplexity {row['validation/perplexity']:.2f}, "
-        f"end token {row['validation/end_cross_entropy']:.3f})",
-    ]
-    if "validation/vectors_kept" in row:
-        kept, share = row["validation/vectors_kept"], row["validation/vectors_kept_fraction"]
-        parts.append(f"kept {share:.0%} ({kept:.1f} vectors)")
-    if "validation/kl_gaussian" in row:
-        parts.append(f"KL_G {row['validation/kl_gaussian']:.3f}")
-    if "validation/kl_dirichlet" in row:
-        parts.append(f"KL_D {row['validation/kl_dirichlet']:.4f}")
-    if "validation/alpha0" in row:
-        parts.append(f"alpha0 {row['validation/alpha0']:.1f}")
-    if "validation/active_units" in row:
-        parts.append(f"active {row['validation/active_units']}")
-    if "validation/perplexity_gap" in row:
-        parts.append(f"gap {row['validation/perplexity_gap']:.3g}")
-    parts.append(f"{row['tokens_per_second']:,.0f} tokens/s")
-    return " | ".join(parts) + (" | best" if best else "")
 
 
 def _groups(batches: Any, size: int) -> Iterator[list[Batch]]:
