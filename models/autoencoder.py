@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -24,6 +25,8 @@ class TextAutoencoder(TextModel):
         settings: sizes and whatever else the model has.
         cross_attention: makes the decoder layers' attention to the latent.
     """
+
+    _no_split_modules: ClassVar = ["EncoderLayer", "DecoderLayer"]
 
     def __init__(self, settings: ModelSettings, cross_attention: Callable[[], nn.Module]) -> None:
         super().__init__(settings)

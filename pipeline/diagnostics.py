@@ -5,6 +5,7 @@ import math
 from torch import nn
 
 from models.text_model import Encoding
+from pipeline.sharding import whole
 
 
 def extremes(encoding: Encoding | None) -> str:
@@ -32,7 +33,7 @@ def largest_gradient(model: nn.Module) -> tuple[str, float]:
     for name, parameter in model.named_parameters():
         if parameter.grad is None:
             continue
-        largest = parameter.grad.abs().max().item()
+        largest = whole(parameter.grad).abs().max().item()
         if not math.isfinite(largest):
             return name, largest
         if largest >= size:

@@ -50,7 +50,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         UserError: another process is at it.
     """
     path = Path(path)
-    hidden = path.with_name(f".{path.name}.partial")
+    hidden, retired = _hidden(path), _retired(path)
     hidden.mkdir(parents=True, exist_ok=True)
     with open(hidden / "lock", "w") as lock:
         try:
@@ -60,7 +60,6 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 raise FileNotFoundError  # its holder, who ended just now, removed it
         except (BlockingIOError, FileNotFoundError):
             raise UserError(f"another process is writing {path}; wait until it has ended, or stop it") from None
-        retired = hidden / "old"
         try:
             if path.exists():
                 shutil.rmtree(retired, ignore_errors=True)
@@ -76,6 +75,28 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             if retired.exists() and not path.exists():
                 os.replace(retired, path)
             shutil.rmtree(hidden, ignore_errors=True)
+
+
+def put_back(path: Path) -> None:
+    """Put an old folder back that `replacing_folder` had moved when its process was killed, before the new one came."""
+    if _retired(path).exists() and not path.exists():
+        os.replace(_retired(path), path)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that, whenever this process is killed, no part of it is left under its name."""
+    if path.exists():
+        gone = Path(tempfile.mkdtemp(prefix=f".{path.name}.gone-", dir=path.parent))
+        os.replace(path, gone)
+        shutil.rmtree(gone)
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _retired(path: Path) -> Path:
+    return _hidden(path) / "old"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,26 +4,27 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
-from accelerate import Accelerator
 from tqdm import tqdm
 
 from models.text_model import Encoding, TextModel
 from pipeline.batching import Batch, EpochOrder, in_order, loader
 from pipeline.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
-from pipeline.devices import on_cpu, precision
+from pipeline.devices import precision
 from pipeline.diagnostics import epoch_line, extremes, largest_gradient
 from pipeline.errors import UserError
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
 from pipeline.experiments import ExperimentFiles
 from pipeline.interruption import CONTINUES, Deferred, Interrupted, deferred
-from pipeline.keeping import Progress, WholeCheckpoints
+from pipeline.keeping import Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.progress import bar
 from pipeline.seeds import mixed
 from pipeline.settings import TrainingSettings
+from pipeline.sharding import new_accelerator, outer_gathered
 from pipeline.team import peer_lost, share
 
 if TYPE_CHECKING:
@@ -60,16 +61,17 @@ class Trainer:
         self.files = files
         self.tracker = tracker
         mixed = {"bf16": "bf16", "fp32": "no"}[precision(settings.precision)]
-        self.accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed)
-        self.model = model.to(self.accelerator.device)
+        self.accelerator = new_accelerator(mixed)
+        self.sharded = self.accelerator.is_fsdp2
+        # The whole of a model that is sharded need not fit a device: it goes there a layer after the other.
+        self.model = model if self.sharded else model.to(self.accelerator.device)
         self.model.recompute = settings.gradient_checkpointing
         optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
         # Batches differ in length: without `dynamic` each length would be compiled anew.
         trained = torch.compile(self.model, dynamic=True) if settings.compile else self.model
         self.trained, self.optimizer = self.accelerator.prepare(trained, optimizer)
-        self.checkpoints = WholeCheckpoints(
-            files, self.model, self.optimizer.optimizer, writes=self.accelerator.is_main_process
-        )
+        form = ShardedCheckpoints if self.sharded else WholeCheckpoints
+        self.checkpoints = form(files, self.model, self.optimizer.optimizer, self.accelerator.is_main_process)
         self.progress = Progress()
         self.stop = Deferred()  # what asked this process to end, if anything did
         self.stopping = False  # whether any process was asked to
@@ -97,20 +99,23 @@ class Trainer:
             Interrupted: the process was asked to end; what was reached is saved.
         """
         with deferred() as self.stop:
-            # A lower limit than before may lie behind the checkpoint: what its epoch has done so far is evaluated.
-            while (self.progress.step < self.total_steps or self.progress.sentences) and not self._out_of_patience():
-                try:
+            try:
+                # A lower limit than before may lie behind the checkpoint: what its epoch has done is evaluated.
+                while self.progress.step < self.total_steps or self.progress.sentences:
+                    if self._out_of_patience():
+                        break
                     self._train_epoch()
-                except RuntimeError as error:
-                    if not peer_lost(error):
-                        raise
-                    self._save()  # of the last whole step
-                    raise UserError(
-                        f"another process of this run has ended; step {self.progress.step} of {self.total_steps} is "
-                        f"saved, and {CONTINUES} there"
-                    ) from None
-            self.progress.finished = True
-            self._save()
+                self.progress.finished = True
+                self._save()
+            except RuntimeError as error:
+                if not peer_lost(error):
+                    raise
+                step = self.checkpoints.save_alone(self.progress)
+                state = "nothing" if step is None else f"step {step} of {self.total_steps}"
+                where = "from the start" if step is None else "there"
+                raise UserError(
+                    f"another process of this run has ended; {state} is saved, and {CONTINUES} {where}"
+                ) from None
         self.accelerator.wait_for_everyone()
         return self._best_figures()
 
@@ -169,22 +174,22 @@ class Trainer:
         told = counts.new_tensor([self.stop.number is not None])  # all processes stop after the same step
         totals = self.accelerator.reduce(torch.cat([counts.sum(dim=0), told]).double(), "mean")  # of a process
         self.stopping = bool(totals[2])
-        whole = Figures({})
+        added = Figures({})
         for number, batch in enumerate(group):
             tokens, sentences = (counts[number] / totals[:2]).float()
-            context = self.accelerator.no_sync(self.trained) if number < len(group) - 1 else _Nothing()
+            context = self.accelerator.no_sync(self.trained) if number < len(group) - 1 else nullcontext()
             with context, self.accelerator.autocast():
                 encoding, loss = self.trained(batch.source, batch.key_padding_mask, batch.target_input)
                 penalty = self.model.penalty(encoding, share_done)
                 # Means over the whole group, not a mean of its batches' means.
                 objective = tokens * loss.mean + sentences * penalty
             self.accelerator.backward(objective)
-            whole.add(batch, self.data.tokenizer.sep_id, encoding, loss, penalty)
+            added.add(batch, self.data.tokenizer.sep_id, encoding, loss, penalty)
             if not bool(torch.isfinite(objective)):
                 break  # its gradient is not finite either
         norm = self.accelerator.clip_grad_norm_(self.trained.parameters(), self.settings.gradient_clip)
         if bool(torch.isfinite(norm)) and bool(torch.isfinite(objective)):
-            figures.merge(whole)
+            figures.merge(added)
             for parameters in self.optimizer.param_groups:
                 parameters["lr"] = self.learning_rate(progress.step)
             self.optimizer.step()
@@ -204,7 +209,8 @@ class Trainer:
                 "under a new name"
             )
         try:
-            with self.stop.at_once():
+            # Processes that compute together are stopped together.
+            with nullcontext() if self.sharded else self.stop.at_once():
                 validation = self._evaluate()
         except Interrupted:
             self._save_and_stop()
@@ -221,8 +227,9 @@ class Trainer:
         if validation["loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch + 1
             self.checkpoints.save_best({"epoch": progress.epoch + 1, "validation": validation})
+        histograms = self._histograms() if self.sharded or self.accelerator.is_main_process else {}
         if self.accelerator.is_main_process:
-            self.tracker.log_epoch(row, self._histograms())
+            self.tracker.log_epoch(row, histograms)
         progress.epoch, progress.sentences, progress.seconds, progress.figures = progress.epoch + 1, 0, 0.0, {}
         self._save()
         if self.accelerator.is_main_process:
@@ -236,17 +243,30 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         split = self.data.splits["validation"]
         size, device = self.settings.batch_size, self.accelerator.device
-        batches = share(in_order(len(split), size))
-        loaded = self._loader(batches, "validation")
-        shown = bar(loaded, total=len(batches), desc="validation", unit="batch", leave=False)
-        figures = evaluate(self.model, shown, device, self.data.tokenizer.sep_id)
-        loaded, compared = self._loader(batches, "validation"), math.ceil(GAP_SENTENCES / size)
-        return figures | collapse_figures(self.model, loaded, device, compared)
+        batches = in_order(len(split), size)
+        own, compared = share(batches, evenly=self.sharded), math.ceil(GAP_SENTENCES / size)
+        with outer_gathered(self.model):
+            shown = bar(self._loader(own, "validation"), total=len(own), desc="validation", unit="batch", leave=False)
+            figures = evaluate(self.model, self._stoppable(shown), device, self.data.tokenizer.sep_id, len(batches))
+            loaded = self._stoppable(self._loader(own, "validation"))
+            return figures | collapse_figures(self.model, loaded, device, compared, len(batches))
+
+    def _stoppable(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Batches of processes that compute together; all of them raise where any was asked to end.
+
+        Raises:
+            Interrupted: one was.
+        """
+        for batch in batches:
+            if self.sharded and self._any(self.stop.number is not None):
+                raise Interrupted(self.stop.number or signal.SIGTERM)
+            yield batch
 
     def _histograms(self) -> dict[str, Any]:
         count = min(HISTOGRAM_SENTENCES, len(self.data.splits["validation"]))
         batches = self._loader(in_order(count, self.settings.batch_size), "validation")
-        return posterior_histograms(self.model, batches, self.accelerator.device)
+        with outer_gathered(self.model):
+            return posterior_histograms(self.model, batches, self.accelerator.device)
 
     def _best_figures(self) -> dict[str, float]:
         state = self.checkpoints.best_state()
@@ -261,6 +281,10 @@ class Trainer:
         own = torch.tensor([figures.sums[name] for name in names], dtype=torch.float64)
         summed = self.accelerator.reduce(own.to(self.accelerator.device), "sum")
         return Figures(dict(zip(names, summed.tolist(), strict=True)))
+
+    def _any(self, told: bool) -> bool:
+        """Whether any process was told something."""
+        return bool(self.accelerator.reduce(torch.tensor(float(told), device=self.accelerator.device), "sum"))
 
     def _save(self) -> None:
         self.checkpoints.save_latest(self.progress)
@@ -336,9 +360,3 @@ def _groups(batches: Any, size: int) -> Iterator[list[Batch]]:
             group = []
     if group:
         yield group
-
-
-class _Nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
