@@ -2,7 +2,8 @@
 
     python prepareDatasets.py --DATA wikipedia-sample
     python prepareDatasets.py --DATA wikitext2 --LOCAL_PATH None
-    python prepareDatasets.py --DATA reviews.csv --TEXT_COLUMN text
+    python prepareDatasets.py --DATA reviews.csv --TEXT_COLUMN text --LABEL_COLUMN stars
+    python prepareDatasets.py --DATA people.csv --ROW_TEMPLATE
 
 Writes data/<DATA>/; a file of your own is known afterwards by its stem (reviews.csv -> --DATA reviews).
 """
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 
 from pipeline import cli, kinds
-from pipeline.corpora import HUB, NAMES, Split, check_source, dataset_name
+from pipeline.corpora import HUB, NAMES, Source, Split, check_source, dataset_name
 from pipeline.errors import UserError
 from pipeline.tokenization import tokenizer_file
 
@@ -37,6 +38,24 @@ def parse() -> argparse.Namespace:
     )
     group.add_argument(
         "--TEXT_COLUMN", type=kinds.OrNone(str), help="column of a table that holds the text (default: None)"
+    )
+    group.add_argument(
+        "--LABEL_COLUMN",
+        type=kinds.OrNone(str),
+        help="column of a table that holds labels: a token for each, in front of its texts (default: None)",
+    )
+    group.add_argument(
+        "--ROW_TEMPLATE",
+        nargs="?",
+        const="",
+        help="makes a text of each row of a table, '{name} is {age} years old' for one; without a value 'column is "
+        "value, …' of all columns but the label's (default: none, TEXT_COLUMN holds the text)",
+    )
+    group.add_argument(
+        "--WHOLE_DOCUMENTS",
+        type=kinds.boolean,
+        help="True: a document stays one text; False: it is divided into sentences (default: True for a table's rows "
+        "as text, False otherwise)",
     )
     group.add_argument(
         "--VALIDATION_FRACTION",
@@ -67,8 +86,7 @@ def parse() -> argparse.Namespace:
     group.add_argument(
         "--FEWER_THAN",
         type=kinds.integer(4),
-        default=50,
-        help="keep sentences of fewer tokens than this, [CLS] and [SEP] counted",
+        help="keep sentences of fewer tokens than this, [CLS] and [SEP] counted (default: 50; 250 for rows as text)",
     )
     group = parser.add_argument_group("tokenizer")
     group.add_argument(
@@ -89,6 +107,9 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.TOKENIZER is None:
         arguments.TOKENIZER = "bert-base-uncased" if arguments.DATA in HUB else "wordpiece"
+    of_rows = arguments.ROW_TEMPLATE is not None
+    arguments.WHOLE_DOCUMENTS = of_rows if arguments.WHOLE_DOCUMENTS is None else arguments.WHOLE_DOCUMENTS
+    arguments.FEWER_THAN = arguments.FEWER_THAN or (250 if of_rows else 50)
     if arguments.CLEAN is None:
         arguments.CLEAN = "paper" if arguments.DATA in NAMES else "none"
     check(arguments)
@@ -107,7 +128,9 @@ def check(arguments: argparse.Namespace) -> None:
         )
     if arguments.FEWER_THAN - arguments.MORE_THAN < 2:
         raise UserError("--MORE_THAN and --FEWER_THAN leave no length between them; set them further apart")
-    check_source(arguments.DATA, arguments.LOCAL_PATH, arguments.TEXT_COLUMN)
+    if arguments.ROW_TEMPLATE is not None and not arguments.WHOLE_DOCUMENTS:
+        raise UserError("--WHOLE_DOCUMENTS False would divide a row's text; leave it out, or take no --ROW_TEMPLATE")
+    check_source(source(arguments))
     if arguments.VOCAB_SIZE is not None and arguments.TOKENIZER != "wordpiece":
         raise UserError(
             f"--VOCAB_SIZE means nothing for --TOKENIZER {arguments.TOKENIZER}, which is not trained; leave it out, or "
@@ -115,11 +138,18 @@ def check(arguments: argparse.Namespace) -> None:
         )
 
 
+def source(arguments: argparse.Namespace) -> Source:
+    """Where the flags say that the text is."""
+    split = Split(arguments.VALIDATION_FRACTION, arguments.TEST_FRACTION, arguments.SEED)
+    columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
+    return Source(arguments.DATA, split, arguments.LOCAL_PATH, *columns)
+
+
 def main() -> None:
     """Parse, prepare, report."""
     arguments = parse()
     name = dataset_name(arguments.DATA)
-    from pipeline.prepared import PreparationSettings, prepare
+    from pipeline.preparation import PreparationSettings, prepare
 
     settings = PreparationSettings(
         tokenizer=arguments.TOKENIZER,
@@ -127,12 +157,10 @@ def main() -> None:
         clean=arguments.CLEAN,
         more_than=arguments.MORE_THAN,
         fewer_than=arguments.FEWER_THAN,
+        whole=arguments.WHOLE_DOCUMENTS,
     )
-    split = Split(arguments.VALIDATION_FRACTION, arguments.TEST_FRACTION, arguments.SEED)
     started = time.monotonic()
-    statistics = prepare(
-        arguments.DATA, name, arguments.DATA_DIR, settings, split, arguments.LOCAL_PATH, arguments.TEXT_COLUMN
-    )
+    statistics = prepare(source(arguments), name, arguments.DATA_DIR, settings)
     print(f"\n{'split':<12}{'sentences':>12}{'tokens':>14}{'mean length':>14}")
     for part in ("train", "validation", "test"):
         row = statistics[part]

@@ -43,7 +43,8 @@ def main() -> None:
     experiment.files.claim()
     from pipeline.bounds import likelihood_bounds
     from pipeline.evaluation import evaluate
-    from pipeline.generation import reconstruct, shortest_text, subset_batches, unsupported_told
+    from pipeline.generation import reconstruct, shortest_text, subset_batches
+    from pipeline.latents import unsupported_told
     from pipeline.metrics import reconstruction_figures
     from pipeline.team import is_first
 

@@ -1,55 +1,52 @@
-"""Generate new sentences from a trained model's prior.
+"""Generate new sentences with a trained model: from its prior, around a sentence, or between several.
 
     python sample.py --EXPERIMENT_NAME nvib
     python sample.py --EXPERIMENT_NAME nvib --NUMBER_SAMPLES 1000 --DECODING sample --TOP_P 0.9
+    python sample.py --EXPERIMENT_NAME nvib --NEAR "the river is long." --LATENT_TEMPERATURE 0.5
+    python sample.py --EXPERIMENT_NAME nvib --MIX "the river is long." "a king was born." --WEIGHTS 0.7 0.3
     python sample.py --EXPERIMENT_NAME lm --DECODING sample      (without a latent, only drawn tokens differ)
 
-Writes samples.txt (a sentence a line) and samples.jsonl (text, drawn length, tokens generated) beside the model, and
-how varied, new and long the samples are into summary.json, beside the same of as many real held-out sentences.
+Writes samples.txt (a sentence a line) and samples.jsonl (text, what it was made from, tokens generated) beside the
+model, and how varied, new and long the samples are into summary.json, beside the same of as many real held-out
+sentences.
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
-from pipeline import cli, kinds
-from pipeline.errors import UserError
+from pipeline import cli, sampling_options
 
-LONGEST = 10_000  # tokens of a sample, at most
+if TYPE_CHECKING:
+    from pipeline.experiments import Experiment
+    from pipeline.latents import Source
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(__doc__, together=True)
     cli.add_experiment_options(parser)
-    group = parser.add_argument_group("sampling")
-    group.add_argument("--NUMBER_SAMPLES", type=kinds.integer(1, 10**7), default=200, help="sentences to generate")
-    group.add_argument(
-        "--SAMPLING_DISTRIBUTION",
-        choices=("data", "uniform"),
-        default="data",
-        help="where lengths are drawn from: the training set's, or evenly from MIN_LENGTH to MAX_LENGTH",
-    )
-    group.add_argument(
-        "--MIN_LENGTH",
-        type=kinds.integer(1, LONGEST),
-        help="shortest length drawn, in tokens with the end token (default: the training set's)",
-    )
-    group.add_argument(
-        "--MAX_LENGTH",
-        type=kinds.integer(1, LONGEST),
-        help="longest length drawn, in tokens with the end token (default: the training set's)",
-    )
-    group.add_argument(
-        "--SEED", type=kinds.integer(0, 2**32 - 1), default=42, help="seed of lengths, latents and tokens"
-    )
-    cli.add_decoding_options(parser)
+    sampling_options.add_latent_options(parser)
+    sampling_options.add_decoding_options(parser)
     arguments = parser.parse_args()
-    low, high = arguments.MIN_LENGTH, arguments.MAX_LENGTH
-    if low is not None and high is not None and low > high:
-        raise UserError(f"--MIN_LENGTH {low} is above --MAX_LENGTH {high}; no length is left to draw")
-    for name in ("TEMPERATURE", "TOP_P"):
-        if arguments.DECODING == "greedy" and getattr(arguments, name) != 1.0:
-            raise UserError(f"--{name} means nothing for --DECODING greedy; leave it out, or take --DECODING sample")
+    sampling_options.check(arguments)
     return arguments
+
+
+def source_of(arguments: argparse.Namespace, experiment: "Experiment") -> "Source":
+    """Where the latents come from."""
+    from models.text_model import Noise
+    from pipeline import latents
+
+    noise = Noise(arguments.LATENT_TEMPERATURE, arguments.KAPPA)
+    if arguments.NEAR is not None:
+        return latents.near(experiment, arguments.NEAR, noise)
+    if arguments.MIX is not None:
+        return latents.mixture(experiment, arguments.MIX, arguments.WEIGHTS, noise)
+    if arguments.VECTORS is not None:
+        return latents.from_prior_with(experiment, arguments.VECTORS, arguments.NUMBER_SAMPLES, noise)
+    asked = latents.LengthRange(arguments.SAMPLING_DISTRIBUTION, arguments.MIN_LENGTH, arguments.MAX_LENGTH)
+    distribution, count = experiment.data.length_distribution, arguments.NUMBER_SAMPLES
+    return latents.from_prior(experiment, latents.draw_lengths(distribution, count, asked, arguments.SEED), noise)
 
 
 def main() -> None:
@@ -65,22 +62,25 @@ def main() -> None:
     )
     experiment.files.claim()
 
-    import torch
-
-    from models.decoding import Choose, greedy, nucleus
+    from models.decoding import Decoding
     from pipeline.diversity import text_figures
-    from pipeline.generation import LengthRange, sample
+    from pipeline.generation import sample
     from pipeline.judging import tokenized
     from pipeline.report import beside_real_text
     from pipeline.team import is_first
 
-    def choose_with(generator: torch.Generator) -> Choose:
-        drawn = arguments.DECODING == "sample"
-        return nucleus(arguments.TEMPERATURE, arguments.TOP_P, generator) if drawn else greedy
-
-    lengths = LengthRange(arguments.SAMPLING_DISTRIBUTION, arguments.MIN_LENGTH, arguments.MAX_LENGTH)
+    decoding = Decoding(
+        arguments.DECODING, arguments.TEMPERATURE, arguments.TOP_P, arguments.BEAMS, arguments.LENGTH_PENALTY
+    )
     rows = sample(
-        experiment, arguments.NUMBER_SAMPLES, lengths, arguments.SEED, choose_with, arguments.GENERATION_BATCH_SIZE
+        experiment,
+        source_of(arguments, experiment),
+        arguments.NUMBER_SAMPLES,
+        arguments.SEED,
+        decoding,
+        arguments.GENERATION_BATCH_SIZE,
+        arguments.MIN_LENGTH or 1,
+        arguments.MAX_LENGTH,
     )
     if not is_first():
         return  # of several processes the first writes and speaks
@@ -91,12 +91,13 @@ def main() -> None:
     held_out = experiment.data.splits["validation"]
     held_out = held_out.select(range(min(len(rows), len(held_out))))
     own, real = (text_figures(sentences, experiment.data) for sentences in (split, held_out))
+    drawn = [row["drawn_length"] for row in rows if "drawn_length" in row]  # none but of the prior
     figures = {
         **{f"samples/{name}": value for name, value in own.items()},
         **{f"samples/{name}_of_real_text": value for name, value in real.items()},
         "samples/count": len(rows),
         "samples/mean_length": sum(row["tokens_generated"] for row in rows) / len(rows),
-        "samples/mean_drawn_length": sum(row["drawn_length"] for row in rows) / len(rows),
+        "samples/mean_drawn_length": sum(drawn) / len(drawn) if drawn else None,
     }
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
         tracker.log_samples()
@@ -104,9 +105,10 @@ def main() -> None:
     for row in rows[:10]:
         print(f"  {row['text']}")
     print(beside_real_text(own, real))
+    beside = f" ({figures['samples/mean_drawn_length']:.1f} drawn)" if drawn else ""
     print(
-        f"{len(rows)} sentences, {figures['samples/mean_length']:.1f} tokens on average "
-        f"({figures['samples/mean_drawn_length']:.1f} drawn), written to {text_file} and {experiment.files.samples}"
+        f"{len(rows)} sentences, {figures['samples/mean_length']:.1f} tokens on average{beside}, "
+        f"written to {text_file} and {experiment.files.samples}"
     )
 
 

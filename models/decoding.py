@@ -1,11 +1,14 @@
 """Generation: token by token from a latent, until the end token or a limit."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from models.layers import LayerState
 from models.text_model import TextModel
 
 BLOCK = 256  # tokens of the vocabulary that greedy decoding looks at together
@@ -62,6 +65,7 @@ def generate(
     end_id: int,
     max_tokens: int,
     choose: Choose = greedy,
+    min_tokens: int = 0,
 ) -> list[list[int]]:
     """Generate one text from each latent.
 
@@ -70,12 +74,13 @@ def generate(
 
     Args:
         model: in evaluation mode.
-        latent: of B texts, as `encode`, `sample_prior` or `interpolate` return it.
+        latent: of B texts, as `encode`, `sample_prior`, `sample_posterior` or `mix` return it.
         batch: B.
         start_id: token that every text begins with; not returned.
         end_id: token that ends a text; not returned.
-        max_tokens: limit of the tokens generated, the end token counted.
+        max_tokens: most tokens of a text, without the end token, which is forced after so many.
         choose: picks a token from each row of logits.
+        min_tokens: fewest tokens of a text, without the end token, which is forbidden before.
 
     Returns:
         B lists of token ids.
@@ -86,7 +91,7 @@ def generate(
     tokens = torch.full((batch,), start_id, device=device)
     state = model.start(latent)
     for position in range(max_tokens):
-        logits, state = model.step(tokens, position, state)
+        logits, state = _next(model, tokens, position, state, end_id, min_tokens)
         tokens = choose(logits)
         running = tokens != end_id
         for row, token, runs in zip(rows.tolist(), tokens.tolist(), running.tolist(), strict=True):
@@ -99,3 +104,119 @@ def generate(
             rows, tokens = rows[going], tokens[going]
             state = [layer.select(going) for layer in state]
     return texts
+
+
+@torch.inference_mode()
+def beam_search(
+    model: TextModel,
+    latent: Any,
+    batch: int,
+    start_id: int,
+    end_id: int,
+    max_tokens: int,
+    beams: int,
+    length_penalty: float = 1.0,
+    min_tokens: int = 0,
+) -> list[list[int]]:
+    """Search for the text of each latent with the highest `log p / tokens ** length_penalty`.
+
+    Of all that the beams of a text could go on to, the `beams` most probable are followed at each token (Sutskever et
+    al. 2014); those that end leave the search, which is over once `beams` have ended. One beam is greedy decoding, and
+    as many beams as there are texts find the best of all.
+
+    Args:
+        model, latent, batch, start_id, end_id, max_tokens, min_tokens: see `generate`.
+        beams: how many are followed.
+        length_penalty: not negative; 0 compares whole texts, which favours short ones, 1 the mean over their tokens,
+            the end token counted. Where it is forbidden the others share its probability, and forced it is certain.
+
+    Returns:
+        B lists of token ids.
+    """
+    device = model.output.weight.device
+    best: list[tuple[float, list[int]]] = [(-math.inf, [])] * batch
+    ended = [0] * batch
+
+    def keep(row: int, log_p: float, ids: list[int], tokens: int) -> None:
+        score = log_p / tokens**length_penalty
+        best[row] = max(best[row], (score, ids), key=lambda found: found[0])  # the first of equals
+        ended[row] += 1
+
+    rows = torch.arange(batch, device=device)  # which text each of the S is that are still searched for
+    texts = torch.empty(batch, 1, 0, dtype=torch.long, device=device)  # [S, b, tokens so far]
+    log_p = torch.zeros(batch, 1, device=device)  # [S, b], of them; -inf where a beam has ended
+    tokens = torch.full((batch,), start_id, device=device)  # [S b]
+    state = model.start(latent)
+    for position in range(max_tokens):
+        logits, state = _next(model, tokens, position, state, end_id, min_tokens)
+        width, vocabulary = log_p.shape[1], logits.shape[1]
+        onward = log_p.unsqueeze(-1) + logits.float().log_softmax(dim=-1).unflatten(0, (-1, width))  # [S, b, V]
+        log_p, index = onward.flatten(1).topk(min(beams, width * vocabulary))  # [S, b']
+        parent, token = index // vocabulary, index % vocabulary
+        texts = torch.cat([texts.gather(1, parent.unsqueeze(-1).expand(-1, -1, position)), token.unsqueeze(-1)], dim=-1)
+        ends = (token == end_id) & (log_p > -math.inf)
+        for s, beam in ends.nonzero().tolist():
+            keep(int(rows[s]), log_p[s, beam].item(), texts[s, beam, :-1].tolist(), position + 1)
+        log_p = log_p.masked_fill(ends, -math.inf)
+        runs = [ended[row] < beams for row in rows.tolist()]
+        going = ((log_p > -math.inf).any(dim=1) & torch.tensor(runs, device=device)).nonzero().squeeze(1)
+        if not going.numel():
+            break
+        parents = (torch.arange(len(rows), device=device).unsqueeze(1) * width + parent)[going].flatten()
+        same = len(going) == len(rows) and parent.shape[1] == width
+        state = [layer.select_past(parents) if same else layer.select(parents) for layer in state]
+        rows, texts, log_p, tokens = rows[going], texts[going], log_p[going], token[going].flatten()
+    else:  # what has come to the limit ends there
+        for s, beam in (log_p > -math.inf).nonzero().tolist():
+            keep(int(rows[s]), log_p[s, beam].item(), texts[s, beam].tolist(), max_tokens + 1)
+    return [ids for _, ids in best]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How texts are made of latents.
+
+    Args:
+        method: `greedy`, `sample` (see `nucleus`) or `beam` (see `beam_search`).
+        temperature: of `sample`.
+        top_p: of `sample`.
+        beams: of `beam`.
+        length_penalty: of `beam`.
+    """
+
+    method: str = "greedy"
+    temperature: float = 1.0
+    top_p: float = 1.0
+    beams: int = 5
+    length_penalty: float = 1.0
+
+    def __call__(
+        self,
+        model: TextModel,
+        latent: Any,
+        batch: int,
+        start_id: int,
+        end_id: int,
+        max_tokens: int,
+        min_tokens: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> list[list[int]]:
+        """A list of token ids for each of B latents; for the arguments see `generate`."""
+        where = (model, latent, batch, start_id, end_id, max_tokens)
+        if self.method == "beam":
+            return beam_search(*where, self.beams, self.length_penalty, min_tokens)
+        choose = nucleus(self.temperature, self.top_p, generator) if self.method == "sample" else greedy
+        return generate(*where, choose, min_tokens)
+
+
+GREEDY = Decoding()
+
+
+def _next(
+    model: TextModel, tokens: Tensor, position: int, state: list[LayerState], end_id: int, min_tokens: int
+) -> tuple[Tensor, list[LayerState]]:
+    """A step's logits [B, V], without the end token where it would come too early, and the state after it."""
+    logits, state = model.step(tokens, position, state)
+    if position < min_tokens:
+        logits[:, end_id] = -torch.inf
+    return logits, state

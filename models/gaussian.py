@@ -25,10 +25,14 @@ class Gaussians:
     logvar: Tensor
     key_padding_mask: Tensor
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """One draw of every vector: [B, K, D], differentiable in means and log variances."""
+    def sample(self, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
+        """One draw of every vector, at `temperature` times its standard deviation.
+
+        Returns:
+            [B, K, D], differentiable in means and log variances.
+        """
         noise = torch.randn(self.mu.shape, device=self.mu.device, dtype=self.mu.dtype, generator=generator)
-        return self.mu + (0.5 * self.logvar).exp() * noise
+        return self.mu + temperature * (0.5 * self.logvar).exp() * noise
 
     def log_density(self, z: Tensor) -> Tensor:
         """Log density of vectors [B, K, D], summed over the real ones and their dimensions: [B], nats."""

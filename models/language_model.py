@@ -9,7 +9,7 @@ from models.layers import CausalLayer, output_projection
 from models.loss import TokenLoss
 from models.packing import Packing
 from models.settings import LanguageModelSettings
-from models.text_model import TextModel
+from models.text_model import AS_TRAINED, Noise, TextModel, UnsupportedError
 
 
 class LanguageModel(TextModel):
@@ -27,6 +27,9 @@ class LanguageModel(TextModel):
         """Score; there is nothing to encode."""
         return None, self.score(target_input, None, source, Packing.of(key_padding_mask))
 
-    def sample_prior(self, lengths: Tensor, generator: torch.Generator | None = None) -> None:
+    def sample_prior(
+        self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
+    ) -> None:
         """Nothing: its texts come from their tokens' draws alone."""
-        return
+        if noise != AS_TRAINED:
+            raise UnsupportedError(f"{self.settings.name} has no latent: its temperature and kappa mean nothing")

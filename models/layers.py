@@ -97,6 +97,10 @@ class LayerState:
         """The state of some of the B sentences."""
         return LayerState(*(None if keys is None else keys.select(rows) for keys in (self.memory, self.past)))
 
+    def select_past(self, rows: Tensor) -> "LayerState":
+        """The state after each of the B sentences has gone on from the past of another with the same memory."""
+        return LayerState(self.memory, None if self.past is None else self.past.select(rows))
+
 
 class CausalLayer(EncoderLayer):
     """An encoder layer each of whose positions sees those before it alone: a decoder's without a memory."""

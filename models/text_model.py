@@ -1,6 +1,8 @@
 """What all models share: tokens in, cross-entropies of the next tokens out, one token after the other."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +20,34 @@ from nvib import Posterior
 
 class UnsupportedError(ValueError):
     """A model was asked for something that it cannot do; the message is one line that says so."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How a latent is drawn.
+
+    Args:
+        temperature: scale of the noise, not negative: 0 is the mean latent, 1 the distribution as it is, more is wider.
+            Gaussians are drawn with `temperature` times their standard deviation. Weights are drawn from Gammas of
+            `1 / temperature²` times their pseudo-counts, whose standard deviation is `temperature` times as large a
+            share of their mean.
+        kappa: draws per component; None for as many as in training.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    temperature: float = 1.0
+    kappa: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be finite and not negative, got {self.temperature}")
+        if self.kappa is not None and self.kappa < 1:
+            raise ValueError(f"kappa must be at least 1, got {self.kappa}")
+
+
+AS_TRAINED = Noise()
 
 
 @dataclass(frozen=True)
@@ -48,7 +78,8 @@ class TextModel(nn.Module, ABC):
 
     Decoder input is `[CLS] x_1 … x_{n-1}`, the target `x_1 … x_{n-1} [SEP]`. Sentences are padded at their end.
     A model makes `decoder` and `output`, names its layers' classes and fills in `forward`, and what it can of `encode`,
-    `penalty`, `sample_prior`, `interpolate` and `log_importance_weights`.
+    `penalty`, `sample_prior`, `length_with`, `sample_posterior`, `interpolate` (and with it `mix`) and
+    `log_importance_weights`.
 
     Args:
         settings: sizes and whatever else the model has.
@@ -150,13 +181,52 @@ class TextModel(nn.Module, ABC):
         """
         return torch.zeros((), device=self.output.weight.device)
 
-    def sample_prior(self, lengths: Tensor, generator: torch.Generator | None = None) -> Any:
+    def sample_prior(self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED) -> Any:
         """Latents of new texts of about [B] tokens, drawn from the model's prior.
 
         Raises:
-            UnsupportedError: the model has no prior.
+            UnsupportedError: the model has no prior, or no such noise.
         """
         raise UnsupportedError(f"{self.settings.name} has no prior to sample from; sample from a variational model")
+
+    def length_with(self, vectors: int, noise: Noise = AS_TRAINED) -> int:
+        """The tokens of the shortest text for which `sample_prior` draws so many vectors.
+
+        Raises:
+            UnsupportedError: no text has so many, or the model has no prior.
+        """
+        raise UnsupportedError(f"{self.settings.name} draws no vectors whose number could be asked for")
+
+    def sample_posterior(
+        self, encoding: Encoding, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
+    ) -> Any:
+        """Latents drawn around B encoded texts; in evaluation exactly their own at temperature 0.
+
+        Raises:
+            UnsupportedError: the model has no posterior, or no such noise.
+        """
+        if noise.temperature == 0.0:
+            return encoding.latent
+        raise UnsupportedError(
+            f"{self.settings.name} has no posterior to sample from: a text has one latent, that of temperature 0"
+        )
+
+    def mix(self, latents: Sequence[Any], weights: Sequence[float]) -> Any:
+        """The mixture of latents; of two with weights `1 - tau` and `tau` exactly what `interpolate` returns.
+
+        Args:
+            latents: at least one, of B texts each.
+            weights: not negative and not all 0; their sum is made 1.
+
+        Raises:
+            UnsupportedError: the model's latents have no such thing.
+        """
+        pairs = [pair for pair in zip(latents, weights, strict=True) if pair[1] > 0]
+        mixed, total = pairs[0]
+        for latent, weight in pairs[1:]:
+            total += weight
+            mixed = self.interpolate(mixed, latent, weight / total)
+        return mixed
 
     def interpolate(self, a: Any, b: Any, tau: float) -> Any:
         """The latent `tau` of the way from `a` to `b`; exactly `a` at 0 and `b` at 1.

@@ -11,6 +11,9 @@ from models.autoencoder import Encoding, TextAutoencoder
 from models.gaussian import GaussianBottleneck, Gaussians, kl_by_dimension, with_free_bits
 from models.packing import Packing
 from models.settings import VariationalSettings
+from models.text_model import AS_TRAINED, Noise, UnsupportedError
+
+LONGEST = 1_000_000  # tokens of a text, at most, that `length_with` looks at
 
 
 class VariationalTransformer(TextAutoencoder):
@@ -51,9 +54,25 @@ class VariationalTransformer(TextAutoencoder):
             return weight * encoding.kl_gaussian.mean()
         return weight * with_free_bits(self._kl_by_dimension(encoding.gaussians), s.free_bits)
 
-    def sample_prior(self, lengths: Tensor, generator: torch.Generator | None = None) -> Memory:
+    def sample_prior(
+        self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
+    ) -> Memory:
         """As many draws of the prior as texts of these lengths keep."""
-        return Memory(*self._draw(self.count_kept(lengths), generator))
+        return Memory(*self._draw(self.count_kept(lengths), generator, self._temperature(noise)))
+
+    def length_with(self, vectors: int, noise: Noise = AS_TRAINED) -> int:
+        """By counting what texts of every length keep."""
+        fitting = (self.count_kept(torch.arange(1, LONGEST + 1)) == vectors).nonzero()
+        if not len(fitting):
+            raise UnsupportedError(f"{self.settings.name} keeps {vectors} vectors of no text, whatever its length")
+        return int(fitting[0]) + 1
+
+    def sample_posterior(
+        self, encoding: Encoding, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
+    ) -> Memory:
+        """A draw of every vector's Gaussian."""
+        vectors = encoding.gaussians.sample(generator, self._temperature(noise))
+        return Memory(vectors, encoding.gaussians.key_padding_mask)
 
     def interpolate(self, a: Memory, b: Memory, tau: float) -> Memory:
         """By position."""
@@ -81,9 +100,14 @@ class VariationalTransformer(TextAutoencoder):
         mu = torch.full_like(posterior.mu, self.settings.prior_mu)
         return Gaussians(mu, torch.full_like(mu, self.settings.prior_var).log(), posterior.key_padding_mask)
 
-    def _draw(self, counts: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def _temperature(self, noise: Noise) -> float:
+        if noise.kappa is not None:
+            raise UnsupportedError(f"{self.settings.name} draws each vector once: kappa means nothing to it")
+        return noise.temperature
+
+    def _draw(self, counts: Tensor, generator: torch.Generator | None, temperature: float) -> tuple[Tensor, Tensor]:
         """Vectors of the prior [B, K, D], and the mask [B, K] of those beyond each text's count."""
         s, width = self.settings, int(counts.max())
         noise = torch.randn(len(counts), width, s.dim_h, device=counts.device, generator=generator)
         mask = torch.arange(width, device=counts.device) >= counts.unsqueeze(1)
-        return s.prior_mu + s.prior_var**0.5 * noise, mask
+        return s.prior_mu + temperature * s.prior_var**0.5 * noise, mask

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pipeline.settings import TrainingSettings
+
+RUNS_OF_A_WINDOW = 256
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -59,6 +63,9 @@ class EpochOrder(Sampler[list[int]]):
     Batches of similar lengths would hold less padding, but each would teach one length alone: with them the
     models need about twice as many steps until the decoder attends to the encoder's vectors in order.
 
+    All sentences are shuffled together where `window` of them are no fewer. Of more, runs of neighbours are drawn, as
+    many as fill a window, and shuffled together: memory holds a window's index, and the disk is read in few places.
+
     Args:
         count: sentences.
         batch_size: sentences of a batch, of one process.
@@ -67,23 +74,55 @@ class EpochOrder(Sampler[list[int]]):
         first: sentences to leave out, which an interrupted epoch has already seen.
         rank: number of this process; it takes each `processes`-th sentence of every batch.
         processes: how many train together, on batches as many times as large.
+        window: sentences that are shuffled together, at most.
     """
 
     def __init__(
-        self, count: int, batch_size: int, seed: int, epoch: int, first: int = 0, rank: int = 0, processes: int = 1
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        first: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+        window: int = TrainingSettings.shuffle_window,
     ) -> None:
-        size = batch_size * processes
-        order = np.random.default_rng([seed, epoch]).permutation(count)[first:]
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
-        # A last batch with fewer sentences than processes would leave one of them with nothing to do.
-        batches = [batch for batch in batches if len(batch) >= processes]
-        self.batches = [batch[rank::processes].tolist() for batch in batches]
+        self.count, self.seed, self.epoch, self.first, self.window = count, seed, epoch, first, window
+        self.rank, self.processes, self.size = rank, processes, batch_size * processes
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
+        waiting = np.empty(0, dtype=np.int64)
+        for numbers in self._windows():
+            waiting = np.concatenate([waiting, numbers]) if len(waiting) else numbers
+            whole = len(waiting) // self.size * self.size
+            for start in range(0, whole, self.size):
+                yield waiting[start + self.rank : start + self.size : self.processes].tolist()
+            waiting = waiting[whole:]
+        # A last batch with fewer sentences than processes would leave one of them with nothing to do.
+        if len(waiting) >= self.processes:
+            yield waiting[self.rank :: self.processes].tolist()
 
     def __len__(self) -> int:
-        return len(self.batches)
+        whole, rest = divmod(max(0, self.count - self.first), self.size)
+        return whole + (rest >= self.processes)
+
+    def _windows(self) -> Iterator[np.ndarray]:
+        """The sentences of each window in their order, but the first ones of the epoch."""
+        if self.count <= self.window:
+            yield np.random.default_rng([self.seed, self.epoch]).permutation(self.count)[self.first :]
+            return
+        length = max(1, self.window // RUNS_OF_A_WINDOW)
+        runs = np.random.default_rng([self.seed, self.epoch]).permutation(-(-self.count // length))
+        left_out = self.first
+        for number, start in enumerate(range(0, len(runs), RUNS_OF_A_WINDOW)):
+            spans = [(run * length, min(run * length + length, self.count)) for run in runs[start:][:RUNS_OF_A_WINDOW]]
+            size = sum(stop - begin for begin, stop in spans)
+            if left_out < size:
+                numbers = np.concatenate([np.arange(*span) for span in spans])
+                np.random.default_rng([self.seed, self.epoch, 1 + number]).shuffle(numbers)
+                yield numbers[left_out:]
+            left_out = max(0, left_out - size)
 
 
 def in_order(count: int, batch_size: int) -> list[list[int]]:

@@ -169,27 +169,3 @@ def add_batch_option(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--GENERATION_BATCH_SIZE", type=kinds.integer(1), default=128, help="sentences that are generated together"
     )
-
-
-def add_decoding_options(parser: Parser) -> None:
-    """Add the options that say how tokens are chosen."""
-    group = parser.add_argument_group("decoding")
-    group.add_argument(
-        "--DECODING",
-        choices=("greedy", "sample"),
-        default="greedy",
-        help="greedy takes the most probable token, sample draws one",
-    )
-    group.add_argument(
-        "--TEMPERATURE",
-        type=kinds.number(above=0),
-        default=1.0,
-        help="divides the logits before a token is drawn; above 0",
-    )
-    group.add_argument(
-        "--TOP_P",
-        type=kinds.number(above=0, high=1),
-        default=1.0,
-        help="draw among the most probable tokens that make up this share, in (0, 1]",
-    )
-    add_batch_option(group)

@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class UnfinishedError(UserError):
+    """Something that came in between: what is done is kept, and the same command goes on from there."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error of a library says, in a line that is not too long."""
     text = str(error).strip()

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.errors import UserError
+from pipeline.errors import UnfinishedError, UserError
+from pipeline.interruption import received
 
 CHECKSUM = "checksum"
 
@@ -40,11 +41,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, plan: Any = None) -> Iterator[Path]:
     """Yield a new folder; on success it takes `path`'s place, on an error it is removed.
 
     All of it happens in a hidden folder beside `path`, under a lock that dies with its process. What a killed
     process left there is removed; an old folder that nothing had replaced yet is put back.
+
+    Args:
+        path: of the folder.
+        plan: what the new folder is made of, as JSON has it. Where there is one, what a killed or interrupted process,
+            a full disk or `UnfinishedError` left is kept, and yielded again to whoever comes with the same plan.
 
     Raises:
         UserError: another process is at it.
@@ -60,21 +66,42 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 raise FileNotFoundError  # its holder, who ended just now, removed it
         except (BlockingIOError, FileNotFoundError):
             raise UserError(f"another process is writing {path}; wait until it has ended, or stop it") from None
+        kept = False
         try:
             if path.exists():
                 shutil.rmtree(retired, ignore_errors=True)
             elif retired.exists():
                 os.replace(retired, path)
-            temporary = Path(tempfile.mkdtemp(prefix="new-", dir=hidden))
-            os.chmod(temporary, 0o755)  # mkdtemp's folder is the owner's alone
+            temporary = _begun(hidden, plan)
             yield temporary
             if path.exists():
                 os.replace(path, retired)
             os.replace(temporary, path)
+        except BaseException as error:
+            lasting = isinstance(error, (KeyboardInterrupt, OSError, UnfinishedError)) or received() is not None
+            kept = plan is not None and lasting
+            raise
         finally:
             if retired.exists() and not path.exists():
                 os.replace(retired, path)
-            shutil.rmtree(hidden, ignore_errors=True)
+            if not kept:
+                shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _begun(hidden: Path, plan: Any) -> Path:
+    """The folder that someone began by the same plan, or an empty one."""
+    record, begun = hidden / "plan.json", sorted(hidden.glob("new-*"))
+    try:
+        if plan is not None and len(begun) == 1 and _json(record.read_text(encoding="utf-8")) == plan:
+            return begun[0]
+    except (OSError, ValueError):
+        pass
+    for folder in begun:
+        shutil.rmtree(folder)
+    write_json(record, plan)
+    temporary = Path(tempfile.mkdtemp(prefix="new-", dir=hidden))
+    os.chmod(temporary, 0o755)  # mkdtemp's folder is the owner's alone
+    return temporary
 
 
 def put_back(path: Path) -> None:
@@ -86,7 +113,8 @@ def put_back(path: Path) -> None:
 def remove_folder(path: Path) -> None:
     """Remove a folder so that, whenever this process is killed, no part of it is left under its name."""
     if path.exists():
-        gone = Path(tempfile.mkdtemp(prefix=f".{path.name}.gone-", dir=path.parent))
+        gone = path.with_name(f".{path.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
         os.replace(path, gone)
         shutil.rmtree(gone)
 

@@ -1,43 +1,23 @@
 """Sentences from latents: reconstructions, samples and interpolations of a trained experiment."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from models.decoding import Choose, generate, greedy
-from models.text_model import Encoding, UnsupportedError
+from models.decoding import GREEDY, Decoding
+from models.text_model import Encoding
 from pipeline.batching import Batch, in_order, loader
 from pipeline.errors import UserError
 from pipeline.experiments import Experiment, ExperimentFiles
 from pipeline.files import read_jsonl
+from pipeline.latents import Source, unsupported_told
 from pipeline.progress import bar
 from pipeline.seeds import mixed
 from pipeline.team import gathered, share
 
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-
-@dataclass(frozen=True)
-class LengthRange:
-    """Lengths that samples are asked for: `distribution` data or uniform, within [low, high] tokens."""
-
-    distribution: str
-    low: int | None = None
-    high: int | None = None
-
-
-@contextmanager
-def unsupported_told() -> Iterator[None]:
-    """Turn a model's word that it cannot do something into a `UserError`."""
-    try:
-        yield
-    except UnsupportedError as error:
-        raise UserError(str(error)) from None
 
 
 def shortest_text(experiment: Experiment) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -67,22 +47,33 @@ def subset_batches(experiment: Experiment, subset: str, batch_size: int, descrip
         yield batch.to(experiment.device)
 
 
-def decode(experiment: Experiment, latent: Any, count: int, choose: Choose = greedy, limit: int | None = None):
+def decode(
+    experiment: Experiment,
+    latent: Any,
+    count: int,
+    decoding: Decoding = GREEDY,
+    limit: int | None = None,
+    least: int = 0,
+    generator: torch.Generator | None = None,
+) -> list[tuple[str, list[int]]]:
     """Generate a sentence from each of `count` latents.
 
     Args:
         experiment: model and tokenizer.
         latent: of `count` texts.
         count: how many.
-        choose: picks a token from each row of logits.
-        limit: most tokens of a sentence, the end token counted; the longest training sentence's if None.
+        decoding: how.
+        limit: most tokens of a sentence, without the end token; as many as the longest training sentence has with it
+            if None.
+        least: fewest tokens of a sentence, without the end token.
+        generator: source of randomness, of the model's device; torch's own if None.
 
     Returns:
         `count` pairs of text and token ids.
     """
     tokenizer = experiment.data.tokenizer
-    limit = limit or max(experiment.data.length_distribution)
-    ids = generate(experiment.model, latent, count, tokenizer.cls_id, tokenizer.sep_id, limit, choose)
+    limit = max(experiment.data.length_distribution) if limit is None else limit
+    ids = decoding(experiment.model, latent, count, tokenizer.cls_id, tokenizer.sep_id, limit, least, generator)
     return list(zip(tokenizer.decode_batch(ids), ids, strict=True))
 
 
@@ -121,43 +112,42 @@ def reconstruct(experiment: Experiment, subset: str, batch_size: int) -> list[di
 @torch.inference_mode()
 def sample(
     experiment: Experiment,
+    source: Source,
     count: int,
-    lengths: LengthRange,
     seed: int,
-    choose_with: Callable[[torch.Generator], Choose],
+    decoding: Decoding,
     batch_size: int,
+    min_length: int = 1,
+    max_length: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Draw latents from the prior and decode them.
+    """Draw latents and decode them.
 
     Args:
         experiment: model and data.
+        source: of the latents (see `pipeline.latents`).
         count: how many.
-        lengths: which.
         seed: of all draws; each batch has a seed of its own from it, whichever process has the batch.
-        choose_with: makes what picks tokens from a source of randomness.
+        decoding: how.
         batch_size: sentences decoded together.
+        min_length: fewest tokens of a sentence, the end token counted; it is forbidden before.
+        max_length: most tokens of a sentence, the end token counted, which is forced there. If None, a sentence may
+            have as many before its end as the longest training sentence and what the source asks for, with theirs.
 
     Returns:
-        A row each: `text`, `drawn_length` (n, with the end token), `tokens_generated` (without it); those of all
-        processes.
-
-    Raises:
-        UserError: the model cannot sample, or no length is within the range.
+        A row each: `text`, what it was made from (`drawn_length`, with the end token; `vectors`; `near`; or `mixed` and
+        `weights`), `tokens_generated` (without the end token); those of all processes.
     """
-    drawn = draw_lengths(experiment.data.length_distribution, count, lengths, seed)
-    with unsupported_told():  # before any work
-        experiment.model.sample_prior(torch.tensor(drawn[:1], device=experiment.device))
-    limit = max(*experiment.data.length_distribution, *drawn)
+    least = min_length - 1
+    limit = max(*experiment.data.length_distribution, source.longest, least) if max_length is None else max_length - 1
     parts = []
     for chunk in bar(share(in_order(count, batch_size)), desc="sample", unit="batch"):
         generator = torch.Generator(experiment.device).manual_seed(mixed(seed, chunk[0]))
-        asked = [drawn[number] for number in chunk]
-        latent = experiment.model.sample_prior(torch.tensor(asked, device=experiment.device), generator)
-        made = decode(experiment, latent, len(asked), choose_with(generator), limit)
+        latent = source.draw(chunk, generator)
+        made = decode(experiment, latent, len(chunk), decoding, limit, least, generator)
         parts.append(
             [
-                {"text": text, "drawn_length": length, "tokens_generated": len(ids)}
-                for length, (text, ids) in zip(asked, made, strict=True)
+                {"text": text, **source.made_from(number), "tokens_generated": len(ids)}
+                for number, (text, ids) in zip(chunk, made, strict=True)
             ]
         )
     return [row for part in gathered(parts) for row in part]
@@ -197,35 +187,6 @@ def _is_interpolation(row: dict[str, Any], first: Any) -> bool:
         and outputs.keys() == first.keys()
         and all(isinstance(text, str) for text in (row.get("source"), row.get("target"), *outputs.values()))
     )
-
-
-def draw_lengths(distribution: dict[int, int], count: int, lengths: LengthRange, seed: int) -> list[int]:
-    """Lengths for new sentences, in tokens, the end token counted.
-
-    Args:
-        distribution: how many training sentences have each length.
-        count: how many to draw.
-        lengths: which.
-        seed: of the draw.
-
-    Raises:
-        UserError: no length is within the range.
-    """
-    low = min(distribution) if lengths.low is None else lengths.low
-    high = max(distribution) if lengths.high is None else lengths.high
-    if low > high:
-        raise UserError(f"--MIN_LENGTH {low} is above --MAX_LENGTH {high}; no length is left to draw")
-    random = np.random.default_rng(seed)
-    if lengths.distribution == "uniform":
-        return random.integers(low, high, size=count, endpoint=True).tolist()
-    values = np.array([length for length in sorted(distribution) if low <= length <= high])
-    if not len(values):
-        raise UserError(
-            f"no training sentence has {low} to {high} tokens (they have {min(distribution)} to {max(distribution)}); "
-            "widen --MIN_LENGTH and --MAX_LENGTH, or take --SAMPLING_DISTRIBUTION uniform"
-        )
-    weights = np.array([distribution[length] for length in values], dtype=float)
-    return random.choice(values, size=count, p=weights / weights.sum()).tolist()
 
 
 @torch.inference_mode()

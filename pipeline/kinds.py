@@ -178,6 +178,14 @@ def name(text: str) -> str:
     )
 
 
+def sentence(text: str) -> str:
+    """An argparse type: a sentence, with one space wherever there was white space."""
+    words = " ".join(text.split())
+    if not words or "\0" in words:
+        raise argparse.ArgumentTypeError(f"must be a sentence, got {_shown(text)}")
+    return words
+
+
 def _shown(text: str) -> str:
     """What was typed, quoted, and cut short where it is long."""
     show = reprlib.Repr()

@@ -58,6 +58,11 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
         "True computes the layers again for the gradient and does not keep what is in them: less memory, more time, "
         "the same numbers",
     ),
+    "shuffle_window": (
+        integer(1),
+        "sentences that are shuffled together, 8 bytes of memory each: all of a corpus that has no more, otherwise "
+        "runs of neighbours drawn at random",
+    ),
     "loader_workers": (
         integer(-1, 64),
         "processes that read batches ahead, which changes no number; -1 for two beside a GPU and none otherwise",

@@ -50,3 +50,9 @@ def split_document(document: str, clean: str) -> list[str]:
     cleaner = CLEANERS[clean]
     cleaned = (cleaner(sentence) for paragraph in paragraphs(document) for sentence in sentences(paragraph))
     return [sentence for sentence in cleaned if sentence]
+
+
+def whole_document(document: str, clean: str) -> list[str]:
+    """A document as one text, cleaned; none, if nothing is left of it."""
+    cleaned = CLEANERS[clean](document)
+    return [cleaned] if cleaned else []

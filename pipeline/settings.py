@@ -27,6 +27,7 @@ class TrainingSettings:
         precision: fp32, bf16 (autocast), or auto, which `pipeline.devices.precision` resolves.
         compile: whether torch compiles the model.
         gradient_checkpointing: whether layers are computed again for the gradient: less memory, a third more time.
+        shuffle_window: sentences that are shuffled together: all, if there are no more, otherwise runs of neighbours.
         loader_workers: processes that read batches ahead; -1 for two beside a GPU and none otherwise.
     """
 
@@ -44,6 +45,7 @@ class TrainingSettings:
     precision: str = "auto"
     compile: bool = False
     gradient_checkpointing: bool = False
+    shuffle_window: int = 2**25
     loader_workers: int = -1
 
     def total_steps(self, steps_per_epoch: int) -> int:

@@ -5,23 +5,27 @@ import csv
 import io
 import json
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline.errors import UserError, first_line
 
+TEXT = "\0text"  # under which the text stands, whatever the columns' names
 _KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object", str: "text"}
 _WIDE = {"UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)}
 
 
-def rows(path: Path, form: str, column: str | None) -> Iterator[dict[str, str]]:
-    """The documents of a file, rows of one column `text`; those without text are left out.
+def rows(path: Path, form: str, column: str | None, others: Sequence[str] | None = ()) -> Iterator[dict[str, Any]]:
+    """The documents of a file as rows: `text` under that name, other columns under their own.
+
+    Rows without text are left out.
 
     Args:
         path: a file in UTF-8, with or without a byte order mark; lines end in any of the three ways.
         form: `text` (a document a line), `csv`, `json` (an object a line) or `parquet`.
-        column: of a table, the one that holds text.
+        column: of a table, the one that holds text; None for rows without a `text`, none of which is left out.
+        others: further columns of a table; None for all.
 
     Raises:
         UserError: the file cannot be read, is damaged or holds no text; the message says where.
@@ -30,10 +34,13 @@ def rows(path: Path, form: str, column: str | None) -> Iterator[dict[str, str]]:
     try:
         if not path.stat().st_size:
             raise UserError(f"{path} is empty; bring text")
-        for text in _READERS[form](path, column):
-            if text and not text.isspace():
+        for row in _READERS[form](path, column, others):
+            if column is None and form != "text":
                 empty = False
-                yield {"text": text}
+                yield row
+            elif (text := row.pop(TEXT)) and not text.isspace():
+                empty = False
+                yield {**row, "text": text}
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or first_line(error)}); mend that") from None
     if empty:
@@ -41,24 +48,42 @@ def rows(path: Path, form: str, column: str | None) -> Iterator[dict[str, str]]:
         raise UserError(f"{place} holds no text; bring some")
 
 
-def _text(path: Path, column: None) -> Iterator[str]:
+def columns(path: Path, form: str) -> list[str]:
+    """The columns of a table: a CSV file's header, the keys of the first JSON line, a Parquet file's schema.
+
+    Raises:
+        UserError: as `rows` does, or it has two columns of one name.
+    """
+    path = Path(path)
+    if form == "csv":
+        names = next(_csv_records(path), (1, []))[1] if path.stat().st_size else []
+    else:
+        names = list(next(rows(path, form, None, None), {}))
+    if not names:
+        raise UserError(f"{path} is empty; bring text")
+    for name in names:
+        _place(path, name, names)
+    return names
+
+
+def _text(path: Path, column: None, others: Sequence[str]) -> Iterator[dict[str, Any]]:
     for line in _lines(path):
-        yield line.rstrip("\r\n")
+        yield {TEXT: line.rstrip("\r\n")}
 
 
-def _csv(path: Path, column: str) -> Iterator[str]:
+def _csv(path: Path, column: str | None, others: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     records = _csv_records(path)
     _, header = next(records, (1, []))
-    place = _place(path, column, header)
-    line, words = 0, False
+    places = _places(path, column, others, header)
+    line, words = 0, column is None
     for line, record in records:
         if len(record) != len(header):
             raise UserError(
                 f"{path}, line {line}: {len(record)} fields where the header has {len(header)}; "
                 "mend the line (text that holds a comma stands in quotes)"
             )
-        words = words or not _is_number(record[place])
-        yield record[place]
+        words = words or not _is_number(record[places[TEXT]])
+        yield {name: record[place] for name, place in places.items()}
     if line and not words:
         raise UserError(f"column {column!r} of {path} holds numbers, not text; name another")
 
@@ -87,7 +112,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _json(path: Path, column: str) -> Iterator[str | None]:
+def _json(path: Path, column: str | None, others: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     keys: dict[str, None] = {}
     for number, line in enumerate(_lines(path), 1):
         if line.isspace():
@@ -102,10 +127,19 @@ def _json(path: Path, column: str) -> Iterator[str | None]:
             raise UserError(f"{path}, line {number}: cannot be read ({first_line(error)}); mend the line") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: no object ({_KINDS.get(type(row), 'null')}); mend the line")
-        if column not in keys:
-            keys |= dict.fromkeys(row)
-        yield _json_text(path, number, column, row.get(column))
-    _place(path, column, keys)
+        if others is None and keys and row.keys() != keys.keys():
+            raise UserError(f"{path}, line {number}: other keys than in the lines before; give every line the same")
+        keys |= dict.fromkeys(row)
+        found = {name: _json_value(path, number, name, row.get(name)) for name in (row if others is None else others)}
+        yield found if column is None else {**found, TEXT: _json_text(path, number, column, row.get(column))}
+    for name in filter(None, (column, *(others or ()))):
+        _place(path, name, keys)
+
+
+def _json_value(path: Path, number: int, column: str, value: object) -> object:
+    if isinstance(value, (list, dict)):
+        raise UserError(f"{path}, line {number}: column {column!r} holds {_KINDS[type(value)]}; take single values")
+    return _json_text(path, number, column, value) if isinstance(value, str) else value
 
 
 def _json_text(path: Path, number: int, column: str, value: object) -> str | None:
@@ -123,32 +157,52 @@ def _json_text(path: Path, number: int, column: str, value: object) -> str | Non
     return value
 
 
-def _parquet(path: Path, column: str) -> Iterator[str | None]:
+def _parquet(path: Path, column: str | None, others: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     from pyarrow import parquet
 
+    row = 0
     try:
         with parquet.ParquetFile(path) as file:
-            kind = file.schema_arrow.types[_place(path, column, file.schema_arrow.names)]
-            held = kind.value_type if pa.types.is_dictionary(kind) else kind
-            if not (pa.types.is_string(held) or pa.types.is_large_string(held)):
-                raise UserError(f"column {column!r} of {path} holds {kind}, not text; name another")
-            batches = file.iter_batches(batch_size=1000, columns=[column])
-            values = (value for batch in batches for value in batch.column(0))
-            for row, value in enumerate(values, 1):  # noqa: B007 (the error below names it)
-                yield value.as_py()
+            schema = file.schema_arrow
+            places = _places(path, column, others, schema.names)
+            for name, place in places.items():
+                _check_parquet(path, schema.names[place], schema.types[place], text=name == TEXT)
+            names = [schema.names[place] for place in places.values()]
+            for batch in file.iter_batches(batch_size=1000, columns=list(dict.fromkeys(names))):
+                for values in zip(*(batch.column(name) for name in names), strict=True):
+                    row += 1
+                    yield {name: value.as_py() for name, value in zip(places, values, strict=True)}
     except pa.ArrowException as error:
         raise UserError(f"{path} cannot be read as Parquet ({first_line(error)}); mend the file") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}, row {row}: no UTF-8; mend the row") from None
 
 
-_READERS: dict[str, Callable[[Path, str | None], Iterator[str | None]]] = {
+def _check_parquet(path: Path, column: str, kind: Any, text: bool) -> None:
+    """See to it that a column holds text, or at least single values."""
+    import pyarrow as pa
+
+    held = kind.value_type if pa.types.is_dictionary(kind) else kind
+    words = pa.types.is_string(held) or pa.types.is_large_string(held)
+    single = words or any(fits(held) for fits in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
+    if not (words if text else single):
+        wanted = "not text" if text else "no text, number or truth value"
+        raise UserError(f"column {column!r} of {path} holds {kind}, {wanted}; name another")
+
+
+_READERS: dict[str, Callable[[Path, str | None, Sequence[str] | None], Iterator[dict[str, Any]]]] = {
     "text": _text,
     "csv": _csv,
     "json": _json,
     "parquet": _parquet,
 }
+
+
+def _places(path: Path, column: str | None, others: Sequence[str] | None, names: Sequence[str]) -> dict[str, int]:
+    """Which of a table's columns are read, and under which name."""
+    places = {name: _place(path, name, names) for name in (names if others is None else others)}
+    return places if column is None else {**places, TEXT: _place(path, column, names)}
 
 
 def _place(path: Path, column: str, names: Iterable[str]) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FILE = "tokenizer.json"
+_LABEL = "[LABEL:"
 
 _JOINED = re.compile(r" (?=[,.'!?;:)\]}])|(?<=[(\[{]) |(?<=') (?=(?:s|t|re|ve|ll|d|m)\b)")
 
@@ -41,19 +42,34 @@ class TextTokenizer:
         tokenizer.no_truncation()
         _add_template(tokenizer, self.cls_id, self.sep_id)
         self.tokenizer = tokenizer
+        self.labels = {
+            token.content[len(_LABEL) : -1]: number
+            for number, token in sorted(tokenizer.get_added_tokens_decoder().items())
+            if token.content.startswith(_LABEL)
+        }
+
+    def add_labels(self, labels: Sequence[str]) -> None:
+        """Have a token of its own for each label, which stands in front of its texts."""
+        for label in labels:
+            self.tokenizer.add_special_tokens([f"{_LABEL}{label}]"])
+            self.labels[label] = self.tokenizer.token_to_id(f"{_LABEL}{label}]")
 
     @property
     def vocabulary_size(self) -> int:
         """Ids that can occur: 0 to this, exclusive."""
         return max(self.tokenizer.get_vocab().values()) + 1
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, `[CLS] … [SEP]`, whatever its length."""
-        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+    def encode(self, texts: Sequence[str], labels: Sequence[str | None] | None = None) -> list[list[int]]:
+        """The ids of each text, `[CLS] … [SEP]`, whatever its length; with labels `[CLS] label … [SEP]`."""
+        encoded = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+        if labels is not None:
+            for ids, label in zip(encoded, labels, strict=True):
+                ids.insert(1, self.labels[label])
+        return encoded
 
     def decode(self, ids: Sequence[int]) -> str:
         """Readable text: word pieces joined, [UNK] shown, other special tokens left out."""
-        hidden = (self.pad_id, self.cls_id, self.sep_id)
+        hidden = {self.pad_id, self.cls_id, self.sep_id, *self.labels.values()}
         tokens = [self.tokenizer.id_to_token(int(index)) or SPECIAL[1] for index in ids if index not in hidden]
         return _JOINED.sub("", " ".join(tokens).replace(" ##", "").removeprefix("##"))
 

@@ -81,10 +81,11 @@ class Tracker:
             write_records(path, [*(old for old in earlier if old["epoch"] < row["epoch"]), new])
         self._to_wandb(_log_epoch, row, histograms)
 
-    def summarise(self, figures: dict[str, float | int | str]) -> None:
-        """Merge figures into `summary.json` and the run's summary."""
+    def summarise(self, figures: dict[str, float | int | str | None]) -> None:
+        """Merge figures into `summary.json` and the run's summary; one that is None is taken out."""
         earlier = read_record(self.files.summary, REMEDY) if self.files.summary.exists() else {}
-        write_record(self.files.summary, earlier | figures)
+        merged = {name: value for name, value in (earlier | figures).items() if value is not None}
+        write_record(self.files.summary, merged)
         self._to_wandb(lambda run: run.summary.update(figures))
 
     def log_samples(self) -> None:

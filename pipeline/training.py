@@ -313,6 +313,7 @@ class Trainer:
             first,
             self.accelerator.process_index,
             self.accelerator.num_processes,
+            self.settings.shuffle_window,
         )
 
     def _loader(self, batches: Any, split: str = "train") -> Any:

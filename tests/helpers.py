@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.corpora import Split
-from pipeline.prepared import PreparationSettings, prepare
+from pipeline.corpora import Source, Split
+from pipeline.preparation import PreparationSettings, prepare
 
 ROOT = Path(__file__).parent.parent
 WORDS = ("the", "a", "old", "young", "king", "queen", "cat", "dog", "house", "river", "town", "saw", "found", "left")
@@ -33,7 +33,7 @@ def prepare_tiny(data_dir: Path, name: str = "tiny", count: int = 300) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
     source.write_text(text(count))
     settings = PreparationSettings("wordpiece", 200, "paper", more_than=5, fewer_than=50)
-    prepare(str(source), name, data_dir, settings, Split(0.1, 0.1, 0))
+    prepare(Source(str(source), Split(0.1, 0.1, 0)), name, data_dir, settings)
 
 
 def run(script: str, *arguments: object, expect: int = 0, processes: int = 1) -> subprocess.CompletedProcess:

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from models import MODELS, build
-from models.decoding import greedy
+from models.decoding import GREEDY
 from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, load_experiment, new_config, start_or_continue
 from pipeline.files import write_jsonl
-from pipeline.generation import LengthRange, interpolations, read_interpolations, read_samples, sample
+from pipeline.generation import interpolations, read_interpolations, read_samples, sample
+from pipeline.latents import from_prior
 from pipeline.locks import release
 from pipeline.prepared import load_prepared
 from pipeline.results import from_outputs
@@ -45,7 +46,7 @@ def sound(tmp_path_factory) -> Path:
     tracker = Tracker(files, run=None, offline=True)
     tracker.summarise(Trainer(build(settings), data, training, files, tracker).train())
     experiment = load_experiment(folder / "outputs", "nvib", "a", folder / "data")
-    write_jsonl(files.samples, sample(experiment, 5, LengthRange("data", None, None), 1, lambda _: greedy, 5))
+    write_jsonl(files.samples, sample(experiment, from_prior(experiment, [8] * 5), 5, 1, GREEDY, 5))
     write_jsonl(files.folder / "interpolations.jsonl", interpolations(experiment, 2, 2))
     return folder
 

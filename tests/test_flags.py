@@ -99,6 +99,7 @@ NO_PROJECTS = [
     "https://x",
 ]
 
+NO_SENTENCES = ["", " ", "\n\t", "\0", "a\0b"]
 NO_TEXTS = ["", ".", "..", "nothing", "a/b", "/abs", "x.doc", "../.txt", "a b.txt", "-x.txt", "missing.txt", "ptb.txt"]
 NO_TEXTS += ["../missing.csv", "a\0b.txt", "a\nb.txt", "folder.txt", "x" * 300 + ".txt"]
 NO_TOKENIZERS = [".", "..", "../x", "/abs", "a/b/c", "x.json", "outputs", "a b", "a\0b", "a\n", "x" * 300 + ".json"]
@@ -107,6 +108,8 @@ OF_ITS_OWN = {
     ("prepareDatasets.py", "--DATA"): NO_TEXTS,
     ("prepareDatasets.py", "--TOKENIZER"): NO_TOKENIZERS,
     ("prepareDatasets.py", "--TEXT_COLUMN"): ["text", "nan"],  # any text may be a column's name; here is no table
+    ("prepareDatasets.py", "--LABEL_COLUMN"): ["label"],
+    ("prepareDatasets.py", "--ROW_TEMPLATE"): ["{a} is {b}"],
     ("paper.py", "--DATA"): ["nothing"],
 }
 
@@ -123,7 +126,8 @@ MAY_BE_ZERO |= {
     "WARMUP_STEPS",
 }
 SHARES = {"DROPOUT", "KL_WARMUP", "STRIDE_PERC", "TEST_FRACTION", "TOP_P", "VALIDATION_FRACTION", "WORD_DROPOUT"}
-MAY_BE_ZERO |= {"DROPOUT", "KL_WARMUP", "STRIDE_PERC", "WORD_DROPOUT"}
+MAY_BE_ZERO |= {"DROPOUT", "KL_WARMUP", "LATENT_TEMPERATURE", "LENGTH_PENALTY", "STRIDE_PERC", "WEIGHTS"}
+MAY_BE_ZERO |= {"WORD_DROPOUT"}
 MAY_BE_NEGATIVE = {"LOADER_WORKERS", "PRIOR_MU"}
 
 
@@ -151,6 +155,7 @@ def bad_values(kind: object) -> list[str]:
         kinds.file: NO_FILES,
         kinds.database: NO_DATABASES,
         kinds.wandb_project: NO_PROJECTS,
+        kinds.sentence: NO_SENTENCES,
     }.get(kind, [])
 
 
@@ -170,7 +175,8 @@ def bad_arguments(script: str, action: argparse.Action) -> list[list[str]]:
     arguments = [[f"{flag}={value}"] for value in values]
     if action.nargs == "+":
         good = good_value(action)
-        arguments += [[flag, good, value] for value in values if not value.startswith("-")] + [[flag, good, good]]
+        arguments += [[flag, good, value] for value in values if not value.startswith("-")]
+        arguments += [[flag, good, good]] if isinstance(action, kinds.Distinct) else []
     return [[flag], *arguments]
 
 
@@ -296,6 +302,31 @@ def test_a_process_refuses_in_one_line_too(tmp_path: Path, script: str):
         ("sample.py", ("--TEMPERATURE", "0.5"), "--TEMPERATURE means nothing for --DECODING greedy"),
         ("sample.py", ("--DECODING", "greedy", "--TOP_P", "0.9"), "--TOP_P means nothing for --DECODING greedy"),
         *(
+            ("sample.py", arguments, message)
+            for arguments, message in (
+                (("--DECODING", "beam", "--TOP_P", "0.9"), "--TOP_P means nothing for --DECODING beam"),
+                (
+                    ("--BEAMS", "5"),
+                    "--BEAMS means nothing for --DECODING greedy; leave it out, or take --DECODING beam",
+                ),
+                (
+                    ("--DECODING", "sample", "--LENGTH_PENALTY", "1"),
+                    "--LENGTH_PENALTY means nothing for --DECODING sam",
+                ),
+                (("--NEAR", "a", "--MIX", "a", "b"), "leave one of them out"),
+                (("--MIX", "a"), "--MIX mixes two sentences or more, got one"),
+                (("--MIX", "a", "b", "--WEIGHTS", "1"), "--WEIGHTS has 1 for the 2 sentences of --MIX"),
+                (("--MIX", "a", "b", "--WEIGHTS", "0", "0"), "--WEIGHTS are all 0"),
+                (("--WEIGHTS", "1"), "--WEIGHTS are those of the sentences of --MIX"),
+                (("--NEAR", "a", "--WEIGHTS", "1"), "--WEIGHTS are those of the sentences of --MIX"),
+                (("--NEAR", "a", "--VECTORS", "3"), "--VECTORS is of the prior and means nothing for --NEAR"),
+                (("--MIX", "a", "b", "--SAMPLING_DISTRIBUTION", "data"), "of the prior and means nothing for --MIX"),
+                (("--VECTORS", "3", "--SAMPLING_DISTRIBUTION", "uniform"), "means nothing for --VECTORS"),
+                (("--MIX", "a", "b", "--KAPPA", "3"), "--KAPPA means nothing where --LATENT_TEMPERATURE is 0"),
+                (("--NEAR", "a", "--KAPPA", "3", "--LATENT_TEMPERATURE", "0"), "--KAPPA means nothing where"),
+            )
+        ),
+        *(
             ("prepareDatasets.py", arguments, message)
             for arguments, message in (
                 (("--VALIDATION_FRACTION", ".5", "--TEST_FRACTION", ".5"), "their sum must be below 1"),
@@ -305,6 +336,18 @@ def test_a_process_refuses_in_one_line_too(tmp_path: Path, script: str):
                 (("--DATA", "own.txt", "--LOCAL_PATH", "data"), "--LOCAL_PATH holds WikiText and means nothing for"),
                 (("--TEXT_COLUMN", "text"), "--TEXT_COLUMN is of a table and means nothing for --DATA wikitext2"),
                 (("--DATA", "own.txt", "--TEXT_COLUMN", "text"), "--TEXT_COLUMN is of a table and means nothing for"),
+                (("--LABEL_COLUMN", "stars"), "--LABEL_COLUMN is of a table and means nothing for --DATA wikitext2"),
+                (("--DATA", "own.txt", "--ROW_TEMPLATE"), "--ROW_TEMPLATE is of a table and means nothing for"),
+                (
+                    ("--DATA", "own.csv", "--TEXT_COLUMN", "a", "--ROW_TEMPLATE"),
+                    "--TEXT_COLUMN and --ROW_TEMPLATE are two ways",
+                ),
+                (
+                    ("--DATA", "own.csv", "--ROW_TEMPLATE", "--WHOLE_DOCUMENTS", "False"),
+                    "--WHOLE_DOCUMENTS False would divide a row's text",
+                ),
+                (("--DATA", "own.csv", "--TEXT_COLUMN", "a", "--LABEL_COLUMN", "a"), "name the same column; name two"),
+                (("--DATA", "owner/name", "--ROW_TEMPLATE"), "--ROW_TEMPLATE is of a table in a file"),
                 (("--DATA", "own.csv"), "name the column that holds the text with --TEXT_COLUMN"),
                 (("--DATA", "own.csv", "--TEXT_COLUMN", "None"), "name the column that holds the text with"),
                 (("--VOCAB_SIZE", "100"), "--VOCAB_SIZE means nothing for --TOKENIZER bert-base-uncased"),
@@ -406,6 +449,8 @@ def test_a_file_s_name_breaks_no_line(place: Path):
         ("tune.py", ("--STORAGE", "None")),
         ("report.py", ("--FROM_WANDB", "me/a project", "--EXPERIMENTS", "a", "b")),
         ("sample.py", ("--MIN_LENGTH", 8, "--MAX_LENGTH", 8, "--DECODING", "sample", "--TOP_P", 1)),
+        ("sample.py", ("--NEAR", "a", "--LATENT_TEMPERATURE", 0, "--DECODING", "beam", "--BEAMS", 1)),
+        ("sample.py", ("--MIX", "a", "b", "c", "--WEIGHTS", 1, 1, 0, "--LATENT_TEMPERATURE", 2, "--KAPPA", 3)),
         ("prepareDatasets.py", ("--LOCAL_PATH", "None", "--TOKENIZER", "me/mine", "--MORE_THAN", 48)),
         ("prepareDatasets.py", ("--DATA", "own.csv", "--TEXT_COLUMN", "a column", "--VOCAB_SIZE", 100)),
     ],

@@ -10,9 +10,10 @@ from pathlib import Path
 import datasets
 import pytest
 
-from pipeline.corpora import HUB, Split, divide, joined_columns
+from pipeline.corpora import HUB, SPLITS, HubCorpus, Source, Split, divide, joined_columns
 from pipeline.errors import UserError
-from pipeline.prepared import PreparationSettings, PreparedData, load_prepared, prepare
+from pipeline.preparation import PreparationSettings, prepare
+from pipeline.prepared import PreparedData, load_prepared
 from tests.helpers import ROOT, run, text
 
 DOCUMENTS = text(120).splitlines()
@@ -58,7 +59,7 @@ def write_wikitext(folder: Path) -> Path:
 def prepare_file(path: Path, data_dir: Path, split: Split = SPLIT, **settings: object) -> PreparedData:
     """Prepare a user's own file in this process, and load the result."""
     wanted = {"tokenizer": "wordpiece", "vocabulary_size": 150, "clean": "none"} | settings
-    prepare(str(path), "own", data_dir, PreparationSettings(**wanted), split, None, column_of(path))
+    prepare(Source(str(path), split, text_column=column_of(path)), "own", data_dir, PreparationSettings(**wanted))
     return load_prepared(data_dir, "own")
 
 
@@ -205,60 +206,73 @@ def test_preparing_again_replaces_what_was_there(tmp_path: Path):
 
 
 def test_a_division_loses_nothing_and_repeats_nothing():
-    whole = datasets.Dataset.from_dict({"text": [str(number) for number in range(101)]})
-    parts = divide(whole, Split(0.2, 0.1, 3), "the text")
-    assert {name: len(part) for name, part in parts.items()} == {"train": 71, "validation": 20, "test": 10}
-    assert sorted(int(row) for part in parts.values() for row in part["text"]) == list(range(101))
+    whole = list(divide(map(str, range(101)), Split(0.2, 0.1, 3), "the text"))
+    assert Counter(part for part, _ in whole) == {0: 71, 1: 20, 2: 10}
+    assert [document for _, document in whole] == [str(number) for number in range(101)]
+
+
+def test_a_long_text_is_divided_a_thousand_documents_at_a_time_each_in_its_own_way():
+    parts = [part for part, _ in divide(map(str, range(2_004)), Split(0.2, 0.1, 3), "the text")]
+    first, second, rest = parts[:1000], parts[1000:2000], parts[2000:]
+    assert Counter(first) == Counter(second) == {0: 700, 1: 200, 2: 100}
+    assert first != second
+    assert Counter(rest) == {0: 3, 1: 1}
 
 
 def test_too_few_documents_to_divide_are_refused():
     with pytest.raises(UserError, match=r"own\.txt has too few documents with text \(2\)"):
-        divide(datasets.Dataset.from_dict({"text": ["one", "two"]}), SPLIT, "own.txt")
+        list(divide(["one", "two"], SPLIT, "own.txt"))
 
 
 # What the hub delivers, in its forms.
 
 
-def on_disk(folder: Path, **parts: dict[str, list]) -> datasets.DatasetDict:
-    """A dataset as the hub's client delivers it: Arrow files in a cache folder."""
+def streamed(folder: Path, **parts: dict[str, list]) -> datasets.IterableDatasetDict:
+    """A dataset as the hub's client delivers it: it streams."""
     files = {}
     for name, columns in parts.items():
         files[name] = str(folder / f"{name}.parquet")
         datasets.Dataset.from_dict(columns).to_parquet(files[name])
-    return datasets.load_dataset("parquet", data_files=files, cache_dir=str(folder / "cache"))
+    return datasets.load_dataset("parquet", data_files=files, streaming=True)
+
+
+def joined(loaded: datasets.IterableDatasetDict, corpus: HubCorpus) -> dict[str, list[str]]:
+    """The texts of each split."""
+    found = {name: [] for name in SPLITS}
+    for document in joined_columns(loaded, corpus, SPLIT):
+        found[SPLITS[document.part]].append(document.text)
+    return found
 
 
 def test_splits_of_the_hub_are_taken_as_they_are(tmp_path: Path):
-    sentences = {name: {"sentence": [f"{name} {row}" for row in range(5)]} for name in ("train", "validation", "test")}
-    joined = joined_columns(on_disk(tmp_path, **sentences), HUB["ptb"].columns, SPLIT)
-    assert {name: part["text"][:] for name, part in joined.items()} == {
-        name: columns["sentence"] for name, columns in sentences.items()
-    }
-    assert all(part.column_names == ["text"] for part in joined.values())
+    texts = {name: [f"{name} {row}" for row in range(5)] for name in SPLITS}
+    sentences = {name: {"sentence": column} for name, column in texts.items()}
+    assert joined(streamed(tmp_path, **sentences), HUB["ptb"]) == texts
 
 
 def test_a_missing_validation_split_is_taken_from_training(tmp_path: Path):
     reviews = {"train": [f"review {row}" for row in range(40)], "test": ["a test"]}
     parts = {name: {"label": [0] * len(rows), "text": rows} for name, rows in reviews.items()}
-    joined = joined_columns(on_disk(tmp_path, **parts), HUB["yelp"].columns, SPLIT)
-    assert {name: len(part) for name, part in joined.items()} == {"train": 36, "validation": 4, "test": 1}
-    assert sorted([*joined["train"]["text"], *joined["validation"]["text"]]) == sorted(reviews["train"])
-    again = joined_columns(on_disk(tmp_path, **parts), HUB["yelp"].columns, SPLIT)
-    assert again["validation"]["text"][:] == joined["validation"]["text"][:]
+    found = joined(streamed(tmp_path, **parts), HUB["yelp"])
+    assert {name: len(part) for name, part in found.items()} == {"train": 36, "validation": 4, "test": 1}
+    assert sorted([*found["train"], *found["validation"]]) == sorted(reviews["train"])
+    assert joined(streamed(tmp_path, **parts), HUB["yelp"]) == found
 
 
 def test_several_columns_become_a_line_each(tmp_path: Path):
     rows = {"id": [1, 2, 3], "question_content": ["why ?", "", None], "best_answer": ["so .", "yes .", "no ."]}
-    parts = dict.fromkeys(("train", "validation", "test"), rows)
-    joined = joined_columns(on_disk(tmp_path, **parts), HUB["yahoo"].columns, SPLIT)
-    assert joined["train"]["text"][:] == ["why ?\nso .", "yes .", "no ."]
+    parts = dict.fromkeys(SPLITS, rows)
+    found = joined(streamed(tmp_path, **parts), HUB["yahoo"])
+    assert found["train"] == ["why ?\nso .", "yes .", "no ."]
 
 
-def test_what_is_made_of_the_hubs_data_lies_in_the_cache_folder_alone(tmp_path: Path):
-    rows = {"sentence": [f"row {row}" for row in range(40)]}
-    for part in joined_columns(on_disk(tmp_path, train=rows, test=rows), ("sentence",), SPLIT).values():
-        assert part.cache_files
-        assert all(Path(file["filename"]).is_relative_to(tmp_path / "cache") for file in part.cache_files)
+def test_what_the_hub_delivers_is_prepared_and_leaves_nothing_in_its_cache(tmp_path: Path, hub: Path, monkeypatch):
+    rows = {"sentence": [f"the old king saw the town and left it {number} ." for number in range(40)]}
+    loaded = streamed(tmp_path, train=rows, validation=rows, test=rows)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: loaded)
+    prepare(Source("ptb", SPLIT), "ptb", tmp_path / "data", PreparationSettings("wordpiece", 150, "paper"))
+    assert [len(part) for part in load_prepared(tmp_path / "data", "ptb").splits.values()] == [40, 40, 40]
+    assert not [path for path in hub.rglob("*") if path.is_file()]
 
 
 # What is refused.
@@ -268,7 +282,7 @@ def refusal(data_dir: Path, *arguments: object) -> str:
     """The one line that the script leaves on stderr, progress bars aside; it left nothing else behind."""
     before = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
     finished = run("prepareDatasets.py", *arguments, "--DATA_DIR", data_dir, expect=2)
-    lines = re.sub(r"[^\r\n]*? examples/s\]", "", finished.stderr).split("\n")
+    lines = re.sub(r"[^\r\n]*?/s\]", "", finished.stderr).split("\n")
     lines = [line.strip() for line in lines if line.strip()]
     assert len(lines) == 1, finished.stderr
     assert finished.stderr.endswith(f"{lines[0]}\n")
@@ -282,7 +296,7 @@ def refused(path: Path, data_dir: Path) -> str:
     before = os.listdir(data_dir) if data_dir.exists() else []
     with pytest.raises(UserError) as error:
         prepare_file(path, data_dir)
-    assert os.listdir(data_dir) == before
+    assert (os.listdir(data_dir) if data_dir.exists() else []) == before
     return str(error.value)
 
 
@@ -331,8 +345,8 @@ def test_a_folder_without_wikitexts_files_is_refused_by_their_names(tmp_path: Pa
         (write_wikitext(source) / "wiki.valid.tokens").unlink()
     settings = PreparationSettings("wordpiece", 150, "paper")
     with pytest.raises(UserError, match=f"{source} holds no {names[missing]};"):
-        prepare("wikitext2", "wikitext2", tmp_path / "data", settings, SPLIT, source)
-    assert not os.listdir(tmp_path / "data")
+        prepare(Source("wikitext2", SPLIT, source), "wikitext2", tmp_path / "data", settings)
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("name", ["own.txt", "own.csv", "own.jsonl", "own.parquet"])
@@ -361,7 +375,7 @@ def test_a_table_needs_a_column_and_plain_text_has_none(tmp_path: Path):
     settings = PreparationSettings("wordpiece", 150, "none")
     for suffix, column in ((".csv", None), (".txt", "review")):
         with pytest.raises(UserError, match=rf"--TEXT_COLUMN.*own\{suffix}|own\{suffix}.*--TEXT_COLUMN"):
-            prepare(str(write_own(tmp_path, suffix)), "own", tmp_path / "data", settings, SPLIT, None, column)
+            prepare(Source(str(write_own(tmp_path, suffix)), SPLIT, None, column), "own", tmp_path / "data", settings)
 
 
 @pytest.mark.parametrize("empty", ["train", "validation", "test"])
@@ -374,7 +388,10 @@ def test_a_split_that_ends_empty_is_named(tmp_path: Path, empty: str, text: str)
         (folder / f"wiki.{part}.tokens").write_text(f"{words}\n" * 40)
     with pytest.raises(UserError, match=f"{empty} split|no sentence to train a tokenizer on"):
         prepare(
-            "wikitext2", "wikitext2", tmp_path / "data", PreparationSettings("wordpiece", 150, "paper"), SPLIT, folder
+            Source("wikitext2", SPLIT, folder),
+            "wikitext2",
+            tmp_path / "data",
+            PreparationSettings("wordpiece", 150, "paper"),
         )
     assert not (tmp_path / "data" / "wikitext2").exists()
 
@@ -397,7 +414,7 @@ def test_a_data_folder_that_cannot_be_written_is_refused_by_its_path(tmp_path: P
 def test_a_name_that_no_folder_could_have_is_refused(tmp_path: Path, data: str):
     settings = PreparationSettings("wordpiece", 150, "none")
     with pytest.raises(UserError, match=r"unknown dataset|rename the file"):
-        prepare(data, "own", tmp_path / "data", settings, SPLIT)
+        prepare(Source(data, SPLIT), "own", tmp_path / "data", settings)
 
 
 # The real corpora.
@@ -408,7 +425,7 @@ def test_wikitext2_has_the_papers_numbers(tmp_path: Path):
     if not (source.is_dir() and tokenizer.is_dir()):
         pytest.skip(f"WikiText-2 or the BERT vocabulary is not in {SHARED}")
     settings = PreparationSettings(str(tokenizer), 8000, "paper")
-    statistics = prepare("wikitext2", "wikitext2", tmp_path, settings, SPLIT, source)
+    statistics = prepare(Source("wikitext2", SPLIT, source), "wikitext2", tmp_path, settings)
     published = {"train": 73_441, "validation": 7_698, "test": 9_084}
     assert {part: statistics[part]["sentences"] for part in published} == pytest.approx(published, rel=0.02)
     assert statistics["train"]["mean_length"] == pytest.approx(24.6, rel=0.02)
@@ -416,6 +433,6 @@ def test_wikitext2_has_the_papers_numbers(tmp_path: Path):
 
 def test_the_embedded_sample_has_some_twenty_thousand_sentences(tmp_path: Path):
     settings = PreparationSettings("wordpiece", 8000, "paper")
-    statistics = prepare("wikipedia-sample", "sample", tmp_path, settings, Split(0.05, 0.05, 42))
+    statistics = prepare(Source("wikipedia-sample", Split(0.05, 0.05, 42)), "sample", tmp_path, settings)
     assert 15_000 <= sum(statistics[part]["sentences"] for part in ("train", "validation", "test")) <= 25_000
     assert statistics["vocabulary_size"] == 8000

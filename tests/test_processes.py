@@ -116,8 +116,8 @@ def test_a_run_of_two_processes_goes_on_with_one_and_sees_each_sentence_once(fol
 
 
 def test_positions_within_an_epoch_are_sentences_whoever_trains():
-    order = [n for batch in EpochOrder(100, 8, seed=1, epoch=0).batches for n in batch]
-    two = [EpochOrder(100, 4, seed=1, epoch=0, first=40, rank=rank, processes=2).batches for rank in (0, 1)]
+    order = [n for batch in list(EpochOrder(100, 8, seed=1, epoch=0)) for n in batch]
+    two = [list(EpochOrder(100, 4, seed=1, epoch=0, first=40, rank=rank, processes=2)) for rank in (0, 1)]
     assert [n for a, b in zip(*two, strict=True) for n in sorted([*a, *b], key=order.index)] == order[40:]
 
 

@@ -21,10 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from pipeline.corpora import OWN_FORMATS, Split
+from pipeline.corpora import OWN_FORMATS, Source, Split
 from pipeline.errors import UserError
 from pipeline.files import replacing_folder
-from pipeline.prepared import PreparationSettings, PreparedData, load_prepared, prepare
+from pipeline.preparation import PreparationSettings, prepare
+from pipeline.prepared import PreparedData, load_prepared
 from pipeline.preprocessing import paragraphs, split_document
 from pipeline.text_files import rows
 from pipeline.tokenization import train_wordpiece
@@ -67,7 +68,7 @@ def prepare_file(path: Path, data_dir: Path, **changes: object) -> PreparedData:
     """Prepare a file in this process, and load the result."""
     wanted = {"tokenizer": "wordpiece", "vocabulary_size": 150, "clean": "none"} | changes
     column = None if path.suffix == ".txt" else "review"
-    prepare(str(path), "own", data_dir, PreparationSettings(**wanted), SPLIT, None, column)
+    prepare(Source(str(path), SPLIT, text_column=column), "own", data_dir, PreparationSettings(**wanted))
     return load_prepared(data_dir, "own")
 
 
@@ -140,7 +141,7 @@ def test_the_script_refuses_in_one_line_that_says_where_and_changes_nothing(case
     own = write(tmp_path / ODD_FOLDER, suffix, content)
     before = snapshot(data_dir)
     finished = run("prepareDatasets.py", *options(own, data_dir), expect=2)
-    finished.stderr = re.sub(r"[^\r\n]*? examples/s\]", "", finished.stderr)  # progress bars
+    finished.stderr = re.sub(r"[^\r\n]*?/s\]", "", finished.stderr)  # progress bars
     line = one_line_of_error(finished)
     assert re.fullmatch(
         rf"prepareDatasets.py: error: (the train split of )?{re.escape(str(own))}\b.*{expected}.*", line
@@ -341,7 +342,9 @@ def test_a_wrong_byte_in_wikitext_names_the_file_of_the_three(tmp_path: Path, da
     for part in ("train", "valid", "test"):
         (tmp_path / f"wiki.{part}.tokens").write_bytes(PLAIN + (b"\n\xff" if part == "valid" else b""))
     with pytest.raises(UserError, match=rf"wiki\.valid\.tokens, line 41, byte offset {len(PLAIN) + 1}: no UTF-8"):
-        prepare("wikitext2", "wikitext2", data_dir, PreparationSettings("wordpiece", 150, "paper"), SPLIT, tmp_path)
+        prepare(
+            Source("wikitext2", SPLIT, tmp_path), "wikitext2", data_dir, PreparationSettings("wordpiece", 150, "paper")
+        )
     assert os.listdir(data_dir) == ["own"]
 
 
@@ -554,10 +557,10 @@ def test_a_folder_that_a_living_process_writes_is_left_to_it(folder: Path, start
 
 def test_the_next_preparation_removes_what_a_killed_one_left(data_dir: Path, tmp_path: Path):
     before = snapshot(data_dir)
-    own = write(tmp_path, ".txt", PLAIN * 40)  # of fewer documents than start processes, which would live on
+    own = write(tmp_path, ".txt", PLAIN * 40)
     command = [sys.executable, ROOT / "prepareDatasets.py", *map(str, options(own, data_dir))]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not [*data_dir.glob(".own.partial/new-*/cache/*")]:
+        while process.poll() is None and not [*data_dir.glob(".own.partial/new-*/work/*")]:
             time.sleep(0.005)
         process.kill()
     assert process.returncode == -signal.SIGKILL

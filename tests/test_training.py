@@ -5,13 +5,14 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from models import MODELS, build
-from pipeline.batching import EpochOrder, collate, in_order
+from pipeline.batching import RUNS_OF_A_WINDOW, EpochOrder, collate, in_order
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.diagnostics import largest_gradient
 from pipeline.errors import UserError
@@ -40,7 +41,7 @@ def data(data_dir: Path) -> PreparedData:
 def trainer(data: PreparedData, folder: Path, model: str = "NVIB", **training) -> Trainer:
     torch.manual_seed(0)
     files = ExperimentFiles(folder)
-    settings = TrainingSettings(**{"batch_size": 32, **training})
+    settings = TrainingSettings(**{"batch_size": 32, "precision": "fp32", **training})
     built = build(MODELS[model](vocabulary_size=data.tokenizer.vocabulary_size, **SMALL))
     return Trainer(built, data, settings, files, Tracker(files, run=None, offline=True))
 
@@ -52,16 +53,35 @@ def test_an_epoch_holds_every_sentence_once():
 
 
 def test_the_order_follows_from_seed_and_epoch_and_can_start_within():
-    order = [EpochOrder(200, 8, seed=1, epoch=3).batches for _ in range(2)]
+    order = [list(EpochOrder(200, 8, seed=1, epoch=3)) for _ in range(2)]
     assert order[0] == order[1]
-    assert EpochOrder(200, 8, seed=1, epoch=4).batches != order[0]
-    assert EpochOrder(200, 8, seed=2, epoch=3).batches != order[0]
-    assert EpochOrder(200, 8, seed=1, epoch=3, first=40).batches == order[0][5:]
+    assert list(EpochOrder(200, 8, seed=1, epoch=4)) != order[0]
+    assert list(EpochOrder(200, 8, seed=2, epoch=3)) != order[0]
+    assert list(EpochOrder(200, 8, seed=1, epoch=3, first=40)) == order[0][5:]
+
+
+@pytest.mark.parametrize("window", [1, 300, 1999, 2000])
+def test_an_epoch_that_is_shuffled_by_windows_holds_every_sentence_once_and_can_start_within(window: int):
+    whole = list(EpochOrder(2000, 16, seed=1, epoch=0, window=window))
+    assert sorted(number for batch in whole for number in batch) == list(range(2000))
+    assert len(whole) == len(EpochOrder(2000, 16, seed=1, epoch=0, window=window)) == 125
+    assert list(EpochOrder(2000, 16, seed=1, epoch=0, first=48 * 16, window=window)) == whole[48:]
+    assert list(EpochOrder(2000, 16, seed=1, epoch=1, window=window)) != whole
+
+
+def test_a_window_reads_few_runs_of_neighbours():
+    """Of 100 windows each holds a 100th of all runs, and each run in another order than it has on disk."""
+    order = EpochOrder(1_000_000, 10_000, seed=1, epoch=0, window=RUNS_OF_A_WINDOW * 39)
+    first = np.concatenate(list(order))[: order.window]
+    runs = np.unique(first // 39)
+    assert len(runs) == RUNS_OF_A_WINDOW
+    assert np.diff(first[first // 39 == runs[0]]).min() < 0
+    assert np.abs(np.corrcoef(first, np.arange(len(first)))[0, 1]) < 0.05
 
 
 def test_processes_share_the_batches_of_one():
-    whole = EpochOrder(100, 8, seed=1, epoch=0).batches
-    parts = [EpochOrder(100, 4, seed=1, epoch=0, rank=rank, processes=2).batches for rank in (0, 1)]
+    whole = list(EpochOrder(100, 8, seed=1, epoch=0))
+    parts = [list(EpochOrder(100, 4, seed=1, epoch=0, rank=rank, processes=2)) for rank in (0, 1)]
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(batch) for batch in whole]
 
 

@@ -1,0 +1,331 @@
+"""From a corpus to `data/<DATA>/` (see `pipeline.prepared`): shard after shard, whatever its size."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import itertools
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.checksums import write_checksums
+from pipeline.corpora import SPLITS, Source, check_source, documents, is_file, source_files, survey, template_of
+from pipeline.errors import UnfinishedError, UserError
+from pipeline.files import read_json, replacing_folder, write_json
+from pipeline.preprocessing import sentences, split_document, whole_document
+from pipeline.progress import bar
+from pipeline.row_text import check_labels
+from pipeline.shards import PART, REMEDY, SHARD_BYTES, Shards, grouped, mapped
+from pipeline.tokenization import FILE, TextTokenizer, load_tokenizer, tokenizer_file, train_wordpiece
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+TRAINED = "wordpiece"
+
+
+@dataclass(frozen=True)
+class PreparationSettings:
+    """How text is prepared.
+
+    Args:
+        tokenizer: hub name, folder, `tokenizer.json`, or `wordpiece`: trained on the training split.
+        vocabulary_size: of a trained tokenizer.
+        clean: `paper` or `none`.
+        more_than: sentences have more tokens than this, [CLS] and [SEP] counted.
+        fewer_than: sentences have fewer tokens than this, [CLS] and [SEP] counted.
+        whole: whether a document stays one text, and no sentences are made of it.
+    """
+
+    tokenizer: str
+    vocabulary_size: int
+    clean: str
+    more_than: int = 5
+    fewer_than: int = 50
+    whole: bool = False
+
+
+def prepare(source: Source, name: str, data_dir: Path, settings: PreparationSettings) -> dict[str, Any]:
+    """Prepare a corpus as `data_dir/name`, whole or not at all.
+
+    Documents become sentences and sentences tokens, a shard at a time: memory holds one, whatever the corpus, and a
+    process that was killed is continued by the next one with the same arguments.
+
+    Args:
+        source: of the text.
+        name: of the prepared dataset.
+        data_dir: folder of all prepared datasets.
+        settings: how.
+
+    Returns:
+        The statistics that were written.
+
+    Raises:
+        UserError: the text or tokenizer cannot be had, a split ends without a sentence, or the disk refuses.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    check_source(source)
+    with (
+        _disk_errors_told(Path(data_dir)),
+        replacing_folder(Path(data_dir) / name, _plan(source, settings)) as folder,
+    ):
+        # A tokenizer that cannot be had is told of before the long work.
+        tokenizer = None if settings.tokenizer == TRAINED else load_tokenizer(settings.tokenizer)
+        work = folder / "work"
+        segmented, encoded = Shards(work / "sentences"), Shards(work / "tokens")
+        found = _once(work / "survey.json", lambda: survey(source))
+        if not segmented.complete:
+            try:
+                _segment_all(source, settings, segmented, work, found["bytes"])
+            except UnfinishedError as error:
+                raise error if segmented.records else UserError(str(error)) from None
+        tokenizer = tokenizer or _trained(segmented, source, settings, work)
+        tokenizer.add_labels(_labels(segmented, source))
+        if not encoded.complete:
+            _encode_all(segmented, tokenizer, settings, encoded, work)
+        _check_splits(segmented, encoded, source, settings)
+        tokenizer.save(folder / "tokenizer")
+        statistics, lengths = _describe(encoded, tokenizer, settings, source)
+        statistics["source"] = _described_source(source, found["columns"])
+        encoded.move_to(folder / "dataset", statistics["fingerprint"])
+        write_json(folder / "statistics.json", statistics)
+        write_json(folder / "length_distribution.json", {str(length): lengths[length] for length in sorted(lengths)})
+        _plot(lengths, name, folder / "length_distribution.png")
+        shutil.rmtree(work)
+        write_checksums(folder)
+    return statistics
+
+
+@contextmanager
+def _disk_errors_told(data_dir: Path) -> Iterator[None]:
+    """Turn what the file system refuses (no permission, a file in the way, a full disk) into a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot prepare data in {data_dir} ({error}); mend that or choose another --DATA_DIR"
+        ) from None
+
+
+def _plan(source: Source, settings: PreparationSettings) -> dict[str, Any]:
+    """All that the result follows from: what a killed process left is continued if it worked by the same."""
+    files = source_files(source)
+    if settings.tokenizer != TRAINED and (file := tokenizer_file(settings.tokenizer)) is not None:
+        files.append(file)
+    return {
+        "files": [
+            [str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.exists()
+        ],
+        "source": dataclasses.asdict(source) | {"local_path": str(source.local_path)},
+        "settings": dataclasses.asdict(settings),
+        "shard_bytes": SHARD_BYTES,
+        "versions": _versions(),
+    }
+
+
+def _columns(labelled: bool) -> dict[str, Any]:
+    import datasets
+
+    columns = {"text": datasets.Value("string"), PART: datasets.Value("int8")}
+    return columns | ({"label": datasets.Value("string")} if labelled else {})
+
+
+def _segment_all(source: Source, settings: PreparationSettings, shards: Shards, work: Path, total: int | None) -> None:
+    """Documents to shards of sentences."""
+    sentences("Its model is read. Those who are forked have it then.")
+    done = [sum(record[quantity] for record in shards.records) for quantity in ("documents", "bytes")]
+    columns = _columns(labelled=source.label_column is not None)
+    with bar(total=total, initial=done[1], desc="sentences", unit="B", unit_scale=True) as shown:
+        for rows, size in grouped(itertools.islice(documents(source), done[0], None)):
+            found = mapped(rows, lambda rows: _segment(rows, settings, columns), columns, work / "sentences.arrow")
+            counts = Counter(found[PART][:])
+            shards.append(
+                found,
+                {
+                    "documents": len(rows),
+                    "bytes": size,
+                    "sentences": [counts[number] for number in range(len(SPLITS))],
+                    "labels": sorted(found.unique("label")) if "label" in columns else [],
+                },
+            )
+            del rows, found  # before the next ones are read
+            shown.update(size)
+    shards.finish()
+
+
+def _once(path: Path, compute: Callable[[], Any]) -> Any:
+    """What was computed before, or now."""
+    if not path.exists():
+        write_json(path, compute())
+    return read_json(path, REMEDY)
+
+
+def _segment(rows: dict[str, list], settings: PreparationSettings, columns: Iterable[str]) -> dict[str, list]:
+    """Documents to sentences, each with the part and the label that its document has."""
+    split = whole_document if settings.whole else split_document
+    found = {name: [] for name in columns}
+    for number, document in enumerate(rows["text"]):
+        parts = split(document, settings.clean)
+        found["text"] += parts
+        for name in found.keys() - {"text"}:
+            found[name] += [rows[name][number]] * len(parts)
+    return found
+
+
+def _labels(shards: Shards, source: Source) -> list[str]:
+    """All labels that there are."""
+    labels = sorted({label for record in shards.records for label in record["labels"]})
+    check_labels(labels, source.label_column)
+    return labels
+
+
+class _Texts:
+    """The texts of the training split, as often as they are asked for."""
+
+    def __init__(self, shards: Shards) -> None:
+        self.shards = shards
+
+    def __iter__(self) -> Iterator[str]:
+        return self.shards.texts("train")
+
+
+def _trained(shards: Shards, source: Source, settings: PreparationSettings, work: Path) -> TextTokenizer:
+    """The tokenizer of the training split; of a continued preparation the one that it had."""
+    if (work / FILE).exists():
+        return load_tokenizer(str(work / FILE))
+    if not sum(record["sentences"][0] for record in shards.records):
+        raise UserError(f"{source.data} holds no sentence to train a tokenizer on; bring more text")
+    print(f"training a WordPiece tokenizer of {settings.vocabulary_size} tokens", flush=True)
+    tokenizer = train_wordpiece(_Texts(shards), settings.vocabulary_size, lower_case=settings.clean == "paper")
+    tokenizer.save(work)
+    return tokenizer
+
+
+def _encode_all(
+    segmented: Shards, tokenizer: TextTokenizer, settings: PreparationSettings, shards: Shards, work: Path
+) -> None:
+    """Shards of sentences to shards of tokens."""
+    import datasets
+
+    columns = _columns(labelled=any(record["labels"] for record in segmented.records))
+    columns |= {"input_ids": datasets.List(datasets.Value("int32")), "length": datasets.Value("int32")}
+    sizes = [sum(record["sentences"]) for record in segmented.records]
+    done = len(shards.records)
+    with bar(total=sum(sizes), initial=sum(sizes[:done]), desc="tokens", unit=" sentences", unit_scale=True) as shown:
+        for number in range(done, len(sizes)):
+            rows = segmented.rows(number)
+            found = mapped(rows, lambda rows: _encode(rows, tokenizer, settings), columns, work / "tokens.arrow")
+            shards.append(found, _measured(found))
+            del rows, found  # they keep files open
+            segmented.drop(number)
+            shown.update(sizes[number])
+    shards.finish()
+
+
+def _encode(rows: dict[str, list], tokenizer: TextTokenizer, settings: PreparationSettings) -> dict[str, list]:
+    """Sentences to those of the right length, with their ids; one that spells [PAD], [CLS] or [SEP] is left out."""
+    ids = tokenizer.encode(rows["text"], rows.get("label"))
+    reserved = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, *tokenizer.labels.values()}
+    start = 2 if "label" in rows else 1
+    kept = [
+        number
+        for number, row in enumerate(ids)
+        if settings.more_than < len(row) < settings.fewer_than and reserved.isdisjoint(row[start:-1])
+    ]
+    return {
+        **{name: [column[number] for number in kept] for name, column in rows.items()},
+        "input_ids": [ids[number] for number in kept],
+        "length": [len(ids[number]) - 1 for number in kept],
+    }
+
+
+def _measured(rows: "Dataset") -> dict[str, Any]:
+    """A shard's sentences by length, and a digest of their ids, both by split."""
+    import pyarrow.compute as pc
+
+    table = rows.with_format("arrow")[:]
+    lengths, digests = [], []
+    for number in range(len(SPLITS)):
+        part = table.filter(pc.equal(table[PART], number))
+        counts = Counter(part["length"].to_pylist())
+        lengths.append({str(length): counts[length] for length in sorted(counts)})
+        digest = hashlib.sha256()
+        for ids in part["input_ids"].chunks:
+            digest.update(ids.flatten().to_numpy())
+        digests.append(digest.hexdigest())
+    labels = Counter(table.filter(pc.equal(table[PART], 0))["label"].to_pylist()) if "label" in rows.features else {}
+    return {"lengths": lengths, "digests": digests, "labels": dict(labels)}
+
+
+def _check_splits(segmented: Shards, encoded: Shards, source: Source, settings: PreparationSettings) -> None:
+    for number, part in enumerate(SPLITS):
+        if not any(record["lengths"][number] for record in encoded.records):
+            count = sum(record["sentences"][number] for record in segmented.records)
+            raise UserError(
+                f"the {part} split of {source.data} has no sentence of more than {settings.more_than} and fewer than "
+                f"{settings.fewer_than} tokens (of {count}); bring more text or widen the limits"
+            )
+
+
+def _describe(
+    shards: Shards, tokenizer: TextTokenizer, settings: PreparationSettings, source: Source
+) -> tuple[dict[str, Any], Counter]:
+    own = hashlib.sha256(tokenizer.tokenizer.to_str().encode())
+    digest = own.copy()
+    described, distributions = {}, []
+    for number, part in enumerate(SPLITS):
+        values: Counter = Counter()
+        for record in shards.records:
+            values.update({int(length): count for length, count in record["lengths"][number].items()})
+            digest.update(record["digests"][number].encode())
+        count, tokens = sum(values.values()), sum(length * number for length, number in values.items())
+        described[part] = {
+            "sentences": count,
+            "tokens": tokens,
+            "mean_length": tokens / count,
+            "min_length": min(values),
+            "max_length": max(values),
+        }
+        distributions.append(values)
+    labels = sum((Counter(record["labels"]) for record in shards.records), Counter())
+    # Where a tokenizer lay is no part of what it is.
+    kept = dataclasses.asdict(settings) | {"tokenizer": Path(settings.tokenizer).name}
+    return {
+        **described,
+        "vocabulary_size": tokenizer.vocabulary_size,
+        "shards": len(shards.records),
+        "settings": kept | {"split": dataclasses.asdict(source.split)},
+        "labels": dict(sorted(labels.items())),
+        "fingerprint": digest.hexdigest(),
+        "tokenizer_fingerprint": own.hexdigest(),
+        "versions": _versions(),
+    }, distributions[0]
+
+
+def _described_source(source: Source, columns: dict[str, Any]) -> dict[str, Any]:
+    """What is to be known to write texts in the form that they came in."""
+    return {
+        "format": Path(source.data).suffix if is_file(source.data) else None,
+        "text_column": source.text_column,
+        "label_column": source.label_column,
+        "row_template": None if source.row_template is None else template_of(source).pattern,
+        "columns": columns,
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("datasets", "tokenizers", "nupunkt")}
+
+
+def _plot(lengths: Counter, name: str, path: Path) -> None:
+    from pipeline.plots import figure
+
+    with figure(path) as axes:
+        axes.bar(list(lengths), list(lengths.values()), width=1.0, color="#4477aa")
+        axes.set(title=f"{name}: training sentences by length", xlabel="tokens, end token counted", ylabel="sentences")

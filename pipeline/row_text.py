@@ -1,0 +1,163 @@
+"""A table's row as a text, and such a text as a row again."""
+
+import itertools
+import re
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pipeline.errors import UserError
+
+CATEGORIES = 1000  # values of a column, beyond which it holds free text
+
+
+class RowTemplate:
+    """A sentence with a place for each of some columns.
+
+    Args:
+        pattern: text with `{column}` where a value goes; None for `column is value, …` with all of them.
+        columns: that the table has.
+        source: the table, for errors.
+
+    Raises:
+        UserError: it names no column or one that is not there, or two places touch, so that no row could be read back.
+    """
+
+    def __init__(self, pattern: str | None, columns: Sequence[str], source: str) -> None:
+        self.pattern = pattern if pattern is not None else ", ".join(f"{name} is {{{name}}}" for name in columns)
+        try:
+            pieces = [(literal, name) for literal, name, *_ in string.Formatter().parse(self.pattern)]
+        except ValueError as error:
+            raise UserError(f"--ROW_TEMPLATE {self.pattern!r} cannot be read ({error}); write {{column}}") from None
+        self.columns = [name for _, name in pieces if name is not None]
+        unknown = [name for name in self.columns if name not in columns]
+        if unknown or not self.columns:
+            what = f"names {', '.join(map(repr, unknown))}" if unknown else "names no column"
+            raise UserError(f"--ROW_TEMPLATE {what}; {source} has {', '.join(columns)}, each written as {{column}}")
+        touching = [b for (_, a), (literal, b) in itertools.pairwise(pieces) if a and b and not _bare(literal)]
+        if touching or len(set(self.columns)) < len(self.columns):
+            raise UserError(
+                f"--ROW_TEMPLATE {self.pattern!r} cannot be read back: put words between its columns, and each once"
+            )
+        self._pieces = pieces
+        places = "".join(re.escape(_bare(literal)) + ("(.*?)" if name is not None else "") for literal, name in pieces)
+        self._expression = re.compile(places)
+
+    def text(self, row: Mapping[str, Any]) -> str:
+        """The sentence of a row; what is missing leaves its place empty."""
+        values = {name: "" if row[name] is None else " ".join(str(row[name]).split()) for name in self.columns}
+        return "".join(literal + (values[name] if name is not None else "") for literal, name in self._pieces)
+
+    def values(self, text: str) -> dict[str, str] | None:
+        """The values in a sentence, without white space, which no tokenizer keeps; None if it is no such sentence."""
+        found = self._expression.fullmatch(_bare(text))
+        return None if found is None else dict(zip(self.columns, found.groups(), strict=True))
+
+
+class ColumnTypes:
+    """What the columns of a table hold: `integer`, `number`, `boolean`, `category` or `text`; missing values aside.
+
+    Args:
+        known: what `to_json` gave.
+    """
+
+    def __init__(self, known: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self._seen: dict[str, _Seen] = {}
+        self._known = {name: dict(column) for name, column in (known or {}).items()}
+
+    def see(self, row: Mapping[str, Any]) -> None:
+        """Take a row into account."""
+        for name, value in row.items():
+            self._seen.setdefault(name, _Seen()).add(value)
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """Each column's kind, and its values where it is a category."""
+        return self._known | {name: seen.described() for name, seen in self._seen.items()}
+
+    def row(self, values: Mapping[str, str] | None) -> dict[str, Any] | None:
+        """Values without white space in the types of their columns; None if one of them is no value of its column."""
+        if values is None:
+            return None
+        row = {}
+        for name, value in values.items():
+            try:
+                row[name] = self.value(name, value)
+            except (KeyError, ValueError):
+                return None
+        return row
+
+    def value(self, name: str, text: str) -> Any:
+        """A value in the type of its column; None where it is missing, and the text itself of an unknown column.
+
+        Raises:
+            KeyError, ValueError: it is no value of that column.
+        """
+        if not text:
+            return None
+        column = self.to_json().get(name)
+        return text if column is None else _typed(_bare(text), column) if column["kind"] != "text" else text
+
+
+class _Seen:
+    """The values of one column so far."""
+
+    def __init__(self) -> None:
+        self.kinds: set[str] = set()
+        self.values: dict[str, None] | None = {}
+        self.missing = False
+
+    def add(self, value: Any) -> None:
+        if value is None or value == "":
+            self.missing = True
+            return
+        self.kinds.add(_kind(value))
+        if self.values is not None:
+            self.values.setdefault(" ".join(str(value).split()))
+            if len(self.values) > CATEGORIES:
+                self.values = None
+
+    def described(self) -> dict[str, Any]:
+        kinds = self.kinds or {"text"}
+        if len(kinds) == 1 and kinds <= {"integer", "boolean"}:
+            return {"kind": next(iter(kinds))}
+        if kinds <= {"integer", "number"}:
+            return {"kind": "number"}
+        return {"kind": "text"} if self.values is None else {"kind": "category", "values": sorted(self.values)}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, (int, float)):
+        return "integer" if isinstance(value, int) else "number"
+    text = str(value).strip()
+    if re.fullmatch(r"-?(0|[1-9]\d*)", text):  # 007 is a name
+        return "integer"
+    return "number" if re.fullmatch(r"-?\d+\.\d+([eE][-+]?\d+)?", text) else "text"
+
+
+def _typed(value: str, column: Mapping[str, Any]) -> Any:
+    kind = column["kind"]
+    if kind == "integer":
+        return int(value)
+    if kind == "number":
+        return int(value) if re.fullmatch(r"-?\d+", value) else float(value)
+    if kind == "boolean":
+        return {"True": True, "False": False}[value]
+    if kind == "category":
+        return {_bare(known): known for known in column["values"]}[value]
+    return value
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"\s+", "", text)
+
+
+def check_labels(labels: Iterable[str], column: str) -> None:
+    """See to it that a column's values are labels.
+
+    Raises:
+        UserError: there are more than a thousand different ones.
+    """
+    if len(set(labels)) > CATEGORIES:
+        raise UserError(f"--LABEL_COLUMN {column} has more than {CATEGORIES} different values; name one with few")

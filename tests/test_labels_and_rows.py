@@ -1,0 +1,166 @@
+"""Tables: labels in front of texts, and rows as texts and back."""
+
+import csv
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+
+from pipeline.corpora import HubCorpus, Source, Split, joined_columns
+from pipeline.errors import UserError
+from pipeline.preparation import PreparationSettings, prepare
+from pipeline.prepared import PreparedData, load_prepared
+from pipeline.row_text import CATEGORIES, ColumnTypes, RowTemplate
+from tests.helpers import text
+
+SPLIT = Split(0.2, 0.2, 1)
+SETTINGS = PreparationSettings("wordpiece", 200, "none", more_than=2, fewer_than=60)
+ROWS = [
+    {"name": "old king", "age": 31 + n, "height": 1.5 + n / 100, "town": ("Ur", "New York")[n % 2], "rich": n % 3 == 0}
+    for n in range(40)
+]
+
+
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".parquet":
+        datasets.Dataset.from_list(rows).to_parquet(path)
+    else:
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def prepared(path: Path, **more: object) -> PreparedData:
+    whole = "row_template" in more
+    settings = PreparationSettings("wordpiece", 200, "none", more_than=2, fewer_than=60, whole=whole)
+    prepare(Source(str(path), SPLIT, **more), "own", path.parent / "data", settings)
+    return load_prepared(path.parent / "data", "own")
+
+
+# Labels.
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_every_sentence_has_the_token_of_its_document_s_label_in_front(tmp_path: Path, suffix: str):
+    rows = [
+        {"stars": n % 3, "review": " ".join(lines)}
+        for n, lines in enumerate(zip(text(60).splitlines(), text(60, 1).splitlines(), strict=True))
+    ]
+    data = prepared(write_rows(tmp_path / f"own{suffix}", rows), text_column="review", label_column="stars")
+    assert list(data.tokenizer.labels) == ["0", "1", "2"]
+    by_text = {part.strip(): str(row["stars"]) for row in rows for part in row["review"].split(" .") if part}
+    for part in data.splits.values():
+        for row in part:
+            assert row["label"] == by_text[row["text"].removesuffix(" .")]
+            assert row["input_ids"][:2] == [data.tokenizer.cls_id, data.tokenizer.labels[row["label"]]]
+            assert row["length"] == len(row["input_ids"]) - 1
+    ids = data.splits["test"][0]["input_ids"]
+    assert data.tokenizer.decode(ids) == data.tokenizer.decode([ids[0], *ids[2:]])  # the label is no text
+    assert sum(data.statistics["labels"].values()) == data.statistics["train"]["sentences"]
+    assert data.statistics["source"]["columns"]["stars"] == {"kind": "integer"}
+
+
+def test_a_column_of_too_many_values_is_no_label(tmp_path: Path):
+    rows = [{"review": line, "number": n} for n, line in enumerate(text(CATEGORIES + 200).splitlines())]
+    with pytest.raises(UserError, match="--LABEL_COLUMN number has more than 1000 different values"):
+        prepared(write_rows(tmp_path / "own.csv", rows), text_column="review", label_column="number")
+
+
+def test_a_text_that_spells_a_label_is_left_out(tmp_path: Path):
+    rows = [{"review": line, "label": "good"} for line in text(40).splitlines()]
+    rows.append({"review": "the old king saw [LABEL:good] and left the town .", "label": "good"})
+    data = prepared(write_rows(tmp_path / "own.csv", rows), text_column="review", label_column="label")
+    assert sum(len(part) for part in data.splits.values()) == 40
+
+
+def test_labels_of_the_hub_have_their_names():
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
+    )
+    rows = {"text": ["one", "two", "three"], "label": [1, 0, 1]}
+    part = datasets.Dataset.from_dict(rows, features=features)
+    loaded = {"train": part, "validation": part, "test": part}
+    corpus = HubCorpus("owner/name", None, ("text",), None, "label")
+    found = [(document.text, document.label) for document in joined_columns(loaded, corpus, SPLIT)]
+    assert found[:3] == [("one", "good"), ("two", "bad"), ("three", "good")]
+
+
+def test_a_dataset_of_the_hub_without_such_a_column_is_refused():
+    part = datasets.Dataset.from_dict({"body": ["one"]})
+    with pytest.raises(UserError, match=r"owner/name has no column 'text'; it has body"):
+        list(joined_columns({"train": part}, HubCorpus("owner/name", None, ("text",)), SPLIT))
+
+
+# Rows as texts.
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_row_becomes_a_text_that_becomes_the_row(tmp_path: Path, suffix: str):
+    data = prepared(write_rows(tmp_path / f"own{suffix}", ROWS), row_template="")
+    source = data.statistics["source"]
+    assert source["row_template"] == "name is {name}, age is {age}, height is {height}, town is {town}, rich is {rich}"
+    template = RowTemplate(source["row_template"], list(ROWS[0]), "own")
+    types = ColumnTypes(source["columns"])
+    assert sum(len(part) for part in data.splits.values()) == len(ROWS)
+    found = []
+    for part in data.splits.values():
+        for row in part:
+            assert row["text"].startswith("name is old king, age is ")
+            found.append(types.row(template.values(data.tokenizer.decode(row["input_ids"]))))
+    expected = [{**row, "rich": str(row["rich"])} for row in ROWS] if suffix == ".csv" else ROWS
+    assert sorted(found, key=lambda row: row["age"]) == [pytest.approx(row) for row in expected]
+
+
+def test_a_template_of_one_s_own_takes_the_columns_that_it_names(tmp_path: Path):
+    path = write_rows(tmp_path / "own.jsonl", ROWS)
+    data = prepared(path, row_template="In {town} lives {name} ({age}).", label_column="rich")
+    assert data.splits["train"][0]["text"] in {f"In {row['town']} lives old king ({row['age']})." for row in ROWS}
+    assert set(data.tokenizer.labels) == {"False", "True"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("{nobody} is here", "names 'nobody'; own.csv has a, b"),
+        ("nothing here", "names no column"),
+        ("{a}{b}", "cannot be read back: put words between its columns"),
+        ("{a} {b}", "cannot be read back"),
+        ("{a} and {a}", "each once"),
+        ("{a", "cannot be read"),
+    ],
+)
+def test_a_template_that_could_not_be_read_back_is_refused(pattern: str, message: str):
+    with pytest.raises(UserError, match=message):
+        RowTemplate(pattern, ["a", "b"], "own.csv")
+
+
+def test_what_is_no_row_or_has_a_value_of_another_kind_is_rejected():
+    template, types = RowTemplate(None, ["age", "town"], "own"), ColumnTypes()
+    for row in ({"age": 5, "town": "New York"}, {"age": 7, "town": "Ur"}, {"age": None, "town": "Ur"}):
+        types.see(row)
+    assert types.row(template.values("age is 6, town is new york")) is None
+    assert types.row(template.values("age is 6, town is New York")) == {"age": 6, "town": "New York"}
+    assert types.row(template.values("age is , town is Ur")) == {"age": None, "town": "Ur"}
+    assert types.row(template.values("age is six, town is Ur")) is None
+    assert types.row(template.values("age is 6, town is Rome")) is None
+    assert template.values("age is 6, city is Ur") is None
+
+
+def test_kinds_of_columns_follow_from_their_values():
+    types = ColumnTypes()
+    for row in ({"id": "007", "n": "-3", "x": "1.5", "flag": True}, {"id": "12", "n": "4", "x": "2", "flag": False}):
+        types.see(row)
+    kinds = {name: column["kind"] for name, column in types.to_json().items()}
+    assert kinds == {"id": "category", "n": "integer", "x": "number", "flag": "boolean"}
+
+
+def test_lines_with_other_keys_are_refused(tmp_path: Path):
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"a": 1, "b": 2}\n{"a": 1}\n')
+    with pytest.raises(UserError, match=r"own\.jsonl, line 2: other keys than in the lines before"):
+        prepared(path, row_template="")
