@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ class TextAutoencoder(TextModel):
         settings: sizes and whatever else the model has.
         cross_attention: makes the decoder layers' attention to the latent.
     """
+
+    _no_split_modules: ClassVar = ["EncoderLayer", "DecoderLayer"]
 
     def __init__(self, settings: ModelSettings, cross_attention: Callable[[], nn.Module]) -> None:
         super().__init__(settings)

@@ -1,5 +1,7 @@
 """`LM`: a decoder-only causal Transformer language model, the judge of samples."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,8 @@ from models.text_model import AS_TRAINED, Noise, TextModel, UnsupportedError
 
 class LanguageModel(TextModel):
     """Predicts every token from those before it and nothing else: it never sees its target."""
+
+    _no_split_modules: ClassVar = ["CausalLayer"]
 
     def __init__(self, settings: LanguageModelSettings) -> None:
         super().__init__(settings)

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -77,8 +77,9 @@ class TextModel(nn.Module, ABC):
     """Scores and generates text token by token, perhaps from a latent.
 
     Decoder input is `[CLS] x_1 … x_{n-1}`, the target `x_1 … x_{n-1} [SEP]`. Sentences are padded at their end.
-    A model makes `decoder` and `output` and fills in `forward`, and what it can of `encode`, `penalty`,
-    `sample_prior`, `length_with`, `sample_posterior`, `interpolate` (and with it `mix`) and `log_importance_weights`.
+    A model makes `decoder` and `output`, names its layers' classes and fills in `forward`, and what it can of `encode`,
+    `penalty`, `sample_prior`, `length_with`, `sample_posterior`, `interpolate` (and with it `mix`) and
+    `log_importance_weights`.
 
     Args:
         settings: sizes and whatever else the model has.
@@ -86,6 +87,7 @@ class TextModel(nn.Module, ABC):
 
     decoder: nn.ModuleList
     output: nn.Linear
+    _no_split_modules: ClassVar[list[str]]  # the layers' classes, by the name that Accelerate looks for: FSDP's units
     recompute = False  # whether the layers' inner values are computed again for the gradient, and not kept
 
     def __init__(self, settings: ModelSettings) -> None:

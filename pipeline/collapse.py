@@ -20,7 +20,11 @@ LEAST_RATIO = 1.05  # of the perplexity with another's latent over that with a s
 
 @torch.inference_mode()
 def collapse_figures(
-    model: TextModel, batches: Iterable[Batch], device: torch.device, compared: int | None = None
+    model: TextModel,
+    batches: Iterable[Batch],
+    device: torch.device,
+    compared: int | None = None,
+    count: int | None = None,
 ) -> dict[str, float]:
     """What shows a collapse.
 
@@ -29,6 +33,7 @@ def collapse_figures(
         batches: this process's share of a split's; the figures are those of all processes' batches.
         device: the model's.
         compared: how many of the split's batches, from its first on, the perplexities are taken over; None for all.
+        count: how many batches all processes have; more than these are repetitions. None: none is repeated.
 
     Returns:
         `active_units`: dimensions whose mean varies by more than 0.01 over all real vectors (Burda et al. 2016), of
@@ -47,16 +52,18 @@ def collapse_figures(
         if encoding.gaussians is not None:
             mu = encoding.gaussians.mu[~encoding.gaussians.key_padding_mask].double()  # [vectors, D]
             part |= {"vectors": len(mu), "sum": mu.sum(dim=0).tolist(), "squares": mu.square().sum(dim=0).tolist()}
-        if (compared is None or number < compared) and len(batch.source) > 1:
+        # Processes that hold a model together compute together, whether their own batch counts or not.
+        if compared is None or number - rank() < compared:
             others = model.encode(batch.source.roll(1, 0), batch.key_padding_mask.roll(1, 0))
             packing = Packing.of(batch.key_padding_mask)
-            part["own"], part["other"] = (
+            own, other = (
                 model.score(batch.target_input, latent, batch.source, packing).each.double().sum().item()
                 for latent in (encoding.latent, others.latent)
             )
-            part["tokens"] = batch.tokens
+            if (compared is None or number < compared) and len(batch.source) > 1:
+                part |= {"own": own, "other": other, "tokens": batch.tokens}
         parts.append(part)
-    parts = gathered(parts)
+    parts = gathered(parts)[:count]
     figures: dict[str, float] = {}
     if "sum" in parts[0]:
         vectors = sum(part["vectors"] for part in parts)

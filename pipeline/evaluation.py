@@ -76,7 +76,9 @@ def _sums_of(encoding: Encoding) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def evaluate(model: TextModel, batches: Iterable[Batch], device: torch.device, end_id: int) -> dict[str, float]:
+def evaluate(
+    model: TextModel, batches: Iterable[Batch], device: torch.device, end_id: int, count: int | None = None
+) -> dict[str, float]:
     """Figures of a model over batches, with the regulariser at full strength.
 
     The latent is the mean one. The model is left in evaluation mode.
@@ -86,6 +88,7 @@ def evaluate(model: TextModel, batches: Iterable[Batch], device: torch.device, e
         batches: this process's share; the figures are those of all processes' batches.
         device: the model's.
         end_id: of the end token.
+        count: how many batches all processes have; more than these are repetitions. None: none is repeated.
     """
     model.eval()
     parts = []
@@ -96,7 +99,7 @@ def evaluate(model: TextModel, batches: Iterable[Batch], device: torch.device, e
         part.add(batch, end_id, encoding, loss, model.penalty(encoding, progress=1.0))
         parts.append(part.sums)
     whole = Figures()
-    for sums in gathered(parts):  # batch after batch: the same bits, whoever had which
+    for sums in gathered(parts)[:count]:  # batch after batch: the same bits, whoever had which
         whole.merge(Figures(sums))
     return whole.means()
 

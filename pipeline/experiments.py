@@ -77,6 +77,11 @@ class ExperimentFiles:
         return self.folder / "latest.safetensors"
 
     @property
+    def latest_shards(self) -> Path:
+        """The same where the processes of a run hold the model together, a part each: a folder."""
+        return self.folder / "latest"
+
+    @property
     def best(self) -> Path:
         """The weights with the lowest validation loss: what evaluation takes."""
         return self.folder / "best.safetensors"

@@ -56,7 +56,7 @@ def replacing_folder(path: Path, plan: Any = None) -> Iterator[Path]:
         UserError: another process is at it.
     """
     path = Path(path)
-    hidden = path.with_name(f".{path.name}.partial")
+    hidden, retired = _hidden(path), _retired(path)
     hidden.mkdir(parents=True, exist_ok=True)
     with open(hidden / "lock", "w") as lock:
         try:
@@ -66,7 +66,7 @@ def replacing_folder(path: Path, plan: Any = None) -> Iterator[Path]:
                 raise FileNotFoundError  # its holder, who ended just now, removed it
         except (BlockingIOError, FileNotFoundError):
             raise UserError(f"another process is writing {path}; wait until it has ended, or stop it") from None
-        retired, kept = hidden / "old", False
+        kept = False
         try:
             if path.exists():
                 shutil.rmtree(retired, ignore_errors=True)
@@ -102,6 +102,29 @@ def _begun(hidden: Path, plan: Any) -> Path:
     temporary = Path(tempfile.mkdtemp(prefix="new-", dir=hidden))
     os.chmod(temporary, 0o755)  # mkdtemp's folder is the owner's alone
     return temporary
+
+
+def put_back(path: Path) -> None:
+    """Put an old folder back that `replacing_folder` had moved when its process was killed, before the new one came."""
+    if _retired(path).exists() and not path.exists():
+        os.replace(_retired(path), path)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that, whenever this process is killed, no part of it is left under its name."""
+    if path.exists():
+        gone = path.with_name(f".{path.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        os.replace(path, gone)
+        shutil.rmtree(gone)
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _retired(path: Path) -> Path:
+    return _hidden(path) / "old"
 
 
 def write_text(path: Path, text: str) -> None:

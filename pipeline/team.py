@@ -25,8 +25,17 @@ def is_first() -> bool:
     return rank() == 0
 
 
-def share(parts: Sequence[Part]) -> list[Part]:
-    """This process's part of the work: each `size()`-th, from its own number on."""
+def share(parts: Sequence[Part], evenly: bool = False) -> list[Part]:
+    """This process's part of the work: each `size()`-th, from its own number on.
+
+    Args:
+        parts: of all processes.
+        evenly: whether every process has as many, since they compute together: the last part is then repeated, and
+            the results are the first `len(parts)` of those `gathered`.
+    """
+    if evenly:
+        missing = -len(parts) % size()
+        parts = [*parts, *[parts[-1]] * missing]
     return list(parts[rank() :: size()])
 
 

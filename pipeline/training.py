@@ -1,37 +1,30 @@
 """The training loop: epochs, gradients, checkpoints, and continuing where a run was stopped."""
 
-import dataclasses
 import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
-from accelerate import Accelerator
-from torch import nn
 from tqdm import tqdm
 
 from models.text_model import Encoding, TextModel
 from pipeline.batching import Batch, EpochOrder, in_order, loader
-from pipeline.checkpoints import (
-    load_checkpoint,
-    load_optimizer,
-    load_weights,
-    optimizer_tensors,
-    save_checkpoint,
-)
 from pipeline.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
-from pipeline.devices import on_cpu, precision
+from pipeline.devices import precision
+from pipeline.diagnostics import epoch_line, extremes, largest_gradient
 from pipeline.errors import UserError
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
 from pipeline.experiments import ExperimentFiles
 from pipeline.interruption import CONTINUES, Deferred, Interrupted, deferred
+from pipeline.keeping import Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.progress import bar
 from pipeline.seeds import mixed
 from pipeline.settings import TrainingSettings
+from pipeline.sharding import new_accelerator, outer_gathered
 from pipeline.team import peer_lost, share
 
 if TYPE_CHECKING:
@@ -39,38 +32,6 @@ if TYPE_CHECKING:
     from pipeline.tracking import Tracker
 
 HISTOGRAM_SENTENCES = 1000
-
-
-@dataclass
-class Progress:
-    """How far a run is: all that is not a tensor in the latest checkpoint."""
-
-    epoch: int = 0
-    sentences: int = 0  # of this epoch that are done, by all processes
-    step: int = 0  # optimizer steps of the run that are done
-    seconds: float = 0.0  # time this epoch has taken, over all its parts
-    best_loss: float = math.inf
-    best_epoch: int = -1
-    finished: bool = False
-    figures: dict[str, float] = field(default_factory=dict)  # sums over this epoch so far
-    skipped: int = 0  # optimizer steps of the run that were left out
-
-    def to_json(self) -> dict[str, Any]:
-        """As the checkpoint holds it (JSON has no infinity)."""
-        return {**dataclasses.asdict(self), "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Progress":
-        """What `to_json` made.
-
-        Raises:
-            ValueError: it was another version of this project's.
-        """
-        try:
-            best = values["best_loss"]
-            return cls(**{**values, "best_loss": math.inf if best is None else best})
-        except (KeyError, TypeError) as error:
-            raise ValueError(str(error)) from None
 
 
 class Trainer:
@@ -100,13 +61,17 @@ class Trainer:
         self.files = files
         self.tracker = tracker
         mixed = {"bf16": "bf16", "fp32": "no"}[precision(settings.precision)]
-        self.accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed)
-        self.model = model.to(self.accelerator.device)
+        self.accelerator = new_accelerator(mixed)
+        self.sharded = self.accelerator.is_fsdp2
+        # The whole of a model that is sharded need not fit a device: it goes there a layer after the other.
+        self.model = model if self.sharded else model.to(self.accelerator.device)
         self.model.recompute = settings.gradient_checkpointing
         optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
         # Batches differ in length: without `dynamic` each length would be compiled anew.
         trained = torch.compile(self.model, dynamic=True) if settings.compile else self.model
         self.trained, self.optimizer = self.accelerator.prepare(trained, optimizer)
+        form = ShardedCheckpoints if self.sharded else WholeCheckpoints
+        self.checkpoints = form(files, self.model, self.optimizer.optimizer, self.accelerator.is_main_process)
         self.progress = Progress()
         self.stop = Deferred()  # what asked this process to end, if anything did
         self.stopping = False  # whether any process was asked to
@@ -119,19 +84,10 @@ class Trainer:
         Raises:
             UserError: the checkpoint is damaged or does not fit.
         """
-        if not self.files.latest.exists():
+        progress = self.checkpoints.restore()
+        if progress is None:
             return False
-        tensors, state = load_checkpoint(self.files.latest, "train anew with --RESTART True")
-        weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
-        moments = {name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")}
-        load_weights(self.model, weights, self.files.latest)
-        load_optimizer(self.model, self.optimizer.optimizer, moments)
-        try:
-            self.progress = Progress.from_json(state)
-        except ValueError as error:
-            raise UserError(
-                f"{self.files.latest} is of another version of this project ({error}); train anew with --RESTART True"
-            ) from None
+        self.progress = progress
         self.total_steps = self._total_steps()
         return True
 
@@ -143,20 +99,23 @@ class Trainer:
             Interrupted: the process was asked to end; what was reached is saved.
         """
         with deferred() as self.stop:
-            # A lower limit than before may lie behind the checkpoint: what its epoch has done so far is evaluated.
-            while (self.progress.step < self.total_steps or self.progress.sentences) and not self._out_of_patience():
-                try:
+            try:
+                # A lower limit than before may lie behind the checkpoint: what its epoch has done is evaluated.
+                while self.progress.step < self.total_steps or self.progress.sentences:
+                    if self._out_of_patience():
+                        break
                     self._train_epoch()
-                except RuntimeError as error:
-                    if not peer_lost(error):
-                        raise
-                    self._save()  # of the last whole step
-                    raise UserError(
-                        f"another process of this run has ended; step {self.progress.step} of {self.total_steps} is "
-                        f"saved, and {CONTINUES} there"
-                    ) from None
-            self.progress.finished = True
-            self._save()
+                self.progress.finished = True
+                self._save()
+            except RuntimeError as error:
+                if not peer_lost(error):
+                    raise
+                step = self.checkpoints.save_alone(self.progress)
+                state = "nothing" if step is None else f"step {step} of {self.total_steps}"
+                where = "from the start" if step is None else "there"
+                raise UserError(
+                    f"another process of this run has ended; {state} is saved, and {CONTINUES} {where}"
+                ) from None
         self.accelerator.wait_for_everyone()
         return self._best_figures()
 
@@ -215,22 +174,22 @@ class Trainer:
         told = counts.new_tensor([self.stop.number is not None])  # all processes stop after the same step
         totals = self.accelerator.reduce(torch.cat([counts.sum(dim=0), told]).double(), "mean")  # of a process
         self.stopping = bool(totals[2])
-        whole = Figures({})
+        added = Figures({})
         for number, batch in enumerate(group):
             tokens, sentences = (counts[number] / totals[:2]).float()
-            context = self.accelerator.no_sync(self.trained) if number < len(group) - 1 else _Nothing()
+            context = self.accelerator.no_sync(self.trained) if number < len(group) - 1 else nullcontext()
             with context, self.accelerator.autocast():
                 encoding, loss = self.trained(batch.source, batch.key_padding_mask, batch.target_input)
                 penalty = self.model.penalty(encoding, share_done)
                 # Means over the whole group, not a mean of its batches' means.
                 objective = tokens * loss.mean + sentences * penalty
             self.accelerator.backward(objective)
-            whole.add(batch, self.data.tokenizer.sep_id, encoding, loss, penalty)
+            added.add(batch, self.data.tokenizer.sep_id, encoding, loss, penalty)
             if not bool(torch.isfinite(objective)):
                 break  # its gradient is not finite either
         norm = self.accelerator.clip_grad_norm_(self.trained.parameters(), self.settings.gradient_clip)
         if bool(torch.isfinite(norm)) and bool(torch.isfinite(objective)):
-            figures.merge(whole)
+            figures.merge(added)
             for parameters in self.optimizer.param_groups:
                 parameters["lr"] = self.learning_rate(progress.step)
             self.optimizer.step()
@@ -250,7 +209,8 @@ class Trainer:
                 "under a new name"
             )
         try:
-            with self.stop.at_once():
+            # Processes that compute together are stopped together.
+            with nullcontext() if self.sharded else self.stop.at_once():
                 validation = self._evaluate()
         except Interrupted:
             self._save_and_stop()
@@ -266,11 +226,10 @@ class Trainer:
         }
         if validation["loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch + 1
-            if self.accelerator.is_main_process:
-                state = {"epoch": progress.epoch + 1, "validation": validation}
-                save_checkpoint(self.files.best, self.model.state_dict(), state)
+            self.checkpoints.save_best({"epoch": progress.epoch + 1, "validation": validation})
+        histograms = self._histograms() if self.sharded or self.accelerator.is_main_process else {}
         if self.accelerator.is_main_process:
-            self.tracker.log_epoch(row, self._histograms())
+            self.tracker.log_epoch(row, histograms)
         progress.epoch, progress.sentences, progress.seconds, progress.figures = progress.epoch + 1, 0, 0.0, {}
         self._save()
         if self.accelerator.is_main_process:
@@ -284,20 +243,33 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         split = self.data.splits["validation"]
         size, device = self.settings.batch_size, self.accelerator.device
-        batches = share(in_order(len(split), size))
-        loaded = self._loader(batches, "validation")
-        shown = bar(loaded, total=len(batches), desc="validation", unit="batch", leave=False)
-        figures = evaluate(self.model, shown, device, self.data.tokenizer.sep_id)
-        loaded, compared = self._loader(batches, "validation"), math.ceil(GAP_SENTENCES / size)
-        return figures | collapse_figures(self.model, loaded, device, compared)
+        batches = in_order(len(split), size)
+        own, compared = share(batches, evenly=self.sharded), math.ceil(GAP_SENTENCES / size)
+        with outer_gathered(self.model):
+            shown = bar(self._loader(own, "validation"), total=len(own), desc="validation", unit="batch", leave=False)
+            figures = evaluate(self.model, self._stoppable(shown), device, self.data.tokenizer.sep_id, len(batches))
+            loaded = self._stoppable(self._loader(own, "validation"))
+            return figures | collapse_figures(self.model, loaded, device, compared, len(batches))
+
+    def _stoppable(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Batches of processes that compute together; all of them raise where any was asked to end.
+
+        Raises:
+            Interrupted: one was.
+        """
+        for batch in batches:
+            if self.sharded and self._any(self.stop.number is not None):
+                raise Interrupted(self.stop.number or signal.SIGTERM)
+            yield batch
 
     def _histograms(self) -> dict[str, Any]:
         count = min(HISTOGRAM_SENTENCES, len(self.data.splits["validation"]))
         batches = self._loader(in_order(count, self.settings.batch_size), "validation")
-        return posterior_histograms(self.model, batches, self.accelerator.device)
+        with outer_gathered(self.model):
+            return posterior_histograms(self.model, batches, self.accelerator.device)
 
     def _best_figures(self) -> dict[str, float]:
-        _, state = load_checkpoint(self.files.best, "train anew with --RESTART True")
+        state = self.checkpoints.best_state()
         return {f"validation/{name}": value for name, value in state["validation"].items()} | {
             "best_epoch": state["epoch"],
             "train/skipped_steps": self.progress.skipped,
@@ -310,13 +282,12 @@ class Trainer:
         summed = self.accelerator.reduce(own.to(self.accelerator.device), "sum")
         return Figures(dict(zip(names, summed.tolist(), strict=True)))
 
+    def _any(self, told: bool) -> bool:
+        """Whether any process was told something."""
+        return bool(self.accelerator.reduce(torch.tensor(float(told), device=self.accelerator.device), "sum"))
+
     def _save(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        tensors = {f"model/{name}": t for name, t in self.model.state_dict().items()}
-        moments = optimizer_tensors(self.model, self.optimizer.optimizer)
-        tensors |= {f"optimizer/{name}": t for name, t in moments.items()}
-        save_checkpoint(self.files.latest, tensors, self.progress.to_json())
+        self.checkpoints.save_latest(self.progress)
 
     @property
     def _together(self) -> int:
@@ -381,64 +352,6 @@ class Trainer:
             tqdm.write(f"warning: {what}; the step is left out", file=sys.stderr)
 
 
-def extremes(encoding: Encoding | None) -> str:
-    """The least and greatest of each quantity of an encoding, for the message that names what is not finite."""
-    if encoding is None:
-        return ""
-    values = {"KL_G": encoding.kl_gaussian, "KL_D": encoding.kl_dirichlet}
-    if encoding.gaussians is not None:
-        real = ~encoding.gaussians.key_padding_mask
-        values |= {"mu": encoding.gaussians.mu[real], "log sigma^2": encoding.gaussians.logvar[real]}
-    if encoding.posterior is not None:
-        real = ~encoding.posterior.key_padding_mask
-        values |= {"alpha0_q": encoding.posterior.alpha0, "log alpha": encoding.posterior.log_alpha[real]}
-    shown = [
-        f"{name} in [{value.min().item():.4g}, {value.max().item():.4g}]"
-        for name, value in values.items()
-        if value is not None
-    ]
-    return "".join(f", {text}" for text in shown)
-
-
-def largest_gradient(model: nn.Module) -> tuple[str, float]:
-    """The parameter with the largest gradient, a non-finite one before all, and its size."""
-    worst, size = "no parameter (none has a gradient yet)", 0.0
-    for name, parameter in model.named_parameters():
-        if parameter.grad is None:
-            continue
-        largest = parameter.grad.abs().max().item()
-        if not math.isfinite(largest):
-            return name, largest
-        if largest >= size:
-            worst, size = name, largest
-    return worst, size
-
-
-def epoch_line(row: dict[str, float], best: bool) -> str:
-    """One epoch's figures for the eye."""
-    parts = [
-        f"epoch {row['epoch']}",
-        f"train {row['train/cross_entropy']:.3f}",
-        f"validation {row['validation/cross_entropy']:.3f} (perplexity {row['validation/perplexity']:.2f}, "
-        f"end token {row['validation/end_cross_entropy']:.3f})",
-    ]
-    if "validation/vectors_kept" in row:
-        kept, share = row["validation/vectors_kept"], row["validation/vectors_kept_fraction"]
-        parts.append(f"kept {share:.0%} ({kept:.1f} vectors)")
-    if "validation/kl_gaussian" in row:
-        parts.append(f"KL_G {row['validation/kl_gaussian']:.3f}")
-    if "validation/kl_dirichlet" in row:
-        parts.append(f"KL_D {row['validation/kl_dirichlet']:.4f}")
-    if "validation/alpha0" in row:
-        parts.append(f"alpha0 {row['validation/alpha0']:.1f}")
-    if "validation/active_units" in row:
-        parts.append(f"active {row['validation/active_units']}")
-    if "validation/perplexity_gap" in row:
-        parts.append(f"gap {row['validation/perplexity_gap']:.3g}")
-    parts.append(f"{row['tokens_per_second']:,.0f} tokens/s")
-    return " | ".join(parts) + (" | best" if best else "")
-
-
 def _groups(batches: Any, size: int) -> Iterator[list[Batch]]:
     group: list[Batch] = []
     for batch in batches:
@@ -448,9 +361,3 @@ def _groups(batches: Any, size: int) -> Iterator[list[Batch]]:
             group = []
     if group:
         yield group
-
-
-class _Nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...

@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,23 @@ def train_tiny(folder: Path, name: str, model: str, steps: int = 100) -> None:
     tracker.summarise(Trainer(build(settings), data, training, files, tracker).train())
 
 
-def run(script: str, *arguments: object, expect: int = 0, processes: int = 1) -> subprocess.CompletedProcess:
-    """Run a script as a user would, with torchrun for several processes; checks its exit status."""
-    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"] if processes > 1 else []
+def launcher(processes: int, sharded: bool = False) -> list[object]:
+    """What starts a script in several processes: torchrun, or accelerate launch where they hold a model together."""
+    if sharded:
+        settings = ("--config_file", ROOT / "configs" / "fsdp.yaml", "--main_process_port", 0)
+        return ["-m", "accelerate.commands.launch", *settings, "--num_processes", processes]
+    return ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"] if processes > 1 else []
+
+
+def run(
+    script: str, *arguments: object, expect: int = 0, processes: int = 1, sharded: bool = False
+) -> subprocess.CompletedProcess:
+    """Run a script as a user would, with a launcher for several processes; checks its exit status."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NETRC": os.devnull}
     for name in ("WANDB_MODE", "WANDB_API_KEY"):  # as on a machine where nobody has logged in
         environment.pop(name, None)
     finished = subprocess.run(
-        [sys.executable, *launcher, ROOT / script, *map(str, arguments)],
+        [sys.executable, *map(str, [*launcher(processes, sharded), ROOT / script, *arguments])],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -82,6 +92,34 @@ def one_precision_again() -> None:
     """Forget with which precision this process has trained: it may have one alone, otherwise."""
     if (state := sys.modules.get("accelerate.state")) is not None:
         state.AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def start(script: str, *arguments: object, processes: int, sharded: bool = False) -> subprocess.Popen:
+    """Begin what `run` runs."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, [*launcher(processes, sharded), ROOT / script, *arguments])],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(path: Path) -> None:
+    """Until a file or folder is there."""
+    for _ in range(1200):
+        if path.exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path} was not written")
+
+
+def of_rank(launched: subprocess.Popen, rank: int) -> int:
+    """The process id of one of the processes that `start` launched."""
+    children = Path(f"/proc/{launched.pid}/task/{launched.pid}/children").read_text().split()
+    (found,) = (pid for pid in children if f"\0RANK={rank}\0" in f"\0{Path(f'/proc/{pid}/environ').read_text()}\0")
+    return int(found)
 
 
 def call(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:

@@ -3,9 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.batching import EpochOrder
-from tests.helpers import ROOT, call, one_line_of_error, prepare_tiny, run
+from tests.helpers import call, of_rank, one_line_of_error, prepare_tiny, run, start, wait_for
 
 COMPUTED = {"train/cross_entropy", "validation/cross_entropy", "validation/end_cross_entropy", "validation/perplexity"}
 
@@ -136,8 +133,7 @@ def test_where_one_of_two_is_killed_the_other_says_so_and_the_run_goes_on(folder
     command = (*at(folder, "killed"), *SMALL, "--BATCH_SIZE", 4, "--EPOCHS", 30, "--SAVE_STEPS", 1)
     process = start("train.py", *command, processes=2)
     wait_for(folder / "outputs" / "nvib" / "killed" / "latest.safetensors")
-    second = [pid for pid in children(process.pid) if environment(pid).get("RANK") == "1"]
-    os.kill(second[0], signal.SIGKILL)
+    os.kill(of_rank(process, 1), signal.SIGKILL)
     said = process.communicate(timeout=90)[0]
     assert process.returncode != 0
     told = [line for line in said.splitlines() if line.startswith("train.py: ")]
@@ -162,32 +158,3 @@ def test_an_error_that_all_processes_meet_is_told_once(folder: Path):
     assert len(told) == 1, finished.stderr
     assert "no experiment 'absent'" in told[0]
     assert "--MODEL" in one_line_of_error(run("train.py", *at(folder, "a"), "--MODEL", "none", expect=2))
-
-
-def start(script: str, *arguments: object, processes: int) -> subprocess.Popen:
-    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
-    return subprocess.Popen(
-        [sys.executable, *launcher, str(ROOT / script), *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def wait_for(path: Path) -> None:
-    for _ in range(1200):
-        if path.exists():
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{path} was not written")
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def environment(pid: int) -> dict[str, str]:
-    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)

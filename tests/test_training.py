@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from models import MODELS, build
 from pipeline.batching import RUNS_OF_A_WINDOW, EpochOrder, collate, in_order
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.diagnostics import largest_gradient
 from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, new_config, start_or_continue
 from pipeline.prepared import PreparedData, load_prepared
 from pipeline.settings import DEFAULT_STEPS, TrainingSettings
 from pipeline.tracking import Tracker
-from pipeline.training import Trainer, largest_gradient
+from pipeline.training import Trainer
 from tests.helpers import one_line_of_error, one_precision_again, prepare_tiny, run
 
 SMALL = {"dim_h": 16}
