@@ -66,8 +66,10 @@ def main() -> None:
 
     from models import build
     from pipeline.devices import keep_freed_memory, precision, processes
+    from pipeline.sharding import check_configuration
     from pipeline.training import Trainer
 
+    check_configuration()
     # Of several processes the first writes and speaks.
     keep_freed_memory()
     team = processes()

@@ -1,7 +1,7 @@
 """Tensors in a folder, of which each process writes and reads its part, through torch.distributed.checkpoint.
 
-What torch calls the index, `.metadata`, is a pickle. It is written, for Accelerate's and torch's own tools, and never
-read: the same is in `index.json`. Tensors alone are written, and the shards' tensors torch reads with `weights_only`.
+Torch's own index, `.metadata`, is unsafe to read. It is written, for Accelerate's and torch's tools, and never read:
+the same is in `index.json`. Tensors alone are written, and the shards' tensors torch reads with `weights_only`.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ from pipeline.files import read_record, write_record
 from pipeline.team import is_first, peer_lost
 
 INDEX = "index.json"
+DTYPES = ("float32", "float64", "bfloat16", "float16", "int64")
 
 
 def write_shards(folder: Path, tensors: dict[str, dict[str, Tensor]]) -> None:
@@ -82,6 +83,8 @@ def read_index(folder: Path, remedy: str) -> Metadata:
     tensors, stored = {}, {}
     try:
         for name, tensor in values["tensors"].items():
+            if tensor["dtype"] not in DTYPES:
+                raise ValueError(f"no tensor is of {tensor['dtype']}")
             properties = TensorProperties(getattr(torch, tensor["dtype"]))
             chunks = []
             for n, chunk in enumerate(tensor["chunks"]):
@@ -111,7 +114,7 @@ def _index(metadata: Metadata) -> dict[str, Any]:
 
 
 class _Reader(dcp.FileSystemReader):
-    """Goes by an index that was read already, which is no pickle."""
+    """Goes by an index that was read already."""
 
     index: Metadata
 

@@ -17,12 +17,34 @@ from pipeline.devices import on_cpu
 from pipeline.errors import UserError
 
 
+def check_configuration() -> None:
+    """Look at how `accelerate launch` was configured, before anything is written.
+
+    Raises:
+        UserError: for something of FSDP that training cannot do.
+    """
+    if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise UserError(
+            "FSDP is asked for in its version 1; add --fsdp_version 2 to accelerate launch, or fsdp_version: 2 to "
+            "its configuration"
+        )
+    if parse_flag_from_env("FSDP_ACTIVATION_CHECKPOINTING"):
+        # It draws other dropout the second time.
+        raise UserError(
+            "fsdp_activation_checkpointing is not for these models; leave it out of accelerate launch's "
+            "configuration, and add --GRADIENT_CHECKPOINTING True to train.py"
+        )
+
+
 def new_accelerator(mixed_precision: str) -> Accelerator:
     """What launches, GPUs and `accelerate launch`'s configuration make of this process; `is_fsdp2` where it shards.
 
     Raises:
         UserError: it is configured for something of FSDP that training cannot do.
     """
+    check_configuration()
     os.environ.setdefault("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP")
     accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision)
     state = accelerator.state
@@ -32,17 +54,6 @@ def new_accelerator(mixed_precision: str) -> Accelerator:
 
         state.fsdp_plugin, state.distributed_type = FullyShardedDataParallelPlugin(), DistributedType.FSDP
     if state.distributed_type == DistributedType.FSDP:
-        if state.fsdp_plugin.fsdp_version != 2:
-            raise UserError(
-                "FSDP is asked for in its version 1; add --fsdp_version 2 to accelerate launch, or fsdp_version: 2 to "
-                "its configuration"
-            )
-        if state.fsdp_plugin.activation_checkpointing:
-            # It draws other dropout the second time.
-            raise UserError(
-                "fsdp_activation_checkpointing is not for these models; leave it out of accelerate launch's "
-                "configuration, and add --GRADIENT_CHECKPOINTING True to train.py"
-            )
         # Autocast alone lowers precision, as without sharding: parameters and the bottleneck stay in float32.
         state.fsdp_plugin.mixed_precision_policy = None
         # Nothing is changed in place of what the models return.
