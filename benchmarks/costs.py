@@ -48,6 +48,8 @@ class Gpu:
 
 # NVIDIA's data sheet of the H100 SXM: 1,979 teraFLOPS in bfloat16 "with sparsity", half without; 3.35 TB/s; 80 GB.
 H100 = Gpu(flops=989.4e12, bandwidth=3.35e12, memory=80e9)
+# The H200's: the same chip with 4.8 TB/s and 141 GB.
+H200 = Gpu(flops=989.4e12, bandwidth=4.8e12, memory=141e9)
 # Bytes a second out of one GPU. NVLink's 900 GB/s of the same sheet are both directions together.
 NETWORKS = {"NVLink": 450e9, "InfiniBand, 400 Gb/s": 50e9, "Ethernet, 10 Gb/s": 1.25e9}
 # Random reads of 4 KiB a second of one data centre SSD (Samsung PM9A3, as announced: 900,000; 6.5 GB/s in order).
@@ -55,7 +57,7 @@ SSD_READS, SSD_BANDWIDTH, BLOCK = 900e3, 6.5e9, 4096
 
 # Assumptions, each of them marked as such in docs/scaling.md.
 UTILISATION = 0.4  # of the peak, in large products: Llama 3 reports 38 to 43 % on H100s
-LAUNCH = 5e-6  # seconds that the host needs to start one operation
+LAUNCH = 29e-6  # seconds that the host needs to start one operation: measured beside an H200, 21 ms for 720 of them
 PASSES = 5  # times that what the layers keep for the gradient travels from or to memory in a step
 
 # Bytes of memory traffic a logit, by the operations of models/loss.py in bfloat16, of which each reads and writes all

@@ -1,4 +1,4 @@
-"""Write the figures of benchmarks/scaling.json, and what follows from them, into the texts.
+"""Write the figures of benchmarks/scaling.json and gpu.json, and what follows from them, into the texts.
 
     python -m benchmarks.tables                        # docs/scaling.md and README.md
 
@@ -16,12 +16,14 @@ from typing import Any
 
 from benchmarks import costs
 from benchmarks.costs import Model
+from benchmarks.gpu import SIZES as GPU_SIZES
 from pipeline.settings import TrainingSettings
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "scaling.json"
+ON_GPU = ROOT / "benchmarks" / "gpu.json"
 TEXTS = (ROOT / "docs" / "scaling.md", ROOT / "README.md")
-MARKED = re.compile(r"(<!-- table: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- table: (?P<name>[a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 SENTENCES = 1e9
 LENGTH = 24.9  # tokens a sentence of WikiText-2, BERT's vocabulary, the end token counted
@@ -268,6 +270,32 @@ def gpu(results: dict[str, Any]) -> str:
     )
 
 
+def on_gpu(results: dict[str, Any]) -> str:
+    """Steps that were measured on a GPU, beside the same on paper."""
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in json.loads(ON_GPU.read_text())["training"]:
+        rows.setdefault(row["size"], {})[f"{row['model']} {row['precision']}"] = row
+    figures = []
+    for size, row in rows.items():
+        step, (width, layers, sentences) = row["NVIB bf16"], GPU_SIZES[size]
+        model = Model(width=width, layers=layers, heads=width // 64)
+        started = operations(results, layers)
+        spent = costs.gpu_seconds(model, sentences * LENGTH, LENGTH, started, costs.H200)
+        figures.append(
+            [
+                f"{layers} × {width}, {sentences:,} sentences",
+                duration(step["step_seconds"]),
+                duration(costs.step_seconds(spent)),
+                duration(row["NVIB fp32"]["step_seconds"]),
+                duration(row["T bf16"]["step_seconds"]),
+                f"{step['tokens_per_second'] / 1e3:,.0f} k",
+                f"{step['peak_gb']:.1f}",
+            ]
+        )
+    header = ("L × D", "bfloat16", "on paper", "float32", "`T`, bfloat16", "tokens a second", "GB at most")
+    return table(header, figures)
+
+
 def network(results: dict[str, Any]) -> str:
     """The exchange of gradients among 64 GPUs, on paper."""
 
@@ -417,7 +445,7 @@ def corpora(results: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     function.__name__: function
-    for function in (machine, processes, corpus, growth, sizes, gpu, network, limits, cpu, storage, corpora)
+    for function in (machine, processes, corpus, growth, sizes, gpu, on_gpu, network, limits, cpu, storage, corpora)
 }
 
 
