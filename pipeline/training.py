@@ -169,8 +169,9 @@ class Trainer:
         # continues with the draws it would have made.
         torch.manual_seed(mixed(self.settings.seed, progress.step, self.accelerator.process_index))
         share_done = min(1.0, progress.step / max(1, self.total_steps))
-        group = [batch.to(self.accelerator.device) for batch in group]
+        # Counted before the batches go to a GPU, which would be waited for.
         counts = torch.tensor([[batch.tokens, len(batch.source)] for batch in group], device=self.accelerator.device)
+        group = [batch.to(self.accelerator.device) for batch in group]
         told = counts.new_tensor([self.stop.number is not None])  # all processes stop after the same step
         totals = self.accelerator.reduce(torch.cat([counts.sum(dim=0), told]).double(), "mean")  # of a process
         self.stopping = bool(totals[2])
