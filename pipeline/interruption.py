@@ -102,7 +102,7 @@ class Deferred:
 
 @contextmanager
 def deferred() -> Iterator[Deferred]:
-    """Inside, signals are remembered and not raised; they are as they were before afterwards."""
+    """Inside, signals are remembered and not raised; afterwards they do what they did before, unless now ignored."""
     stop = Deferred()
     earlier = {number: signal.getsignal(number) for number in SIGNALS}
     try:
@@ -112,4 +112,5 @@ def deferred() -> Iterator[Deferred]:
         yield stop
     finally:
         for number, handler in earlier.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == stop._handle:  # not where `ignore_signals` was called
+                signal.signal(number, handler)

@@ -19,7 +19,7 @@ from pipeline.diagnostics import epoch_line, extremes, largest_gradient
 from pipeline.errors import UserError
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
 from pipeline.experiments import ExperimentFiles
-from pipeline.interruption import CONTINUES, Deferred, Interrupted, deferred
+from pipeline.interruption import CONTINUES, Deferred, Interrupted, deferred, ignore_signals
 from pipeline.keeping import Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.progress import bar
 from pipeline.seeds import mixed
@@ -111,6 +111,7 @@ class Trainer:
                 if not peer_lost(error):
                     raise
                 step = self.checkpoints.save_alone(self.progress)
+                ignore_signals()  # the launcher ends this process, too, which then has more to tell
                 state = "nothing" if step is None else f"step {step} of {self.total_steps}"
                 where = "from the start" if step is None else "there"
                 raise UserError(

@@ -252,11 +252,11 @@ def command_line(pid: int) -> str:
 def test_a_deferred_signal_waits_and_a_second_one_does_not():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted), deferred() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         assert stop.number == signal.SIGTERM
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     with pytest.raises(Interrupted), deferred() as stop, stop.at_once():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == before
 
 
