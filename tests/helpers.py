@@ -66,7 +66,7 @@ def launcher(processes: int, sharded: bool = False) -> list[object]:
     if sharded:
         settings = ("--config_file", ROOT / "configs" / "fsdp.yaml", "--main_process_port", 0)
         return ["-m", "accelerate.commands.launch", *settings, "--num_processes", processes]
-    return ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"] if processes > 1 else []
+    return ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
 
 
 def run(

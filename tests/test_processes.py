@@ -7,22 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from pipeline.batching import EpochOrder
 from tests.helpers import call, of_rank, one_line_of_error, prepare_tiny, run, start, wait_for
 
 COMPUTED = {"train/cross_entropy", "validation/cross_entropy", "validation/end_cross_entropy", "validation/perplexity"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As every process that is started here has: another number of threads would round otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
