@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import UnfinishedError, UserError, first_line
 from pipeline.row_text import ColumnTypes, RowTemplate
-from pipeline.text_files import columns, rows
+from pipeline.text_files import columns, delimiter, rows
 
 Row = TypeVar("Row")
 
@@ -202,6 +202,12 @@ def _own(source: Source) -> Iterator[tuple[str, str | None]]:
 def column_names(source: Source) -> list[str]:
     """The columns of a table in a file."""
     return columns(Path(source.data), OWN_FORMATS[Path(source.data).suffix])
+
+
+def column_delimiter(source: Source) -> str:
+    """What divides the columns of a table in a CSV file; a comma of any other."""
+    path = Path(source.data)
+    return delimiter(path) if is_file(source.data) and OWN_FORMATS[path.suffix] == "csv" else ","
 
 
 def template_of(source: Source) -> RowTemplate:

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -105,7 +106,7 @@ def _csv(path: Path, column: str | None, others: Sequence[str] | None) -> Iterat
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The records of a CSV file, its header one of them, each with the line on which it begins."""
     csv.field_size_limit(2**31 - 1)  # 128 KiB otherwise, and text may be longer
-    reader = csv.reader(_lines(path), strict=True)
+    reader = csv.reader(_lines(path), delimiter=delimiter(path), strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -116,6 +117,12 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
             return
         if record:  # an empty line is none
             yield line, record
+
+
+def delimiter(path: Path) -> str:
+    """What divides the columns of a CSV file: commas, or where its first line has none, semicolons or tabs."""
+    line = re.sub('"[^"]*"', "", next(_lines(path), ""))  # what is quoted divides nothing
+    return next((mark for mark in ",;\t" if mark in line), ",")
 
 
 def _is_number(text: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from pyarrow import parquet
 
 from pipeline.corpora import HubCorpus, Source, Split, joined_columns
 from pipeline.errors import UserError
@@ -290,3 +291,42 @@ def test_rows_are_written_with_the_names_the_order_and_the_types_of_the_table(tm
     assert loaded.column_names == list(ROWS[0])
     assert sorted(loaded["age"]) == sorted(row["age"] for row in loaded if row in ROWS)
     assert len(loaded) == len(samples)
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_columns_divided_by_semicolons_or_tabs_come_back_so(tmp_path: Path, mark: str):
+    path = tmp_path / "own.csv"
+    lines = [f'{n}{mark}"the old king, {"x" + mark + "y"} saw the river"{mark}{n % 2}\n' for n in range(30)]
+    path.write_text(f'id{mark}"a,text"{mark}mood\n' + "".join(lines))
+    data = prepared(path, text_column="a,text", label_column="mood")
+    rows = [{"text": f"one{mark}two", "label": "1"}, {"text": "a, b", "label": "0"}]
+    written, _ = write_synthetic(rows, data.statistics["source"], tmp_path)
+    with open(written, newline="") as file:
+        found = list(csv.reader(file, delimiter=mark))
+    assert found == [["a,text", "mood"], [f"one{mark}two", "1"], ["a, b", "0"]]
+
+
+def test_a_dataset_of_the_hub_comes_back_as_json_lines_and_a_corpus_of_the_paper_not_at_all(tmp_path: Path):
+    source = {"format": None, "text_column": "body", "label_column": "stars", "row_template": None, "columns": {}}
+    rows = [{"text": "a cat", "label": "good"}, {"text": "a dog", "label": ""}]
+    written, rejected = write_synthetic(rows, source | {"order": []}, tmp_path)
+    assert (written.name, rejected) == ("synthetic.jsonl", 0)
+    found = [json.loads(line) for line in written.read_text().splitlines()]
+    assert found == [{"body": "a cat", "stars": "good"}, {"body": "a dog", "stars": None}]
+    named = source | {"text_column": None, "label_column": None, "order": []}
+    assert write_synthetic(rows, named, tmp_path) == (None, 0)
+    assert write_synthetic(rows, {}, tmp_path) == (None, 0)  # prepared before sources were kept
+
+
+def test_samples_whose_label_was_written_by_hand_are_rows_of_the_table_or_left_out(tmp_path: Path):
+    data = prepared(write_rows(tmp_path / "own.parquet", ROWS), text_column="name", label_column="age")
+    rows = [{"text": "a", "label": "31"}, {"text": "b", "label": 32}, {"text": "c"}, {"text": "d", "label": "many"}]
+    written, rejected = write_synthetic(rows, data.statistics["source"], tmp_path)
+    assert rejected == 1
+    assert parquet.read_table(written).to_pylist() == [
+        {"name": "a", "age": 31},
+        {"name": "b", "age": 32},
+        {"name": "c", "age": None},
+    ]
+    write_synthetic(rows[2:3], data.statistics["source"], tmp_path)
+    assert [str(kind) for kind in parquet.read_schema(written).types] == ["string", "int64"]  # though none is there
