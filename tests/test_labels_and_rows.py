@@ -10,6 +10,7 @@ import datasets
 import pytest
 from pyarrow import parquet
 
+import synth
 from pipeline.corpora import HubCorpus, Source, Split, joined_columns
 from pipeline.errors import UserError
 from pipeline.own_format import write_synthetic
@@ -330,3 +331,16 @@ def test_samples_whose_label_was_written_by_hand_are_rows_of_the_table_or_left_o
     ]
     write_synthetic(rows[2:3], data.statistics["source"], tmp_path)
     assert [str(kind) for kind in parquet.read_schema(written).types] == ["string", "int64"]  # though none is there
+
+
+def test_from_a_file_to_a_file_every_step_has_what_it_needs(tmp_path: Path, monkeypatch):
+    path = write_rows(tmp_path / "people.csv", ROWS)
+    monkeypatch.setattr(
+        "sys.argv", ["synth.py", "--DATA", str(path), "--TEXT_COLUMN", "name", "--LABEL_COLUMN", "town"]
+    )
+    made = synth.steps(synth.parse())
+    order = ("prepareDatasets.py", "train.py", "train.py", "sample.py", "reverseSampleEvaluation.py", "quality.py")
+    assert tuple(step[0] for step in made) == order
+    assert made[0] == ["prepareDatasets.py", "--DATA", str(path), "--TEXT_COLUMN", "name", "--LABEL_COLUMN", "town"]
+    for step in made[4:]:  # R-PPL is in the report if both have the same judge
+        assert step[-2:] == ["--LANGUAGE_MODEL", "people-lm"]
