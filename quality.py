@@ -6,7 +6,8 @@
 
 Writes quality.html and quality.json beside the model, and quality/ figures into summary.json: fidelity, coverage,
 diversity, a check for copies of training sentences, a membership-inference test, and with labels the usefulness for a
-classifier. None of them is a privacy guarantee. With --DROP_COPIES, samples_without_copies.jsonl and .txt too.
+classifier. None of them is a privacy guarantee. With --DROP_COPIES, samples_without_copies.jsonl and .txt too, and
+synthetic.<format>, where the text came from a file of your own, without the copies.
 """
 
 import argparse
@@ -33,8 +34,8 @@ def parse() -> argparse.Namespace:
         "--DROP_COPIES",
         type=kinds.BooleanOr(distance),
         default=False,
-        help="True writes the samples without exact and near copies into files of their own; a number in [0, 0.5] does "
-        "so with this in the place of --NEAR_COPY_DISTANCE",
+        help="True writes the samples without exact and near copies into files of their own, and synthetic.<format> "
+        "without them; a number in [0, 0.5] does so with this in the place of --NEAR_COPY_DISTANCE",
     )
     cli.add_batch_option(group)
     return parser.parse_args()
@@ -53,6 +54,7 @@ def main() -> None:
     experiment.files.claim()
     from pipeline.generation import read_samples
     from pipeline.judging import load_judge
+    from pipeline.own_format import write_synthetic
     from pipeline.quality import Material, kept_files, measure, without_copies
     from pipeline.quality_page import as_text, compared, page
 
@@ -73,6 +75,8 @@ def main() -> None:
             f"{len(rows) - len(kept)} of {len(rows)} samples dropped as copies (up to {drop:.0%}); the others are in "
             f"{rows_file.name} and {text_file.name}, all of them still in {experiment.files.samples.name}."
         )
+        table, _ = write_synthetic(kept, experiment.data.statistics.get("source") or {}, folder)
+        dropped += f" {table.name} is without the copies, too; sample.py writes it with all." if table else ""
     write_json(folder / "quality.json", {"compared": compared(material), "dropped": dropped, **quality.as_json()})
     title = f"Quality of the samples of {arguments.EXPERIMENT_NAME}"
     write_text(folder / "quality.html", page(material, quality, title, dropped))

@@ -53,7 +53,7 @@ def main() -> None:
     write_jsonl(experiment.files.samples, rows)
     write_text(text_file, "".join(row["text"] + "\n" for row in rows))
     source = experiment.data.statistics.get("source") or {}
-    table, rejected = write_synthetic(rows, source, experiment.files.folder) if source.get("format") else (None, 0)
+    table, rejected = write_synthetic(rows, source, experiment.files.folder)
     split = tokenized_samples(rows, experiment.data)
     held_out = experiment.data.splits["validation"]
     held_out = held_out.select(range(min(len(rows), len(held_out))))

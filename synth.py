@@ -4,8 +4,9 @@
     python synth.py --DATA my_reviews.csv --TEXT_COLUMN text --LABEL_COLUMN stars
     python synth.py --DATA people.csv --ROW_TEMPLATE
 
-Runs prepareDatasets.py, train.py (a language model that judges, and the NVAE), sample.py and quality.py, each as you
-would type it. Writes outputs/synth/<name>/: synthetic.<format>, quality.html and all else that an experiment leaves.
+Runs prepareDatasets.py, train.py (a language model that judges, and the NVAE), sample.py, reverseSampleEvaluation.py
+and quality.py, each as you would type it. Writes outputs/synth/<name>/: synthetic.<format>, quality.html and all else
+that an experiment leaves.
 """
 
 import argparse
@@ -57,13 +58,15 @@ def steps(arguments: argparse.Namespace) -> list[list[str]]:
     if arguments.ROW_TEMPLATE is not None:
         columns += ["--ROW_TEMPLATE", *([arguments.ROW_TEMPLATE] if arguments.ROW_TEMPLATE else [])]
     experiment, judge = (["--PROJECT_NAME", PROJECT, "--EXPERIMENT_NAME", own] for own in (name, f"{name}-lm"))
+    judged = [*experiment, "--LANGUAGE_MODEL", f"{name}-lm"]
     budget = ["--DATA", name, "--BATCH_SIZE", "32", "--MAX_STEPS", str(arguments.MAX_STEPS)]
     return [
         ["prepareDatasets.py", "--DATA", arguments.DATA, *columns],
         ["train.py", *judge, *flags_of("lm"), *budget],
         ["train.py", *experiment, *flags_of("nvib"), *budget],
         ["sample.py", *experiment, "--NUMBER_SAMPLES", str(arguments.NUMBER_SAMPLES), "--DECODING", "sample"],
-        ["quality.py", *experiment, "--LANGUAGE_MODEL", f"{name}-lm"],
+        ["reverseSampleEvaluation.py", *judged],  # R-PPL, which the report of quality has from it
+        ["quality.py", *judged],
     ]
 
 

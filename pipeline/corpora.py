@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import UnfinishedError, UserError, first_line
 from pipeline.row_text import ColumnTypes, RowTemplate
-from pipeline.text_files import columns, rows
+from pipeline.text_files import columns, delimiter, rows
 
 Row = TypeVar("Row")
 
@@ -195,13 +195,19 @@ def _own(source: Source) -> Iterator[tuple[str, str | None]]:
             yield row["text"], None if label is None else _label(row[label])
         return
     template = template_of(source)
-    for row in rows(path, form, None, None):
+    for row in rows(path, form, None, _taken(source)):
         yield template.text(row), None if label is None else _label(row[label])
 
 
 def column_names(source: Source) -> list[str]:
     """The columns of a table in a file."""
     return columns(Path(source.data), OWN_FORMATS[Path(source.data).suffix])
+
+
+def column_delimiter(source: Source) -> str:
+    """What divides the columns of a table in a CSV file; a comma of any other."""
+    path = Path(source.data)
+    return delimiter(path) if is_file(source.data) and OWN_FORMATS[path.suffix] == "csv" else ","
 
 
 def template_of(source: Source) -> RowTemplate:
@@ -211,6 +217,13 @@ def template_of(source: Source) -> RowTemplate:
         raise UserError(f"{source.data} has no column {source.label_column!r}; it has {', '.join(names)}")
     others = [name for name in names if name != source.label_column]
     return RowTemplate(source.row_template or None, others, source.data)
+
+
+def _taken(source: Source) -> list[str] | None:
+    """The columns of a table that are read beside its text; None for all of them."""
+    taken = [] if source.row_template is None else list(template_of(source).columns)
+    taken += [] if source.label_column is None or source.label_column in taken else [source.label_column]
+    return None if set(taken) == set(column_names(source)) else taken
 
 
 def _label(value: Any) -> str:
@@ -252,10 +265,8 @@ def survey(source: Source) -> dict[str, Any]:
         return {"bytes": None, "columns": {}}
     size, types = sum(len(document.text.encode()) for document in documents(source)), ColumnTypes()
     if is_file(source.data) and is_table(source.data):
-        template = source.row_template is not None
-        form, label = OWN_FORMATS[Path(source.data).suffix], source.label_column
-        others = None if template else ([] if label is None else [label])
-        for row in rows(Path(source.data), form, None, others) if template or label is not None else ():
+        form, taken = OWN_FORMATS[Path(source.data).suffix], _taken(source)
+        for row in rows(Path(source.data), form, None, taken) if taken != [] else ():
             types.see(row)
     return {"bytes": size, "columns": types.to_json()}
 

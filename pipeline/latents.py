@@ -160,16 +160,23 @@ def draw_lengths(distribution: dict[int, int], count: int, lengths: LengthRange,
     """
     low = min(distribution) if lengths.low is None else lengths.low
     high = max(distribution) if lengths.high is None else lengths.high
-    if low > high:
+    known = f"they have {min(distribution)} to {max(distribution)}"
+    if low > high and None not in (lengths.low, lengths.high):
         raise UserError(f"--MIN_LENGTH {low} is above --MAX_LENGTH {high}; no length is left to draw")
+    if low > high:
+        given, value, other = ("MIN", low, "MAX") if lengths.high is None else ("MAX", high, "MIN")
+        raise UserError(
+            f"--{given}_LENGTH {value} is beyond all training sentences ({known}); move it, or "
+            f"give --{other}_LENGTH too and take --SAMPLING_DISTRIBUTION uniform"
+        )
     random = np.random.default_rng(seed)
     if lengths.distribution == "uniform":
         return random.integers(low, high, size=count, endpoint=True).tolist()
     values = np.array([length for length in sorted(distribution) if low <= length <= high])
     if not len(values):
         raise UserError(
-            f"no training sentence has {low} to {high} tokens (they have {min(distribution)} to {max(distribution)}); "
-            "widen --MIN_LENGTH and --MAX_LENGTH, or take --SAMPLING_DISTRIBUTION uniform"
+            f"no training sentence has {low} to {high} tokens ({known}); widen --MIN_LENGTH and --MAX_LENGTH, "
+            "or take --SAMPLING_DISTRIBUTION uniform"
         )
     weights = np.array([distribution[length] for length in values], dtype=float)
     return random.choice(values, size=count, p=weights / weights.sum()).tolist()

@@ -11,8 +11,10 @@ LABEL = "label"  # a row of samples has it under this key
 NAME = "synthetic"
 
 
-def write_synthetic(rows: Sequence[Mapping[str, Any]], source: Mapping[str, Any], folder: Path) -> tuple[Path, int]:
-    """Write samples as `synthetic.<format>`.
+def write_synthetic(
+    rows: Sequence[Mapping[str, Any]], source: Mapping[str, Any], folder: Path
+) -> tuple[Path | None, int]:
+    """Write samples as `synthetic.<format>`, those of a dataset on the hub as JSON lines.
 
     Args:
         rows: samples, each with its `text`, and with its `label` where the data has labels.
@@ -20,9 +22,12 @@ def write_synthetic(rows: Sequence[Mapping[str, Any]], source: Mapping[str, Any]
         folder: for the file.
 
     Returns:
-        The file, and how many samples it lacks: what could not be read back as a row of the table.
+        The file, None for text that was nobody's own, and how many samples it lacks: what could not be read back as a
+        row of the table.
     """
-    suffix = source["format"] or (".jsonl" if source["text_column"] else ".txt")
+    suffix = source.get("format") or (".jsonl" if source.get("text_column") else None)
+    if suffix is None:
+        return None, 0
     path = folder / f"{NAME}{suffix}"
     if suffix == ".txt":
         write_text(path, "".join(row["text"] + "\n" for row in rows))
@@ -32,9 +37,10 @@ def write_synthetic(rows: Sequence[Mapping[str, Any]], source: Mapping[str, Any]
     if suffix == ".jsonl":
         write_jsonl(path, table)
     elif suffix == ".csv":
-        write_csv(path, names, ([_cell(row[name]) for name in names] for row in table))
+        cells = ([_cell(row[name]) for name in names] for row in table)
+        write_csv(path, names, cells, source.get("delimiter", ","))
     else:
-        _write_parquet(path, table, names)
+        _write_parquet(path, table, {name: source["columns"].get(name, {}) for name in names})
     return path, len(rows) - len(table)
 
 
@@ -58,8 +64,11 @@ def _row(row: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any] | 
         if read is None:
             return None
         made |= read
-    if source["label_column"] is not None:
-        made[source["label_column"]] = types.value(source["label_column"], row[LABEL])
+    if (label := source["label_column"]) is not None:
+        try:
+            made[label] = types.value(label, "" if row.get(LABEL) is None else str(row[LABEL]))
+        except (KeyError, ValueError):  # no label of the table, written by hand
+            return None
     return {name: made[name] for name in _columns(source)}
 
 
@@ -67,9 +76,16 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _write_parquet(path: Path, table: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+def _write_parquet(path: Path, table: Sequence[Mapping[str, Any]], columns: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write rows in the types of their columns (see `ColumnTypes`), even where all of a column is missing."""
     import pyarrow as pa
     from pyarrow import parquet
 
+    def held(column: Mapping[str, Any]) -> pa.DataType:
+        integer = pa.uint64() if column.get("high", 0) >= 2**63 else pa.int64()
+        types = {"integer": integer, "number": pa.float64(), "boolean": pa.bool_()}
+        return types.get(column.get("kind"), pa.string())
+
+    schema = pa.schema([(name, held(column)) for name, column in columns.items()])
     with replacing(path) as temporary:
-        parquet.write_table(pa.table({name: [row[name] for row in table] for name in names}), temporary)
+        parquet.write_table(pa.Table.from_pylist(list(table), schema), temporary)

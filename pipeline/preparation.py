@@ -17,6 +17,7 @@ from pipeline.corpora import (
     SPLITS,
     Source,
     check_source,
+    column_delimiter,
     column_names,
     documents,
     is_file,
@@ -327,6 +328,7 @@ def _described_source(source: Source, columns: dict[str, Any]) -> dict[str, Any]
         "label_column": source.label_column,
         "row_template": None if source.row_template is None else template_of(source).pattern,
         "columns": columns,
+        "delimiter": column_delimiter(source),
         "order": column_names(source) if is_file(source.data) and is_table(source.data) else [],
     }
 

@@ -3,7 +3,6 @@
 import itertools
 import math
 import re
-import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,10 +28,7 @@ class RowTemplate:
 
     def __init__(self, pattern: str | None, columns: Sequence[str], source: str) -> None:
         self.pattern = pattern if pattern is not None else ", ".join(f"{name} is {{{name}}}" for name in columns)
-        try:
-            pieces = [(literal, name) for literal, name, *_ in string.Formatter().parse(self.pattern)]
-        except ValueError as error:
-            raise UserError(f"--ROW_TEMPLATE {self.pattern!r} cannot be read ({error}); write {{column}}") from None
+        pieces = _pieces(self.pattern)
         self.columns = [name for _, name in pieces if name is not None]
         unknown = [name for name in self.columns if name not in columns]
         if unknown or not self.columns:
@@ -53,9 +49,17 @@ class RowTemplate:
         return "".join(literal + (values[name] if name is not None else "") for literal, name in self._pieces)
 
     def values(self, text: str) -> dict[str, str] | None:
-        """The values in a sentence, without white space, which no tokenizer keeps; None if it is no such sentence."""
+        """The values in a sentence; None if it is no such sentence.
+
+        White space counts for nothing in between, since no tokenizer keeps it as it was.
+        """
         found = self._expression.fullmatch(_bare(text))
-        return None if found is None else dict(zip(self.columns, found.groups(), strict=True))
+        if found is None:
+            return None
+        places = [place for place, character in enumerate(text) if not character.isspace()]
+        spans = (found.span(number) for number in range(1, len(self.columns) + 1))
+        values = (text[places[start] : places[end - 1] + 1] if start < end else "" for start, end in spans)
+        return dict(zip(self.columns, values, strict=True))
 
 
 class ColumnTypes:
@@ -81,7 +85,7 @@ class ColumnTypes:
         return self._known | {name: seen.described() for name, seen in self._seen.items()}
 
     def row(self, values: Mapping[str, str] | None) -> dict[str, Any] | None:
-        """Values without white space in the types of their columns; None if one of them is no value of its column."""
+        """Values in the types of their columns; None if one of them is no value of its column."""
         if values is None:
             return None
         row = {}
@@ -139,9 +143,10 @@ def _kind(value: Any) -> str:
     if isinstance(value, (int, float)):
         return "integer" if isinstance(value, int) else "number"
     text = str(value).strip()
-    if re.fullmatch(r"-?(0|[1-9]\d*)", text):  # 007 is a name
-        return "integer"
-    return "number" if re.fullmatch(r"-?\d+\.\d+([eE][-+]?\d+)?", text) else "text"
+    number = re.fullmatch(r"-?(?:(0|[1-9]\d*)|\d+\.\d+(?:[eE][-+]?\d+)?)", text)  # 007 is a name
+    if number is None or not math.isfinite(float(text)):  # so many digits are a name, too
+        return "text"
+    return "integer" if number[1] else "number"
 
 
 def _typed(value: str, column: Mapping[str, Any]) -> Any:
@@ -159,7 +164,26 @@ def _typed(value: str, column: Mapping[str, Any]) -> Any:
 
 
 def _bare(text: str) -> str:
-    return re.sub(r"\s+", "", text)
+    return "".join(character for character in text if not character.isspace())
+
+
+def _pieces(pattern: str) -> list[tuple[str, str | None]]:
+    """Words and the column that follows them, in turn; None behind the last words.
+
+    As `str.format` reads it, except that `:`, `!` and `[` may stand in a column's name.
+    """
+    pieces, words = [], ""
+    for literal, brace, name in re.findall(r"([^{}]+)|(\{\{|\}\}|[{}](?![^{}]*\}))|\{([^{}]*)\}", pattern):
+        if literal:
+            words += literal
+        elif len(brace) == 2:
+            words += brace[0]
+        elif brace:
+            raise UserError(f"--ROW_TEMPLATE {pattern!r} has a single {brace}; write {{column}}, or {brace * 2}")
+        else:
+            pieces.append((words, name))
+            words = ""
+    return [*pieces, (words, None)] if words else pieces
 
 
 def check_labels(labels: Iterable[str], column: str) -> None:

@@ -4,8 +4,11 @@ import codecs
 import csv
 import io
 import json
+import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +16,7 @@ from pipeline.errors import UserError, first_line
 
 TEXT = "\0text"  # under which the text stands, whatever the columns' names
 _KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object", str: "text"}
+_SINGLE = "take columns of single values (--ROW_TEMPLATE may name some, and leaves the others out)"
 _WIDE = {"UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)}
 
 
@@ -31,9 +35,7 @@ def rows(path: Path, form: str, column: str | None, others: Sequence[str] | None
         UserError: the file cannot be read, is damaged or holds no text; the message says where.
     """
     path, empty = Path(path), True
-    try:
-        if not path.stat().st_size:
-            raise UserError(f"{path} is empty; bring text")
+    with _file_errors_told(path):
         for row in _READERS[form](path, column, others):
             if column is None and form != "text":
                 empty = False
@@ -41,8 +43,6 @@ def rows(path: Path, form: str, column: str | None, others: Sequence[str] | None
             elif (text := row.pop(TEXT)) and not text.isspace():
                 empty = False
                 yield {**row, "text": text}
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or first_line(error)}); mend that") from None
     if empty:
         place = f"column {column!r} of {path}" if column else path
         raise UserError(f"{place} holds no text; bring some")
@@ -51,19 +51,34 @@ def rows(path: Path, form: str, column: str | None, others: Sequence[str] | None
 def columns(path: Path, form: str) -> list[str]:
     """The columns of a table: a CSV file's header, the keys of the first JSON line, a Parquet file's schema.
 
+    What they hold is not looked at: a table may have columns that nobody asks for.
+
     Raises:
         UserError: as `rows` does, or it has two columns of one name.
     """
     path = Path(path)
-    if form == "csv":
-        names = next(_csv_records(path), (1, []))[1] if path.stat().st_size else []
-    else:
-        names = list(next(rows(path, form, None, None), {}))
+    with _file_errors_told(path):
+        names = _HEADERS[form](path)
     if not names:
         raise UserError(f"{path} is empty; bring text")
     for name in names:
         _place(path, name, names)
     return names
+
+
+@contextmanager
+def _file_errors_told(path: Path) -> Iterator[None]:
+    """Turn an empty file, and what the file system or Parquet's reader refuses, into a `UserError`."""
+    import pyarrow as pa
+
+    try:
+        if not path.stat().st_size:
+            raise UserError(f"{path} is empty; bring text")
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or first_line(error)}); mend that") from None
+    except pa.ArrowException as error:
+        raise UserError(f"{path} cannot be read as Parquet ({first_line(error)}); mend the file") from None
 
 
 def _text(path: Path, column: None, others: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -91,7 +106,7 @@ def _csv(path: Path, column: str | None, others: Sequence[str] | None) -> Iterat
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The records of a CSV file, its header one of them, each with the line on which it begins."""
     csv.field_size_limit(2**31 - 1)  # 128 KiB otherwise, and text may be longer
-    reader = csv.reader(_lines(path), strict=True)
+    reader = csv.reader(_lines(path), delimiter=delimiter(path), strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -104,6 +119,12 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield line, record
 
 
+def delimiter(path: Path) -> str:
+    """What divides the columns of a CSV file: commas, or where its first line has none, semicolons or tabs."""
+    line = re.sub('"[^"]*"', "", next(_lines(path), ""))  # what is quoted divides nothing
+    return next((mark for mark in ",;\t" if mark in line), ",")
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -114,6 +135,18 @@ def _is_number(text: str) -> bool:
 
 def _json(path: Path, column: str | None, others: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     keys: dict[str, None] = {}
+    for number, row in _json_objects(path):
+        if others is None and keys and row.keys() != keys.keys():
+            raise UserError(f"{path}, line {number}: other keys than in the lines before; give every line the same")
+        keys |= dict.fromkeys(row)
+        found = {name: _json_value(path, number, name, row.get(name)) for name in (row if others is None else others)}
+        yield found if column is None else {**found, TEXT: _json_text(path, number, column, row.get(column))}
+    for name in filter(None, (column, *(others or ()))):
+        _place(path, name, keys)
+
+
+def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file of JSON lines, each with the number of its line."""
     for number, line in enumerate(_lines(path), 1):
         if line.isspace():
             continue
@@ -127,19 +160,27 @@ def _json(path: Path, column: str | None, others: Sequence[str] | None) -> Itera
             raise UserError(f"{path}, line {number}: cannot be read ({first_line(error)}); mend the line") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: no object ({_KINDS.get(type(row), 'null')}); mend the line")
-        if others is None and keys and row.keys() != keys.keys():
-            raise UserError(f"{path}, line {number}: other keys than in the lines before; give every line the same")
-        keys |= dict.fromkeys(row)
-        found = {name: _json_value(path, number, name, row.get(name)) for name in (row if others is None else others)}
-        yield found if column is None else {**found, TEXT: _json_text(path, number, column, row.get(column))}
-    for name in filter(None, (column, *(others or ()))):
-        _place(path, name, keys)
+        yield number, row
 
 
 def _json_value(path: Path, number: int, column: str, value: object) -> object:
     if isinstance(value, (list, dict)):
-        raise UserError(f"{path}, line {number}: column {column!r} holds {_KINDS[type(value)]}; take single values")
-    return _json_text(path, number, column, value) if isinstance(value, str) else value
+        raise UserError(f"{path}, line {number}: column {column!r} holds {_KINDS[type(value)]}; {_SINGLE}")
+    if isinstance(value, str):
+        return _json_text(path, number, column, value)
+    return _finite(f"{path}, line {number}", column, value)
+
+
+def _finite(place: str, column: str, value: Any) -> Any:
+    """A single value that is no text; a number that is none (NaN) stands for a missing one, as pandas writes it."""
+    try:
+        if value is None or math.isfinite(value):
+            return value
+        if math.isnan(value):
+            return None
+    except OverflowError:  # a whole number beyond what a float holds
+        pass
+    raise UserError(f"{place}: column {column!r} holds a number that is not finite, or too large; mend it")
 
 
 def _json_text(path: Path, number: int, column: str, value: object) -> str | None:
@@ -158,7 +199,6 @@ def _json_text(path: Path, number: int, column: str, value: object) -> str | Non
 
 
 def _parquet(path: Path, column: str | None, others: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
     from pyarrow import parquet
 
     row = 0
@@ -172,9 +212,11 @@ def _parquet(path: Path, column: str | None, others: Sequence[str] | None) -> It
             for batch in file.iter_batches(batch_size=1000, columns=list(dict.fromkeys(names))):
                 for values in zip(*(batch.column(name) for name in names), strict=True):
                     row += 1
-                    yield {name: value.as_py() for name, value in zip(places, values, strict=True)}
-    except pa.ArrowException as error:
-        raise UserError(f"{path} cannot be read as Parquet ({first_line(error)}); mend the file") from None
+                    found = ((name, value.as_py()) for name, value in zip(places, values, strict=True))
+                    yield {
+                        name: value if isinstance(value, str) else _finite(f"{path}, row {row}", name, value)
+                        for name, value in found
+                    }
     except UnicodeDecodeError:
         raise UserError(f"{path}, row {row}: no UTF-8; mend the row") from None
 
@@ -187,8 +229,8 @@ def _check_parquet(path: Path, column: str, kind: Any, text: bool) -> None:
     words = pa.types.is_string(held) or pa.types.is_large_string(held)
     single = words or any(fits(held) for fits in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
     if not (words if text else single):
-        wanted = "not text" if text else "no text, number or truth value"
-        raise UserError(f"column {column!r} of {path} holds {kind}, {wanted}; name another")
+        wanted = "not text; name another" if text else f"no text, number or truth value; {_SINGLE}"
+        raise UserError(f"column {column!r} of {path} holds {kind}, {wanted}")
 
 
 _READERS: dict[str, Callable[[Path, str | None, Sequence[str] | None], Iterator[dict[str, Any]]]] = {
@@ -197,6 +239,23 @@ _READERS: dict[str, Callable[[Path, str | None, Sequence[str] | None], Iterator[
     "json": _json,
     "parquet": _parquet,
 }
+
+
+def _csv_header(path: Path) -> list[str]:
+    return next(_csv_records(path), (1, []))[1]
+
+
+def _json_keys(path: Path) -> list[str]:
+    return list(next(_json_objects(path), (1, {}))[1])
+
+
+def _parquet_names(path: Path) -> list[str]:
+    from pyarrow import parquet
+
+    return parquet.read_schema(path).names
+
+
+_HEADERS: dict[str, Callable[[Path], list[str]]] = {"csv": _csv_header, "json": _json_keys, "parquet": _parquet_names}
 
 
 def _places(path: Path, column: str | None, others: Sequence[str] | None, names: Sequence[str]) -> dict[str, int]:

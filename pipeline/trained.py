@@ -190,8 +190,8 @@ class TrainedModel:
         Raises:
             UserError: the model cannot interpolate, or the steps are fewer than 2.
         """
-        if steps < 2:
-            raise UserError(f"steps must be at least 2, its two ends, got {steps}")
+        if not isinstance(steps, int) or steps < 2:
+            raise UserError(f"steps must be an integer of at least 2, its two ends, got {steps}")
         latents = [self.encode([text], label).latent for text in (a, b)]
         taus = [step / (steps - 1) for step in range(steps)]
         with unsupported_told():
@@ -201,6 +201,9 @@ class TrainedModel:
         """The ids of texts, `[CLS] … [SEP]`, cleaned as the data was; for the label see `encode`."""
         if isinstance(texts, str):
             raise UserError(f"texts must be a list of texts, got the one text {texts[:80]!r}; put it into brackets")
+        for number, text in enumerate(texts):
+            if not isinstance(text, str):  # a missing value of a table, for one
+                raise UserError(f"text {number} is no text but {type(text).__name__}; leave it out or make it one")
         checked_label(self.experiment, label)
         return [token_ids(self.experiment, text, label) for text in texts]
 

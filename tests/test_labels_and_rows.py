@@ -1,12 +1,16 @@
 """Tables: labels in front of texts, and rows as texts and back."""
 
 import csv
+import datetime
 import json
+import math
 from pathlib import Path
 
 import datasets
 import pytest
+from pyarrow import parquet
 
+import synth
 from pipeline.corpora import HubCorpus, Source, Split, joined_columns
 from pipeline.errors import UserError
 from pipeline.own_format import write_synthetic
@@ -132,7 +136,8 @@ def test_a_template_of_one_s_own_takes_the_columns_that_it_names(tmp_path: Path)
         ("{a}{b}", "cannot be read back: put words between its columns"),
         ("{a} {b}", "cannot be read back"),
         ("{a} and {a}", "each once"),
-        ("{a", "cannot be read"),
+        ("{a", "has a single {; write {column}"),
+        ("{a} }", "has a single }"),
     ],
 )
 def test_a_template_that_could_not_be_read_back_is_refused(pattern: str, message: str):
@@ -159,6 +164,64 @@ def test_kinds_of_columns_follow_from_their_values():
         types.see(row)
     kinds = {name: column["kind"] for name, column in types.to_json().items()}
     assert kinds == {"id": "category", "n": "integer", "x": "number", "flag": "boolean"}
+
+
+def test_free_text_keeps_its_spaces():
+    template, types = RowTemplate(None, ["name", "n"], "own"), ColumnTypes()
+    for number in range(CATEGORIES + 1):
+        types.see({"name": f"Anna Maria {number}", "n": number})
+    assert types.row(template.values("name is Klara von Berg , n is 5")) == {"name": "Klara von Berg", "n": 5}
+    assert types.row(template.values("name is , n is 5")) == {"name": None, "n": 5}
+
+
+def test_names_of_columns_may_hold_what_python_s_formats_would_read():
+    template = RowTemplate(None, ["Q1: a", "ok?!", "b[0]", ""], "own")
+    values = {"Q1: a": "x", "ok?!": "y", "b[0]": "z", "": "1"}
+    assert template.values(template.text(values)) == values
+    assert RowTemplate("{{{a}}} is {b}", ["a", "b"], "own").text({"a": 1, "b": 2}) == "{1} is 2"
+
+
+def with_odd_columns(path: Path) -> Path:
+    """A table that has, beside text and labels, columns that cannot be values of a row."""
+    if path.suffix == ".jsonl":
+        return write_rows(path, [{"tags": ["a"], "at": {"x": 1}, **row} for row in ROWS])
+    odd = [{"tags": ["a"], "at": datetime.date(2020, 1, 1), **row} for row in ROWS]
+    return write_rows(path, odd)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("how", [{"text_column": "name"}, {"row_template": "{name} of {town}"}])
+def test_columns_that_nobody_asks_for_may_hold_anything(tmp_path: Path, suffix: str, how: dict):
+    path = with_odd_columns(tmp_path / f"own{suffix}")
+    data = prepared(path, **how, label_column="rich")
+    assert data.statistics["source"]["order"] == ["tags", "at", *ROWS[0]]
+    rows = [{"text": part["text"], "label": part["label"]} for part in data.splits["train"]]
+    written, rejected = write_synthetic(rows, data.statistics["source"], tmp_path)
+    assert rejected == 0
+    kind = {".jsonl": "json", ".parquet": "parquet"}[suffix]
+    loaded = datasets.load_dataset(kind, data_files=str(written), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.column_names == [name for name in ROWS[0] if name in str(how) or name == "rich"]
+    with pytest.raises(UserError, match="take columns of single values"):
+        prepared(path, row_template="")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_number_that_is_none_is_missing_and_one_without_end_is_refused(tmp_path: Path, suffix: str):
+    rows = [{"name": "old king", "x": 1.5 if n % 2 else math.nan} for n in range(20)]
+    data = prepared(write_rows(tmp_path / f"own{suffix}", rows), row_template="")
+    assert data.statistics["source"]["columns"]["x"] == {"kind": "number", "low": 1.5, "high": 1.5}
+    assert {row["text"] for row in data.splits["train"]} == {"name is old king, x is 1.5", "name is old king, x is"}
+    rows[6]["x"] = math.inf
+    with pytest.raises(UserError, match=r"own.*(line|row) 7: column 'x' holds a number that is not finite"):
+        prepared(write_rows(tmp_path / f"own{suffix}", rows), row_template="")
+
+
+def test_a_whole_number_of_too_many_digits_is_refused_or_a_name(tmp_path: Path):
+    rows = [{"name": "old king", "x": 10**400 if n == 6 else n} for n in range(20)]
+    with pytest.raises(UserError, match=r"own\.jsonl, line 7: column 'x' holds a number that .* too large"):
+        prepared(write_rows(tmp_path / "own.jsonl", rows), row_template="")
+    data = prepared(write_rows(tmp_path / "own.csv", rows), row_template="", label_column="name")
+    assert data.statistics["source"]["columns"]["x"]["kind"] == "category"
 
 
 def test_lines_with_other_keys_are_refused(tmp_path: Path):
@@ -229,3 +292,55 @@ def test_rows_are_written_with_the_names_the_order_and_the_types_of_the_table(tm
     assert loaded.column_names == list(ROWS[0])
     assert sorted(loaded["age"]) == sorted(row["age"] for row in loaded if row in ROWS)
     assert len(loaded) == len(samples)
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_columns_divided_by_semicolons_or_tabs_come_back_so(tmp_path: Path, mark: str):
+    path = tmp_path / "own.csv"
+    lines = [f'{n}{mark}"the old king, {"x" + mark + "y"} saw the river"{mark}{n % 2}\n' for n in range(30)]
+    path.write_text(f'id{mark}"a,text"{mark}mood\n' + "".join(lines))
+    data = prepared(path, text_column="a,text", label_column="mood")
+    rows = [{"text": f"one{mark}two", "label": "1"}, {"text": "a, b", "label": "0"}]
+    written, _ = write_synthetic(rows, data.statistics["source"], tmp_path)
+    with open(written, newline="") as file:
+        found = list(csv.reader(file, delimiter=mark))
+    assert found == [["a,text", "mood"], [f"one{mark}two", "1"], ["a, b", "0"]]
+
+
+def test_a_dataset_of_the_hub_comes_back_as_json_lines_and_a_corpus_of_the_paper_not_at_all(tmp_path: Path):
+    source = {"format": None, "text_column": "body", "label_column": "stars", "row_template": None, "columns": {}}
+    rows = [{"text": "a cat", "label": "good"}, {"text": "a dog", "label": ""}]
+    written, rejected = write_synthetic(rows, source | {"order": []}, tmp_path)
+    assert (written.name, rejected) == ("synthetic.jsonl", 0)
+    found = [json.loads(line) for line in written.read_text().splitlines()]
+    assert found == [{"body": "a cat", "stars": "good"}, {"body": "a dog", "stars": None}]
+    named = source | {"text_column": None, "label_column": None, "order": []}
+    assert write_synthetic(rows, named, tmp_path) == (None, 0)
+    assert write_synthetic(rows, {}, tmp_path) == (None, 0)  # prepared before sources were kept
+
+
+def test_samples_whose_label_was_written_by_hand_are_rows_of_the_table_or_left_out(tmp_path: Path):
+    data = prepared(write_rows(tmp_path / "own.parquet", ROWS), text_column="name", label_column="age")
+    rows = [{"text": "a", "label": "31"}, {"text": "b", "label": 32}, {"text": "c"}, {"text": "d", "label": "many"}]
+    written, rejected = write_synthetic(rows, data.statistics["source"], tmp_path)
+    assert rejected == 1
+    assert parquet.read_table(written).to_pylist() == [
+        {"name": "a", "age": 31},
+        {"name": "b", "age": 32},
+        {"name": "c", "age": None},
+    ]
+    write_synthetic(rows[2:3], data.statistics["source"], tmp_path)
+    assert [str(kind) for kind in parquet.read_schema(written).types] == ["string", "int64"]  # though none is there
+
+
+def test_from_a_file_to_a_file_every_step_has_what_it_needs(tmp_path: Path, monkeypatch):
+    path = write_rows(tmp_path / "people.csv", ROWS)
+    monkeypatch.setattr(
+        "sys.argv", ["synth.py", "--DATA", str(path), "--TEXT_COLUMN", "name", "--LABEL_COLUMN", "town"]
+    )
+    made = synth.steps(synth.parse())
+    order = ("prepareDatasets.py", "train.py", "train.py", "sample.py", "reverseSampleEvaluation.py", "quality.py")
+    assert tuple(step[0] for step in made) == order
+    assert made[0] == ["prepareDatasets.py", "--DATA", str(path), "--TEXT_COLUMN", "name", "--LABEL_COLUMN", "town"]
+    for step in made[4:]:  # R-PPL is in the report if both have the same judge
+        assert step[-2:] == ["--LANGUAGE_MODEL", "people-lm"]

@@ -325,6 +325,8 @@ def test_planted_copies_are_listed_first_and_dropped_into_files_beside_the_origi
     assert shares["exact_copies"]["synthetic"] >= 1 / 43
     text = (experiment(folder) / "samples_without_copies.txt").read_text()
     assert text == "".join(row["text"] + "\n" for row in kept)
+    assert (experiment(folder) / "synthetic.txt").read_text() == text
+    assert "synthetic.txt is without the copies, too" in measured["dropped"]
 
 
 def test_every_figure_stands_beside_that_of_real_text_in_json_summary_and_page(folder: Path, measured: dict):

@@ -126,7 +126,7 @@ def test_texts_are_cleaned_as_the_data_was(nvae: TrainedModel):
     [
         (lambda model: model.encode("one text"), "must be a list of texts"),
         (lambda model: model.encode([]), "there is no text to encode"),
-        (lambda model: model.interpolate("a", "b", steps=1), "steps must be at least 2"),
+        (lambda model: model.interpolate("a", "b", steps=1), "steps must be an integer of at least 2"),
         (lambda model: model.generate(0), "number_samples: must be at least 1 and at most 10000000"),
         (lambda model: model.generate(2, seed=-1), "seed: must be at least 0 and at most 4294967295, got -1"),
         (lambda model: model.generate(2, decoding="argmax"), "decoding: invalid choice: 'argmax'"),
@@ -139,6 +139,11 @@ def test_texts_are_cleaned_as_the_data_was(nvae: TrainedModel):
         (lambda model: model.generate(2, mix="a cat"), "mix must be a list of one or more"),
         (lambda model: model.generate(2, mix=["a cat", "a cat"]), "mix: a cat stands there twice"),
         (lambda model: model.generate(2, near="?!"), "nothing is left of the sentence"),
+        (lambda model: model.generate(2, min_length=400), "--MIN_LENGTH 400 is beyond all training sentences"),
+        (lambda model: model.generate(2, max_length=1), "--MAX_LENGTH 1 is beyond all training sentences"),
+        (lambda model: model.encode(["a cat", None]), "text 1 is no text but NoneType"),
+        (lambda model: model.interpolate(None, "a cat"), "text 0 is no text but NoneType"),
+        (lambda model: model.interpolate("a cat", "a dog", steps=2.5), "steps must be an integer of at least 2"),
         (lambda model: model.encode(["a cat", " "]), "nothing is left of the sentence"),
     ],
 )
