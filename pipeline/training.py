@@ -9,8 +9,10 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from models.loss import TokenLoss
 from models.text_model import Encoding, TextModel
 from pipeline.batching import Batch, EpochOrder, in_order, loader
 from pipeline.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
@@ -25,7 +27,7 @@ from pipeline.progress import bar
 from pipeline.seeds import mixed
 from pipeline.settings import TrainingSettings
 from pipeline.sharding import new_accelerator, outer_gathered
-from pipeline.team import peer_lost, share
+from pipeline.team import gathered, peer_lost, share
 
 if TYPE_CHECKING:
     from pipeline.prepared import PreparedData
@@ -177,6 +179,7 @@ class Trainer:
         totals = self.accelerator.reduce(torch.cat([counts.sum(dim=0), told]).double(), "mean")  # of a process
         self.stopping = bool(totals[2])
         added = Figures({})
+        bad: tuple[Any, ...] | None = None  # of the first batch whose loss is not finite
         for number, batch in enumerate(group):
             tokens, sentences = (counts[number] / totals[:2]).float()
             context = self.accelerator.no_sync(self.trained) if number < len(group) - 1 else nullcontext()
@@ -187,16 +190,17 @@ class Trainer:
                 objective = tokens * loss.mean + sentences * penalty
             self.accelerator.backward(objective)
             added.add(batch, self.data.tokenizer.sep_id, encoding, loss, penalty)
-            if not bool(torch.isfinite(objective)):
-                break  # its gradient is not finite either
+            # The other batches follow all the same: other processes wait for this one's part of them.
+            if bad is None and not bool(torch.isfinite(objective)):
+                bad = objective, loss, penalty, batch, encoding
         norm = self.accelerator.clip_grad_norm_(self.trained.parameters(), self.settings.gradient_clip)
-        if bool(torch.isfinite(norm)) and bool(torch.isfinite(objective)):
+        if self._any(bad is not None or not bool(torch.isfinite(norm))):
+            self._not_finite(bad is not None, *bad or (objective, loss, penalty, batch, encoding))
+        else:
             figures.merge(added)
             for parameters in self.optimizer.param_groups:
                 parameters["lr"] = self.learning_rate(progress.step)
             self.optimizer.step()
-        else:
-            self._not_finite(objective.item(), loss.mean.item(), penalty.item(), batch, encoding)
         self.optimizer.zero_grad(set_to_none=True)
 
     def learning_rate(self, step: int) -> float:
@@ -286,6 +290,8 @@ class Trainer:
 
     def _any(self, told: bool) -> bool:
         """Whether any process was told something."""
+        if self.accelerator.num_processes == 1:
+            return told
         return bool(self.accelerator.reduce(torch.tensor(float(told), device=self.accelerator.device), "sum"))
 
     def _save(self) -> None:
@@ -332,18 +338,34 @@ class Trainer:
         shown.set_postfix_str(text, refresh=False)
 
     def _not_finite(
-        self, objective: float, cross_entropy: float, penalty: float, batch: Batch, encoding: Encoding | None
+        self,
+        own: bool,
+        objective: Tensor,
+        loss: TokenLoss,
+        penalty: Tensor,
+        batch: Batch,
+        encoding: Encoding | None,
     ) -> None:
-        """Stop, or leave this step out, and say which quantities led there."""
+        """Stop, or leave this step out, and say which quantities led there.
+
+        Args:
+            own: whether it is this process's loss; of several, the first speaks for the one whose it is.
+            objective: of the batch that is to blame, or the last one.
+            loss: of it.
+            penalty: of it.
+            batch: it.
+            encoding: of it.
+        """
         progress = self.progress
         name, size = largest_gradient(self.model)
         number = progress.sentences // self._together + 1
         what = (
-            f"the loss became {objective} at step {progress.step + 1} (epoch {progress.epoch + 1}, batch "
-            f"{number}: {len(batch.source)} sentences of up to {batch.source.shape[1]} tokens); "
-            f"cross-entropy {cross_entropy:.4g}, regulariser {penalty:.4g}{extremes(encoding)}, largest gradient "
+            f"the loss became {objective.item()} at step {progress.step + 1} (epoch {progress.epoch + 1}, batch "
+            f"{number}: {len(batch.source)} sentences of up to {batch.source.shape[1]} tokens); cross-entropy "
+            f"{loss.mean.item():.4g}, regulariser {penalty.item():.4g}{extremes(encoding)}, largest gradient "
             f"{size:.3g} in {name}"
         )
+        what = next(filter(None, gathered([what if own else ""])), what)
         if self.settings.on_non_finite == "stop":
             raise UserError(
                 f"{what}; the checkpoints before it are kept: try a lower --LEARNING_RATE, --WARMUP_STEPS or "

@@ -70,7 +70,7 @@ def launcher(processes: int, sharded: bool = False) -> list[object]:
 
 
 def run(
-    script: str, *arguments: object, expect: int = 0, processes: int = 1, sharded: bool = False
+    script: str | Path, *arguments: object, expect: int = 0, processes: int = 1, sharded: bool = False
 ) -> subprocess.CompletedProcess:
     """Run a script as a user would, with a launcher for several processes; checks its exit status."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NETRC": os.devnull}
@@ -122,7 +122,7 @@ def of_rank(launched: subprocess.Popen, rank: int) -> int:
     return int(found)
 
 
-def call(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
+def call(script: str | Path, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
     """Run a script in this process, which has imported what it needs already; checks its exit status."""
     one_precision_again()
     out, error = io.StringIO(), io.StringIO()

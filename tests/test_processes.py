@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from pipeline.batching import EpochOrder
-from tests.helpers import call, of_rank, one_line_of_error, prepare_tiny, run, start, wait_for
+from tests.helpers import ROOT, call, of_rank, one_line_of_error, prepare_tiny, run, start, wait_for
 
 COMPUTED = {"train/cross_entropy", "validation/cross_entropy", "validation/end_cross_entropy", "validation/perplexity"}
 
@@ -132,6 +132,27 @@ def test_where_one_of_two_is_killed_the_other_says_so_and_the_run_goes_on(folder
     assert told[0].endswith("the same command continues there")
     shown = run("train.py", *command, "--EPOCHS", 4).stdout
     assert "continuing after step" in shown
+
+
+def test_a_loss_of_one_process_that_is_not_finite_is_left_out_by_both(folder: Path, tmp_path: Path):
+    """In the first of two batches whose gradients make a step: the other process waits for the second one's part."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        f"import os, runpy, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "from models.language_model import LanguageModel\n"
+        "penalty, batches = LanguageModel.penalty, []\n"
+        "def burst(self, encoding, progress):\n"
+        "    batches.append(self.training)\n"
+        "    bad = sum(batches) == 3 and self.training and os.environ['RANK'] == '1'\n"
+        "    return penalty(self, encoding, progress) + (float('inf') if bad else 0.0)\n"
+        "LanguageModel.penalty = burst\n"
+        f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+    )
+    flags = (*SMALL, "--MODEL", "LM", "--BATCH_SIZE", 8, "--ACCUMULATION_STEPS", 2, "--MAX_STEPS", 4)
+    finished = run(script, *at(folder, "burst"), *flags, "--ON_NON_FINITE", "skip", processes=2)
+    assert finished.stderr.count("the step is left out") == 1
+    assert "warning: the loss became inf at step 2 (epoch 1, batch 3" in finished.stderr
+    assert json.loads((folder / "outputs" / "nvib" / "burst" / "summary.json").read_text())["train/skipped_steps"] == 1
 
 
 @pytest.mark.parametrize("script", ["prepareDatasets.py", "reverseSampleEvaluation.py", "report.py", "tune.py"])
