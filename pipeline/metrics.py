@@ -35,7 +35,8 @@ def corpus_bleus(corpora: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list
     ]
     sums = [[0] * 10 for _ in corpora]
     signatures = [""] * len(corpora)
-    for number, counted, signatures[number] in _on_all_cores(_count_ngrams, tasks):
+    few = sum(len(hypotheses) for hypotheses, _ in corpora) <= PART  # counted before another process has started
+    for number, counted, signatures[number] in (map if few else _on_all_cores)(_count_ngrams, tasks):
         sums[number] = [one + other for one, other in zip(sums[number], counted, strict=True)]
     return [
         (BLEU.compute_bleu(correct=s[0:4], total=s[4:8], sys_len=s[8], ref_len=s[9]).score, signature)

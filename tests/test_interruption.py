@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from pipeline.interruption import Interrupted, deferred
+from pipeline.interruption import Interrupted, deferred, ignore_signals
 from pipeline.prepared import load_prepared
 from tests.helpers import ROOT, prepare_tiny, text
 
@@ -249,7 +249,15 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def test_a_deferred_signal_waits_and_a_second_one_does_not():
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """SIGINT is not ignored, as it is in what a shell runs beside itself."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_deferred_signal_waits_and_a_second_one_does_not(heard):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted), deferred() as stop:
         signal.raise_signal(signal.SIGTERM)
@@ -258,6 +266,10 @@ def test_a_deferred_signal_waits_and_a_second_one_does_not():
     with pytest.raises(Interrupted), deferred() as stop, stop.at_once():
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == before
+    with deferred():
+        ignore_signals()
+    signal.raise_signal(signal.SIGTERM)  # what was ignored inside stays so
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_a_signal_that_comes_while_exceptions_are_dropped_comes_again(tmp_path: Path):
