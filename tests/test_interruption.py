@@ -114,7 +114,7 @@ def test_a_run_that_is_ended_thirty_times_has_the_numbers_of_one_that_is_not(scr
     assert status == 0, said
     usual = time.monotonic() - started
     checkpoint = (whole / "nvib" / "a" / "latest.safetensors").stat().st_size
-    draw, count, met = random.Random(1), 0, dict.fromkeys(KINDS, 0)
+    draw, count, met, longest = random.Random(1), 0, dict.fromkeys(KINDS, 0), usual / 4
     while count < 32:
         kind = KINDS[count % 4]
         if kind == "disk":
@@ -122,14 +122,17 @@ def test_a_run_that_is_ended_thirty_times_has_the_numbers_of_one_that_is_not(scr
             assert status == 2, said
             assert "make room; the same command continues" in last_line(said)
         else:
-            status, said = scripts.run(training(ended, data_dir), kind, after=draw.uniform(0.05, usual / 4))
+            status, said = scripts.run(training(ended, data_dir), kind, after=draw.uniform(0.05, longest))
             assert status in (0, -kind, 128 + kind), said
         met[kind] += status != 0
         assert "Traceback" not in said
         count += 1
-        if (ended / "nvib" / "a" / "summary.json").exists():
-            break  # the end was reached first
-    assert count >= 30, met
+        if count < 30 and (ended / "nvib" / "a" / "summary.json").exists():
+            # The end was reached first, since the machine was slower at the start: once more, in shorter parts.
+            shutil.rmtree(ended)
+            count, met, longest = 0, dict.fromkeys(KINDS, 0), longest / 2
+            assert longest > 0.05
+    assert sum(met.values()) >= 25, met
     status, said = scripts.run(training(ended, data_dir))
     assert status == 0, said
     assert epochs(ended) == epochs(whole)
