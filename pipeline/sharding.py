@@ -17,8 +17,11 @@ from pipeline.devices import on_cpu
 from pipeline.errors import UserError
 
 
-def check_configuration() -> None:
+def check_configuration(compiled: bool = False) -> None:
     """Look at how `accelerate launch` was configured, before anything is written.
+
+    Args:
+        compiled: whether torch is to compile the model.
 
     Raises:
         UserError: for something of FSDP that training cannot do.
@@ -30,6 +33,9 @@ def check_configuration() -> None:
             "FSDP is asked for in its version 1; add --fsdp_version 2 to accelerate launch, or fsdp_version: 2 to "
             "its configuration"
         )
+    if compiled:
+        # What Accelerate shards is the compiled model, but evaluation calls the model that it is made of.
+        raise UserError("a model that is sharded (FSDP) is not compiled; leave --COMPILE out")
     if parse_flag_from_env("FSDP_ACTIVATION_CHECKPOINTING"):
         # It draws other dropout the second time.
         raise UserError(

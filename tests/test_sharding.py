@@ -225,6 +225,7 @@ def test_an_index_that_is_none_or_leads_elsewhere_is_refused(copy: Path):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
+        ({"FSDP_VERSION": "2"}, "is not compiled; leave --COMPILE out"),
         ({}, "FSDP is asked for in its version 1; add --fsdp_version 2"),
         ({"FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"}, "add --GRADIENT_CHECKPOINTING True"),
     ],
@@ -233,5 +234,5 @@ def test_what_of_fsdp_is_not_supported_says_so(folder: Path, monkeypatch, given:
     """As accelerate launch hands its configuration on."""
     for name, value in {"ACCELERATE_USE_FSDP": "true", **given}.items():
         monkeypatch.setenv(name, value)
-    assert told in one_line_of_error(call("train.py", *at(folder, "refused"), *SMALL, expect=2))
+    assert told in one_line_of_error(call("train.py", *at(folder, "refused"), *SMALL, "--COMPILE", "True", expect=2))
     assert not experiment(folder, "refused").exists()
