@@ -99,11 +99,12 @@ def main() -> None:
     if storage is None:
         project.mkdir(parents=True, exist_ok=True)
         storage = f"sqlite:///{(project / 'study.db').resolve()}"
-    study = tune.open_study(tuning, storage)
+    with tune.alone(tuning):  # two that make the tables of a new database at once are in each other's way
+        study = tune.open_study(tuning, storage)
     sweep, best = project / f"sweep-{arguments.MODEL}.yaml", project / f"best-{arguments.MODEL}.json"
     tune.write_sweep(tuning, sweep)
     tune.run_trials(tuning, study, arguments.TRIALS)
-    with tune.finishing(tuning):
+    with tune.alone(tuning):
         config = tune.write_best(tuning, study, best)
         found = config["found_by"]
         print(f"best: trial {found['trial']}, objective {found['value']:.4f}; {config['model']}, {config['training']}")

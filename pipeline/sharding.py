@@ -33,15 +33,15 @@ def check_configuration(compiled: bool = False) -> None:
             "FSDP is asked for in its version 1; add --fsdp_version 2 to accelerate launch, or fsdp_version: 2 to "
             "its configuration"
         )
-    if compiled:
-        # What Accelerate shards is the compiled model, but evaluation calls the model that it is made of.
-        raise UserError("a model that is sharded (FSDP) is not compiled; leave --COMPILE out")
     if parse_flag_from_env("FSDP_ACTIVATION_CHECKPOINTING"):
         # It draws other dropout the second time.
         raise UserError(
             "fsdp_activation_checkpointing is not for these models; leave it out of accelerate launch's "
             "configuration, and add --GRADIENT_CHECKPOINTING True to train.py"
         )
+    if compiled:
+        # What Accelerate shards is the compiled model, but evaluation calls the model that it is made of.
+        raise UserError("a model that is sharded (FSDP) is not compiled; leave --COMPILE out")
 
 
 def new_accelerator(mixed_precision: str) -> Accelerator:

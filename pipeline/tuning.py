@@ -151,14 +151,17 @@ def run_trials(tuning: Tuning, study: optuna.Study, trials: int) -> None:
         value = "" if trial.value is None else f", objective {trial.value:.4f}"
         reason = f" ({trial.user_attrs['failure']})" if "failure" in trial.user_attrs else ""
         print(f"trial {trial.number}: {trial.state.name.lower()}{value}{reason}; {trial.params}", flush=True)
-        with finishing(tuning):
+        with alone(tuning):
             drop_weights(tuning, study)
 
     def objective(trial: optuna.Trial) -> float:
         # By its number, which it alone has: with one seed, processes that begin together would all propose the same
         # trials, and a study that is continued those that it has.
         study.sampler = optuna.samplers.TPESampler(seed=tuning.seeds[0] + trial.number)
-        return _run(tuning, trial)
+        try:
+            return _run(tuning, trial)
+        finally:
+            release()  # before others may find that it is the best, and test it
 
     stop = optuna.study.MaxTrialsCallback(trials, states=DONE)
     while len(study.get_trials(deepcopy=False, states=DONE)) < trials:
@@ -166,13 +169,16 @@ def run_trials(tuning: Tuning, study: optuna.Study, trials: int) -> None:
 
 
 @contextmanager
-def finishing(tuning: Tuning) -> Iterator[None]:
-    """Be alone, among the processes that share a study, in looking for its best trial and at what that one left."""
+def alone(tuning: Tuning) -> Iterator[None]:
+    """Be alone, among the processes that share a study: in making it, in looking for its best trial, in testing that.
+
+    Afterwards this process has no experiment claimed any more.
+    """
     project = Path(tuning.output_dir) / tuning.project
     project.mkdir(parents=True, exist_ok=True)
     with turn(project / f".tune-{tuning.settings.name}.lock"):
         yield
-        release()  # of what was claimed: others may find that it is the best, and test it
+        release()
 
 
 def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:

@@ -154,7 +154,7 @@ def test_two_at_once_try_different_settings_and_both_test_the_best(tmp_path: Pat
         for _ in range(2)
     ]
     said = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    assert [process.returncode for process in both] == [0, 0], "\n".join(error[-500:] for _, error in said)
     study = optuna.load_study(
         study_name="VTP on tiny", storage=f"sqlite:///{tmp_path / 'outputs' / 'tuning' / 'study.db'}"
     )
