@@ -69,7 +69,7 @@ def main() -> None:
     from pipeline.sharding import check_configuration
     from pipeline.training import Trainer
 
-    check_configuration()
+    check_configuration(training.compile)
     # Of several processes the first writes and speaks.
     keep_freed_memory()
     team = processes()

@@ -24,7 +24,12 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = cli.Parser(__doc__)
     group = parser.add_argument_group("tuning")
-    group.add_argument("--TRIALS", type=kinds.integer(1), default=20, help="trials that the study has in the end")
+    group.add_argument(
+        "--TRIALS",
+        type=kinds.integer(1),
+        default=20,
+        help="trials that the study has in the end; several processes end what they have begun then",
+    )
     group.add_argument(
         "--SEEDS",
         type=kinds.integer(0, 2**32 - 1),
@@ -94,14 +99,17 @@ def main() -> None:
     if storage is None:
         project.mkdir(parents=True, exist_ok=True)
         storage = f"sqlite:///{(project / 'study.db').resolve()}"
-    study = tune.open_study(tuning, storage)
+    with tune.alone(tuning):  # two that make the tables of a new database at once are in each other's way
+        study = tune.open_study(tuning, storage)
     sweep, best = project / f"sweep-{arguments.MODEL}.yaml", project / f"best-{arguments.MODEL}.json"
     tune.write_sweep(tuning, sweep)
     tune.run_trials(tuning, study, arguments.TRIALS)
-    config = tune.write_best(tuning, study, best)
-    found = config["found_by"]
-    print(f"best: trial {found['trial']}, objective {found['value']:.4f}; {config['model']}, {config['training']}")
-    for seed, figures in zip(tuning.seeds, tune.test_best(tuning, study, arguments.GENERATION_BATCH_SIZE), strict=True):
+    with tune.alone(tuning):
+        config = tune.write_best(tuning, study, best)
+        found = config["found_by"]
+        print(f"best: trial {found['trial']}, objective {found['value']:.4f}; {config['model']}, {config['training']}")
+        tested = tune.test_best(tuning, study, arguments.GENERATION_BATCH_SIZE)
+    for seed, figures in zip(tuning.seeds, tested, strict=True):
         bleu = figures.get("test/reconstruction_bleu")
         shown = "" if bleu is None else f", BLEU {bleu:.2f}"
         print(f"  seed {seed}, test: perplexity {figures['test/perplexity']:.3f}{shown}")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline import kinds
-from pipeline.errors import UserError
+from pipeline.errors import LostError, UserError
 from pipeline.interruption import CONTINUES, Interrupted, ignore_signals, raise_on_signals, received
-from pipeline.locks import release
+from pipeline.locks import inherit, release
 from pipeline.team import is_first, leave, peer_lost, size
 
 # What the disk refuses with, and what to do: it is full, a quota or the largest size of a file is reached; or this
@@ -87,10 +87,12 @@ def run(main: Callable[[], None]) -> NoReturn:
     except (Exception, Interrupted) as error:
         if (stop := received()) is not None:  # whatever it has come out as
             sys.exit(_report(f"{script}: {stop}", stop.status))
+        if isinstance(error, LostError):
+            sys.exit(_report(f"{script}: error: {_one_line(str(error))}", 2, inherit()))
         if isinstance(error, UserError):
             sys.exit(_report(f"{script}: error: {_one_line(str(error))}", 2))
         if peer_lost(error):
-            sys.exit(_report(f"{script}: error: another process of this run has ended; {CONTINUES}", 2))
+            sys.exit(_report(f"{script}: error: another process of this run has ended; {CONTINUES}", 2, inherit()))
         remedy = (NO_ROOM | NO_RIGHT).get(error.errno) if isinstance(error, OSError) else None
         if remedy is None:
             raise
@@ -99,8 +101,18 @@ def run(main: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _report(line: str, status: int) -> int:
-    if not is_first():
+def _report(line: str, status: int, in_its_place: bool = False) -> int:
+    """Tell how this process ends.
+
+    Args:
+        line: that says so.
+        status: the process's.
+        in_its_place: whether the first of several processes is gone, and this one speaks for it.
+
+    Returns:
+        The status.
+    """
+    if not (is_first() or in_its_place):
         # The first has the same to say most often, and the launcher then ends this process.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(OTHERS_WAIT)

@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class LostError(UserError):
+    """Another process of those that were launched together has ended."""
+
+
 class UnfinishedError(UserError):
     """Something that came in between: what is done is kept, and the same command goes on from there."""
 

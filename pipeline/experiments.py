@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from models import MODELS, ModelSettings, build
 from pipeline.errors import UserError
 from pipeline.files import read_record, write_record
-from pipeline.locks import claim
+from pipeline.locks import claim, leave_to_the_first
 from pipeline.settings import TrainingSettings
 from pipeline.team import is_first
 
@@ -42,9 +42,11 @@ class ExperimentFiles:
         Raises:
             UserError: another process writes it.
         """
+        lock = self.folder.parent / f".{self.folder.name}.lock"
         if not is_first():
+            leave_to_the_first(lock)
             return
-        claim(self.folder.parent / f".{self.folder.name}.lock", f"experiment {self.folder.name!r}")
+        claim(lock, f"experiment {self.folder.name!r}")
 
     @property
     def config(self) -> Path:

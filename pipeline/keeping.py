@@ -25,6 +25,7 @@ from pipeline.devices import processes
 from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles
 from pipeline.files import put_back, read_record, remove_folder, replacing_folder, write_record
+from pipeline.locks import inherit
 from pipeline.sharding import placed_like
 from pipeline.team import gathered
 
@@ -175,7 +176,8 @@ class WholeCheckpoints(Checkpoints):
         remove_folder(self.files.latest_shards)
 
     def save_alone(self, progress: Progress) -> int:
-        """All of it."""
+        """All of it, if this is the first process or has taken its place; otherwise that one does."""
+        self.first = self.first or inherit()
         self.save_latest(progress)
         return progress.step
 

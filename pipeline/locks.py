@@ -11,6 +11,7 @@ from typing import IO
 from pipeline.errors import UserError
 
 _held: dict[Path, IO[str]] = {}
+_of_the_first: set[Path] = set()  # what the first of several processes holds
 
 
 def claim(path: Path, what: str) -> None:
@@ -40,6 +41,26 @@ def claim(path: Path, what: str) -> None:
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()
     _held[path] = file
+
+
+def leave_to_the_first(path: Path) -> None:
+    """Remember a lock that the first of several processes claims, and this one does not."""
+    _of_the_first.add(path.resolve())
+
+
+def inherit() -> bool:
+    """Take the place of the first of several processes, which has ended; says whether this one has it now.
+
+    The first one's locks died with it. Of those that are left one alone gets them.
+    """
+    if not _of_the_first:
+        return False
+    try:
+        for path in _of_the_first:
+            claim(path, "this")
+    except UserError:
+        return False
+    return True
 
 
 def heritable(path: Path) -> IO[str] | None:

@@ -17,8 +17,11 @@ from pipeline.devices import on_cpu
 from pipeline.errors import UserError
 
 
-def check_configuration() -> None:
+def check_configuration(compiled: bool = False) -> None:
     """Look at how `accelerate launch` was configured, before anything is written.
+
+    Args:
+        compiled: whether torch is to compile the model.
 
     Raises:
         UserError: for something of FSDP that training cannot do.
@@ -36,6 +39,9 @@ def check_configuration() -> None:
             "fsdp_activation_checkpointing is not for these models; leave it out of accelerate launch's "
             "configuration, and add --GRADIENT_CHECKPOINTING True to train.py"
         )
+    if compiled:
+        # What Accelerate shards is the compiled model, but evaluation calls the model that it is made of.
+        raise UserError("a model that is sharded (FSDP) is not compiled; leave --COMPILE out")
 
 
 def new_accelerator(mixed_precision: str) -> Accelerator:

@@ -18,7 +18,7 @@ from pipeline.batching import Batch, EpochOrder, in_order, loader
 from pipeline.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
 from pipeline.devices import precision
 from pipeline.diagnostics import epoch_line, extremes, largest_gradient
-from pipeline.errors import UserError
+from pipeline.errors import LostError, UserError
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
 from pipeline.experiments import ExperimentFiles
 from pipeline.interruption import CONTINUES, Deferred, Interrupted, deferred, ignore_signals
@@ -97,7 +97,8 @@ class Trainer:
         """Train to the end; returns the validation figures of the best epoch by their summary names.
 
         Raises:
-            UserError: no step can be taken any more, or another process has ended; what was reached is saved.
+            UserError: no step can be taken any more; what was reached is saved.
+            LostError: another process has ended; what was reached is saved.
             Interrupted: the process was asked to end; what was reached is saved.
         """
         with deferred() as self.stop:
@@ -116,7 +117,7 @@ class Trainer:
                 ignore_signals()  # the launcher ends this process, too, which then has more to tell
                 state = "nothing" if step is None else f"step {step} of {self.total_steps}"
                 where = "from the start" if step is None else "there"
-                raise UserError(
+                raise LostError(
                     f"another process of this run has ended; {state} is saved, and {CONTINUES} {where}"
                 ) from None
         self.accelerator.wait_for_everyone()

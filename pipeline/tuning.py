@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from pipeline.evaluation import evaluate
 from pipeline.experiments import ExperimentFiles, load_experiment, new_config, start_or_continue
 from pipeline.files import write_json, write_record, write_text
 from pipeline.generation import reconstruct, subset_batches
+from pipeline.locks import release, turn
 from pipeline.metrics import reconstruction_figures
 from pipeline.search_spaces import Choice, Range, space_of
 from pipeline.settings import TrainingSettings
@@ -129,8 +131,6 @@ def open_study(tuning: Tuning, storage: str) -> optuna.Study:
             f"--STORAGE {storage} cannot be opened ({' '.join(str(error).split())[:200]}); give a URL of a database, "
             "such as sqlite:///study.db"
         ) from None
-    # Continued, a sampler of the same seed would propose the same trials again.
-    study.sampler = optuna.samplers.TPESampler(seed=tuning.seeds[0] + len(study.trials))
     setup = json.dumps(tuning.setup(), sort_keys=True)
     known = study.user_attrs.get("setup", setup)
     if known != setup:
@@ -151,11 +151,34 @@ def run_trials(tuning: Tuning, study: optuna.Study, trials: int) -> None:
         value = "" if trial.value is None else f", objective {trial.value:.4f}"
         reason = f" ({trial.user_attrs['failure']})" if "failure" in trial.user_attrs else ""
         print(f"trial {trial.number}: {trial.state.name.lower()}{value}{reason}; {trial.params}", flush=True)
-        drop_weights(tuning, study)
+        with alone(tuning):
+            drop_weights(tuning, study)
+
+    def objective(trial: optuna.Trial) -> float:
+        # By its number, which it alone has: with one seed, processes that begin together would all propose the same
+        # trials, and a study that is continued those that it has.
+        study.sampler = optuna.samplers.TPESampler(seed=tuning.seeds[0] + trial.number)
+        try:
+            return _run(tuning, trial)
+        finally:
+            release()  # before others may find that it is the best, and test it
 
     stop = optuna.study.MaxTrialsCallback(trials, states=DONE)
     while len(study.get_trials(deepcopy=False, states=DONE)) < trials:
-        study.optimize(lambda trial: _run(tuning, trial), n_trials=1, catch=(UserError,), callbacks=[after, stop])
+        study.optimize(objective, n_trials=1, catch=(UserError,), callbacks=[after, stop])
+
+
+@contextmanager
+def alone(tuning: Tuning) -> Iterator[None]:
+    """Be alone, among the processes that share a study: in making it, in looking for its best trial, in testing that.
+
+    Afterwards this process has no experiment claimed any more.
+    """
+    project = Path(tuning.output_dir) / tuning.project
+    project.mkdir(parents=True, exist_ok=True)
+    with turn(project / f".tune-{tuning.settings.name}.lock"):
+        yield
+        release()
 
 
 def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:

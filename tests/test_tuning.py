@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -142,3 +143,25 @@ def test_a_study_that_is_killed_within_a_trial_goes_on(tmp_path: Path):
     assert "trial 1: complete" in shown
     best = json.loads(next((tmp_path / "outputs" / "tuning").glob("best-*.json")).read_text())
     assert best["model"]["name"] == "VTP"
+
+
+def test_two_at_once_try_different_settings_and_both_test_the_best(tmp_path: Path):
+    prepare_tiny(tmp_path / "data")
+    command = [sys.executable, str(ROOT / "tune.py"), *map(str, at(tmp_path)), "--TRIALS", "3"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    both = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(error[-500:] for _, error in said)
+    study = optuna.load_study(
+        study_name="VTP on tiny", storage=f"sqlite:///{tmp_path / 'outputs' / 'tuning' / 'study.db'}"
+    )
+    assert len(study.trials) in (3, 4)  # a process that has begun one ends it
+    assert len({trial.params["learning_rate"] for trial in study.trials}) == len(study.trials)
+    told = [number for out, _ in said for number in re.findall(r"^trial (\d+):", out, re.MULTILINE)]
+    assert sorted(told) == [str(trial.number) for trial in study.trials]
+    assert all("test: perplexity" in out for out, _ in said)
+    best = json.loads((tmp_path / "outputs" / "tuning" / "best-VTP.json").read_text())
+    assert best["found_by"]["trial"] == study.best_trial.number
