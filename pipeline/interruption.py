@@ -69,13 +69,20 @@ def _raise(number: int, _frame: FrameType | None) -> NoReturn:
 
 @functools.cache
 def forks_end_with_it() -> None:
-    """From here on the system ends what this process forks when this process is gone, on Linux.
+    """From here on what this process forks ends with it: by its pool, and on Linux by the system if it is killed.
 
     Workers wait for their next task on a pipe that they hold open among themselves: for ever, if nobody ends them.
     """
+    os.register_at_fork(after_in_child=_signals_of_a_worker)
     if sys.platform == "linux":
         set_death_signal, libc = 1, ctypes.CDLL(None)
         os.register_at_fork(after_in_child=lambda: libc.prctl(set_death_signal, signal.SIGKILL))
+
+
+def _signals_of_a_worker() -> None:
+    """A worker is ended by its pool alone and says nothing of it: Ctrl-C reaches it as well as the one to tell."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Deferred:

@@ -241,6 +241,28 @@ def test_a_killed_preparation_leaves_no_worker_behind(tmp_path: Path):
         time.sleep(0.1)
 
 
+def test_a_worker_says_nothing_when_its_pool_ends_it(tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal, time\n"
+        "from pipeline.interruption import forks_end_with_it, raise_on_signals\n"
+        "raise_on_signals()\n"
+        "forks_end_with_it()\n"
+        "ready, told = os.pipe()\n"
+        "worker = os.fork()\n"
+        "if not worker:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    os.write(told, b'on')\n"
+        "    time.sleep(30)\n"
+        "assert os.read(ready, 2) == b'on'\n"
+        "os.kill(worker, signal.SIGTERM)\n"
+        "assert os.WTERMSIG(os.waitpid(worker, 0)[1]) == signal.SIGTERM\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
