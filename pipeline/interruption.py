@@ -69,12 +69,12 @@ def _raise(number: int, _frame: FrameType | None) -> NoReturn:
 
 @functools.cache
 def forks_end_with_it() -> None:
-    """From here on what this process forks ends with it: by its pool, and on Linux by the system if it is killed.
+    """From here on what this process forks ends with it: by its pool, or by the system if it is killed, on Linux.
 
     Workers wait for their next task on a pipe that they hold open among themselves: for ever, if nobody ends them.
     """
-    os.register_at_fork(after_in_child=_signals_of_a_worker)
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # elsewhere workers are spawned, not forked
+        os.register_at_fork(after_in_child=_signals_of_a_worker)
         set_death_signal, libc = 1, ctypes.CDLL(None)
         os.register_at_fork(after_in_child=lambda: libc.prctl(set_death_signal, signal.SIGKILL))
 

@@ -117,6 +117,7 @@ class _Seen:
         self.low, self.high = math.inf, -math.inf
 
     def add(self, value: Any) -> None:
+        """Counts a value in; one that is missing says nothing of the column."""
         if value is None or value == "":
             return
         kind = _kind(value)
@@ -129,6 +130,7 @@ class _Seen:
                 self.values = None
 
     def described(self) -> dict[str, Any]:
+        """The column's kind and what its values must lie in, as JSON has it."""
         kinds = self.kinds or {"text"}
         if kinds == {"boolean"}:
             return {"kind": "boolean"}
