@@ -86,7 +86,8 @@ def run(main: Callable[[], None]) -> NoReturn:
             leave()
     except (Exception, Interrupted) as error:
         if (stop := received()) is not None:  # whatever it has come out as
-            sys.exit(_report(f"{script}: {stop}", stop.status))
+            # The launcher ends the others when one has ended: what there is to say, that one said, if it could.
+            sys.exit(_report(f"{script}: {stop}", stop.status, only_in_its_place=True))
         if isinstance(error, LostError):
             sys.exit(_report(f"{script}: error: {_one_line(str(error))}", 2, inherit()))
         if isinstance(error, UserError):
@@ -101,13 +102,14 @@ def run(main: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _report(line: str, status: int, in_its_place: bool = False) -> int:
+def _report(line: str, status: int, in_its_place: bool = False, only_in_its_place: bool = False) -> int:
     """Tell how this process ends.
 
     Args:
         line: that says so.
         status: the process's.
         in_its_place: whether the first of several processes is gone, and this one speaks for it.
+        only_in_its_place: whether another process than the first is silent, unless it can still take that place.
 
     Returns:
         The status.
@@ -116,6 +118,8 @@ def _report(line: str, status: int, in_its_place: bool = False) -> int:
         # The first has the same to say most often, and the launcher then ends this process.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(OTHERS_WAIT)
+        if only_in_its_place and not inherit():
+            return status
     print(line, file=sys.stderr, flush=True)
     return status
 

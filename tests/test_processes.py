@@ -170,6 +170,25 @@ def test_a_script_for_one_process_says_so(script: str):
     assert told == [f"{script}: error: it runs in one process; start it without torchrun or accelerate launch"]
 
 
+def test_a_process_that_the_launcher_ends_for_another_s_error_says_nothing(tmp_path: Path):
+    """It may be slower than the launcher: still at its imports, say."""
+    script, ready = tmp_path / "script.py", tmp_path / "ready"
+    script.write_text(
+        f"import os, pathlib, sys, time\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "from pipeline import cli\nfrom pipeline.errors import UserError\n"
+        f"ready = pathlib.Path({str(ready)!r})\n"
+        "def main():\n"
+        "    if os.environ['RANK'] == '1':\n"
+        "        ready.touch()\n        time.sleep(60)\n"
+        "    while not ready.exists():\n        time.sleep(0.01)\n"
+        "    raise UserError('this is wrong')\n"
+        "cli.run(main)\n"
+    )
+    finished = run(script, expect=1, processes=2)
+    told = [line for line in finished.stderr.splitlines() if line.startswith("script.py")]
+    assert told == ["script.py: error: this is wrong"]
+
+
 def test_an_error_that_all_processes_meet_is_told_once(folder: Path):
     finished = run("sample.py", *at(folder, "absent"), expect=1, processes=2)
     told = [line for line in finished.stderr.splitlines() if line.startswith("sample.py: error")]
