@@ -68,11 +68,19 @@ def main() -> None:
     from pipeline.devices import keep_freed_memory, precision, processes
     from pipeline.sharding import check_configuration
     from pipeline.training import Trainer
+    from pipeline.warm_start import start_from
 
     check_configuration(training.compile)
     # Of several processes the first writes and speaks.
     keep_freed_memory()
     team = processes()
+    say = team.print
+    torch.manual_seed(training.seed)
+    model = build(settings)
+    if training.start_from is not None and (arguments.RESTART or not files.begun):
+        source = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, training.start_from)
+        fresh = start_from(model, source, files, data.identity)
+        say(f"starts from the weights of {training.start_from}" + (f"; fresh: {', '.join(fresh)}" if fresh else ""))
     with team.main_process_first():
         files.claim()
         if arguments.RESTART and team.is_main_process:
@@ -82,9 +90,6 @@ def main() -> None:
             wanted = read_config(files)["training"].get("precision", wanted)
         training = dataclasses.replace(training, precision=precision(wanted))
         config = start_or_continue(files, new_config(settings, training, arguments.DATA_NAME, data.identity))
-    torch.manual_seed(training.seed)
-    model = build(settings)
-    say = team.print
     say(
         f"{files.folder.name}: {settings.summary}, {sum(p.numel() for p in model.parameters()):,} parameters, on "
         f"{arguments.DATA_NAME} ({len(data.splits['train']):,} sentences); {dataclasses.asdict(training)}"

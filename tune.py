@@ -60,7 +60,7 @@ def parse() -> argparse.Namespace:
     group.add_argument("--MODEL", choices=list(MODELS), required=True, help=known)
     options.add_fields(group, *MODELS.values())
     group = parser.add_argument_group("training")
-    options.add_fields(group, TrainingSettings, leave_out=("seed",))
+    options.add_fields(group, TrainingSettings, leave_out=("seed", "start_from"))
     cli.add_batch_option(group)
     return parser.parse_args()
 

@@ -84,6 +84,11 @@ class ExperimentFiles:
         return self.folder / "latest"
 
     @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to continue from."""
+        return self.latest.exists() or self.latest_shards.exists()
+
+    @property
     def best(self) -> Path:
         """The weights with the lowest validation loss: what evaluation takes."""
         return self.folder / "best.safetensors"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.kinds import boolean, integer, limit, number
+from pipeline.kinds import OrNone, boolean, integer, limit, name, number
 from pipeline.settings import DEFAULT_STEPS
 
 # One flag for each field of the settings' dataclasses: its type, and what it means with its unit.
@@ -66,6 +66,11 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
     "loader_workers": (
         integer(-1, 64),
         "processes that read batches ahead, which changes no number; -1 for two beside a GPU and none otherwise",
+    ),
+    "start_from": (
+        OrNone(name),
+        "experiment of the project whose best weights training starts from, wherever its model and this one have the "
+        "same; the rest is drawn with SEED",
     ),
     "compile": (boolean, "True compiles the model with torch.compile, which needs a C++ compiler on a CPU"),
 }
@@ -149,7 +154,9 @@ def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[
                 raise UserError(f"{path}: {field} must be one of {', '.join(kind)}, got {value!r}")
         else:
             try:
-                value = kind(json.dumps(value))  # a text, in quotes, is no number
+                # A text, in quotes, is no number; a name is a text.
+                named = isinstance(kind, OrNone) and (value is None or isinstance(value, str))
+                value = kind(str(value) if named else json.dumps(value))
             except argparse.ArgumentTypeError as error:
                 raise UserError(f"{path}: {field} {error}") from None
         if getattr(arguments, flag) is None:

@@ -29,6 +29,7 @@ class TrainingSettings:
         gradient_checkpointing: whether layers are computed again for the gradient: less memory, a third more time.
         shuffle_window: sentences that are shuffled together: all, if there are no more, otherwise runs of neighbours.
         loader_workers: processes that read batches ahead; -1 for two beside a GPU and none otherwise.
+        start_from: experiment of the same project whose best weights the model starts from, where both have them.
     """
 
     learning_rate: float = 1e-3
@@ -47,6 +48,7 @@ class TrainingSettings:
     gradient_checkpointing: bool = False
     shuffle_window: int = 2**25
     loader_workers: int = -1
+    start_from: str | None = None
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""

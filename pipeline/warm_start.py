@@ -1,0 +1,60 @@
+"""A training that starts from the weights of an experiment: of another model, too, where both have them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from models import ModelSettings
+from models.text_model import TextModel
+from pipeline.checkpoints import load_checkpoint
+from pipeline.errors import UserError
+from pipeline.experiments import ExperimentFiles, read_config
+
+SHAPES = ("dim_h", "num_heads", "num_layers")  # settings by which weights of one name have one meaning
+
+
+def start_from(
+    model: TextModel, source: ExperimentFiles, own: ExperimentFiles, identity: Mapping[str, Any]
+) -> list[str]:
+    """Take over the best weights of an experiment wherever its model and this one have them.
+
+    Args:
+        model: with fresh weights.
+        source: files of that experiment.
+        own: files of the experiment that starts.
+        identity: of the data that `model` will be trained on; the text may be another, the tokenizer may not.
+
+    Returns:
+        The parameters that the experiment's model does not have, which stay fresh.
+
+    Raises:
+        UserError: there is no such experiment or none with weights, or its sizes or its tokenizer are others.
+    """
+    name = source.folder.name
+    if source == own:
+        raise UserError(f"--START_FROM {name}: it is the experiment itself; choose another --EXPERIMENT_NAME")
+    config = read_config(source)
+    if config["data"].get("tokenizer_fingerprint") != identity["tokenizer_fingerprint"]:
+        raise UserError(
+            f"--START_FROM {name}: its data {config['data']['name']!r} has another tokenizer; prepare "
+            "this one's with --TOKENIZER and the folder of that one's"
+        )
+    if differ := _differing(config["model"], model.settings):
+        raise UserError(f"--START_FROM {name}: {differ}; give the same")
+    if not source.best.exists():
+        raise UserError(f"--START_FROM {name}: it has not finished its first epoch; run its train.py again")
+    found, _ = load_checkpoint(source.best, "train that experiment anew")
+    fresh: dict[str, Tensor] = model.state_dict()
+    taken = {key: found[key] for key in fresh if key in found}
+    try:
+        model.load_state_dict(fresh | taken)
+    except RuntimeError as error:
+        raise UserError(f"--START_FROM {name}: {' '.join(str(error).split())[:200]}") from None
+    return [key for key in fresh if key not in taken]
+
+
+def _differing(theirs: Mapping[str, Any], own: ModelSettings) -> str:
+    """The sizes in which two models differ, for a message; empty if they do not."""
+    differ = [(name.upper(), theirs.get(name), getattr(own, name)) for name in SHAPES]
+    return ", ".join(f"it has {name} = {a}, not {b}" for name, a, b in differ if a != b)

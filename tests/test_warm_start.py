@@ -1,0 +1,120 @@
+"""A training that starts from another experiment's weights."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from pipeline.options import FLAGS
+from tests.helpers import call, one_line_of_error, prepare_tiny, run, train_tiny
+
+SMALL = ("--DATA", "tiny", "--PRECISION", "fp32", "--DIM_H", 32, "--NUM_HEADS", 2, "--DROPOUT", 0, "--BATCH_SIZE", 16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A trained `VTS`."""
+    folder = tmp_path_factory.mktemp("warm")
+    prepare_tiny(folder / "data")
+    prepare_tiny(folder / "data", "other", count=200)
+    train_tiny(folder, "vts", "VTS", steps=60)
+    return folder
+
+
+def at(folder: Path, name: str, *flags: object) -> tuple[object, ...]:
+    return (
+        "--EXPERIMENT_NAME",
+        name,
+        "--OUTPUT_DIR",
+        folder / "outputs",
+        "--DATA_DIR",
+        folder / "data",
+        *SMALL,
+        *flags,
+    )
+
+
+def experiment(folder: Path, name: str) -> Path:
+    return folder / "outputs" / "nvib" / name
+
+
+def weights(folder: Path, name: str) -> dict:
+    return load_file(experiment(folder, name) / "best.safetensors")
+
+
+def test_another_model_takes_the_weights_that_both_have(folder: Path):
+    """With a learning rate that changes nothing."""
+    still = ("--MODEL", "NVIB", "--MAX_STEPS", 1, "--LEARNING_RATE", 1e-12)
+    shown = call("train.py", *at(folder, "nvib", *still, "--START_FROM", "vts")).stdout
+    assert "starts from the weights of vts; fresh: bottleneck.alpha.weight, bottleneck.alpha.bias\n" in shown
+    call("train.py", *at(folder, "cold", *still))
+    theirs, warm, cold = (weights(folder, name) for name in ("vts", "nvib", "cold"))
+    assert theirs.keys() == warm.keys() - {"bottleneck.alpha.weight", "bottleneck.alpha.bias"}
+    for name, value in warm.items():
+        source = theirs if name in theirs else cold
+        assert (value - source[name]).abs().max() < 1e-9, name
+    assert any((cold[name] - value).abs().max() > 0.1 for name, value in theirs.items())
+    assert json.loads((experiment(folder, "nvib") / "config.json").read_text())["training"]["start_from"] == "vts"
+
+
+def test_it_is_reconstructed_at_once_what_the_other_had_learnt(folder: Path):
+    """And the same command goes on without the other, from its own checkpoint; `--CONFIG` starts so, too."""
+    shutil.copytree(experiment(folder, "vts"), experiment(folder, "source"))
+    same = at(folder, "again", "--MODEL", "VTS", "--START_FROM", "source", "--LEARNING_RATE", 1e-4)
+    call("train.py", *same, "--MAX_STEPS", 1)
+    call("train.py", *at(folder, "fresh", "--MODEL", "VTS", "--LEARNING_RATE", 1e-4, "--MAX_STEPS", 1))
+    first, fresh, trained = (
+        json.loads((experiment(folder, name) / "metrics.jsonl").read_text().splitlines()[-1])
+        for name in ("again", "fresh", "source")
+    )
+    of = "validation/cross_entropy"
+    assert abs(first[of] - trained[of]) < 0.1 < fresh[of] - trained[of] - 0.1
+    config = experiment(folder, "again") / "config.json"
+    shown = call("train.py", *at(folder, "third", "--CONFIG", config, "--MAX_STEPS", 1)).stdout
+    assert "starts from the weights of source" in shown
+    shutil.rmtree(experiment(folder, "source"))
+    assert "continuing after step 1 of 2" in call("train.py", *same, "--MAX_STEPS", 2).stdout
+    assert "was trained with start_from = source, not None" in one_line_of_error(
+        call("train.py", *at(folder, "again", "--MODEL", "VTS", "--LEARNING_RATE", 1e-4), expect=2)
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--START_FROM", "absent"), "no experiment 'absent'"),
+        (("--START_FROM", "self"), "--START_FROM self: it is the experiment itself; choose another --EXPERIMENT_NAME"),
+        (("--START_FROM", "vts", "--DIM_H", 16), "--START_FROM vts: it has DIM_H = 32, not 16; give the same"),
+        (("--START_FROM", "vts", "--NUM_HEADS", 4), "--START_FROM vts: it has NUM_HEADS = 2, not 4; give the same"),
+        (("--START_FROM", "vts", "--DATA", "other"), "--START_FROM vts: its data 'tiny' has another tokenizer"),
+        (("--START_FROM", "a/b"), "--START_FROM"),
+    ],
+)
+def test_what_cannot_be_started_from_is_refused_before_anything_is_written(folder: Path, flags: tuple, told: str):
+    before = sorted(folder.rglob("*"))
+    assert told in one_line_of_error(call("train.py", *at(folder, "self", *flags), expect=2))
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_what_is_trained_anew_is_lost_only_if_it_can_start(folder: Path):
+    command = at(folder, "kept", "--MODEL", "VTS", "--MAX_STEPS", 1)
+    call("train.py", *command)
+    before = {path: path.read_bytes() for path in experiment(folder, "kept").iterdir() if path.is_file()}
+    call("train.py", *command, "--RESTART", "True", "--START_FROM", "absent", expect=2)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_two_processes_start_from_the_same_weights_and_say_so_once(folder: Path):
+    finished = run(
+        "train.py", *at(folder, "two", "--MODEL", "VTS", "--MAX_STEPS", 1, "--START_FROM", "vts"), processes=2
+    )
+    assert finished.stdout.count("starts from the weights of vts\n") == 1
+    theirs, own = weights(folder, "vts"), weights(folder, "two")
+    assert all((own[name] - value).abs().max() < 0.01 for name, value in theirs.items())
+
+
+def test_a_study_has_no_such_flag():
+    assert "start_from" in FLAGS
+    assert "--START_FROM" not in call("tune.py", "--help").stdout
