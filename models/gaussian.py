@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 # Where training starts: variances well below the prior's, whatever the input. A decoder that meets noise first
 # learns to ignore the vectors, for good.
@@ -67,9 +67,22 @@ def with_free_bits(by_dimension: Tensor, free_bits: float) -> Tensor:
 
     Args:
         by_dimension: [B, D], each text's divergence in each dimension.
-        free_bits: a dimension whose mean over the batch is lower gives no gradient.
+        free_bits: a dimension whose mean over the batch is lower gives no gradient. Of processes that train together
+            it is the mean over all their batches, so that they have the gradients of one with all of it.
     """
-    return by_dimension.mean(dim=0).clamp_min(free_bits).mean()
+    mean = by_dimension.mean(dim=0)
+    return torch.where(_mean_over_processes(by_dimension) < free_bits, free_bits, mean).mean()
+
+
+@torch.no_grad()
+def _mean_over_processes(by_dimension: Tensor) -> Tensor:
+    """The mean over the texts of all processes: [D]; in evaluation, where each has batches of its own, of this one."""
+    together = by_dimension.requires_grad and distributed.is_available() and distributed.is_initialized()
+    if not together:
+        return by_dimension.mean(dim=0)
+    total = torch.cat([by_dimension.sum(dim=0), by_dimension.new_tensor([len(by_dimension)])])
+    distributed.all_reduce(total)
+    return total[:-1] / total[-1]
 
 
 class GaussianBottleneck(nn.Module):

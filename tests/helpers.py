@@ -61,8 +61,11 @@ def train_tiny(folder: Path, name: str, model: str, steps: int = 100) -> None:
     tracker.summarise(Trainer(build(settings), data, training, files, tracker).train())
 
 
-def launcher(processes: int, sharded: bool = False) -> list[object]:
+def launcher(processes: int, sharded: bool = False, accelerate: bool = False) -> list[object]:
     """What starts a script in several processes: torchrun, or accelerate launch where they hold a model together."""
+    if accelerate:
+        settings = ("--multi_gpu", "--main_process_port", 0)  # on CPUs, too
+        return ["-m", "accelerate.commands.launch", *settings, "--num_processes", processes]
     if sharded:
         settings = ("--config_file", ROOT / "configs" / "fsdp.yaml", "--main_process_port", 0)
         return ["-m", "accelerate.commands.launch", *settings, "--num_processes", processes]
@@ -70,14 +73,19 @@ def launcher(processes: int, sharded: bool = False) -> list[object]:
 
 
 def run(
-    script: str | Path, *arguments: object, expect: int = 0, processes: int = 1, sharded: bool = False
+    script: str | Path,
+    *arguments: object,
+    expect: int = 0,
+    processes: int = 1,
+    sharded: bool = False,
+    accelerate: bool = False,
 ) -> subprocess.CompletedProcess:
     """Run a script as a user would, with a launcher for several processes; checks its exit status."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NETRC": os.devnull}
     for name in ("WANDB_MODE", "WANDB_API_KEY"):  # as on a machine where nobody has logged in
         environment.pop(name, None)
     finished = subprocess.run(
-        [sys.executable, *map(str, [*launcher(processes, sharded), ROOT / script, *arguments])],
+        [sys.executable, *map(str, [*launcher(processes, sharded, accelerate), ROOT / script, *arguments])],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from models.gaussian import with_free_bits
 from pipeline.batching import EpochOrder
 from pipeline.checkpoints import load_checkpoint
 from tests.helpers import ROOT, call, of_rank, one_line_of_error, prepare_tiny, run, start, wait_for
@@ -39,11 +41,12 @@ def rows(folder: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_two_processes_have_the_loss_and_the_gradients_of_one_with_twice_the_batch(folder: Path):
+@pytest.mark.parametrize("accelerate", [False, True])
+def test_two_processes_have_the_loss_and_the_gradients_of_one_with_twice_the_batch(folder: Path, accelerate: bool):
     """Of the first step, where Adam's first moment is a tenth of the gradient, and the figures of the epoch."""
-    command = (*SMALL, "--DROPOUT", 0, "--GRADIENT_CLIP", 1e9, "--MAX_STEPS", 1)
-    run("train.py", *at(folder, "one"), *command, "--BATCH_SIZE", 32)
-    run("train.py", *at(folder, "two"), *command, "--BATCH_SIZE", 16, processes=2)
+    command = (*SMALL, "--DROPOUT", 0, "--GRADIENT_CLIP", 1e9, "--MAX_STEPS", 1, "--RESTART", "True")
+    call("train.py", *at(folder, "one"), *command, "--BATCH_SIZE", 32)
+    run("train.py", *at(folder, "two"), *command, "--BATCH_SIZE", 16, processes=2, accelerate=accelerate)
     for a, b in zip(rows(folder, "one"), rows(folder, "two"), strict=True):
         for name in COMPUTED:
             assert b[name] == pytest.approx(a[name], rel=1e-4)
@@ -52,6 +55,32 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one_with_twice_the_bat
     assert len(moments) > 10
     for name in moments:
         assert (a[name] - b[name]).norm() <= 1e-4 * a[name].norm(), name
+
+
+def test_free_bits_of_two_processes_have_the_gradients_of_one_with_twice_the_batch(tmp_path: Path):
+    """A dimension is free by its mean over the texts of both, of which one has more."""
+    by_dimension = torch.tensor([[1.0, 0.2, 3.0], [2.0, 0.4, 0.1], [0.1, 0.3, 0.2]]).requires_grad_()
+    with_free_bits(by_dimension, 0.6).backward()
+    whole = by_dimension.grad
+    assert [bool(part.any()) for part in whole.T] == [True, False, True]
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import os, sys, torch\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "from models.gaussian import with_free_bits\n"
+        "torch.distributed.init_process_group('gloo')\n"
+        "rank = int(os.environ['RANK'])\n"
+        f"own = torch.tensor({by_dimension.tolist()})[[slice(0, 2), slice(2, 3)][rank]].requires_grad_()\n"
+        "value = with_free_bits(own, 0.6)\n"
+        "(value * len(own) / 3).backward()\n"
+        "torch.save([value.item() * len(own) / 3, own.grad], sys.argv[1] + str(rank))\n"
+        "with torch.no_grad():\n"
+        "    if rank == 0:\n"
+        "        with_free_bits(own.detach(), 0.6)  # in evaluation the other may have nothing left to do\n"
+    )
+    run(script, tmp_path / "part", processes=2)
+    parts = [torch.load(tmp_path / f"part{rank}") for rank in (0, 1)]
+    torch.testing.assert_close(torch.cat([gradient for _, gradient in parts]), whole)
+    assert sum(value for value, _ in parts) == pytest.approx(with_free_bits(by_dimension, 0.6).item())
 
 
 def test_what_is_measured_is_the_same_with_two_processes_and_with_one(folder: Path):
@@ -97,21 +126,21 @@ def test_the_bounds_are_the_same_with_two_processes_and_with_one(folder: Path):
 
 
 def test_a_run_of_two_processes_goes_on_with_one_and_sees_each_sentence_once(folder: Path):
-    command = (*at(folder, "changing"), *SMALL, "--BATCH_SIZE", 16, "--DROPOUT", 0, "--EPOCHS", 2, "--SAVE_STEPS", 1)
-    process = start("train.py", *command, processes=2)
+    command = (*at(folder, "changing"), *SMALL, "--BATCH_SIZE", 16, "--DROPOUT", 0, "--SAVE_STEPS", 1)
+    process = start("train.py", *command, "--EPOCHS", 1000, processes=2)  # its end is out of reach
     wait_for(folder / "outputs" / "nvib" / "changing" / "latest.safetensors")
     process.send_signal(signal.SIGTERM)
     said = process.communicate()[0]
     assert process.returncode != 0
     assert "which is saved; the same command continues there" in said
     step = int(said.split("stopped after step ")[1].split()[0])
-    shown = run("train.py", *command).stdout
-    assert f"continuing after step {step} of" in shown
     sentences = 240
+    whole, within = divmod(step, -(-sentences // 32))  # epochs that two did, and steps of the next one
+    shown = run("train.py", *command, "--EPOCHS", whole + 2).stdout
+    assert f"continuing after step {step} of" in shown
     last = rows(folder, "changing")[-1]
-    in_first = -(-sentences // 32)  # steps of the first epoch, had two done it all
-    left = [-(-(sentences - 32 * step) // 16) if step < in_first else 0, sentences // 16]
-    assert last["epoch"] == 2
+    left = [-(-(sentences - 32 * within) // 16), sentences // 16]
+    assert last["epoch"] == whole + 2
     assert last["step"] == step + sum(left)
 
 
