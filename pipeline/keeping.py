@@ -209,7 +209,11 @@ class ShardedCheckpoints(Checkpoints):
 
     def save_alone(self, progress: Progress) -> int | None:
         """Nothing: the lost process had a part of it."""
-        return self.kept
+        try:
+            # A process may have ended after the first one put a checkpoint in place and before all had heard of it.
+            return max(read_record(self.files.latest_shards / PROGRESS, REMEDY)["step"], self.kept or 0)
+        except UserError:
+            return self.kept
 
     def weights(self) -> dict[str, Tensor]:
         """Gathered in the first process's memory beside the device."""

@@ -20,7 +20,7 @@ from pipeline.checksums import write_checksums
 from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, read_config, settings_from_json
 from pipeline.files import read_record, write_record
-from pipeline.keeping import MOMENTS, PROGRESS, WEIGHTS, Progress, WholeCheckpoints
+from pipeline.keeping import MOMENTS, PROGRESS, WEIGHTS, Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.sharded_tensors import INDEX, names_in, read_index, read_shards
 from tests.helpers import call, of_rank, one_line_of_error, prepare_tiny, run, start, wait_for
 
@@ -146,6 +146,17 @@ def test_where_one_of_two_is_killed_the_other_tells_what_is_kept(folder: Path, r
     step = read_record(kept, "")["step"]
     assert f"step {step}" in told, told
     assert told.endswith("the same command continues there")
+
+
+def test_what_is_told_is_the_step_on_disk_though_not_all_had_heard_of_it(copy: Path):
+    files = ExperimentFiles.of(copy / "outputs", "nvib", "sharded")
+    model = build(settings_from_json(read_config(files)["model"], files.config))
+    checkpoints = ShardedCheckpoints(files, model, torch.optim.AdamW(model.parameters()), first=False)
+    assert checkpoints.save_alone(Progress()) == 1
+    shutil.rmtree(files.latest_shards)
+    assert checkpoints.save_alone(Progress()) is None
+    checkpoints.kept = 5  # the next one was about to come in its place
+    assert checkpoints.save_alone(Progress()) == 5
 
 
 class Malicious:
