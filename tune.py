@@ -109,7 +109,9 @@ def main() -> None:
         found = config["found_by"]
         print(f"best: trial {found['trial']}, objective {found['value']:.4f}; {config['model']}, {config['training']}")
         tested = tune.test_best(tuning, study, arguments.GENERATION_BATCH_SIZE)
-    for seed, figures in zip(tuning.seeds, tested, strict=True):
+    if not tested:
+        print(f"  its models are not in {project}; the process that trained them tests them")
+    for seed, figures in zip(tuning.seeds if tested else (), tested, strict=True):
         bleu = figures.get("test/reconstruction_bleu")
         shown = "" if bleu is None else f", BLEU {bleu:.2f}"
         print(f"  seed {seed}, test: perplexity {figures['test/perplexity']:.3f}{shown}")

@@ -216,11 +216,13 @@ def test_best(tuning: Tuning, study: optuna.Study, batch_size: int) -> list[dict
     """Evaluate the best trial's models, and no others, on the test split; the figures go into their summaries.
 
     Returns:
-        The figures of each seed.
+        The figures of each seed; none where the models are not in this folder. Who trained the best in another one
+        knew it for the best at its own end, and tests it there.
     """
-    rows = []
-    for seed in tuning.seeds:
-        files = tuning.files(best_trial(study).number, seed)
+    rows, found = [], [tuning.files(best_trial(study).number, seed) for seed in tuning.seeds]
+    if not any(files.config.exists() for files in found):
+        return []
+    for files in found:
         files.claim()
         experiment = load_experiment(tuning.output_dir, tuning.project, files.folder.name, tuning.data_dir)
         batches = subset_batches(experiment, "test", batch_size, "test")

@@ -145,6 +145,17 @@ def test_a_study_that_is_killed_within_a_trial_goes_on(tmp_path: Path):
     assert best["model"]["name"] == "VTP"
 
 
+def test_one_that_shares_the_storage_alone_leaves_the_test_to_whom_has_the_best(tuned: Path, tmp_path: Path):
+    storage = f"sqlite:///{tuned / 'outputs' / 'tuning' / 'study.db'}"
+    trials = len(optuna.load_study(study_name="VTP on tiny", storage=storage).trials)
+    elsewhere = ("--OUTPUT_DIR", tmp_path, "--STORAGE", storage, "--TRIALS", trials)
+    shown = call("tune.py", *at(tuned), *elsewhere).stdout
+    assert f"its models are not in {tmp_path / 'tuning'}; the process that trained them tests them" in shown
+    assert "test: perplexity" not in shown
+    known, own = (folder / "tuning" / "best-VTP.json" for folder in (tuned / "outputs", tmp_path))
+    assert json.loads(own.read_text())["model"] == json.loads(known.read_text())["model"]
+
+
 def test_two_at_once_try_different_settings_and_both_test_the_best(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
     command = [sys.executable, str(ROOT / "tune.py"), *map(str, at(tmp_path)), "--TRIALS", "3"]
