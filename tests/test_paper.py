@@ -91,6 +91,7 @@ def test_steps_run_beside_each_other_but_never_two_of_one_experiment(tmp_path: P
         for kind, needs in (("train", ()), ("sample", (f"train {name}",)), ("score", (f"train {name}",)))
     ]
     lock, running, most, beside = threading.Lock(), [], [], []
+    both = threading.Barrier(2)
 
     class Slow(Pretended):
         def execute(self, step: Step, jobs: int = 1) -> tuple[int, Path]:
@@ -99,6 +100,8 @@ def test_steps_run_beside_each_other_but_never_two_of_one_experiment(tmp_path: P
                 most.append(len(running))
                 beside.append(len(running) != len(set(running)))
                 assert all(self.status(other) == "done" for other in steps if other.name in step.needs)
+            if step.command[0] == "train":
+                both.wait(60)  # ends only where the other one runs, too
             time.sleep(0.02)
             with lock:
                 running.remove(step.experiment)
@@ -144,13 +147,24 @@ def test_an_interruption_reaches_the_steps_that_run_and_what_is_done_stays_done(
     """Of two beside each other, one is interrupted; the other, which heeds nothing, ends and is written down."""
     (tmp_path / "heedless.py").write_text(
         "import pathlib, signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: pathlib.Path(sys.argv[1]).touch())\n"
-        "time.sleep(2)\n"
+        "ready, told = map(pathlib.Path, sys.argv[1:])\n"
+        "signal.signal(signal.SIGTERM, lambda *_: told.touch())\n"
+        "ready.touch()\n"
+        "for _ in range(600):\n"
+        "    if told.exists():\n"
+        "        break\n"
+        "    time.sleep(0.1)\n"
     )
-    (tmp_path / "interrupted.py").write_text("import sys, time\ntime.sleep(1)\nsys.exit(130)\n")
+    (tmp_path / "interrupted.py").write_text(
+        "import pathlib, sys, time\n"
+        "while not pathlib.Path(sys.argv[1]).exists():\n"
+        "    time.sleep(0.05)\n"
+        "sys.exit(130)\n"
+    )
+    ready = str(tmp_path / "ready")
     steps = [
-        Step("heedless a", (str(tmp_path / "heedless.py"), str(tmp_path / "told"))),
-        Step("interrupted b", (str(tmp_path / "interrupted.py"),)),
+        Step("heedless a", (str(tmp_path / "heedless.py"), ready, str(tmp_path / "told"))),
+        Step("interrupted b", (str(tmp_path / "interrupted.py"), ready)),
     ]
     paper = Paper(steps, tmp_path / "paper.json", tmp_path / "logs")
     with pytest.raises(KeyboardInterrupt):
@@ -166,10 +180,13 @@ def test_two_at_once_do_each_step_once_and_both_end_when_all_is_done(tmp_path: P
         "time.sleep(1)\n"
     )
     (tmp_path / "both.py").write_text(
-        "import sys\n"
+        "import os, sys, time\n"
         "from pathlib import Path\n"
         "from pipeline.runner import Paper, Step\n"
         "folder = Path(sys.argv[1])\n"
+        "(folder / f'{os.getpid()}.ready').touch()\n"
+        "while len(list(folder.glob('*.ready'))) < 2:\n"  # one that starts late would find nothing left
+        "    time.sleep(0.05)\n"
         "def step(name, *needs):\n"
         "    return Step(name, (str(folder / 'work.py'), str(folder / 'done'), name), needs)\n"
         "steps = [step('prepare')]\n"
