@@ -23,7 +23,9 @@ from pipeline.team import is_first, leave, peer_lost, size
 # What the disk refuses with, and what to do: it is full, a quota or the largest size of a file is reached; or this
 # user may not write.
 NO_ROOM = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"make room; {CONTINUES}")
-OTHERS_WAIT = 3.0  # seconds
+# Seconds that another process than the first gives that one: to tell the same error, and then to have the launcher end
+# this one; or to be gone, when a signal ends all.
+ERROR_WAIT, SIGNAL_WAIT = 20.0, 3.0
 NO_RIGHT = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "mend its rights, or name another folder")
 
 
@@ -43,7 +45,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
-        self.exit(2, f"{self.prog}: error: {_one_line(message)} (see {self.prog} --help)\n")
+        self._refuse(f"{_one_line(message)} (see {self.prog} --help)")
+
+    def _refuse(self, message: str) -> NoReturn:
+        sys.exit(_report(f"{self.prog}: error: {message}", 2))
 
     def parse_known_args(self, args=None, namespace=None) -> tuple[argparse.Namespace, list[str]]:
         """Parse, hide the GPUs if the CPU is asked for, and refuse company that the script has no work for."""
@@ -51,12 +56,7 @@ class Parser(argparse.ArgumentParser):
         for flag in (text.removesuffix("=--") for text in args if text.endswith("=--")):
             self.error(f"argument {flag}: -- is no value")  # argparse takes it for an empty list
         if size() > 1 and not self.together:
-            self.exit(
-                2,
-                f"{self.prog}: error: it runs in one process; start it without torchrun or accelerate launch\n"
-                if is_first()
-                else None,
-            )
+            self._refuse("it runs in one process; start it without torchrun or accelerate launch")
         parsed, unknown = super().parse_known_args(args, namespace)
         if getattr(parsed, "DEVICE", None) == "cpu":
             # torch, which is not imported yet, Accelerate and every process started from here go by it.
@@ -117,7 +117,7 @@ def _report(line: str, status: int, in_its_place: bool = False, only_in_its_plac
     if not (is_first() or in_its_place):
         # The first has the same to say most often, and the launcher then ends this process.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(OTHERS_WAIT)
+        time.sleep(SIGNAL_WAIT if only_in_its_place else ERROR_WAIT)
         if only_in_its_place and not inherit():
             return status
     print(line, file=sys.stderr, flush=True)

@@ -218,6 +218,30 @@ def test_a_process_that_the_launcher_ends_for_another_s_error_says_nothing(tmp_p
     assert told == ["script.py: error: this is wrong"]
 
 
+@pytest.mark.parametrize(
+    ("meets", "told"),
+    [
+        ("raise UserError('this is wrong')", "this is wrong"),
+        ("cli.Parser('', together=True).parse_args(['--WINGS', '2'])", "unrecognized arguments: --WINGS 2 (see"),
+        ("cli.Parser('').parse_args([])", "it runs in one process"),
+    ],
+)
+def test_what_all_processes_meet_is_told_once_though_the_first_is_the_slowest(tmp_path: Path, meets: str, told: str):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import os, sys, time\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "from pipeline import cli\nfrom pipeline.errors import UserError\n"
+        "def main():\n"
+        "    if os.environ['RANK'] == '0':\n"
+        "        time.sleep(4)\n"
+        f"    {meets}\n"
+        "cli.run(main)\n"
+    )
+    finished = run(script, expect=1, processes=2)
+    (line,) = [line for line in finished.stderr.splitlines() if line.startswith("script.py: ")]
+    assert line.startswith(f"script.py: error: {told}")
+
+
 def test_an_error_that_all_processes_meet_is_told_once(folder: Path):
     finished = run("sample.py", *at(folder, "absent"), expect=1, processes=2)
     told = [line for line in finished.stderr.splitlines() if line.startswith("sample.py: error")]
