@@ -266,6 +266,7 @@ def survey(source: Source) -> dict[str, Any]:
     size, types = sum(len(document.text.encode()) for document in documents(source)), ColumnTypes()
     if is_file(source.data) and is_table(source.data):
         form, taken = OWN_FORMATS[Path(source.data).suffix], _taken(source)
+        types = ColumnTypes(spelt=form == "csv")
         for row in rows(Path(source.data), form, None, taken) if taken != [] else ():
             types.see(row)
     return {"bytes": size, "columns": types.to_json()}

@@ -84,7 +84,7 @@ def _write_parquet(path: Path, table: Sequence[Mapping[str, Any]], columns: Mapp
     def held(column: Mapping[str, Any]) -> pa.DataType:
         integer = pa.uint64() if column.get("high", 0) >= 2**63 else pa.int64()
         types = {"integer": integer, "number": pa.float64(), "boolean": pa.bool_()}
-        return types.get(column.get("kind"), pa.string())
+        return pa.string() if column.get("text") else types.get(column.get("kind"), pa.string())
 
     schema = pa.schema([(name, held(column)) for name, column in columns.items()])
     with replacing(path) as temporary:

@@ -12,6 +12,8 @@ CATEGORIES = 1000  # values of a column, beyond which it holds free text
 
 
 NUMBERS = frozenset({"integer", "number"})
+# What pandas, NumPy, R and spreadsheets write in the place of a number that is missing.
+MISSING = frozenset({"nan", "NaN", "NAN", "-nan", "NA", "<NA>", "N/A", "n/a", "#N/A", "NULL", "null", "None"})
 
 
 class RowTemplate:
@@ -65,13 +67,15 @@ class RowTemplate:
 class ColumnTypes:
     """What the columns of a table hold: `integer` or `number` within a range, `boolean`, `category` or `text`.
 
-    Missing values are none of these.
+    Missing values are none of these; nor are, beside numbers, the words that stand for a missing one (`MISSING`).
 
     Args:
         known: what `to_json` gave.
+        spelt: whether values come as they are spelt, whatever they are: in CSV a number is a text, too.
     """
 
-    def __init__(self, known: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(self, known: Mapping[str, Mapping[str, Any]] | None = None, spelt: bool = False) -> None:
+        self._spelt = spelt
         self._seen: dict[str, _Seen] = {}
         self._known = {name: dict(column) for name, column in (known or {}).items()}
 
@@ -81,8 +85,8 @@ class ColumnTypes:
             self._seen.setdefault(name, _Seen()).add(value)
 
     def to_json(self) -> dict[str, dict[str, Any]]:
-        """Each column's kind, with its range or its values."""
-        return self._known | {name: seen.described() for name, seen in self._seen.items()}
+        """Each column's kind, with its range or its values; `text` where its numbers were texts and remain so."""
+        return self._known | {name: seen.described(self._spelt) for name, seen in self._seen.items()}
 
     def row(self, values: Mapping[str, str] | None) -> dict[str, Any] | None:
         """Values in the types of their columns; None if one of them is no value of its column."""
@@ -105,7 +109,7 @@ class ColumnTypes:
         if not text:
             return None
         column = self.to_json().get(name)
-        return text if column is None else _typed(_bare(text), column) if column["kind"] != "text" else text
+        return text if column is None else _typed(text, column)
 
 
 class _Seen:
@@ -115,6 +119,8 @@ class _Seen:
         self.kinds: set[str] = set()
         self.values: dict[str, None] | None = {}
         self.low, self.high = math.inf, -math.inf
+        self.texts = True  # and no numbers, however they are spelt
+        self.missing: set[str] = set()
 
     def add(self, value: Any) -> None:
         """Counts a value in; one that is missing says nothing of the column."""
@@ -122,20 +128,27 @@ class _Seen:
             return
         kind = _kind(value)
         self.kinds.add(kind)
+        self.texts = self.texts and isinstance(value, str)
+        if kind == "missing":
+            self.missing.add(value.strip())
         if kind in NUMBERS:
-            self.low, self.high = min(self.low, float(value)), max(self.high, float(value))
+            # A float would round a large integer, and a bound that is rounded is another.
+            number = (int if kind == "integer" else float)(value)
+            self.low, self.high = min(self.low, number), max(self.high, number)
         if self.values is not None:
             self.values.setdefault(" ".join(str(value).split()))
             if len(self.values) > CATEGORIES:
                 self.values = None
 
-    def described(self) -> dict[str, Any]:
+    def described(self, spelt: bool) -> dict[str, Any]:
         """The column's kind and what its values must lie in, as JSON has it."""
-        kinds = self.kinds or {"text"}
-        if kinds == {"boolean"}:
+        if self.kinds == {"boolean"}:
             return {"kind": "boolean"}
-        if kinds <= NUMBERS:
-            return {"kind": "integer" if kinds == {"integer"} else "number", "low": self.low, "high": self.high}
+        kinds = self.kinds - {"missing"}
+        if kinds and kinds <= NUMBERS:
+            column = {"kind": "integer" if kinds == {"integer"} else "number", "low": self.low, "high": self.high}
+            column |= {"missing": sorted(self.missing)} if self.missing else {}
+            return column | ({"text": True} if self.texts and not spelt else {})
         return {"kind": "text"} if self.values is None else {"kind": "category", "values": sorted(self.values)}
 
 
@@ -145,24 +158,34 @@ def _kind(value: Any) -> str:
     if isinstance(value, (int, float)):
         return "integer" if isinstance(value, int) else "number"
     text = str(value).strip()
+    if text in MISSING:
+        return "missing"
     number = re.fullmatch(r"-?(?:(0|[1-9]\d*)|\d+\.\d+(?:[eE][-+]?\d+)?)", text)  # 007 is a name
     if number is None or not math.isfinite(float(text)):  # so many digits are a name, too
         return "text"
     return "integer" if number[1] else "number"
 
 
-def _typed(value: str, column: Mapping[str, Any]) -> Any:
-    kind = column["kind"]
+def _typed(text: str, column: Mapping[str, Any]) -> Any:
+    kind, value = column["kind"], _bare(text)
     if kind in NUMBERS:
+        if value in column.get("missing", ()):
+            return value
         number = int(value) if kind == "integer" or re.fullmatch(r"-?\d+", value) else float(value)
         if not column["low"] <= number <= column["high"]:
             raise ValueError("outside of what the column holds")
-        return number
+        if not column.get("text"):
+            return number
+        if _kind(value) not in NUMBERS:
+            raise ValueError("spelt as no number of the column is")
+        return value
     if kind == "boolean":
         return {"True": True, "False": False}[value]
     if kind == "category":
+        if text in column["values"]:  # of two that differ in white space alone, this one
+            return text
         return {_bare(known): known for known in column["values"]}[value]
-    return value
+    return text
 
 
 def _bare(text: str) -> str:

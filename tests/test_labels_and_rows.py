@@ -166,6 +166,75 @@ def test_kinds_of_columns_follow_from_their_values():
     assert kinds == {"id": "category", "n": "integer", "x": "number", "flag": "boolean"}
 
 
+def written_back(path: Path, **how: object) -> tuple[Path, int]:
+    """The rows of a table from their tokens, written as samples are, and how many were rejected."""
+    data = prepared(path, row_template="", **how)
+    rows = [
+        {"text": data.tokenizer.decode(row["input_ids"]), "label": row.get("label")}
+        for part in data.splits.values()
+        for row in part
+    ]
+    return write_synthetic(rows, data.statistics["source"], path.parent)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_values_come_back_in_their_types_and_whole(tmp_path: Path, suffix: str):
+    """Numbers that are texts, integers that no float holds, and names that differ in white space alone."""
+    rows = [
+        {
+            "code": str(10000 + n),
+            "price": f"{n}.50",
+            "number": (2**53 + 1, 2**63 - 1, -(2**63), -1)[n % 4],
+            "town": ("New York", "NewYork")[n % 2],
+            "stars": ("4", "5")[n % 2],
+        }
+        for n in range(40)
+    ]
+    path, rejected = written_back(write_rows(tmp_path / f"own{suffix}", rows), label_column="stars")
+    if suffix == ".parquet":
+        found = parquet.read_table(path).to_pylist()
+    else:
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rejected == 0
+    assert sorted(found, key=lambda row: row["code"]) == rows
+
+
+def test_a_number_that_was_a_text_is_spelt_as_one_and_in_its_range():
+    types = ColumnTypes()
+    for n in ("4", "1.50", "20"):
+        types.see({"n": n})
+    assert [types.row({"n": text}) for text in ("7", "4. 25", "21", "007", "1_0", "six")] == [
+        {"n": "7"},
+        {"n": "4.25"},
+        None,
+        None,
+        None,
+        None,
+    ]
+
+
+@pytest.mark.parametrize("word", ["nan", "NA", "#N/A", "NULL"])
+def test_a_column_of_numbers_remains_one_where_a_word_stands_for_missing_ones(tmp_path: Path, word: str):
+    rows = [{"n": n, "digits": 1234567890, "x": word if n % 5 == 0 else f"{n / 8}"} for n in range(40)]
+    path, rejected = written_back(write_rows(tmp_path / "own.csv", rows))
+    assert rejected == 0
+    with open(path, newline="") as file:
+        found = sorted(csv.DictReader(file), key=lambda row: int(row["n"]))
+    assert found == [{name: str(value) for name, value in row.items()} for row in rows]
+    types = ColumnTypes(spelt=True)
+    for row in rows:
+        types.see(row)
+    assert types.row({"n": "3", "x": "1.23"}) == {"n": 3, "x": 1.23}  # no value of the table, but within its range
+    assert types.row({"n": "3", "x": "9.5"}) is None
+
+
+def test_a_column_of_words_keeps_those_that_might_stand_for_missing_ones():
+    types = ColumnTypes(spelt=True)
+    for row in ({"a": "NA", "b": "NA"}, {"a": "EU", "b": "NA"}):
+        types.see(row)
+    assert {name: column["values"] for name, column in types.to_json().items()} == {"a": ["EU", "NA"], "b": ["NA"]}
+
+
 def test_free_text_keeps_its_spaces():
     template, types = RowTemplate(None, ["name", "n"], "own"), ColumnTypes()
     for number in range(CATEGORIES + 1):
