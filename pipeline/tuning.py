@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -100,6 +101,11 @@ class Tuning:
         }
 
 
+def _without_password(url: str) -> str:
+    """A database's URL, or text with one in it, as it may be shown."""
+    return re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", url)
+
+
 def open_study(tuning: Tuning, storage: str) -> optuna.Study:
     """Make the model's study, or continue it.
 
@@ -109,6 +115,7 @@ def open_study(tuning: Tuning, storage: str) -> optuna.Study:
         UserError: the storage cannot be opened, or holds a study of another set-up under this name.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    shown = _without_password(storage)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -127,9 +134,9 @@ def open_study(tuning: Tuning, storage: str) -> optuna.Study:
             pruner=optuna.pruners.MedianPruner(),
         )
     except Exception as error:  # of the URL, the driver, the file, the server: all mean that there is no study
+        reason = _without_password(" ".join(str(error).split()))[:200]
         raise UserError(
-            f"--STORAGE {storage} cannot be opened ({' '.join(str(error).split())[:200]}); give a URL of a database, "
-            "such as sqlite:///study.db"
+            f"--STORAGE {shown} cannot be opened ({reason}); give a URL of a database, such as sqlite:///study.db"
         ) from None
     setup = json.dumps(tuning.setup(), sort_keys=True)
     known = study.user_attrs.get("setup", setup)
@@ -137,7 +144,7 @@ def open_study(tuning: Tuning, storage: str) -> optuna.Study:
         before, now = json.loads(known), json.loads(setup)
         changed = ", ".join(f"{key} = {before.get(key)}, not {now[key]}" for key in now if before.get(key) != now[key])
         raise UserError(
-            f"{storage} holds a study {name!r} with {changed}; give the same settings, or another --STORAGE or "
+            f"{shown} holds a study {name!r} with {changed}; give the same settings, or another --STORAGE or "
             "--PROJECT_NAME"
         )
     study.set_user_attr("setup", setup)

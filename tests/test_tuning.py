@@ -129,6 +129,13 @@ def test_a_study_of_another_set_up_is_refused(tuned: Path):
     )
 
 
+@pytest.mark.parametrize("storage", ["postgresql://me:secret@nowhere.invalid/db", "sqlite+x://me:se:cret@nowhere/db"])
+def test_a_storage_that_does_not_open_is_told_without_its_password(tuned: Path, storage: str):
+    refused = one_line_of_error(call("tune.py", *at(tuned), "--TRIALS", 1, "--STORAGE", storage, expect=2))
+    assert "cannot be opened" in refused and "cret" not in refused
+    assert "://me:***@nowhere" in refused
+
+
 def test_a_study_that_is_killed_within_a_trial_goes_on(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
     command = [sys.executable, str(ROOT / "tune.py"), *map(str, at(tmp_path)), "--TRIALS", "1"]
