@@ -36,21 +36,7 @@ def parse() -> argparse.Namespace:
         help="folder with wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens, in place of the Hugging Face hub "
         "(default: None, the hub)",
     )
-    group.add_argument(
-        "--TEXT_COLUMN", type=kinds.OrNone(str), help="column of a table that holds the text (default: None)"
-    )
-    group.add_argument(
-        "--LABEL_COLUMN",
-        type=kinds.OrNone(str),
-        help="column of a table that holds labels: a token for each, in front of its texts (default: None)",
-    )
-    group.add_argument(
-        "--ROW_TEMPLATE",
-        nargs="?",
-        const="",
-        help="makes a text of each row of a table, '{name} is {age} years old' for one; without a value 'column is "
-        "value, …' of all columns but the label's (default: none, TEXT_COLUMN holds the text)",
-    )
+    cli.add_column_options(group)
     group.add_argument(
         "--WHOLE_DOCUMENTS",
         type=kinds.boolean,

@@ -30,18 +30,7 @@ def parse() -> argparse.Namespace:
         required=True,
         help="path of a .txt (a document a line), .csv, .jsonl or .parquet file, or a dataset on the hub as owner/name",
     )
-    group.add_argument(
-        "--TEXT_COLUMN", type=kinds.OrNone(str), help="column of a table that holds the text (default: none)"
-    )
-    group.add_argument(
-        "--LABEL_COLUMN", type=kinds.OrNone(str), help="column of a table that holds labels (default: none)"
-    )
-    group.add_argument(
-        "--ROW_TEMPLATE",
-        nargs="?",
-        const="",
-        help="makes a text of each row of a table (see prepareDatasets.py; default: none)",
-    )
+    cli.add_column_options(group)
     group = parser.add_argument_group("amount")
     group.add_argument("--NUMBER_SAMPLES", type=kinds.integer(1, 10**7), default=1000, help="sentences to generate")
     group.add_argument("--MAX_STEPS", type=kinds.integer(1), default=1500, help="optimizer steps of each training")

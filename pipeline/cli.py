@@ -165,6 +165,25 @@ def add_project_options(parser: Parser, project: str = "nvib", logged: bool = Tr
     )
 
 
+def add_column_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say what the columns of a table hold."""
+    group.add_argument(
+        "--TEXT_COLUMN", type=kinds.OrNone(str), help="column of a table that holds the text (default: None)"
+    )
+    group.add_argument(
+        "--LABEL_COLUMN",
+        type=kinds.OrNone(str),
+        help="column of a table that holds labels: a token for each, in front of its texts (default: None)",
+    )
+    group.add_argument(
+        "--ROW_TEMPLATE",
+        nargs="?",
+        const="",
+        help="makes a text of each row of a table, '{name} is {age} years old' for one; without a value 'column is "
+        "value, …' of all columns but the label's (default: none, TEXT_COLUMN holds the text)",
+    )
+
+
 def add_judge_option(group: argparse._ArgumentGroup, required: bool) -> None:
     """Add the experiment that judges sentences."""
     group.add_argument(
