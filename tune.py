@@ -1,7 +1,7 @@
 """Tune a model's settings on the validation split, across seeds.
 
     python tune.py --MODEL NVIB --TRIALS 20 --SEEDS 1 2 3 --DATA wikitext2 --MAX_STEPS 2000
-    python train.py --EXPERIMENT_NAME tuned --CONFIG outputs/tuning/best-NVIB.json
+    python train.py --EXPERIMENT_NAME tuned --CONFIG outputs/tuning/best-NVIB-wikitext2.json
 
 A trial trains a model for every seed. Its objective, the lower the better, is the mean over seeds of
 
@@ -9,8 +9,9 @@ A trial trains a model for every seed. Its objective, the lower the better, is t
 
 at the best epoch; a trial above the median of those before it is pruned. The spaces stand in pipeline/search_spaces.py;
 a setting that is given here is fixed. The same command goes on where it was stopped, and several processes with one
---STORAGE share the work. Writes into outputs/<PROJECT_NAME>/: best-<MODEL>.json, sweep-<MODEL>.yaml (the same search
-for wandb), study.db, and an experiment for every trial and seed. Only the best is evaluated on the test split.
+--STORAGE share the work. A project has one study of a model on a dataset. Writes into outputs/<PROJECT_NAME>/:
+best-<MODEL>-<DATA>.json, sweep-<MODEL>-<DATA>.yaml (the same search for wandb), study.db, and an experiment for every
+trial and seed. Only the best is evaluated on the test split.
 """
 
 import argparse
@@ -81,7 +82,6 @@ def main() -> None:
 
     keep_freed_memory()
     training_fields["precision"] = precision(training_fields.get("precision", "auto"))
-    project = arguments.OUTPUT_DIR / arguments.PROJECT_NAME
     tuning = tune.Tuning(
         settings=MODELS[arguments.MODEL],
         model_fields=model_fields,
@@ -97,25 +97,24 @@ def main() -> None:
     )
     storage = arguments.STORAGE
     if storage is None:
-        project.mkdir(parents=True, exist_ok=True)
-        storage = f"sqlite:///{(project / 'study.db').resolve()}"
+        tuning.folder.mkdir(parents=True, exist_ok=True)
+        storage = f"sqlite:///{(tuning.folder / 'study.db').resolve()}"
     with tune.alone(tuning):  # two that make the tables of a new database at once are in each other's way
         study = tune.open_study(tuning, storage)
-    sweep, best = project / f"sweep-{arguments.MODEL}.yaml", project / f"best-{arguments.MODEL}.json"
-    tune.write_sweep(tuning, sweep)
+    tune.write_sweep(tuning)
     tune.run_trials(tuning, study, arguments.TRIALS)
     with tune.alone(tuning):
-        config = tune.write_best(tuning, study, best)
+        config = tune.write_best(tuning, study)
         found = config["found_by"]
         print(f"best: trial {found['trial']}, objective {found['value']:.4f}; {config['model']}, {config['training']}")
         tested = tune.test_best(tuning, study, arguments.GENERATION_BATCH_SIZE)
     if not tested:
-        print(f"  its models are not in {project}; the process that trained them tests them")
+        print(f"  its models are not in {tuning.folder}; the process that trained them tests them")
     for seed, figures in zip(tuning.seeds if tested else (), tested, strict=True):
         bleu = figures.get("test/reconstruction_bleu")
         shown = "" if bleu is None else f", BLEU {bleu:.2f}"
         print(f"  seed {seed}, test: perplexity {figures['test/perplexity']:.3f}{shown}")
-    print(f"written to {best} (train.py --CONFIG {best}) and {sweep}")
+    print(f"written to {tuning.best} (train.py --CONFIG {tuning.best}) and {tuning.sweep}")
 
 
 if __name__ == "__main__":

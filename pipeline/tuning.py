@@ -16,7 +16,7 @@ import torch
 from models import ModelSettings, build
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
-from pipeline.experiments import ExperimentFiles, load_experiment, new_config, start_or_continue
+from pipeline.experiments import ExperimentFiles, load_experiment, new_config, read_config, write_config
 from pipeline.files import write_json, write_record, write_text
 from pipeline.generation import reconstruct, subset_batches
 from pipeline.locks import release, turn
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from pipeline.prepared import PreparedData
 
 DONE = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL)
+RUNS = "wandb_ids"  # a trial's attribute: its experiments by seed
+
+
+class FailedError(UserError):
+    """A trial failed; the study goes on."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,36 @@ class Tuning:
         fixed = self.model_fields.keys() | self.training_fields.keys()
         return {name: space for name, space in space_of(self.settings).items() if name not in fixed}
 
+    @property
+    def name(self) -> str:
+        """Of the study in names of files: a project has one study of a model on a dataset."""
+        return f"{self.settings.name}-{self.data_name}"
+
+    @property
+    def folder(self) -> Path:
+        """Of the project."""
+        return Path(self.output_dir) / self.project
+
+    @property
+    def best(self) -> Path:
+        """The best configuration, for `train.py --CONFIG`."""
+        return self.folder / f"best-{self.name}.json"
+
+    @property
+    def sweep(self) -> Path:
+        """The same search for wandb."""
+        return self.folder / f"sweep-{self.name}.yaml"
+
     def files(self, number: int, seed: int) -> ExperimentFiles:
         """Of a trial's run."""
-        name = f"tune-{self.settings.name}-{number}-s{seed}"
-        return ExperimentFiles.of(self.output_dir, self.project, name)
+        return ExperimentFiles(self.folder / f"tune-{self.name}-{number}-s{seed}")
+
+    def refusal(self, found: Path) -> UserError:
+        """That an experiment is there which is none of this study's trials."""
+        return UserError(
+            f"{found} is no trial of this study; give the --STORAGE of the study that it belongs to, or another "
+            f"--PROJECT_NAME, or move away what is called tune-{self.name}-*"
+        )
 
     def setup(self) -> dict[str, Any]:
         """What two processes must agree on to share a study."""
@@ -112,7 +143,8 @@ def open_study(tuning: Tuning, storage: str) -> optuna.Study:
     A trial whose process died is noticed by its missing heartbeat, and tried again.
 
     Raises:
-        UserError: the storage cannot be opened, or holds a study of another set-up under this name.
+        UserError: the storage cannot be opened, or holds a study of another set-up under this name; or the project
+            holds trials of another study with the same model and data.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     shown = _without_password(storage)
@@ -148,6 +180,12 @@ def open_study(tuning: Tuning, storage: str) -> optuna.Study:
             "--PROJECT_NAME"
         )
     study.set_user_attr("setup", setup)
+    numbered = re.compile(rf"tune-{re.escape(tuning.name)}-(\d+)-s\d+")
+    there = [(path, match) for path in sorted(tuning.folder.glob("*")) if (match := numbered.fullmatch(path.name))]
+    count = len(study.get_trials(deepcopy=False))  # after the folders: a trial is known before it has one
+    for path, match in there:
+        if int(match[1]) >= count:
+            raise tuning.refusal(path)
     return study
 
 
@@ -172,7 +210,7 @@ def run_trials(tuning: Tuning, study: optuna.Study, trials: int) -> None:
 
     stop = optuna.study.MaxTrialsCallback(trials, states=DONE)
     while len(study.get_trials(deepcopy=False, states=DONE)) < trials:
-        study.optimize(objective, n_trials=1, catch=(UserError,), callbacks=[after, stop])
+        study.optimize(objective, n_trials=1, catch=(FailedError,), callbacks=[after, stop])
 
 
 @contextmanager
@@ -181,9 +219,8 @@ def alone(tuning: Tuning) -> Iterator[None]:
 
     Afterwards this process has no experiment claimed any more.
     """
-    project = Path(tuning.output_dir) / tuning.project
-    project.mkdir(parents=True, exist_ok=True)
-    with turn(project / f".tune-{tuning.settings.name}.lock"):
+    tuning.folder.mkdir(parents=True, exist_ok=True)
+    with turn(tuning.folder / f".tune-{tuning.name}.lock"):
         yield
         release()
 
@@ -200,7 +237,7 @@ def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:
         raise UserError("no trial came to its end: all failed or were pruned; run more with --TRIALS") from None
 
 
-def write_best(tuning: Tuning, study: optuna.Study, path: Path) -> dict[str, Any]:
+def write_best(tuning: Tuning, study: optuna.Study) -> dict[str, Any]:
     """Write the best trial's configuration where `train.py --CONFIG` reads it."""
     best = best_trial(study)
     model, training = _split(tuning, best.params)
@@ -215,7 +252,7 @@ def write_best(tuning: Tuning, study: optuna.Study, path: Path) -> dict[str, Any
             **tuning.setup(),
         },
     }
-    write_json(path, config)
+    write_json(tuning.best, config)
     return config
 
 
@@ -226,10 +263,8 @@ def test_best(tuning: Tuning, study: optuna.Study, batch_size: int) -> list[dict
         The figures of each seed; none where the models are not in this folder. Who trained the best in another one
         knew it for the best at its own end, and tests it there.
     """
-    rows, found = [], [tuning.files(best_trial(study).number, seed) for seed in tuning.seeds]
-    if not any(files.config.exists() for files in found):
-        return []
-    for files in found:
+    rows = []
+    for files in _experiments(tuning, best_trial(study)):
         files.claim()
         experiment = load_experiment(tuning.output_dir, tuning.project, files.folder.name, tuning.data_dir)
         batches = subset_batches(experiment, "test", batch_size, "test")
@@ -244,7 +279,7 @@ def test_best(tuning: Tuning, study: optuna.Study, batch_size: int) -> list[dict
     return rows
 
 
-def write_sweep(tuning: Tuning, path: Path) -> None:
+def write_sweep(tuning: Tuning) -> None:
     """Write the same search as a sweep of wandb, whose agent runs train.py."""
     import yaml
 
@@ -256,6 +291,7 @@ def write_sweep(tuning: Tuning, path: Path) -> None:
             kind = "log_uniform_values" if space.log else "uniform"
             parameters[name.upper()] = {"distribution": kind, "min": space.low, "max": space.high}
     fixed = {"MODEL": tuning.settings.name, "DATA": tuning.data_name, "PROJECT_NAME": tuning.project}
+    fixed |= {"DATA_DIR": str(tuning.data_dir), "OUTPUT_DIR": str(tuning.output_dir)}
     fixed |= {name.upper(): value for name, value in (tuning.model_fields | tuning.training_fields).items()}
     parameters |= {name: {"value": value} for name, value in fixed.items()}
     parameters["SEED"] = {"values": list(tuning.seeds)}
@@ -274,10 +310,10 @@ def write_sweep(tuning: Tuning, path: Path) -> None:
     }
     head = (
         f"# The search space of tune.py --MODEL {tuning.settings.name} as a sweep of Weights & Biases:\n"
-        f"#   wandb sweep {path}    and then, with WANDB_ENTITY set,    wandb agent <what it printed>\n"
+        f"#   wandb sweep {tuning.sweep}    and then, with WANDB_ENTITY set,    wandb agent <what it printed>\n"
         "# A sweep knows one metric of one run: reconstruction alone, each seed by itself. tune.py adds the KL.\n"
     )
-    write_text(path, head + yaml.safe_dump(sweep, sort_keys=False))
+    write_text(tuning.sweep, head + yaml.safe_dump(sweep, sort_keys=False))
 
 
 def drop_weights(tuning: Tuning, study: optuna.Study) -> None:
@@ -286,17 +322,28 @@ def drop_weights(tuning: Tuning, study: optuna.Study) -> None:
     ended = [trial for trial in over if trial.state == optuna.trial.TrialState.COMPLETE]
     best = min(ended, key=lambda trial: trial.value).number if ended else None
     for trial in over:
-        for seed in tuning.seeds:
-            files = tuning.files(trial.number, seed)
+        for files in _experiments(tuning, trial):
             files.latest.unlink(missing_ok=True)
             if trial.number != best:
                 files.best.unlink(missing_ok=True)
 
 
+def _experiments(tuning: Tuning, trial: optuna.trial.FrozenTrial) -> list[ExperimentFiles]:
+    """A trial's experiments, as far as they are in this folder."""
+    begun = {tuning.files(trial.number, int(seed)): name for seed, name in trial.user_attrs.get(RUNS, {}).items()}
+    return [files for files, name in begun.items() if files.config.exists() and read_config(files)["wandb_id"] == name]
+
+
 def _run(tuning: Tuning, trial: optuna.Trial) -> float:
-    """Train a trial's models, a seed after the other; the mean objective of their best epochs."""
+    """Train a trial's models, a seed after the other; the mean objective of their best epochs.
+
+    Raises:
+        FailedError: training failed.
+        UserError: another study has experiments of the trial's names.
+    """
     model_fields, training_fields = _split(tuning, _suggest(trial, tuning.space))
     values: list[float] = []
+    runs: dict[str, str] = {}
     reports = 0
 
     def report(row: dict[str, float]) -> None:
@@ -307,15 +354,20 @@ def _run(tuning: Tuning, trial: optuna.Trial) -> float:
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    try:
-        for seed in tuning.seeds:
+    for seed in tuning.seeds:
+        files = tuning.files(trial.number, seed)
+        files.claim()
+        if files.config.exists():  # of a number that no other trial of this study has
+            raise tuning.refusal(files.folder)
+        try:
             settings = tuning.settings(
                 vocabulary_size=tuning.data.tokenizer.vocabulary_size, **tuning.model_fields, **model_fields
             )
             training = TrainingSettings(**tuning.training_fields, **training_fields, seed=seed)
-            files = tuning.files(trial.number, seed)
-            files.claim()
-            config = start_or_continue(files, new_config(settings, training, tuning.data_name, tuning.data.identity))
+            config = new_config(settings, training, tuning.data_name, tuning.data.identity)
+            write_config(files, config)
+            runs[str(seed)] = config["wandb_id"]
+            trial.set_user_attr(RUNS, runs)
             torch.manual_seed(seed)
             pruned = False
             with tracking(files, config, tuning.entity) as tracker:
@@ -331,10 +383,10 @@ def _run(tuning: Tuning, trial: optuna.Trial) -> float:
                 )
                 raise optuna.TrialPruned
             values.append(tuning.weights.value(figures))
-    except UserError as error:
-        trial.set_user_attr("failure", str(error))
-        write_record(files.failure, {"reason": str(error)})
-        raise
+        except UserError as error:
+            trial.set_user_attr("failure", str(error))
+            write_record(files.failure, {"reason": str(error)})
+            raise FailedError(str(error)) from None
     return sum(values) / len(values)
 
 

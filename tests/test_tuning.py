@@ -56,7 +56,7 @@ def test_a_study_keeps_and_tests_the_best_alone(tuned: Path):
     best = study.best_trial
     for trial in study.trials:
         for seed in (1, 2):
-            folder = project / f"tune-VTP-{trial.number}-s{seed}"
+            folder = project / f"tune-VTP-tiny-{trial.number}-s{seed}"
             config = json.loads((folder / "config.json").read_text())
             assert config["training"]["seed"] == seed
             assert config["model"]["pooling"] == "max"
@@ -65,14 +65,14 @@ def test_a_study_keeps_and_tests_the_best_alone(tuned: Path):
             figures = json.loads((folder / "summary.json").read_text())
             assert ("test/reconstruction_bleu" in figures) == (trial.number == best.number)
     values = [
-        json.loads((project / f"tune-VTP-{best.number}-s{seed}" / "summary.json").read_text())["objective"]
+        json.loads((project / f"tune-VTP-tiny-{best.number}-s{seed}" / "summary.json").read_text())["objective"]
         for seed in (1, 2)
     ]
     assert best.value == pytest.approx(sum(values) / 2)
 
 
 def test_training_reads_the_best_configuration(tuned: Path):
-    path = tuned / "outputs" / "tuning" / "best-VTP.json"
+    path = tuned / "outputs" / "tuning" / "best-VTP-tiny.json"
     best = json.loads(path.read_text())
     places = ("--OUTPUT_DIR", tuned / "outputs", "--DATA_DIR", tuned / "data", "--DATA", "tiny")
     call("train.py", "--EXPERIMENT_NAME", "chosen", *places, "--CONFIG", path, "--LEARNING_RATE", 0.01)
@@ -102,13 +102,15 @@ def test_a_bad_configuration_is_told_in_one_line(tmp_path: Path, content: str, m
 
 
 def test_the_sweep_holds_the_same_search(tuned: Path):
-    sweep = yaml.safe_load((tuned / "outputs" / "tuning" / "sweep-VTP.yaml").read_text())
+    sweep = yaml.safe_load((tuned / "outputs" / "tuning" / "sweep-VTP-tiny.yaml").read_text())
     assert sweep["program"] == "train.py"
     parameters = sweep["parameters"]
     assert parameters["KL_GAUSSIAN_LAMBDA"] == {"distribution": "log_uniform_values", "min": 1e-5, "max": 0.1}
     assert parameters["POOLING"] == {"value": "max"}
     assert parameters["SEED"] == {"values": [1, 2]}
     assert parameters["MODEL"] == {"value": "VTP"}
+    assert parameters["DATA_DIR"] == {"value": str(tuned / "data")}
+    assert parameters["OUTPUT_DIR"] == {"value": str(tuned / "outputs")}
     flags = run("train.py", "--help").stdout
     assert all(f"--{name}" in flags for name in parameters)
 
@@ -127,6 +129,30 @@ def test_a_study_of_another_set_up_is_refused(tuned: Path):
     assert "objective = {'dirichlet': 0.01, 'gaussian': 0.01}, not {'dirichlet': 0.01, 'gaussian': 5.0}" in (
         one_line_of_error(refused)
     )
+
+
+def test_studies_of_one_project_leave_each_other_alone(tuned: Path):
+    project = tuned / "outputs" / "tuning"
+    prepare_tiny(tuned / "data", "other", count=200)
+
+    def weights() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in project.glob("tune-VTP-tiny-*/best.safetensors")}
+
+    before = weights()
+    assert len(before) == 2
+    call("tune.py", *at(tuned), "--DATA", "other", "--TRIALS", 1)
+    assert json.loads((project / "best-VTP-other.json").read_text())["found_by"]["data"]["name"] == "other"
+    assert json.loads((project / "best-VTP-tiny.json").read_text())["found_by"]["data"]["name"] == "tiny"
+    elsewhere = ("--STORAGE", f"sqlite:///{tuned / 'second.db'}")
+    refused = call("tune.py", *at(tuned), *elsewhere, "--TRIALS", 1, expect=2)
+    assert "tune-VTP-tiny-0-s1 is no trial of this study; give the --STORAGE" in one_line_of_error(refused)
+    # Two that began at once: this one has trials of its own of the same numbers.
+    study = optuna.load_study(study_name="VTP on tiny", storage=elsewhere[1])
+    for _ in range(10):
+        study.add_trial(optuna.trial.create_trial(value=0.0, user_attrs={"wandb_ids": {"1": "another"}}))
+    call("tune.py", *at(tuned), *elsewhere, "--TRIALS", 10)
+    assert weights() == before
+    assert not list(project.glob("tune-VTP-tiny-*/failure.json"))
 
 
 @pytest.mark.parametrize("storage", ["postgresql://me:secret@nowhere.invalid/db", "sqlite+x://me:se:cret@nowhere/db"])
@@ -159,7 +185,7 @@ def test_one_that_shares_the_storage_alone_leaves_the_test_to_whom_has_the_best(
     shown = call("tune.py", *at(tuned), *elsewhere).stdout
     assert f"its models are not in {tmp_path / 'tuning'}; the process that trained them tests them" in shown
     assert "test: perplexity" not in shown
-    known, own = (folder / "tuning" / "best-VTP.json" for folder in (tuned / "outputs", tmp_path))
+    known, own = (folder / "tuning" / "best-VTP-tiny.json" for folder in (tuned / "outputs", tmp_path))
     assert json.loads(own.read_text())["model"] == json.loads(known.read_text())["model"]
 
 
@@ -181,5 +207,5 @@ def test_two_at_once_try_different_settings_and_both_test_the_best(tmp_path: Pat
     told = [number for out, _ in said for number in re.findall(r"^trial (\d+):", out, re.MULTILINE)]
     assert sorted(told) == [str(trial.number) for trial in study.trials]
     assert all("test: perplexity" in out for out, _ in said)
-    best = json.loads((tmp_path / "outputs" / "tuning" / "best-VTP.json").read_text())
+    best = json.loads((tmp_path / "outputs" / "tuning" / "best-VTP-tiny.json").read_text())
     assert best["found_by"]["trial"] == study.best_trial.number
