@@ -10,7 +10,6 @@ config.json, metrics.jsonl (a line an epoch), summary.json, best.safetensors, la
 
 import argparse
 import dataclasses
-import shutil
 
 from models import MODELS
 from pipeline import cli, kinds, options
@@ -84,7 +83,7 @@ def main() -> None:
     with team.main_process_first():
         files.claim()
         if arguments.RESTART and team.is_main_process:
-            shutil.rmtree(files.folder, ignore_errors=True)
+            files.remove()
         wanted = training.precision
         if wanted == "auto" and files.config.exists():  # what another process or an earlier part of the run found
             wanted = read_config(files)["training"].get("precision", wanted)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import platform
 import secrets
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,14 @@ class ExperimentFiles:
             leave_to_the_first(lock)
             return
         claim(lock, f"experiment {self.folder.name!r}")
+
+    def remove(self) -> None:
+        """Remove the experiment: from one moment to the next, so that no part of it is ever taken for a new one's."""
+        if self.folder.exists():
+            removed = self.folder.with_name(f".{self.folder.name}.removed")
+            shutil.rmtree(removed, ignore_errors=True)
+            self.folder.rename(removed)
+            shutil.rmtree(removed, ignore_errors=True)
 
     @property
     def config(self) -> Path:
@@ -224,7 +233,8 @@ def experiment_names(output_dir: Path, project: str) -> list[str]:
 
 
 def _names_in(project: Path) -> list[str]:
-    return sorted(path.parent.name for path in project.glob("*/config.json"))
+    folders = (path.parent.name for path in project.glob("*/config.json"))
+    return sorted(name for name in folders if not name.startswith("."))  # such a one is being removed
 
 
 def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -> Experiment:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.errors import UserError
+from pipeline.experiments import ExperimentFiles, read_config
 from pipeline.files import read_json, write_json
 from pipeline.locks import heritable, turn
 
@@ -49,7 +51,7 @@ class Paper:
 
     Args:
         steps: of `plan`.
-        state_file: what is done and how long it took.
+        state_file: what is done and how long it took; in the project's folder, beside the experiments.
         logs: folder of the steps' outputs.
     """
 
@@ -182,7 +184,10 @@ class Paper:
                 self._give_up(step)
                 continue
             word = "failed" if status else "done"
-            self._write({step.name: {"status": word, "command": list(step.command), "seconds": round(seconds, 1)}})
+            record = {"status": word, "command": list(step.command), "seconds": round(seconds, 1)}
+            # A training that failed before it took the place of an earlier one has that still to do.
+            replaces = self.state.get(step.name, {}).get("replaces") if status else None
+            self._write({step.name: record | ({"replaces": replaces} if replaces else {})})
             self._give_up(step)
             print(f"{heads[step.name]}: {word} in {seconds:.0f} s, {self._counts()}", flush=True)
             if status:
@@ -229,16 +234,29 @@ class Paper:
     def _begin(self, step: Step) -> Step:
         """Write down that a step begins, and forget what was measured of an earlier one; the step as it is run.
 
-        A training with other flags than the last time takes the place of what that left.
+        A training with other flags than the last time takes the place of what that left. Until it has, which may be
+        several attempts later, the record says what that was.
         """
-        earlier = self.state.get(step.name)
-        anew = step.command[0] == "train.py" and earlier is not None and earlier["command"] != list(step.command)
+        earlier, there = self.state.get(step.name), None
+        if step.command[0] == "train.py" and earlier is not None:
+            there = self._identity(step.experiment)
+            if earlier["command"] == list(step.command) and earlier.get("replaces") != there:
+                there = None
         changed = {step.name}
         for other in self.steps:
             if changed & set(other.needs):
                 changed.add(other.name)
-        self._write({step.name: {"status": "begun", "command": list(step.command), "seconds": 0.0}}, changed)
-        return dataclasses.replace(step, command=(*step.command, "--RESTART", "True")) if anew else step
+        record = {"status": "begun", "command": list(step.command), "seconds": 0.0}
+        self._write({step.name: record | ({"replaces": there} if there else {})}, changed)
+        return dataclasses.replace(step, command=(*step.command, "--RESTART", "True")) if there else step
+
+    def _identity(self, experiment: str) -> str | None:
+        """What tells an experiment that is there from one trained anew under its name."""
+        files = ExperimentFiles(self.state_file.parent / experiment)
+        try:
+            return read_config(files).get("wandb_id") if files.config.exists() else None
+        except UserError:
+            return "damaged"
 
 
 def _last_line(log: Path) -> str:

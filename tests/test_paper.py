@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from models import MODELS
+from pipeline.experiments import ExperimentFiles, write_config
 from pipeline.paper import RUNS, Budget, plan
 from pipeline.runner import Paper, Step
 from tests.helpers import ROOT, call, prepare_tiny, run
@@ -114,8 +115,15 @@ def test_steps_run_beside_each_other_but_never_two_of_one_experiment(tmp_path: P
     assert not any(beside)
 
 
+def trained(folder: Path, identity: str) -> None:
+    """That an experiment `a` is there."""
+    (folder / "a").mkdir(exist_ok=True)
+    write_config(ExperimentFiles(folder / "a"), {"model": {}, "training": {}, "data": {}, "wandb_id": identity})
+
+
 def test_another_command_is_run_again_with_what_rests_on_it(tmp_path: Path):
     Pretended(tmp_path, STEPS).run()
+    trained(tmp_path, "old")
     changed = [Step("train a", ("train.py", "a", "longer")), *STEPS[1:]]
     paper = Pretended(tmp_path, changed)
     paper.run()
@@ -123,6 +131,30 @@ def test_another_command_is_run_again_with_what_rests_on_it(tmp_path: Path):
     assert paper.commands["train a"] == ("train.py", "a", "longer", "--RESTART", "True")
     assert paper.commands["sample a"] == ("sample.py", "a")
     assert [paper.status(step) for step in changed] == ["done"] * 4
+
+
+@pytest.mark.parametrize("end", [130, 2])
+def test_a_training_replaces_an_earlier_one_once_however_many_attempts_it_takes(tmp_path: Path, end: int):
+    class Ends(Pretended):
+        def execute(self, step: Step, jobs: int = 1) -> tuple[int, Path]:
+            return end, super().execute(step)[1]
+
+    def attempt(command: tuple[str, ...], kind: type[Pretended]) -> tuple[str, ...]:
+        paper = kind(tmp_path, [Step("train a", command)])
+        try:
+            paper.run()
+        except KeyboardInterrupt:
+            assert end == 130
+        return paper.commands["train a"]
+
+    attempt(("train.py", "a"), Pretended)
+    trained(tmp_path, "old")
+    other, anew = ("train.py", "a", "other"), ("train.py", "a", "other", "--RESTART", "True")
+    assert attempt(other, Ends) == anew
+    assert attempt(other, Ends) == anew, "the old one is still there"
+    trained(tmp_path, "new")
+    assert attempt(other, Ends) == other, "what the new one has done is kept"
+    assert attempt(other, Pretended) == other
 
 
 def test_a_training_that_was_interrupted_goes_on_and_does_not_begin_anew(tmp_path: Path):
