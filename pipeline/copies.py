@@ -4,7 +4,7 @@ It finds copies and near copies of single sentences. It is no guarantee of anybo
 away, it does not see.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,9 @@ class Nearest:
         return self.edited(threshold) | self.contained(threshold)
 
 
-def nearest(split: "Dataset", train: "Dataset", vocabulary: int, threshold: float) -> Nearest:
+def nearest(
+    split: "Dataset", train: "Dataset", vocabulary: int, threshold: float, labels: Collection[int] = ()
+) -> Nearest:
     """Find the nearest training sentences.
 
     Two sentences of which the longer has L tokens, k edits apart, share at least `L + 1 - 2k` bigrams, start and end
@@ -70,16 +72,17 @@ def nearest(split: "Dataset", train: "Dataset", vocabulary: int, threshold: floa
         train: the training split.
         vocabulary: size of the tokenizer's.
         threshold: distance up to which nothing is missed, at most `FURTHEST`.
+        labels: ids of tokens that are no words: a copy under another label is a copy.
 
     Raises:
         UserError: the threshold is larger.
     """
     if not 0.0 <= threshold <= FURTHEST:
         raise UserError(f"near copies can be told up to a distance of {FURTHEST}, got {threshold}")
-    own, count = Sentences.of(split), len(split)
+    own, count = Sentences.of(split, labels), len(split)
     best = Nearest(np.ones(count), np.full(count, -1), np.zeros(count), np.full(count, -1))
     for start in range(0, len(train), INDEXED):
-        known = Sentences.of(train.select(range(start, min(start + INDEXED, len(train)))))
+        known = Sentences.of(train.select(range(start, min(start + INDEXED, len(train)))), labels)
         distance, by_distance = _by_distance(own, known, vocabulary, threshold)
         overlap, by_overlap = _by_overlap(own, known, vocabulary)
         nearer = (by_distance >= 0) & ((best.by_distance < 0) | (distance < best.distance))

@@ -1,7 +1,7 @@
 """What a language model's judgement does not show: how varied sentences are, how new, and how long."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,9 +37,9 @@ class Tokens:
     count: int
 
     @classmethod
-    def of(cls, split: "Dataset") -> "Tokens":
-        """The words of a split whose sentences are `[CLS] x_1 … x_{n-1} [SEP]`."""
-        every = Sentences.of(split)
+    def of(cls, split: "Dataset", leave_out: Collection[int] = ()) -> "Tokens":
+        """The words of a split whose sentences are `[CLS] x_1 … x_{n-1} [SEP]`, without certain tokens."""
+        every = Sentences.of(split, leave_out)
         sizes = np.diff(every.starts)
         position = _within(sizes)
         words = (position > 0) & (position < np.repeat(sizes, sizes) - 1)
@@ -56,7 +56,8 @@ class Tokens:
 def text_figures(split: "Dataset", data: "PreparedData") -> dict[str, float]:
     """How varied, how new and how long sentences are, against the training split.
 
-    How varied they are is measured on fixed numbers of them, taken at random under a fixed seed.
+    A label's token is no word. How varied they are is measured on fixed numbers of them, taken at random under a fixed
+    seed.
 
     Args:
         split: the sentences' ids, by the data's tokenizer.
@@ -68,9 +69,10 @@ def text_figures(split: "Dataset", data: "PreparedData") -> dict[str, float]:
         `longest_training_ngram`: tokens of the longest n-gram that a sentence shares with it, on average;
         `length_divergence`: of the distribution of lengths from its own, in bits.
     """
-    tokens, train = Tokens.of(split), Tokens.of(data.splits["train"])
+    labels = data.tokenizer.label_ids
+    tokens, train = Tokens.of(split, labels), Tokens.of(data.splits["train"], labels)
     known = set(train.sentences())
-    some = Tokens.of(split.select(_chosen(len(split), DISTINCT_SENTENCES)))
+    some = Tokens.of(split.select(_chosen(len(split), DISTINCT_SENTENCES)), labels)
     return {
         **{f"distinct_{n}": distinct(some, n) for n in (1, 2, 3)},
         "self_bleu": self_bleu(data.tokenizer.decode_batch(split["input_ids"])),

@@ -89,7 +89,7 @@ def view(model: TrainedModel, a: str, b: str, tau: float, threshold: float | Non
         ends = interpolated(model.experiment, first, second, 1, (0.0, 1.0))
     [(text, ids)] = decode(model.experiment, latent, 1)
     vectors = tuple(_vectors(*of_text) for of_text in zip(pair, encodings, strict=True))
-    return View(tuple(column[0] for column in ends), text, vectors, _attention(model, ids, latent, vectors, tau))
+    return View(tuple(made[0][0] for made in ends), text, vectors, _attention(model, ids, latent, vectors, tau))
 
 
 def sampled(model: TrainedModel, count: int, length: int, seed: int) -> list[str]:

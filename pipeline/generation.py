@@ -231,6 +231,7 @@ def _is_interpolation(row: dict[str, Any], first: Any) -> bool:
     return (
         isinstance(outputs, dict)
         and outputs.keys() == first.keys()
+        and isinstance(row.get("labels", {}), dict)
         and all(isinstance(text, str) for text in (row.get("source"), row.get("target"), *outputs.values()))
     )
 
@@ -245,7 +246,8 @@ def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -
         batch_size: pairs decoded together.
 
     Returns:
-        A row each: `pair`, `source`, `target`, and `outputs` by tau; those of all processes.
+        A row each: `pair`, `source`, `target`, and `outputs` by tau, with their `labels` by tau where the data has
+        any; those of all processes.
 
     Raises:
         UserError: the model cannot interpolate, or the split has fewer than two sentences.
@@ -259,6 +261,7 @@ def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -
     with unsupported_told():
         experiment.model.interpolate(latent, latent, 0.5)
     pad_id, decode_batch = experiment.data.tokenizer.pad_id, experiment.data.tokenizer.decode_batch
+    labels = {number: label for label, number in experiment.data.tokenizer.labels.items()}
     parts = []
     for chunk in bar(share(in_order(total, batch_size)), desc="interpolate", unit="batch"):
         ends = []
@@ -268,20 +271,25 @@ def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -
             ends.append((decode_batch(_without_end(batch)), latent))
         (sources, a), (targets, b) = ends
         between = interpolated(experiment, a, b, len(chunk), TAUS)
-        outputs = {f"{tau:g}": column for tau, column in zip(TAUS, between, strict=True)}
+        columns = {f"{tau:g}": column for tau, column in zip(TAUS, between, strict=True)}
         rows = []
         for row, number in enumerate(chunk):
-            texts = {tau: column[row] for tau, column in outputs.items()}
-            rows.append({"pair": number, "source": sources[row], "target": targets[row], "outputs": texts})
+            own = {tau: column[row] for tau, column in columns.items()}
+            rows.append({"pair": number, "source": sources[row], "target": targets[row]})
+            rows[-1]["outputs"] = {tau: text for tau, (text, _) in own.items()}
+            if labels:
+                rows[-1]["labels"] = {tau: labels.get(ids[0]) if ids else None for tau, (_, ids) in own.items()}
         parts.append(rows)
     return [row for part in gathered(parts) for row in part]
 
 
 @torch.inference_mode()
-def interpolated(experiment: Experiment, a: Any, b: Any, count: int, taus: Sequence[float]) -> list[list[str]]:
-    """The `count` texts that lie between two latents of as many, at each tau."""
+def interpolated(
+    experiment: Experiment, a: Any, b: Any, count: int, taus: Sequence[float]
+) -> list[list[tuple[str, list[int]]]]:
+    """The `count` texts that lie between two latents of as many, at each tau, each with its token ids."""
     latents = (experiment.model.interpolate(a, b, tau) for tau in taus)
-    return [[text for text, _ in decode(experiment, latent, count)] for latent in latents]
+    return [decode(experiment, latent, count) for latent in latents]
 
 
 def _without_end(batch: Batch) -> list[list[int]]:

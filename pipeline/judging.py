@@ -20,7 +20,7 @@ from pipeline.experiments import Experiment, ExperimentFiles, load_experiment, r
 from pipeline.files import read_records, write_records
 from pipeline.interruption import Interrupted
 from pipeline.locks import turn
-from pipeline.metrics import novel_outputs
+from pipeline.metrics import novel
 from pipeline.progress import bar
 from pipeline.settings import TrainingSettings
 from pipeline.team import share
@@ -67,7 +67,7 @@ def fingerprint(texts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def tokenized(texts: Sequence[str], data: "PreparedData", labels: Sequence[str] | None = None) -> "Dataset":
+def tokenized(texts: Sequence[str], data: "PreparedData", labels: Sequence[str | None] | None = None) -> "Dataset":
     """Texts as a split of the data: `[CLS] … [SEP]` by its own tokenizer, with lengths, and their labels in front."""
     return as_split(data.tokenizer.encode(texts, labels))
 
@@ -109,10 +109,12 @@ def novel_perplexity(judge: Experiment, rows: Sequence[dict[str, Any]], batch_si
     """
     figures = {}
     for tau in rows[0]["outputs"]:
-        novel = novel_outputs(rows, tau)
-        if novel:
+        some = novel(rows, tau)
+        if some:
             name = figure_name(judge, "novel_forward_perplexity")
-            split = tokenized(novel, judge.data)
+            known = judge.data.tokenizer.labels
+            labels = [label if (label := row.get("labels", {}).get(tau)) in known else None for row in some]
+            split = tokenized([row["outputs"][tau] for row in some], judge.data, labels)
             figures[f"interpolation/tau_{tau}/{name}"] = perplexity(
                 judge.model, split, judge.data, batch_size, f"tau {tau}"
             )

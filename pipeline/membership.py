@@ -51,18 +51,19 @@ def losses(model: TextModel, split: "Dataset", pad_id: int, description: str) ->
 def members_and_others(data: "PreparedData", subset: str, seed: int = 0) -> "dict[str, Dataset]":
     """Sentences of the training split and of both held-out splits, at most `SENTENCES` of each.
 
-    Held-out sentences that stand in the training split too are left out: they are members.
+    Held-out sentences that stand in the training split too, under whatever label, are left out: they are members.
 
     Returns:
         `members`; `others`, of the subset; `again`, of the other held-out split, which tells how far two splits that
         no training has seen can be told apart. A kind of which there is none is left out.
     """
-    train = data.splits["train"]
-    known = set(Tokens.of(train).sentences())
+    train, labels = data.splits["train"], data.tokenizer.label_ids
+    known = set(Tokens.of(train, labels).sentences())
     chosen = {"members": _some(train, range(len(train)), seed)}
     for kind, part in (("others", subset), ("again", "test" if subset == "validation" else "validation")):
         split = data.splits[part]
-        chosen[kind] = _some(split, [n for n, ids in enumerate(Tokens.of(split).sentences()) if ids not in known], seed)
+        texts = Tokens.of(split, labels).sentences()
+        chosen[kind] = _some(split, [number for number, ids in enumerate(texts) if ids not in known], seed)
     return {kind: split for kind, split in chosen.items() if len(split)}
 
 

@@ -99,11 +99,11 @@ def interpolation_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float | s
         name = f"interpolation/tau_{tau}"
         figures[f"{name}/bleu_source"], signature = next(scores)
         figures[f"{name}/bleu_target"], _ = next(scores)
-        figures[f"{name}/novel_fraction"] = len(novel_outputs(rows, tau)) / len(rows)
+        figures[f"{name}/novel_fraction"] = len(novel(rows, tau)) / len(rows)
         figures["interpolation/bleu_signature"] = signature
     return figures
 
 
-def novel_outputs(rows: Sequence[dict[str, Any]], tau: str) -> list[str]:
-    """The interpolations at `tau` that equal neither end."""
-    return [row["outputs"][tau] for row in rows if row["outputs"][tau] not in (row["source"], row["target"])]
+def novel(rows: Sequence[dict[str, Any]], tau: str) -> list[dict[str, Any]]:
+    """The rows whose interpolation at `tau` equals neither end."""
+    return [row for row in rows if row["outputs"][tau] not in (row["source"], row["target"])]

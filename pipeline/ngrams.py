@@ -1,6 +1,6 @@
 """n-grams of token ids, each as one number: how texts' distributions of them differ, and which they share."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,8 +26,8 @@ class Sentences:
     starts: np.ndarray
 
     @classmethod
-    def of(cls, split: "Dataset") -> "Sentences":
-        """Those of a split."""
+    def of(cls, split: "Dataset", leave_out: Collection[int] = ()) -> "Sentences":
+        """Those of a split, without certain tokens: labels are no words, and a text under another one is the same."""
         import pyarrow
 
         column = split.with_format("arrow")[:]["input_ids"]
@@ -35,7 +35,11 @@ class Sentences:
             column = column.combine_chunks()
         sizes = column.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
         ids = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
-        return cls(ids, np.concatenate([[0], np.cumsum(sizes)]))
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        if leave_out:
+            kept = ~np.isin(ids, list(leave_out))
+            ids, starts = ids[kept], np.concatenate([[0], np.cumsum(kept)])[starts]
+        return cls(ids, starts)
 
     def __len__(self) -> int:
         return len(self.starts) - 1

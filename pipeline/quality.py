@@ -110,10 +110,11 @@ def _fidelity(material: Material, quality: Quality, own: dict, real: dict) -> It
     yield Row("fidelity", "mean_length", "tokens a sentence, end token counted", LIKE_REAL, ".1f", *lengths)
     name = "length_divergence"
     yield Row("fidelity", name, "lengths: divergence from training (bits)", "lower", ".3f", own[name], real[name])
-    train = Sentences.of(material.train)
+    train, labels = Sentences.of(material.train, data.tokenizer.label_ids), data.tokenizer.label_ids
     for n, of in ((1, "vocabulary"), (2, "bigram"), (3, "trigram")):
         known, size = train.grams(n, data.tokenizer.vocabulary_size)[0], data.tokenizer.vocabulary_size
-        values = (divergence(Sentences.of(material.texts[k]).grams(n, size)[0], known) for k in ("synthetic", "real"))
+        texts = (Sentences.of(material.texts[kind], labels) for kind in ("synthetic", "real"))
+        values = (divergence(text.grams(n, size)[0], known) for text in texts)
         label = {"vocabulary": "words"}.get(of, f"{of}s") + ": divergence from training (bits)"
         yield Row("fidelity", f"{of}_divergence", label, "lower", ".3f", *values)
     model, size = material.experiment.model, material.batch_size
@@ -143,10 +144,16 @@ def coverage(material: Material) -> Iterator[Row]:
             values, missing = (summary[key], summary[f"{key}_of_real_text"]), ""
     label = "perplexity of real text after training on this (R-PPL)"
     yield Row("coverage", name, label, "lower", ".1f", *values, missing)
-    train, size = Sentences.of(material.train), material.experiment.data.tokenizer.vocabulary_size
+    tokenizer = material.experiment.data.tokenizer
+    train, size, labels = (
+        Sentences.of(material.train, tokenizer.label_ids),
+        tokenizer.vocabulary_size,
+        tokenizer.label_ids,
+    )
     for n, of, label in ((1, "vocabulary", "words"), (2, "bigram", "bigrams")):
         known = train.grams(n, size)[0]
-        values = (covered(Sentences.of(material.texts[k]).grams(n, size)[0], known) for k in ("synthetic", "real"))
+        texts = (Sentences.of(material.texts[kind], labels) for kind in ("synthetic", "real"))
+        values = (covered(text.grams(n, size)[0], known) for text in texts)
         yield Row("coverage", f"{of}_coverage", f"training text's {label} that it has", "higher", ".1%", *values)
 
 
@@ -164,7 +171,8 @@ def _copies(material: Material, quality: Quality, own: dict, real: dict) -> Iter
     size, training_text = data.tokenizer.vocabulary_size, _Decoded(material.train, data)
     held_out = material.texts["real"]
     for kind, split in (("synthetic", material.samples), ("real", held_out)):
-        quality.found[kind] = nearest(split, material.train, size, max(near, material.drop or 0.0))
+        furthest = max(near, material.drop or 0.0)
+        quality.found[kind] = nearest(split, material.train, size, furthest, data.tokenizer.label_ids)
     quality.worst = {
         "synthetic": worst_cases(quality.found["synthetic"], [r["text"] for r in material.rows], training_text, SHOWN),
         "real": worst_cases(quality.found["real"], _Decoded(held_out, data), training_text, SHOWN_REAL),

@@ -55,21 +55,27 @@ class TextTokenizer:
             self.labels[label] = self.tokenizer.token_to_id(f"{_LABEL}{label}]")
 
     @property
+    def label_ids(self) -> list[int]:
+        """Ids of the labels' tokens."""
+        return list(self.labels.values())
+
+    @property
     def vocabulary_size(self) -> int:
         """Ids that can occur: 0 to this, exclusive."""
         return max(self.tokenizer.get_vocab().values()) + 1
 
     def encode(self, texts: Sequence[str], labels: Sequence[str | None] | None = None) -> list[list[int]]:
-        """The ids of each text, `[CLS] … [SEP]`, whatever its length; with labels `[CLS] label … [SEP]`."""
+        """The ids of each text, `[CLS] … [SEP]`, whatever its length; `[CLS] label … [SEP]` where it has a label."""
         encoded = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
         if labels is not None:
             for ids, label in zip(encoded, labels, strict=True):
-                ids.insert(1, self.labels[label])
+                if label is not None:
+                    ids.insert(1, self.labels[label])
         return encoded
 
     def decode(self, ids: Sequence[int]) -> str:
         """Readable text: word pieces joined, [UNK] shown, other special tokens left out."""
-        hidden = {self.pad_id, self.cls_id, self.sep_id, *self.labels.values()}
+        hidden = {self.pad_id, self.cls_id, self.sep_id, *self.label_ids}
         tokens = [self.tokenizer.id_to_token(int(index)) or SPECIAL[1] for index in ids if index not in hidden]
         return _JOINED.sub("", " ".join(tokens).replace(" ##", "").removeprefix("##"))
 

@@ -195,7 +195,7 @@ class TrainedModel:
         latents = [self.encode([text], label).latent for text in (a, b)]
         taus = [step / (steps - 1) for step in range(steps)]
         with unsupported_told():
-            return [texts[0] for texts in interpolated(self.experiment, *latents, 1, taus)]
+            return [made[0][0] for made in interpolated(self.experiment, *latents, 1, taus)]
 
     def tokenize(self, texts: Sequence[str], label: str | None = None) -> list[list[int]]:
         """The ids of texts, `[CLS] … [SEP]`, cleaned as the data was; for the label see `encode`."""

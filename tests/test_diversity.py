@@ -59,7 +59,7 @@ def test_a_copy_of_the_training_text_is_found_out():
     train = sentences(50, seed=3, words=40)
     data = SimpleNamespace(
         splits={"train": as_split(train)},
-        tokenizer=SimpleNamespace(decode_batch=lambda rows: [" ".join(map(str, ids)) for ids in rows]),
+        tokenizer=SimpleNamespace(decode_batch=lambda rows: [" ".join(map(str, ids)) for ids in rows], label_ids=[]),
         length_distribution={n: sum(len(ids) - 1 == n for ids in train) for n in range(1, 11)},
     )
     copied = text_figures(as_split(train), data)
@@ -74,7 +74,7 @@ def test_more_of_the_same_text_is_as_varied():
     """Twice as many sentences from the same source repeat more n-grams, which says nothing of their source."""
     data = SimpleNamespace(
         splits={"train": as_split(sentences(50, seed=3, words=40))},
-        tokenizer=SimpleNamespace(decode_batch=lambda rows: [" ".join(map(str, ids)) for ids in rows]),
+        tokenizer=SimpleNamespace(decode_batch=lambda rows: [" ".join(map(str, ids)) for ids in rows], label_ids=[]),
         length_distribution={5: 1},
     )
     few, many = (text_figures(as_split(sentences(count, seed=4, words=100)), data) for count in (600, 6000))

@@ -1,6 +1,7 @@
 """Tables: labels in front of texts, and rows as texts and back."""
 
 import csv
+import dataclasses
 import datetime
 import json
 import math
@@ -11,8 +12,13 @@ import pytest
 from pyarrow import parquet
 
 import synth
+from pipeline.copies import nearest
 from pipeline.corpora import HubCorpus, Source, Split, joined_columns
+from pipeline.diversity import text_figures
 from pipeline.errors import UserError
+from pipeline.experiments import load_experiment
+from pipeline.judging import novel_perplexity, perplexity, tokenized_samples
+from pipeline.membership import members_and_others
 from pipeline.own_format import write_synthetic
 from pipeline.preparation import PreparationSettings, prepare
 from pipeline.prepared import PreparedData, load_prepared
@@ -300,16 +306,65 @@ def test_lines_with_other_keys_are_refused(tmp_path: Path):
         prepared(path, row_template="")
 
 
+def labelled(tmp_path: Path):
+    """Reviews with labels, and their training texts, each under the label that it does not have."""
+    reviews = [{"stars": 1 + 4 * (n % 2), "review": line} for n, line in enumerate(text(200).splitlines())]
+    data = prepared(write_rows(tmp_path / "own.csv", reviews), text_column="review", label_column="stars")
+    other = {"1": "5", "5": "1"}
+    return data, [{"text": row["text"], "label": other[row["label"]]} for row in data.splits["train"]]
+
+
+def test_a_copy_under_another_label_is_a_copy(tmp_path: Path):
+    data, rows = labelled(tmp_path)
+    train, size, labels = data.splits["train"], data.tokenizer.vocabulary_size, data.tokenizer.label_ids
+    copied = tokenized_samples(rows, data)
+    assert copied["input_ids"] != train["input_ids"]
+    assert nearest(copied, train, size, 0.0, labels).exact.all()
+    assert nearest(copied, train, size, 0.2, labels).overlap.min() == 1.0
+    figures = text_figures(copied, data)
+    assert figures["exact_training_fraction"] == 1.0
+    without = text_figures(tokenized_samples([{"text": row["text"]} for row in rows], data), data)
+    assert {name: figures[name] for name in ("distinct_1", "distinct_2")} == {
+        name: without[name] for name in ("distinct_1", "distinct_2")
+    }
+    synthetic(tmp_path)
+    samples = tmp_path / "outputs" / "nvib" / "nvib" / "samples.jsonl"
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    call("quality.py", "--EXPERIMENT_NAME", "nvib", *places(tmp_path), "--DROP_COPIES", 0.01)
+    measured = json.loads((samples.parent / "quality.json").read_text())
+    assert measured["figures"]["copies"]["exact_copies"]["synthetic"] == 1.0
+    assert (samples.parent / "samples_without_copies.jsonl").read_text() == ""
+    seen = dataclasses.replace(data, splits={**data.splits, "test": copied})
+    assert "others" not in members_and_others(seen, "test")
+
+
+def test_what_lies_between_labelled_texts_is_judged_with_its_label(tmp_path: Path):
+    data, rows = labelled(tmp_path)
+    small = ("--DIM_H", 16, "--MAX_STEPS", 30, "--LEARNING_RATE", 0.01, "--BATCH_SIZE", 8, "--DATA", "own")
+    call("train.py", "--EXPERIMENT_NAME", "lm", "--MODEL", "LM", *small, *places(tmp_path))
+    judge = load_experiment(tmp_path / "outputs", "nvib", "lm", tmp_path / "data")
+    made = [
+        {"source": "a", "target": "b", "outputs": {"0.5": row["text"]}, "labels": {"0.5": row["label"]}} for row in rows
+    ]
+    expected = perplexity(judge.model, tokenized_samples(rows, data), data, 32, "with labels")
+    assert novel_perplexity(judge, made, 32) == {"interpolation/tau_0.5/novel_forward_perplexity": expected}
+    made[0]["labels"]["0.5"] = None  # a text that the model began without one
+    assert novel_perplexity(judge, made, 32)["interpolation/tau_0.5/novel_forward_perplexity"] > expected
+
+
 # From a file to a file.
+
+
+def places(folder: Path) -> tuple[object, ...]:
+    return ("--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
 
 
 def synthetic(folder: Path, *flags: object) -> tuple[list[dict], str]:
     """What sample.py makes with a model that has hardly been trained: rows of samples.jsonl, and what it said."""
-    places = ("--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
     if not (folder / "outputs").exists():
         small = ("--DIM_H", 16, "--MAX_STEPS", 2, "--BATCH_SIZE", 8)
-        call("train.py", "--EXPERIMENT_NAME", "nvib", "--MODEL", "NVIB", "--DATA", "own", *small, *places)
-    said = call("sample.py", "--EXPERIMENT_NAME", "nvib", "--NUMBER_SAMPLES", 30, *places, *flags).stdout
+        call("train.py", "--EXPERIMENT_NAME", "nvib", "--MODEL", "NVIB", "--DATA", "own", *small, *places(folder))
+    said = call("sample.py", "--EXPERIMENT_NAME", "nvib", "--NUMBER_SAMPLES", 30, *places(folder), *flags).stdout
     path = folder / "outputs" / "nvib" / "nvib" / "samples.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()], said
 
@@ -327,6 +382,12 @@ def test_samples_have_the_labels_of_the_training_set_or_the_one_that_is_asked_fo
         written = list(csv.DictReader(file))
     assert written == [{"stars": row["label"], "review": row["text"]} for row in rows]
     assert {row["label"] for row in synthetic(tmp_path, "--LABEL", 5)[0]} == {"5"}
+    evaluate = ("interpolation_evaluation.py", "--EXPERIMENT_NAME", "nvib", *places(tmp_path))
+    call(*evaluate, "--RUN_INTERPOLATIONS", True, "--NUMBER_PAIRS", 3)
+    path = tmp_path / "outputs" / "nvib" / "nvib" / "interpolations.jsonl"
+    for row in map(json.loads, path.read_text().splitlines()):
+        assert row["labels"].keys() == row["outputs"].keys()
+        assert set(row["labels"].values()) <= {"1", "5", None}
     assert "no label '7' (it has 1, 5)" in one_line_of_error(
         call(
             *("sample.py", "--EXPERIMENT_NAME", "nvib", "--LABEL", 7),

@@ -231,7 +231,9 @@ def test_a_sentence_s_loss_is_what_training_minimised(folder: Path):
 def test_a_held_out_sentence_that_was_trained_on_is_no_stranger():
     train = [[2, 5, 6, 3], [2, 7, 8, 3]]
     splits = {"train": train, "validation": [[2, 9, 3], train[0]], "test": [train[1]]}
-    data = SimpleNamespace(splits={name: as_split(rows) for name, rows in splits.items()})
+    data = SimpleNamespace(
+        splits={name: as_split(rows) for name, rows in splits.items()}, tokenizer=SimpleNamespace(label_ids=[])
+    )
     kinds = members_and_others(data, "validation")
     assert {kind: split["input_ids"][:] for kind, split in kinds.items()} == {"members": train, "others": [[2, 9, 3]]}
 
