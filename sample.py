@@ -50,6 +50,7 @@ def main() -> None:
     if not is_first():
         return  # of several processes the first writes and speaks
     text_file = experiment.files.samples.with_suffix(".txt")
+    earlier = experiment.files.samples.read_bytes() if experiment.files.samples.exists() else None
     write_jsonl(experiment.files.samples, rows)
     write_text(text_file, "".join(row["text"] + "\n" for row in rows))
     source = experiment.data.statistics.get("source") or {}
@@ -70,6 +71,8 @@ def main() -> None:
         figures |= {"samples/rejected": rejected}
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
         tracker.log_samples()
+        if experiment.files.samples.read_bytes() != earlier:
+            tracker.forget_samples()
         tracker.summarise(figures)
     for row in rows[:10]:
         print(f"  {row['text']}")

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -83,10 +83,26 @@ class Tracker:
 
     def summarise(self, figures: dict[str, float | int | str | None]) -> None:
         """Merge figures into `summary.json` and the run's summary; one that is None is taken out."""
-        earlier = read_record(self.files.summary, REMEDY) if self.files.summary.exists() else {}
-        merged = {name: value for name, value in (earlier | figures).items() if value is not None}
+        merged = {name: value for name, value in (self._summary() | figures).items() if value is not None}
         write_record(self.files.summary, merged)
         self._to_wandb(lambda run: run.summary.update(figures))
+
+    def summarise_training(self, figures: dict[str, float | int]) -> None:
+        """Merge what a training ended with; where its best epoch is another now, all else was of other weights."""
+        if self._summary().get("best_epoch") != figures["best_epoch"]:
+            self._forget(lambda name: True)
+        self.summarise(figures)
+
+    def forget_samples(self) -> None:
+        """Take out what was measured of samples that are no longer there."""
+        self._forget(lambda name: name.startswith(("samples/", "quality/")) or "reverse_perplexity" in name)
+
+    def _summary(self) -> dict[str, Any]:
+        return read_record(self.files.summary, REMEDY) if self.files.summary.exists() else {}
+
+    def _forget(self, outdated: Callable[[str], bool]) -> None:
+        if names := list(filter(outdated, self._summary())):
+            self.summarise(dict.fromkeys(names))
 
     def log_samples(self) -> None:
         """Show the samples that were written as a table of the run's page."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from pipeline.batching import collate
 from pipeline.experiments import load_experiment
+from pipeline.files import read_record, write_record
 from pipeline.judging import fingerprint
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 
@@ -58,6 +60,34 @@ def test_forward_perplexity_is_the_language_model_s_of_the_samples_as_they_read(
     assert figures["samples/forward_perplexity_of_real_text"] == pytest.approx(
         summary(folder, "lm")["validation/perplexity"], rel=1e-4
     )
+
+
+def test_figures_go_with_the_samples_and_the_weights_that_they_were_measured_of(folder: Path, tmp_path: Path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    nvib = at(tmp_path, "nvib")
+    call("forwardSampleEvaluation.py", *nvib, "--LANGUAGE_MODEL", "lm")
+    call("reconstruction.py", *nvib, "--DATA_SUBSET", "validation")
+    record = read_record(experiment(tmp_path) / "summary.json", "")
+    measured = {
+        "quality/mauve": 0.5,
+        "validation/reverse_perplexity": 9.0,
+        "validation/autoencoder_reverse_perplexity": 9.0,
+    }
+    write_record(experiment(tmp_path) / "summary.json", record | measured)
+    of_samples = {"samples/forward_perplexity", *measured}
+    sample = ("sample.py", *nvib, "--NUMBER_SAMPLES", 40, "--DECODING", "sample")
+    call(*sample)
+    assert of_samples <= summary(tmp_path).keys(), "the samples are the same"
+    call(*sample, "--SEED", 5)
+    left = summary(tmp_path)
+    assert not of_samples & left.keys()
+    assert {"validation/reconstruction_bleu", "samples/distinct_1", "best_epoch"} <= left.keys()
+    call("train.py", *nvib, "--MODEL", "NVIB", *TINY)
+    assert summary(tmp_path) == left, "nothing was left to train"
+    call("train.py", *nvib, "--MODEL", "NVIB", *TINY, "--MAX_STEPS", 40)
+    trained = summary(tmp_path)
+    assert trained["best_epoch"] > left["best_epoch"]
+    assert not {"validation/reconstruction_bleu", "samples/distinct_1"} & trained.keys()
 
 
 def test_an_autoencoder_s_judgement_has_a_name_of_its_own(folder: Path):
