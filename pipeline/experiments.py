@@ -182,12 +182,13 @@ def new_config(
 
 
 def flat_config(config: dict[str, Any]) -> dict[str, Any]:
-    """`config.json` as wandb compares it: the settings of model and training side by side."""
+    """`config.json` as wandb compares it: the settings of model and training side by side, and which data it was."""
     flat = {key: value for part in ("model", "training") for key, value in config[part].items() if key != "name"}
     return {
         "model": config["model"]["name"],
         **flat,
         "data": config["data"]["name"],
+        "data_fingerprint": config["data"].get("fingerprint"),
         "versions": json.dumps(config["versions"]),
     }
 

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,20 +108,34 @@ def from_wandb(path: str, names: Sequence[str] | None, api: Any) -> tuple[list[R
 
 
 def grouped(results: Sequence[Result]) -> list[Group]:
-    """Groups of results that differ in nothing but their seed, in the order of their first."""
+    """Groups of results that differ in nothing but their seed, in the order of their first.
+
+    One that repeats another with its seed is no second seed: it goes into a group of its own kind.
+    """
     groups: dict[tuple, list[Result]] = {}
+    seen: Counter[tuple] = Counter()
     for result in results:
         key = tuple(sorted((name, str(_plain(value))) for name, value in result.settings.items() if name not in APART))
-        groups.setdefault(key, []).append(result)
+        run = (key, str(_plain(result.settings.get("seed"))))
+        groups.setdefault((key, seen[run]), []).append(result)
+        seen[run] += 1
     labels = [_label([result.name for result in members]) for members in groups.values()]
-    return [
-        Group(label if labels.count(label) == 1 else "+".join(result.name for result in members), members)
+    labels = [
+        label if labels.count(label) == 1 else "+".join(result.name for result in members)
         for label, members in zip(labels, groups.values(), strict=True)
     ]
+    # In wandb, several runs may have one name.
+    labels = [
+        f"{label} ({labels[:n].count(label) + 1})" if label in labels[:n] else label for n, label in enumerate(labels)
+    ]
+    return [Group(label, members) for label, members in zip(labels, groups.values(), strict=True)]
 
 
 def as_frame(groups: Sequence[Group], figures: Sequence[str]) -> "pandas.DataFrame":
-    """Mean and standard deviation (n - 1) over seeds: a row a group, columns `(figure, mean | sd)`; NaN is missing."""
+    """Mean and standard deviation (n - 1) over seeds, and how many have it: a row a group.
+
+    Columns `(figure, mean | sd | n)`; NaN is missing.
+    """
     import pandas
 
     rows = [
@@ -130,11 +145,11 @@ def as_frame(groups: Sequence[Group], figures: Sequence[str]) -> "pandas.DataFra
         for value in group.values(figure)
     ]
     labels = [group.label for group in groups]
-    columns = pandas.MultiIndex.from_product([figures, ["mean", "sd"]])
+    columns = pandas.MultiIndex.from_product([figures, ["mean", "sd", "n"]])
     if not rows:
         return pandas.DataFrame(index=labels, columns=columns, dtype=float)
     by = pandas.DataFrame(rows).groupby(["label", "figure"])["value"]
-    table = pandas.DataFrame({"mean": by.mean(), "sd": by.std()}).unstack("figure").swaplevel(axis=1)
+    table = pandas.DataFrame({"mean": by.mean(), "sd": by.std(), "n": by.count()}).unstack("figure").swaplevel(axis=1)
     return table.reindex(index=labels, columns=columns)
 
 

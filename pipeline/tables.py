@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas
 
 DASH = "–"
+PARTS = ("mean", "sd", "n")
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ def write_tables(folder: Path, groups: Sequence[Group], failures: Sequence[Failu
     Returns:
         The page.
     """
-    parts = ["# Report\n\nMean ± standard deviation over seeds; – is a measurement that was not taken."]
+    parts = [
+        "# Report\n\nMean ± standard deviation over seeds; – is a measurement that was not taken, (n) one that n "
+        "of the seeds have."
+    ]
     for name, columns in TABLES.items():
         frame = as_frame(groups, list(dict.fromkeys(column.figure for column in columns)))
         shown = [column for column in columns if frame[(column.figure, "mean")].notna().any()]
@@ -98,7 +102,7 @@ def write_tables(folder: Path, groups: Sequence[Group], failures: Sequence[Failu
             continue
         header = ["", "seeds", *(column.label for column in shown)]
         rows = [
-            [group.label, str(len(group.results)), *(_cell(frame, group.label, column) for column in shown)]
+            [group.label, str(len(group.results)), *(_cell(frame, group, column) for column in shown)]
             for group in groups
         ]
         parts.append(f"## {name.capitalize()}\n\n{_markdown(header, rows)}")
@@ -123,20 +127,21 @@ def write_experiments(path: Path, results: Sequence[Result]) -> None:
     write_csv(path, ["experiment", "seed", *names], rows)
 
 
-def _cell(frame: "pandas.DataFrame", label: str, column: Column) -> str:
-    mean, deviation = (float(frame.loc[label, (column.figure, part)]) for part in ("mean", "sd"))
+def _cell(frame: "pandas.DataFrame", group: Group, column: Column) -> str:
+    mean, deviation, count = (float(frame.loc[group.label, (column.figure, part)]) for part in PARTS)
     if math.isnan(mean):
         return DASH
     text = f"{mean:.{column.decimals}f}"
-    return text if math.isnan(deviation) else f"{text} ± {deviation:.{column.decimals}f}"
+    text = text if math.isnan(deviation) else f"{text} ± {deviation:.{column.decimals}f}"
+    return text if count == len(group.results) else f"{text} ({count:.0f})"
 
 
 def _write_csv(path: Path, groups: Sequence[Group], columns: Sequence[Column], frame: "pandas.DataFrame") -> None:
     header = ["group", "experiments", "seeds"]
-    header += [f"{column.figure} {part}" for column in columns for part in ("mean", "sd")]
+    header += [f"{column.figure} {part}" for column in columns for part in PARTS]
     rows = []
     for group in groups:
-        values = [float(frame.loc[group.label, (column.figure, part)]) for column in columns for part in ("mean", "sd")]
+        values = [float(frame.loc[group.label, (column.figure, part)]) for column in columns for part in PARTS]
         names = " ".join(result.name for result in group.results)
         rows.append([group.label, names, len(group.results), *("" if math.isnan(v) else f"{v:.8g}" for v in values)])
     write_csv(path, header, rows)

@@ -13,8 +13,9 @@ from models import MODELS
 from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, flat_config, new_config
 from pipeline.files import write_record, write_records
-from pipeline.results import from_outputs, from_wandb, grouped
+from pipeline.results import Result, from_outputs, from_wandb, grouped
 from pipeline.settings import TrainingSettings
+from pipeline.tables import write_tables
 from tests.helpers import one_line_of_error, run
 
 BLEU = {1: 80.0, 2: 84.0, 3: 91.0}
@@ -60,6 +61,41 @@ def test_experiments_that_differ_in_their_seed_alone_are_one_row(outputs: Path):
     results, _ = from_outputs(outputs, "nvib", ["vts_0.6", "nvib-s1", "nvib-s2", "nvib-s3", "vts_0.3"])
     groups = {group.label: [result.name for result in group.results] for group in grouped(results)}
     assert groups == {"vts_0.6": ["vts_0.6"], "nvib": ["nvib-s1", "nvib-s2", "nvib-s3"], "vts_0.3": ["vts_0.3"]}
+
+
+def result(name: str, seed: int, figures: dict, **settings: object) -> Result:
+    return Result(name, {"model": "T", "seed": seed, **settings}, figures, [])
+
+
+def test_other_data_and_a_seed_again_are_no_further_seeds(tmp_path: Path):
+    names = ("t-s1", "t-s2", "again-s2", "other-s3")
+    for name, seed in zip(names, (1, 2, 2, 3), strict=True):
+        identity = {"fingerprint": "another" if name.startswith("other") else "abc"}
+        files = ExperimentFiles.of(tmp_path, "nvib", name)
+        write_record(
+            files.config, new_config(MODELS["T"](vocabulary_size=9), TrainingSettings(seed=seed), "tiny", identity)
+        )
+        write_record(files.summary, {"test/reconstruction_bleu": 1.0})
+    results, _ = from_outputs(tmp_path, "nvib", names)
+    assert [[r.name for r in group.results] for group in grouped(results)] == [
+        ["t-s1", "t-s2"],
+        ["again-s2"],
+        ["other-s3"],
+    ]
+
+
+def test_runs_of_one_name_and_measurements_of_some_seeds_are_told_apart(tmp_path: Path):
+    bleu, perplexity = "test/reconstruction_bleu", "test/reconstruction_perplexity"
+    results = [
+        *(result("t", 1, {bleu: 10.0 * delta}, delta=delta) for delta in (1, 2, 3)),
+        *(result(f"n-s{seed}", seed, {bleu: 50.0, **({perplexity: 2.0} if seed < 3 else {})}) for seed in (1, 2, 3)),
+    ]
+    page = write_tables(tmp_path, grouped(results), [], [])
+    assert "| t | 1 | 10.0 | – |\n| t (2) | 1 | 20.0 | – |\n| t (3) | 1 | 30.0 | – |" in page
+    assert "| n | 3 | 50.0 ± 0.0 | 2.00 ± 0.00 (2) |" in page
+    rows = {row["group"]: row for row in csv.DictReader((tmp_path / "reconstruction.csv").open())}
+    assert [rows["n"][f"{figure} n"] for figure in (bleu, perplexity)] == ["3", "2"]
+    assert rows["t"][f"{perplexity} mean"] == ""
 
 
 def test_the_report_holds_means_and_deviations_dashes_and_failures(outputs: Path):
