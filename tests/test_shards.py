@@ -54,6 +54,19 @@ def test_shards_hold_what_one_shard_would(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("place", [0, 200, COUNT])
+def test_a_shard_without_a_sentence_changes_nothing(tmp_path: Path, place: int):
+    source = own_text(tmp_path)
+    lines = source.read_text().splitlines(keepends=True)
+    headings = [" = A heading is no sentence = \n"] * 300
+    source.write_text("".join(lines[:place] + headings + lines[place:]))
+    data = prepared(source, tmp_path / "data")
+    texts = {sentence for split in data.splits.values() for sentence in split["text"]}
+    assert len(texts) == COUNT
+    assert not any("heading" in sentence for sentence in texts)
+
+
+@pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("ended_at", [1, 3, 7, 9, "tokenizer", "move"])
 def test_a_preparation_that_was_ended_goes_on_behind_its_last_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_at: int | str
