@@ -57,8 +57,8 @@ def main() -> None:
     table, rejected = write_synthetic(rows, source, experiment.files.folder)
     split = tokenized_samples(rows, experiment.data)
     held_out = experiment.data.splits["validation"]
-    held_out = held_out.select(range(min(len(rows), len(held_out))))
-    own, real = (text_figures(sentences, experiment.data) for sentences in (split, held_out))
+    as_many = range(min(len(rows), len(held_out)))  # of more sentences more is repeated
+    own, real = (text_figures(sentences.select(as_many), experiment.data) for sentences in (split, held_out))
     drawn = [row["drawn_length"] for row in rows if "drawn_length" in row]  # none but of the prior
     figures = {
         **{f"samples/{name}": value for name, value in own.items()},

@@ -31,7 +31,7 @@ FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
     "kl_annealing_gaussian": (("constant", "monotonic", "cyclic"), "schedule of KL_G's weight over the run"),
     "kl_annealing_dirichlet": (("constant", "monotonic", "cyclic"), "schedule of KL_D's weight over the run"),
     "kl_warmup": (number(0, below=1), "share of the run before the KL starts, in [0, 1)"),
-    "free_bits": (number(0), "nats of KL_G that each dimension has free, on average over a batch"),
+    "free_bits": (number(0), "nats of KL_G that each dimension has free, on average over one batch of one process"),
     "learning_rate": (number(above=0), "learning rate of Adam"),
     "warmup_steps": (integer(0), "optimizer steps over which the learning rate rises from 0"),
     "epochs": (limit, "passes over the training sentences; -1 for no limit"),

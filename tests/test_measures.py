@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from pipeline.batching import collate
+from pipeline.diversity import text_figures
 from pipeline.experiments import load_experiment
 from pipeline.files import read_record, write_record
-from pipeline.judging import fingerprint
+from pipeline.judging import fingerprint, tokenized_samples
+from pipeline.prepared import load_prepared
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 
 TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--DATA", "tiny", "--MAX_STEPS", 12, "--PRECISION", "fp32")
@@ -60,6 +62,20 @@ def test_forward_perplexity_is_the_language_model_s_of_the_samples_as_they_read(
     assert figures["samples/forward_perplexity_of_real_text"] == pytest.approx(
         summary(folder, "lm")["validation/perplexity"], rel=1e-4
     )
+
+
+def test_samples_are_compared_with_as_many_held_out_sentences(folder: Path, tmp_path: Path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    data = load_prepared(tmp_path / "data", "tiny")
+    count = len(data.splits["validation"])
+    call("sample.py", *at(tmp_path, "nvib"), "--NUMBER_SAMPLES", 2 * count, "--DECODING", "sample")
+    rows = lines(experiment(tmp_path) / "samples.jsonl")
+    assert len(rows) == 2 * count
+    own, real = text_figures(tokenized_samples(rows[:count], data), data), text_figures(data.splits["validation"], data)
+    figures = summary(tmp_path)
+    for name in ("distinct_2", "self_bleu", "longest_training_ngram"):
+        assert figures[f"samples/{name}"] == own[name]
+        assert figures[f"samples/{name}_of_real_text"] == real[name]
 
 
 def test_figures_go_with_the_samples_and_the_weights_that_they_were_measured_of(folder: Path, tmp_path: Path):
