@@ -84,7 +84,7 @@ class Tracker:
     def summarise(self, figures: dict[str, float | int | str | None]) -> None:
         """Merge figures into `summary.json` and the run's summary; one that is None is taken out."""
         merged = {name: value for name, value in (self._summary() | figures).items() if value is not None}
-        write_record(self.files.summary, merged)
+        write_record(self.files.summary, dict(sorted(merged.items())))
         self._to_wandb(lambda run: run.summary.update(figures))
 
     def summarise_training(self, figures: dict[str, float | int]) -> None:

@@ -180,12 +180,18 @@ def open_study(tuning: Tuning, storage: str) -> optuna.Study:
             "--PROJECT_NAME"
         )
     study.set_user_attr("setup", setup)
-    numbered = re.compile(rf"tune-{re.escape(tuning.name)}-(\d+)-s\d+")
-    there = [(path, match) for path in sorted(tuning.folder.glob("*")) if (match := numbered.fullmatch(path.name))]
-    count = len(study.get_trials(deepcopy=False))  # after the folders: a trial is known before it has one
-    for path, match in there:
-        if int(match[1]) >= count:
-            raise tuning.refusal(path)
+    trials = re.compile(rf"tune-{re.escape(tuning.name)}-\d+-s\d+")
+    named = sorted(path.parent for path in tuning.folder.glob("*/config.json") if trials.fullmatch(path.parent.name))
+    there = {folder: read_config(ExperimentFiles(folder)).get("wandb_id") for folder in named}
+    # After the folders: a trial's runs are known before they have one.
+    own = {
+        tuning.files(trial.number, int(seed)).folder: run
+        for trial in study.get_trials(deepcopy=False)
+        for seed, run in trial.user_attrs.get(RUNS, {}).items()
+    }
+    for folder, run in there.items():
+        if own.get(folder) != run:
+            raise tuning.refusal(folder)
     return study
 
 
@@ -365,9 +371,9 @@ def _run(tuning: Tuning, trial: optuna.Trial) -> float:
             )
             training = TrainingSettings(**tuning.training_fields, **training_fields, seed=seed)
             config = new_config(settings, training, tuning.data_name, tuning.data.identity)
-            write_config(files, config)
             runs[str(seed)] = config["wandb_id"]
             trial.set_user_attr(RUNS, runs)
+            write_config(files, config)
             torch.manual_seed(seed)
             pruned = False
             with tracking(files, config, tuning.entity) as tracker:

@@ -133,26 +133,29 @@ def test_a_study_of_another_set_up_is_refused(tuned: Path):
 
 def test_studies_of_one_project_leave_each_other_alone(tuned: Path):
     project = tuned / "outputs" / "tuning"
-    prepare_tiny(tuned / "data", "other", count=200)
+    prepare_tiny(tuned / "data", "tiny-2", count=200)
 
     def weights() -> dict[str, int]:
-        return {str(path): path.stat().st_mtime_ns for path in project.glob("tune-VTP-tiny-*/best.safetensors")}
+        return {str(path): path.stat().st_mtime_ns for path in project.glob("tune-VTP-tiny-?-s*/best.safetensors")}
 
     before = weights()
     assert len(before) == 2
-    call("tune.py", *at(tuned), "--DATA", "other", "--TRIALS", 1)
-    assert json.loads((project / "best-VTP-other.json").read_text())["found_by"]["data"]["name"] == "other"
+    call("tune.py", *at(tuned), "--DATA", "tiny-2", "--TRIALS", 1)
+    assert json.loads((project / "best-VTP-tiny-2.json").read_text())["found_by"]["data"]["name"] == "tiny-2"
     assert json.loads((project / "best-VTP-tiny.json").read_text())["found_by"]["data"]["name"] == "tiny"
     elsewhere = ("--STORAGE", f"sqlite:///{tuned / 'second.db'}")
     refused = call("tune.py", *at(tuned), *elsewhere, "--TRIALS", 1, expect=2)
     assert "tune-VTP-tiny-0-s1 is no trial of this study; give the --STORAGE" in one_line_of_error(refused)
-    # Two that began at once: this one has trials of its own of the same numbers.
+    # Two that began at once: this one has trials of the same numbers.
     study = optuna.load_study(study_name="VTP on tiny", storage=elsewhere[1])
     for _ in range(10):
         study.add_trial(optuna.trial.create_trial(value=0.0, user_attrs={"wandb_ids": {"1": "another"}}))
-    call("tune.py", *at(tuned), *elsewhere, "--TRIALS", 10)
+    assert "is no trial of this study" in one_line_of_error(
+        call("tune.py", *at(tuned), *elsewhere, "--TRIALS", 10, expect=2)
+    )
     assert weights() == before
-    assert not list(project.glob("tune-VTP-tiny-*/failure.json"))
+    assert json.loads((project / "best-VTP-tiny.json").read_text())["found_by"]["value"] > 0
+    assert not list(project.glob("tune-VTP-tiny-?-s*/failure.json"))
 
 
 @pytest.mark.parametrize("storage", ["postgresql://me:secret@nowhere.invalid/db", "sqlite+x://me:se:cret@nowhere/db"])
