@@ -31,7 +31,7 @@ def main() -> None:
     """Parse, sample, report."""
     arguments = parse()
     from pipeline.experiments import load_experiment
-    from pipeline.files import write_jsonl, write_text
+    from pipeline.files import as_jsonl, write_text
     from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)
@@ -49,30 +49,30 @@ def main() -> None:
     rows = sampling_options.sampled(arguments, experiment)
     if not is_first():
         return  # of several processes the first writes and speaks
-    text_file = experiment.files.samples.with_suffix(".txt")
-    earlier = experiment.files.samples.read_bytes() if experiment.files.samples.exists() else None
-    write_jsonl(experiment.files.samples, rows)
-    write_text(text_file, "".join(row["text"] + "\n" for row in rows))
-    source = experiment.data.statistics.get("source") or {}
-    table, rejected = write_synthetic(rows, source, experiment.files.folder)
-    split = tokenized_samples(rows, experiment.data)
-    held_out = experiment.data.splits["validation"]
-    as_many = range(min(len(rows), len(held_out)))  # of more sentences more is repeated
-    own, real = (text_figures(sentences.select(as_many), experiment.data) for sentences in (split, held_out))
-    drawn = [row["drawn_length"] for row in rows if "drawn_length" in row]  # none but of the prior
-    figures = {
-        **{f"samples/{name}": value for name, value in own.items()},
-        **{f"samples/{name}_of_real_text": value for name, value in real.items()},
-        "samples/count": len(rows),
-        "samples/mean_length": sum(row["tokens_generated"] for row in rows) / len(rows),
-        "samples/mean_drawn_length": sum(drawn) / len(drawn) if drawn else None,
-    }
-    if table is not None:
-        figures |= {"samples/rejected": rejected}
+    samples, text_file = experiment.files.samples, experiment.files.samples.with_suffix(".txt")
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
-        tracker.log_samples()
-        if experiment.files.samples.read_bytes() != earlier:
+        # Before they go: a process that is killed in between leaves no figure of what is no longer there.
+        if not samples.exists() or samples.read_bytes() != as_jsonl(rows).encode():
             tracker.forget_samples()
+        write_text(samples, as_jsonl(rows))
+        write_text(text_file, "".join(row["text"] + "\n" for row in rows))
+        source = experiment.data.statistics.get("source") or {}
+        table, rejected = write_synthetic(rows, source, experiment.files.folder)
+        split = tokenized_samples(rows, experiment.data)
+        held_out = experiment.data.splits["validation"]
+        as_many = range(min(len(rows), len(held_out)))  # of more sentences more is repeated
+        own, real = (text_figures(sentences.select(as_many), experiment.data) for sentences in (split, held_out))
+        drawn = [row["drawn_length"] for row in rows if "drawn_length" in row]  # none but of the prior
+        figures = {
+            **{f"samples/{name}": value for name, value in own.items()},
+            **{f"samples/{name}_of_real_text": value for name, value in real.items()},
+            "samples/count": len(rows),
+            "samples/mean_length": sum(row["tokens_generated"] for row in rows) / len(rows),
+            "samples/mean_drawn_length": sum(drawn) / len(drawn) if drawn else None,
+        }
+        if table is not None:
+            figures |= {"samples/rejected": rejected}
+        tracker.log_samples()
         tracker.summarise(figures)
     for row in rows[:10]:
         print(f"  {row['text']}")

@@ -100,7 +100,7 @@ def main() -> None:
         with failure_recorded(files):
             figures = trainer.train()
         if team.is_main_process:
-            tracker.summarise_training(figures)
+            tracker.summarise(figures)
     say(
         f"best epoch {figures['best_epoch']}: validation cross-entropy {figures['validation/cross_entropy']:.3f}, "
         f"perplexity {figures['validation/perplexity']:.2f}, written to {files.folder}"

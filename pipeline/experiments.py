@@ -51,10 +51,13 @@ class ExperimentFiles:
 
     def remove(self) -> None:
         """Remove the experiment: from one moment to the next, so that no part of it is ever taken for a new one's."""
-        if self.folder.exists():
-            removed = self.folder.with_name(f".{self.folder.name}.removed")
+        folder = self.folder.resolve()  # of a link, what it leads to
+        if folder.exists():
+            removed = folder.with_name(f".{folder.name}.removed")
             shutil.rmtree(removed, ignore_errors=True)
-            self.folder.rename(removed)
+            folder.rename(removed)
+            if self.folder.is_symlink():
+                folder.mkdir()
             shutil.rmtree(removed, ignore_errors=True)
 
     @property
@@ -206,7 +209,7 @@ def read_config(files: ExperimentFiles) -> dict[str, Any]:
     """
     if not files.config.exists():
         project = files.folder.parent
-        known = _names_in(project)
+        known = names_in(project)
         there = f"there are: {', '.join(known)}" if known else f"{project} holds none"
         raise UserError(
             f"no experiment {files.folder.name!r} in {project} ({there}); train it with "
@@ -225,7 +228,7 @@ def experiment_names(output_dir: Path, project: str) -> list[str]:
     Raises:
         UserError: it has none.
     """
-    names = _names_in(Path(output_dir) / project)
+    names = names_in(Path(output_dir) / project)
     if not names:
         raise UserError(
             f"{Path(output_dir) / project} holds no experiments; train one with train.py --PROJECT_NAME {project}"
@@ -233,7 +236,8 @@ def experiment_names(output_dir: Path, project: str) -> list[str]:
     return names
 
 
-def _names_in(project: Path) -> list[str]:
+def names_in(project: Path) -> list[str]:
+    """The names of the experiments in a project's folder."""
     folders = (path.parent.name for path in project.glob("*/config.json"))
     return sorted(name for name in folders if not name.startswith("."))  # such a one is being removed
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -87,22 +87,28 @@ class Tracker:
         write_record(self.files.summary, dict(sorted(merged.items())))
         self._to_wandb(lambda run: run.summary.update(figures))
 
-    def summarise_training(self, figures: dict[str, float | int]) -> None:
-        """Merge what a training ended with; where its best epoch is another now, all else was of other weights."""
-        if self._summary().get("best_epoch") != figures["best_epoch"]:
-            self._forget(lambda name: True)
-        self.summarise(figures)
+    def forget(self) -> None:
+        """Take out every figure: the weights that they are of are about to be replaced."""
+        if self.files.summary.exists():
+            try:
+                names = list(self._summary())
+            except UserError:  # it is damaged, which is no reason to stop a training
+                names = []
+            self.files.summary.unlink()
+            self._to_wandb(lambda run: run.summary.update(dict.fromkeys(names)))
 
     def forget_samples(self) -> None:
         """Take out what was measured of samples that are no longer there."""
-        self._forget(lambda name: name.startswith(("samples/", "quality/")) or "reverse_perplexity" in name)
+        of_samples = [
+            name
+            for name in self._summary()
+            if name.startswith(("samples/", "quality/")) or "reverse_perplexity" in name
+        ]
+        if of_samples:
+            self.summarise(dict.fromkeys(of_samples))
 
     def _summary(self) -> dict[str, Any]:
         return read_record(self.files.summary, REMEDY) if self.files.summary.exists() else {}
-
-    def _forget(self, outdated: Callable[[str], bool]) -> None:
-        if names := list(filter(outdated, self._summary())):
-            self.summarise(dict.fromkeys(names))
 
     def log_samples(self) -> None:
         """Show the samples that were written as a table of the run's page."""

@@ -233,6 +233,8 @@ class Trainer:
         }
         if validation["loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch + 1
+            if self.accelerator.is_main_process:
+                self.tracker.forget()
             self.checkpoints.save_best({"epoch": progress.epoch + 1, "validation": validation})
         histograms = self._histograms() if self.sharded or self.accelerator.is_main_process else {}
         if self.accelerator.is_main_process:

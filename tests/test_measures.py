@@ -94,6 +94,12 @@ def test_figures_go_with_the_samples_and_the_weights_that_they_were_measured_of(
     sample = ("sample.py", *nvib, "--NUMBER_SAMPLES", 40, "--DECODING", "sample")
     call(*sample)
     assert of_samples <= summary(tmp_path).keys(), "the samples are the same"
+    record, samples = ((experiment(tmp_path) / name) for name in ("summary.json", "samples.jsonl"))
+    before = {path: path.read_bytes() for path in (record, samples)}
+    record.write_text("{")
+    assert "summary.json" in one_line_of_error(call(*sample, "--SEED", 5, expect=2))
+    assert samples.read_bytes() == before[samples], "figures that cannot be taken out keep their samples"
+    record.write_bytes(before[record])
     call(*sample, "--SEED", 5)
     left = summary(tmp_path)
     assert not of_samples & left.keys()

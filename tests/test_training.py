@@ -195,6 +195,45 @@ def test_the_best_checkpoint_has_the_lowest_validation_loss_at_full_strength(dat
     assert figures["validation/loss"] == 0.5
 
 
+def test_figures_leave_when_their_weights_do_and_no_earlier(data, tmp_path: Path):
+    own, seen = trainer(data, tmp_path, epochs=4), []
+    losses = iter([1.0, 1.5, 0.5])
+    evaluate = own._evaluate
+
+    def evaluated() -> dict[str, float]:
+        seen.append((tmp_path / "summary.json").exists())
+        return {**evaluate(), "loss": next(losses)}
+
+    def measured(row: dict[str, float]) -> None:
+        if row["epoch"] == 1:
+            own.tracker.summarise({"best_epoch": 1, "validation/reconstruction_bleu": 50.0})
+        if row["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    own._evaluate, own.after_epoch = evaluated, measured
+    with pytest.raises(KeyboardInterrupt):
+        own.train()
+    assert seen == [False, True, True]
+    assert not (tmp_path / "summary.json").exists()
+    again = trainer(data, tmp_path, epochs=4)
+    again.tracker.summarise({"validation/reconstruction_bleu": 60.0})
+    assert again.resume()
+    again._evaluate = lambda: {**evaluate(), "loss": 2.0}
+    again.tracker.summarise(again.train())
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["best_epoch"], summary["validation/reconstruction_bleu"]) == (3, 60.0)
+
+
+def test_an_experiment_is_removed_where_a_link_leads_and_the_link_is_kept(tmp_path: Path):
+    (tmp_path / "large" / "a").mkdir(parents=True)
+    (tmp_path / "a").symlink_to(tmp_path / "large" / "a")
+    for _ in range(2):
+        (tmp_path / "a" / "config.json").write_text("{}")
+        ExperimentFiles(tmp_path / "a").remove()
+        assert not list((tmp_path / "a").iterdir())
+    assert (tmp_path / "a").is_symlink() and len(list((tmp_path / "large").iterdir())) == 1
+
+
 def test_training_stops_where_the_validation_loss_has_not_been_lower_for_long_enough(data, tmp_path: Path):
     own = trainer(data, tmp_path, "LM", epochs=20, patience=2)
     losses = iter([1.0, 0.5, 0.7, 0.4, 0.4, 0.6, 0.1])
