@@ -44,7 +44,7 @@ def main() -> None:
     """Parse, gather, write, print."""
     arguments = parse()
     from pipeline.errors import UserError
-    from pipeline.experiments import ExperimentFiles, experiment_names, read_config
+    from pipeline.experiments import ExperimentFiles, experiment_names, names_in, read_config
     from pipeline.report import files_written, side_by_side
     from pipeline.results import from_outputs, from_wandb, grouped
 
@@ -58,8 +58,7 @@ def main() -> None:
         from pipeline.tracking import api
 
         theirs, failures = from_wandb(arguments.FROM_WANDB, arguments.EXPERIMENTS, api())
-        here = sorted(path.parent.name for path in project.glob("*/config.json"))
-        names = [name for name in here if arguments.EXPERIMENTS is None or name in arguments.EXPERIMENTS]
+        names = [name for name in names_in(project) if arguments.EXPERIMENTS is None or name in arguments.EXPERIMENTS]
         results, own_failures = from_outputs(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, names)
         results += [result for result in theirs if result.name not in names]
         failures = own_failures + [failure for failure in failures if failure.name not in names]

@@ -47,7 +47,7 @@ def side_by_side(experiments: dict[str, dict[str, Any]]) -> str:
     lines = [" " * label_width + "".join(f"  {name:>{widths[name]}}" for name in experiments)]
     lines.append("-" * len(lines[0]))
     for key, label, form in ROWS:
-        values = [format(s[key], form) if key in s else "–" for s in experiments.values()]
+        values = [format(s[key], form) if s.get(key) is not None else "–" for s in experiments.values()]
         if set(values) == {"–"}:
             continue
         cells = (f"  {value:>{widths[name]}}" for name, value in zip(experiments, values, strict=True))

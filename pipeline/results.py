@@ -15,7 +15,7 @@ from pipeline.files import read_record, read_records
 if TYPE_CHECKING:
     import pandas
 
-APART = ("seed", "versions")  # settings in which experiments of a group may differ
+APART = ("seed", "versions", "data_fingerprint")  # settings that are no difference, or one of their own
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,15 @@ def grouped(results: Sequence[Result]) -> list[Group]:
     """
     groups: dict[tuple, list[Result]] = {}
     seen: Counter[tuple] = Counter()
-    for result in results:
-        key = tuple(sorted((name, str(_plain(value))) for name, value in result.settings.items() if name not in APART))
+    keys = [
+        tuple(sorted((name, str(_plain(value))) for name, value in result.settings.items() if name not in APART))
+        for result in results
+    ]
+    of_data = [result.settings.get("data_fingerprint") for result in results]
+    for result, key, data in zip(results, keys, of_data, strict=True):
+        # Runs that an earlier version logged do not say which data it was: the one that the others of their kind say.
+        known = {other for like, other in zip(keys, of_data, strict=True) if like == key and other is not None}
+        key = (*key, str(next(iter(known)) if data is None and len(known) == 1 else data))
         run = (key, str(_plain(result.settings.get("seed"))))
         groups.setdefault((key, seen[run]), []).append(result)
         seen[run] += 1

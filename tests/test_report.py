@@ -84,6 +84,14 @@ def test_other_data_and_a_seed_again_are_no_further_seeds(tmp_path: Path):
     ]
 
 
+def test_who_does_not_say_which_data_it_was_goes_with_the_others():
+    old, new, other = (result(f"t-s{n}", n, {}, data_fingerprint=data) for n, data in enumerate((None, "abc", "def")))
+    del old.settings["data_fingerprint"]
+    assert [[r.name for r in group.results] for group in grouped([old, new])] == [["t-s0", "t-s1"]]
+    apart = [[r.name for r in group.results] for group in grouped([old, new, other])]
+    assert apart == [["t-s0"], ["t-s1"], ["t-s2"]], "it may be either's"
+
+
 def test_runs_of_one_name_and_measurements_of_some_seeds_are_told_apart(tmp_path: Path):
     bleu, perplexity = "test/reconstruction_bleu", "test/reconstruction_perplexity"
     results = [
