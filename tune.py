@@ -108,9 +108,10 @@ def main() -> None:
         found = config["found_by"]
         print(f"best: trial {found['trial']}, objective {found['value']:.4f}; {config['model']}, {config['training']}")
         tested = tune.test_best(tuning, study, arguments.GENERATION_BATCH_SIZE)
-    if not tested:
-        print(f"  its models are not in {tuning.folder}; the process that trained them tests them")
-    for seed, figures in zip(tuning.seeds if tested else (), tested, strict=True):
+    for seed in tuning.seeds:
+        if seed not in tested:
+            print(f"  seed {seed}: its model is not in {tuning.folder}; the process that trained it tests it")
+    for seed, figures in tested.items():
         bleu = figures.get("test/reconstruction_bleu")
         shown = "" if bleu is None else f", BLEU {bleu:.2f}"
         print(f"  seed {seed}, test: perplexity {figures['test/perplexity']:.3f}{shown}")

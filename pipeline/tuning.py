@@ -176,8 +176,14 @@ def open_study(tuning: Tuning, storage: str) -> optuna.Study:
         before, now = json.loads(known), json.loads(setup)
         changed = ", ".join(f"{key} = {before.get(key)}, not {now[key]}" for key in now if before.get(key) != now[key])
         raise UserError(
-            f"{shown} holds a study {name!r} with {changed}; give the same settings, or another --STORAGE or "
-            "--PROJECT_NAME"
+            f"{shown} holds a study {name!r} with {changed}; give the same settings, or another --PROJECT_NAME (and "
+            "another --STORAGE, where it is given)"
+        )
+    ended = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if not all(RUNS in trial.user_attrs for trial in ended):
+        raise UserError(
+            f"{shown} holds a study {name!r} that an earlier version began, whose experiments have other names; give "
+            "another --PROJECT_NAME (and another --STORAGE, where it is given)"
         )
     study.set_user_attr("setup", setup)
     trials = re.compile(rf"tune-{re.escape(tuning.name)}-\d+-s\d+")
@@ -262,14 +268,14 @@ def write_best(tuning: Tuning, study: optuna.Study) -> dict[str, Any]:
     return config
 
 
-def test_best(tuning: Tuning, study: optuna.Study, batch_size: int) -> list[dict[str, Any]]:
+def test_best(tuning: Tuning, study: optuna.Study, batch_size: int) -> dict[int, dict[str, Any]]:
     """Evaluate the best trial's models, and no others, on the test split; the figures go into their summaries.
 
     Returns:
-        The figures of each seed; none where the models are not in this folder. Who trained the best in another one
-        knew it for the best at its own end, and tests it there.
+        The figures by seed, of those whose models are in this folder. Who trained the best in another one knew it for
+        the best at its own end, and tests it there.
     """
-    rows = []
+    tested = {}
     for files in _experiments(tuning, best_trial(study)):
         files.claim()
         experiment = load_experiment(tuning.output_dir, tuning.project, files.folder.name, tuning.data_dir)
@@ -281,8 +287,8 @@ def test_best(tuning: Tuning, study: optuna.Study, batch_size: int) -> list[dict
         figures = {f"test/{name}": value for name, value in means.items()}
         with tracking(files, experiment.config, tuning.entity) as tracker:
             tracker.summarise(figures)
-        rows.append(figures)
-    return rows
+        tested[experiment.config["training"]["seed"]] = figures
+    return tested
 
 
 def write_sweep(tuning: Tuning) -> None:

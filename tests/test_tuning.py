@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -156,6 +157,22 @@ def test_studies_of_one_project_leave_each_other_alone(tuned: Path):
     assert weights() == before
     assert json.loads((project / "best-VTP-tiny.json").read_text())["found_by"]["value"] > 0
     assert not list(project.glob("tune-VTP-tiny-?-s*/failure.json"))
+
+
+def test_a_study_of_an_earlier_version_is_refused(tuned: Path):
+    storage = f"sqlite:///{tuned / 'earlier.db'}"
+    study = optuna.create_study(study_name="VTP on tiny", storage=storage)
+    study.add_trial(optuna.trial.create_trial(value=0.0))
+    refused = call("tune.py", *at(tuned), "--TRIALS", 1, "--STORAGE", storage, expect=2)
+    assert "'VTP on tiny' that an earlier version began" in one_line_of_error(refused)
+
+
+def test_of_the_best_models_those_that_are_there_are_tested(tuned: Path):
+    project = tuned / "outputs" / "tuning"
+    best = json.loads((project / "best-VTP-tiny.json").read_text())["found_by"]
+    shutil.rmtree(project / f"tune-VTP-tiny-{best['trial']}-s1")
+    told = call("tune.py", *at(tuned), "--TRIALS", 1).stdout
+    assert "seed 1: its model is not in" in told and "seed 2, test: perplexity" in told
 
 
 @pytest.mark.parametrize("storage", ["postgresql://me:secret@nowhere.invalid/db", "sqlite+x://me:se:cret@nowhere/db"])
