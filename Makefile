@@ -6,6 +6,7 @@
 #               it is; two steps run beside each other, with JOBS=1 one)
 #   make synth DATA=my_reviews.csv TEXT_COLUMN=text N=1000   synthetic text like your own, in the same form
 #               (LABEL_COLUMN=stars for labels; ROW_TEMPLATE=default for a table's rows; STEPS=1500 of training)
+#   make same AS=HEAD~1   the same figures, samples and tables as that revision? (a small workflow, bit for bit)
 # And: make lint, make bench (speed, memory and how they grow; writes the tables of docs/scaling.md anew), make clean.
 PYTHON ?= python3
 VENV := .venv
@@ -19,7 +20,7 @@ BUDGET ?= $(if $(filter wikipedia-sample,$(DATA)),--BATCH_SIZE 32 --MAX_STEPS 10
 export PYTHONDONTWRITEBYTECODE :=
 N ?= 1000
 STEPS ?= 1500
-.PHONY: demo synth paper test lint bench setup setup-dev clean
+.PHONY: demo synth paper test same lint bench setup setup-dev clean
 
 demo: setup
 	@$(BIN)/python demo.py
@@ -34,6 +35,9 @@ paper: setup
 
 test: setup-dev
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+same: setup
+	@$(BIN)/python -m benchmarks.same $(or $(AS),HEAD)
 
 bench: setup
 	$(BIN)/python -m benchmarks.speed

@@ -32,13 +32,14 @@ def main() -> None:
     arguments = parse()
     from pipeline.experiments import load_experiment
     from pipeline.files import as_jsonl, write_text
-    from pipeline.tracking import check_login, tracking
+    from pipeline.tracking import check_login, read_summary, tracking
 
     check_login(arguments.WANDB_ENTITY)
     experiment = load_experiment(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
     )
     experiment.files.claim()
+    read_summary(experiment.files)  # a damaged one is refused before the work
 
     from pipeline.diversity import text_figures
     from pipeline.judging import tokenized_samples

@@ -108,7 +108,7 @@ class Tracker:
             self.summarise(dict.fromkeys(of_samples))
 
     def _summary(self) -> dict[str, Any]:
-        return read_record(self.files.summary, REMEDY) if self.files.summary.exists() else {}
+        return read_summary(self.files)
 
     def log_samples(self) -> None:
         """Show the samples that were written as a table of the run's page."""
@@ -123,6 +123,15 @@ class Tracker:
         except Exception as error:  # whatever the tracker's trouble is, it must not cost the run
             _warn(error)
             self.run = None
+
+
+def read_summary(files: ExperimentFiles) -> dict[str, Any]:
+    """The figures in an experiment's `summary.json`; none if there is no such file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return read_record(files.summary, REMEDY) if files.summary.exists() else {}
 
 
 @contextmanager
