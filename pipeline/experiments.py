@@ -5,7 +5,6 @@ import json
 import platform
 import secrets
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models import MODELS, ModelSettings, build
+from pipeline.checkout import commit
 from pipeline.errors import UserError
 from pipeline.files import read_record, write_record
 from pipeline.locks import claim, leave_to_the_first
@@ -156,19 +156,7 @@ def versions() -> dict[str, str]:
 
     packages = ("nvib-suite", "torch", "accelerate", "datasets", "tokenizers")
     found = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
-    return found | {"commit": _commit()}
-
-
-def _commit() -> str:
-    """The commit that is checked out, `+changes` where files differ from it; `unknown` outside a checkout."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
-        return "unknown"
-    try:
-        asked = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
+    return found | {"commit": commit()}
 
 
 def new_config(

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.checkout import ROOT
 from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, read_config
 from pipeline.files import read_json, write_json
 from pipeline.locks import heritable, turn
 
-ROOT = Path(__file__).parent.parent
 INTERRUPTED = {sign for number in (signal.SIGINT, signal.SIGTERM) for sign in (128 + number, -number)}
 POLL_SECONDS = 0.5  # between two looks at what others do, where there is nothing else to do
 

@@ -4,9 +4,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from pipeline.checkout import ROOT
 
 
 def run_in_order(commands: Sequence[Sequence[str]]) -> float:
