@@ -11,7 +11,7 @@ from each generated token to the latent's vectors, and samples from the prior. O
 import argparse
 
 from pipeline import cli, kinds
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 
 def parse() -> argparse.Namespace:

@@ -29,7 +29,7 @@ def main() -> None:
     from pipeline.experiments import ExperimentFiles, read_config
     from pipeline.generation import read_samples
     from pipeline.judging import figure_name, load_judge, perplexity, tokenized_samples
-    from pipeline.team import is_first
+    from pipeline.runtime.processes import is_first
     from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)

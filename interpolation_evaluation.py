@@ -38,10 +38,10 @@ def main() -> None:
     """Parse, interpolate, report."""
     arguments = parse()
     from pipeline.experiments import ExperimentFiles, load_experiment, read_config
-    from pipeline.files import write_jsonl, write_text
     from pipeline.metrics import interpolation_figures
     from pipeline.report import interpolation_blocks
-    from pipeline.team import is_first
+    from pipeline.runtime.files import write_jsonl, write_text
+    from pipeline.runtime.processes import is_first
     from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)

@@ -13,9 +13,9 @@ import argparse
 
 from pipeline import cli, kinds
 from pipeline.corpora import NAMES
-from pipeline.errors import UserError
 from pipeline.paper import RUNS, Budget, describe, plan
 from pipeline.runner import Paper, Step
+from pipeline.runtime.errors import UserError
 
 
 def parse() -> argparse.Namespace:
@@ -95,7 +95,7 @@ def main() -> None:
     print(paper.table(), flush=True)
     if arguments.LIST:
         return
-    from pipeline.files import write_text
+    from pipeline.runtime.files import write_text
 
     write_text(project / "settings.json", describe(runs, budget) + "\n")
     failed = paper.run(arguments.JOBS)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline import cli, kinds
 from pipeline.corpora import HUB, NAMES, Source, Split, check_source, dataset_name
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 from pipeline.tokenization import tokenizer_file
 
 VOCABULARY = 8000  # tokens of a trained tokenizer, unless another number is asked for

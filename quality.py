@@ -45,7 +45,7 @@ def main() -> None:
     """Parse, measure, write, report."""
     arguments = parse()
     from pipeline.experiments import load_experiment
-    from pipeline.files import write_json, write_jsonl, write_text
+    from pipeline.runtime.files import write_json, write_jsonl, write_text
     from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)

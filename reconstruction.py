@@ -33,7 +33,7 @@ def main() -> None:
     """Parse, reconstruct, report."""
     arguments = parse()
     from pipeline.experiments import load_experiment
-    from pipeline.files import write_jsonl
+    from pipeline.runtime.files import write_jsonl
     from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)
@@ -46,7 +46,7 @@ def main() -> None:
     from pipeline.generation import reconstruct, shortest_text, subset_batches
     from pipeline.latents import unsupported_told
     from pipeline.metrics import reconstruction_figures
-    from pipeline.team import is_first
+    from pipeline.runtime.processes import is_first
 
     subset, size, samples = arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE, arguments.IMPORTANCE_SAMPLES
     bounds = {}

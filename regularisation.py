@@ -25,9 +25,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, encode, draw, report."""
     arguments = parse()
-    from pipeline.errors import UserError
     from pipeline.experiments import load_experiment
-    from pipeline.files import write_csv, write_text
+    from pipeline.runtime.errors import UserError
+    from pipeline.runtime.files import write_csv, write_text
     from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)

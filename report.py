@@ -43,10 +43,10 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, gather, write, print."""
     arguments = parse()
-    from pipeline.errors import UserError
     from pipeline.experiments import ExperimentFiles, experiment_names, names_in, read_config
     from pipeline.report import files_written, side_by_side
     from pipeline.results import from_outputs, from_wandb, grouped
+    from pipeline.runtime.errors import UserError
 
     project = arguments.OUTPUT_DIR / arguments.PROJECT_NAME
     if arguments.FROM_WANDB is None:

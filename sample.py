@@ -31,7 +31,7 @@ def main() -> None:
     """Parse, sample, report."""
     arguments = parse()
     from pipeline.experiments import load_experiment
-    from pipeline.files import as_jsonl, write_text
+    from pipeline.runtime.files import as_jsonl, write_text
     from pipeline.tracking import check_login, read_summary, tracking
 
     check_login(arguments.WANDB_ENTITY)
@@ -45,7 +45,7 @@ def main() -> None:
     from pipeline.judging import tokenized_samples
     from pipeline.own_format import write_synthetic
     from pipeline.report import beside_real_text
-    from pipeline.team import is_first
+    from pipeline.runtime.processes import is_first
 
     rows = sampling_options.sampled(arguments, experiment)
     if not is_first():

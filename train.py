@@ -64,7 +64,7 @@ def main() -> None:
     import torch
 
     from models import build
-    from pipeline.devices import keep_freed_memory, precision, processes
+    from pipeline.runtime.devices import keep_freed_memory, precision, processes
     from pipeline.sharding import check_configuration
     from pipeline.training import Trainer
     from pipeline.warm_start import start_from

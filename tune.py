@@ -78,7 +78,7 @@ def main() -> None:
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
 
     from pipeline import tuning as tune
-    from pipeline.devices import keep_freed_memory, precision
+    from pipeline.runtime.devices import keep_freed_memory, precision
 
     keep_freed_memory()
     training_fields["precision"] = precision(training_fields.get("precision", "auto"))

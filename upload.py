@@ -8,7 +8,7 @@ The files hold everything; a page that is there already is completed.
 import argparse
 
 from pipeline import cli
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 
 def parse() -> argparse.Namespace:

@@ -28,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import nvib
 from benchmarks.machine import processor
-from pipeline.files import write_json
+from pipeline.runtime.files import write_json
 
 HERE = Path(__file__).parent
 SENTENCES, LENGTH, WIDTH = 128, 50, 256

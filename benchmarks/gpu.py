@@ -20,7 +20,7 @@ from benchmarks.speed import NO_END, START, VOCABULARY, corpus
 from models import MODELS, build
 from models.decoding import generate
 from pipeline.batching import collate
-from pipeline.files import write_json
+from pipeline.runtime.files import write_json
 
 RESULTS = Path(__file__).parent / "gpu.json"
 SIZES = {"default": (256, 1, 64), "256 wide, large batch": (256, 1, 1024), "1024 wide, 6 layers": (1024, 6, 256)}

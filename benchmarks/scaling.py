@@ -237,7 +237,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Four panels: speed by processes, preparation's time and memory by sentences, a step by its sizes."""
-    from pipeline.plots import panels
+    from pipeline.runtime.plotting import panels
 
     with panels(path, 2, 2, width=10.0, height=7.0) as (speed, seconds, memory, step):
         if "processes" in results:
@@ -272,7 +272,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Measure, write, draw."""
     arguments = parse()
-    from pipeline.files import read_json, write_json
+    from pipeline.runtime.files import read_json, write_json
 
     results = read_json(RESULTS, "remove it") if RESULTS.exists() else {}
     for part in PARTS if arguments.PART == "all" else [arguments.PART]:

@@ -30,8 +30,8 @@ from models import MODELS, build
 from models.decoding import generate
 from models.text_model import TextModel
 from pipeline.batching import Batch, collate
-from pipeline.devices import bfloat16_speedup, keep_freed_memory
-from pipeline.files import write_json
+from pipeline.runtime.devices import bfloat16_speedup, keep_freed_memory
+from pipeline.runtime.files import write_json
 
 HERE = Path(__file__).parent
 VOCABULARY, WIDTH, SENTENCES = 30_522, 256, 128

@@ -8,8 +8,8 @@ import torch
 
 from models.text_model import TextModel
 from pipeline.batching import Batch
-from pipeline.seeds import mixed
-from pipeline.team import gathered, rank, size
+from pipeline.runtime.processes import gathered, rank, size
+from pipeline.runtime.seeds import mixed
 
 
 @torch.inference_mode()

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline import kinds
-from pipeline.errors import LostError, UserError
-from pipeline.interruption import CONTINUES, Interrupted, ignore_signals, raise_on_signals, received
-from pipeline.locks import inherit, release
-from pipeline.team import is_first, leave, peer_lost, size
+from pipeline.runtime.errors import LostError, UserError
+from pipeline.runtime.locks import inherit, release
+from pipeline.runtime.processes import is_first, leave, peer_lost, size
+from pipeline.runtime.signals import CONTINUES, Interrupted, ignore_signals, raise_on_signals, received
 
 # What the disk refuses with, and what to do: it is full, a quota or the largest size of a file is reached; or this
 # user may not write.

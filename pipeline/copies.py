@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import UserError
 from pipeline.ngrams import Index, Sentences
+from pipeline.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pipeline.errors import UnfinishedError, UserError, first_line
 from pipeline.row_text import ColumnTypes, RowTemplate
+from pipeline.runtime.errors import UnfinishedError, UserError, first_line
 from pipeline.text_files import columns, delimiter, rows
 
 Row = TypeVar("Row")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.plots import figure
 from pipeline.results import Group
+from pipeline.runtime.plotting import figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.loss import TokenLoss
 from models.text_model import Encoding, TextModel, UnsupportedError
 from pipeline.batching import Batch
-from pipeline.team import gathered
+from pipeline.runtime.processes import gathered
 
 
 @dataclass

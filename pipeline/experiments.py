@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models import MODELS, ModelSettings, build
-from pipeline.checkout import commit
-from pipeline.errors import UserError
-from pipeline.files import read_record, write_record
-from pipeline.locks import claim, leave_to_the_first
+from pipeline.runtime.checkout import commit
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_record, write_record
+from pipeline.runtime.locks import claim, leave_to_the_first
+from pipeline.runtime.processes import is_first
 from pipeline.settings import TrainingSettings
-from pipeline.team import is_first
 
 if TYPE_CHECKING:
     import torch
@@ -248,8 +248,8 @@ def load_experiment_of(files: ExperimentFiles, data_dir: Path) -> Experiment:
         )
 
     from pipeline.checkpoints import load_checkpoint, load_weights
-    from pipeline.devices import default_device, keep_freed_memory
     from pipeline.prepared import difference, load_prepared
+    from pipeline.runtime.devices import default_device, keep_freed_memory
 
     keep_freed_memory()
     settings = settings_from_json(config["model"], files.config)

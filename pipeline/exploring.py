@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from models.text_model import Encoding
-from pipeline.errors import UserError
 from pipeline.generation import decode, interpolated
 from pipeline.latents import unsupported_told
+from pipeline.runtime.errors import UserError
 from pipeline.trained import TrainedModel
 
 LONGEST = 100  # tokens of a typed text: more would not be answered, nor seen, at once

@@ -9,7 +9,7 @@ from models.autoencoder import TextAutoencoder
 from models.packing import Packing
 from models.text_model import TextModel
 from pipeline.batching import in_order, loader
-from pipeline.progress import bar
+from pipeline.runtime.progress import bar
 
 if TYPE_CHECKING:
     from datasets import Dataset

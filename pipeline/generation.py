@@ -11,13 +11,13 @@ import torch
 from models.decoding import GREEDY, Decoding
 from models.text_model import Encoding
 from pipeline.batching import Batch, in_order, loader
-from pipeline.errors import UserError
 from pipeline.experiments import Experiment, ExperimentFiles
-from pipeline.files import read_jsonl
 from pipeline.latents import Source, unsupported_told
-from pipeline.progress import bar
-from pipeline.seeds import mixed
-from pipeline.team import gathered, share
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_jsonl
+from pipeline.runtime.processes import gathered, share
+from pipeline.runtime.progress import bar
+from pipeline.runtime.seeds import mixed
 
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
 

@@ -14,16 +14,16 @@ from models import build
 from models.text_model import TextModel
 from pipeline.batching import in_order, loader
 from pipeline.checkpoints import load_checkpoint, load_weights
-from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
 from pipeline.experiments import Experiment, ExperimentFiles, load_experiment, read_config
-from pipeline.files import read_records, write_records
-from pipeline.interruption import Interrupted
-from pipeline.locks import turn
 from pipeline.metrics import novel
-from pipeline.progress import bar
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_records, write_records
+from pipeline.runtime.locks import turn
+from pipeline.runtime.processes import share
+from pipeline.runtime.progress import bar
+from pipeline.runtime.signals import Interrupted
 from pipeline.settings import TrainingSettings
-from pipeline.team import share
 from pipeline.tracking import Tracker
 from pipeline.training import Trainer
 

@@ -20,14 +20,14 @@ from pipeline.checkpoints import (
     optimizer_tensors,
     save_checkpoint,
 )
-from pipeline.checksums import check_files, write_checksums
-from pipeline.devices import processes
-from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles
-from pipeline.files import put_back, read_record, remove_folder, replacing_folder, write_record
-from pipeline.locks import inherit
+from pipeline.runtime.checksums import check_files, write_checksums
+from pipeline.runtime.devices import processes
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import put_back, read_record, remove_folder, replacing_folder, write_record
+from pipeline.runtime.locks import inherit
+from pipeline.runtime.processes import gathered
 from pipeline.sharding import placed_like
-from pipeline.team import gathered
 
 REMEDY = "train anew with --RESTART True"
 # What a folder of shards holds; Accelerate calls the weights and the moments so, too.

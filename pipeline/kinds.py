@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 # No count beyond the first can be meant; numbers beyond the others are lost on the way through float32.
 MOST = {int: 2**31 - 1, float: 1e30}

@@ -10,9 +10,9 @@ import torch
 
 from models.text_model import AS_TRAINED, Encoding, Noise, UnsupportedError
 from pipeline.batching import collate
-from pipeline.errors import UserError
 from pipeline.experiments import Experiment, cleaning
 from pipeline.preprocessing import CLEANERS, UNKNOWN
+from pipeline.runtime.errors import UserError
 
 MEAN = Noise(temperature=0.0)
 

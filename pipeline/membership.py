@@ -12,7 +12,7 @@ import torch
 from models.text_model import TextModel
 from pipeline.batching import in_order, loader
 from pipeline.diversity import Tokens
-from pipeline.progress import bar
+from pipeline.runtime.progress import bar
 
 if TYPE_CHECKING:
     from datasets import Dataset

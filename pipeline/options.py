@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.errors import UserError
 from pipeline.kinds import OrNone, boolean, integer, limit, name, number
+from pipeline.runtime.errors import UserError
 from pipeline.settings import DEFAULT_STEPS
 
 # One flag for each field of the settings' dataclasses: its type, and what it means with its unit.
@@ -132,7 +132,7 @@ def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[
     Raises:
         UserError: the file is damaged, or names a model or a setting that is unknown or out of its range.
     """
-    from pipeline.files import read_json
+    from pipeline.runtime.files import read_json
 
     config = read_json(path, "--CONFIG takes a file with the settings of a model and of training")
     parts = [config.get(part) for part in ("model", "training")] if isinstance(config, dict) else []

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.checksums import write_checksums
 from pipeline.corpora import (
     SPLITS,
     Source,
@@ -26,11 +25,12 @@ from pipeline.corpora import (
     survey,
     template_of,
 )
-from pipeline.errors import UnfinishedError, UserError
-from pipeline.files import read_json, replacing_folder, write_json
 from pipeline.preprocessing import sentences, split_document, whole_document
-from pipeline.progress import bar
 from pipeline.row_text import check_labels
+from pipeline.runtime.checksums import write_checksums
+from pipeline.runtime.errors import UnfinishedError, UserError
+from pipeline.runtime.files import read_json, replacing_folder, write_json
+from pipeline.runtime.progress import bar
 from pipeline.shards import PART, REMEDY, SHARD_BYTES, Shards, grouped, mapped
 from pipeline.tokenization import FILE, TextTokenizer, load_tokenizer, tokenizer_file, train_wordpiece
 
@@ -338,7 +338,7 @@ def _versions() -> dict[str, str]:
 
 
 def _plot(lengths: Counter, name: str, path: Path) -> None:
-    from pipeline.plots import figure
+    from pipeline.runtime.plotting import figure
 
     with figure(path) as axes:
         axes.bar(list(lengths), list(lengths.values()), width=1.0, color="#4477aa")

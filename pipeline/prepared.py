@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.checksums import check_files
 from pipeline.corpora import SPLITS
-from pipeline.errors import UserError
-from pipeline.files import read_json
+from pipeline.runtime.checksums import check_files
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_json
 from pipeline.tokenization import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from pipeline.copies import copy_figures, nearest, worst_cases
 from pipeline.diversity import text_figures
 from pipeline.experiments import Experiment
 from pipeline.features import LEAST, mauve, sentence_features
-from pipeline.files import read_record
 from pipeline.intervals import area_estimate, area_under_curve
 from pipeline.judging import figure_name, fingerprint, perplexity, tokenized_samples
 from pipeline.membership import losses, members_and_others
 from pipeline.ngrams import Sentences, covered, divergence
 from pipeline.quality_rows import Quality, Row
+from pipeline.runtime.files import read_record
 from pipeline.usefulness import labelled_samples, labelled_split, majority, usefulness
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.intervals import COVERAGE, Estimate
-from pipeline.plots import inline_svg
 from pipeline.quality import Material
 from pipeline.quality_rows import CAUTION, SECTIONS, Quality, Row
+from pipeline.runtime.plotting import inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

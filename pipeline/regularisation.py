@@ -10,7 +10,7 @@ import torch
 
 from models.text_model import TextModel
 from pipeline.batching import Batch
-from pipeline.plots import figure
+from pipeline.runtime.plotting import figure
 
 LEAST_OCCURRENCES = 20  # of a token that is shown by itself
 BLUE, RED = "#4477aa", "#cc6677"

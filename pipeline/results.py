@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, flat_config, read_config
-from pipeline.files import read_record, read_records
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_record, read_records
 
 if TYPE_CHECKING:
     import pandas

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 CATEGORIES = 1000  # values of a column, beyond which it holds free text
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.checkout import ROOT
-from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, read_config
-from pipeline.files import read_json, write_json
-from pipeline.locks import heritable, turn
+from pipeline.runtime.checkout import ROOT
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_json, write_json
+from pipeline.runtime.locks import heritable, turn
 
 INTERRUPTED = {sign for number in (signal.SIGINT, signal.SIGTERM) for sign in (128 + number, -number)}
 POLL_SECONDS = 0.5  # between two looks at what others do, where there is nothing else to do

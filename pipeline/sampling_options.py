@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import kinds
 from pipeline.cli import Parser, add_batch_option
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.experiments import Experiment

@@ -24,7 +24,7 @@ class TrainingSettings:
         on_non_finite: what a loss or gradient that is not finite does: stop ends training, skip leaves the step out
             and counts it.
         seed: of weights, order, dropout and sampling.
-        precision: fp32, bf16 (autocast), or auto, which `pipeline.devices.precision` resolves.
+        precision: fp32, bf16 (autocast), or auto, which `pipeline.runtime.devices.precision` resolves.
         compile: whether torch compiles the model.
         gradient_checkpointing: whether layers are computed again for the gradient: less memory, a third more time.
         shuffle_window: sentences that are shuffled together: all, if there are no more, otherwise runs of neighbours.

@@ -21,9 +21,9 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
-from pipeline.errors import UserError, first_line
-from pipeline.files import read_record, write_record
-from pipeline.team import is_first, peer_lost
+from pipeline.runtime.errors import UserError, first_line
+from pipeline.runtime.files import read_record, write_record
+from pipeline.runtime.processes import is_first, peer_lost
 
 INDEX = "index.json"
 DTYPES = ("float32", "float64", "bfloat16", "float16", "int64")

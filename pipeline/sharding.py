@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, parse_flag_from_env
 from torch import Tensor, nn
 
-from pipeline.devices import on_cpu
-from pipeline.errors import UserError
+from pipeline.runtime.devices import on_cpu
+from pipeline.runtime.errors import UserError
 
 
 def check_configuration(compiled: bool = False) -> None:

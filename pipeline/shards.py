@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.corpora import SPLITS, Document
-from pipeline.files import read_json, write_json
-from pipeline.interruption import forks_end_with_it
+from pipeline.runtime.files import read_json, write_json
+from pipeline.runtime.signals import forks_end_with_it
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pipeline.checkout import ROOT
+from pipeline.runtime.checkout import ROOT
 
 
 def run_in_order(commands: Sequence[Sequence[str]]) -> float:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.files import write_csv, write_text
 from pipeline.results import Failure, Group, Result, as_frame
+from pipeline.runtime.files import write_csv, write_text
 
 if TYPE_CHECKING:
     import pandas

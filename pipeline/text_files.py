@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.errors import UserError, first_line
+from pipeline.runtime.errors import UserError, first_line
 
 TEXT = "\0text"  # under which the text stands, whatever the columns' names
 _KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object", str: "text"}

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import UserError
-from pipeline.files import replacing
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import replacing
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

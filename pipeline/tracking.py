@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, flat_config
-from pipeline.files import read_jsonl, read_record, read_records, write_record, write_records
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_jsonl, read_record, read_records, write_record, write_records
 
 # wandb sends what is left at the end; without a connection it tries for ever.
 FINISH_SECONDS = 60.0

@@ -10,11 +10,11 @@ import torch
 from models.text_model import Encoding
 from pipeline import sampling_options
 from pipeline.batching import Batch, collate, in_order
-from pipeline.errors import UserError
 from pipeline.experiments import Experiment, ExperimentFiles, load_experiment_of
-from pipeline.files import read_record
 from pipeline.generation import checked_label, decode, interpolated, reconstructed, require_latent
 from pipeline.latents import token_ids, unsupported_told
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_record
 
 TOGETHER = 128  # texts that are encoded or generated together, the scripts' default
 

@@ -16,18 +16,18 @@ from models.loss import TokenLoss
 from models.text_model import Encoding, TextModel
 from pipeline.batching import Batch, EpochOrder, in_order, loader
 from pipeline.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
-from pipeline.devices import precision
 from pipeline.diagnostics import epoch_line, extremes, largest_gradient
-from pipeline.errors import LostError, UserError
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
 from pipeline.experiments import ExperimentFiles
-from pipeline.interruption import CONTINUES, Deferred, Interrupted, deferred, ignore_signals
 from pipeline.keeping import Progress, ShardedCheckpoints, WholeCheckpoints
-from pipeline.progress import bar
-from pipeline.seeds import mixed
+from pipeline.runtime.devices import precision
+from pipeline.runtime.errors import LostError, UserError
+from pipeline.runtime.processes import gathered, peer_lost, share
+from pipeline.runtime.progress import bar
+from pipeline.runtime.seeds import mixed
+from pipeline.runtime.signals import CONTINUES, Deferred, Interrupted, deferred, ignore_signals
 from pipeline.settings import TrainingSettings
 from pipeline.sharding import new_accelerator, outer_gathered
-from pipeline.team import gathered, peer_lost, share
 
 if TYPE_CHECKING:
     from pipeline.prepared import PreparedData

@@ -14,13 +14,13 @@ import optuna
 import torch
 
 from models import ModelSettings, build
-from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
 from pipeline.experiments import ExperimentFiles, load_experiment, new_config, read_config, write_config
-from pipeline.files import write_json, write_record, write_text
 from pipeline.generation import reconstruct, subset_batches
-from pipeline.locks import release, turn
 from pipeline.metrics import reconstruction_figures
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import write_json, write_record, write_text
+from pipeline.runtime.locks import release, turn
 from pipeline.search_spaces import Choice, Range, space_of
 from pipeline.settings import TrainingSettings
 from pipeline.tracking import tracking

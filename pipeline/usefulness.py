@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import UserError
 from pipeline.intervals import Estimate, score_estimate
+from pipeline.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset

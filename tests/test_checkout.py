@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import checkout
+from pipeline.runtime import checkout
 from tests.helpers import ROOT
 
 

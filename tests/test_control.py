@@ -14,11 +14,11 @@ from models import MODELS, build
 from models.decoding import GREEDY, Decoding, beam_search, generate, greedy, nucleus
 from models.text_model import Noise, TextModel, UnsupportedError
 from pipeline.batching import in_order
-from pipeline.errors import UserError
 from pipeline.experiments import Experiment, load_experiment
 from pipeline.generation import interpolations, sample
 from pipeline.latents import LengthRange, draw_lengths, from_prior, from_prior_with, mixture, near
-from pipeline.seeds import mixed
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.seeds import mixed
 from tests.helpers import call, one_line_of_error, prepare_tiny
 
 VOCABULARY, START, END = 6, 2, 3

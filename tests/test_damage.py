@@ -16,14 +16,14 @@ import torch
 from models import MODELS, build
 from models.decoding import GREEDY
 from pipeline.checkpoints import load_checkpoint
-from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, load_experiment, new_config, start_or_continue
-from pipeline.files import write_jsonl
 from pipeline.generation import interpolations, read_interpolations, read_samples, sample
 from pipeline.latents import from_prior
-from pipeline.locks import release
 from pipeline.prepared import load_prepared
 from pipeline.results import from_outputs
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import write_jsonl
+from pipeline.runtime.locks import release
 from pipeline.settings import TrainingSettings
 from pipeline.tracking import Tracker
 from pipeline.training import Trainer

@@ -6,8 +6,9 @@ import sys
 import pytest
 import torch
 
-from pipeline import cli, devices
-from pipeline.devices import precision
+from pipeline import cli
+from pipeline.runtime import devices
+from pipeline.runtime.devices import precision
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])

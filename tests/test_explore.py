@@ -17,8 +17,8 @@ import torch
 
 from models import MODELS, build, load_experiment
 from pipeline.drawing import drawn, heat_map, listed, note
-from pipeline.errors import UserError
 from pipeline.exploring import PRIOR, Attention, sampled, steps_for, view
+from pipeline.runtime.errors import UserError
 from pipeline.trained import TrainedModel
 from tests.helpers import ROOT, call, one_line_of_error
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from pipeline.interruption import Interrupted, deferred, ignore_signals
 from pipeline.prepared import load_prepared
+from pipeline.runtime.signals import Interrupted, deferred, ignore_signals
 from tests.helpers import ROOT, prepare_tiny, text
 
 CLOCKS = {"seconds", "tokens_per_second", "checksum"}  # what may differ, and what covers it
@@ -247,7 +247,7 @@ def test_a_worker_says_nothing_when_its_pool_ends_it(tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(
         "import os, signal, time\n"
-        "from pipeline.interruption import forks_end_with_it, raise_on_signals\n"
+        "from pipeline.runtime.signals import forks_end_with_it, raise_on_signals\n"
         "raise_on_signals()\n"
         "forks_end_with_it()\n"
         "ready, told = os.pipe()\n"

@@ -15,7 +15,6 @@ import synth
 from pipeline.copies import nearest
 from pipeline.corpora import HubCorpus, Source, Split, joined_columns
 from pipeline.diversity import text_figures
-from pipeline.errors import UserError
 from pipeline.experiments import load_experiment
 from pipeline.judging import novel_perplexity, perplexity, tokenized_samples
 from pipeline.membership import members_and_others
@@ -23,6 +22,7 @@ from pipeline.own_format import write_synthetic
 from pipeline.preparation import PreparationSettings, prepare
 from pipeline.prepared import PreparedData, load_prepared
 from pipeline.row_text import CATEGORIES, ColumnTypes, RowTemplate
+from pipeline.runtime.errors import UserError
 from tests.helpers import call, one_line_of_error, text
 
 SPLIT = Split(0.2, 0.2, 1)

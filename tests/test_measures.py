@@ -11,9 +11,9 @@ import torch
 from pipeline.batching import collate
 from pipeline.diversity import text_figures
 from pipeline.experiments import load_experiment
-from pipeline.files import read_record, write_record
 from pipeline.judging import fingerprint, tokenized_samples
 from pipeline.prepared import load_prepared
+from pipeline.runtime.files import read_record, write_record
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 
 TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--DATA", "tiny", "--MAX_STEPS", 12, "--PRECISION", "fp32")

@@ -11,9 +11,9 @@ import datasets
 import pytest
 
 from pipeline.corpora import HUB, SPLITS, HubCorpus, Source, Split, divide, joined_columns
-from pipeline.errors import UserError
 from pipeline.preparation import PreparationSettings, prepare
 from pipeline.prepared import PreparedData, load_prepared
+from pipeline.runtime.errors import UserError
 from tests.helpers import ROOT, run, text
 
 DOCUMENTS = text(120).splitlines()

@@ -17,16 +17,16 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from pipeline import copies, ngrams
 from pipeline.batching import collate
 from pipeline.copies import nearest, worst_cases
-from pipeline.errors import UserError
 from pipeline.experiments import load_experiment
 from pipeline.features import mauve, sentence_features
-from pipeline.files import read_record, write_record
 from pipeline.intervals import area_estimate, area_under_curve
 from pipeline.judging import as_split, fingerprint, tokenized
 from pipeline.membership import losses, members_and_others
 from pipeline.ngrams import Sentences, covered, divergence
 from pipeline.quality import Material, coverage, measure
 from pipeline.quality_page import page
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_record, write_record
 from pipeline.usefulness import Labelled, labelled_samples, labelled_split, majority, usefulness
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 

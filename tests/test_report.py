@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from models import MODELS
-from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, flat_config, new_config
-from pipeline.files import write_record, write_records
 from pipeline.results import Result, from_outputs, from_wandb, grouped
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import write_record, write_records
 from pipeline.settings import TrainingSettings
 from pipeline.tables import write_tables
 from tests.helpers import one_line_of_error, run

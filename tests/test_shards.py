@@ -131,9 +131,9 @@ def test_what_was_ended_is_not_continued_with_other_text_or_settings(tmp_path: P
 
 
 def test_the_checksums_of_a_large_corpus_stop_at_so_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from pipeline import checksums
-    from pipeline.errors import UserError
-    from pipeline.files import read_record
+    from pipeline.runtime import checksums
+    from pipeline.runtime.errors import UserError
+    from pipeline.runtime.files import read_record
 
     monkeypatch.setattr(checksums, "HASHED_BYTES", 5_000)
     for name, size in (("small", 10), ("middle", 4_000), ("large", 4_001)):

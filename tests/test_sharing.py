@@ -15,11 +15,11 @@ import yaml
 from models import MODELS, build, from_pretrained, load_experiment
 from pipeline import tracking
 from pipeline.corpora import Source, Split
-from pipeline.errors import UserError
 from pipeline.experiments import Experiment, ExperimentFiles, new_config
-from pipeline.files import read_record, write_record
 from pipeline.preparation import PreparationSettings, prepare
 from pipeline.prepared import load_prepared
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_record, write_record
 from pipeline.settings import TrainingSettings
 from pipeline.trained import TrainedModel
 from tests.helpers import call, text

@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from pipeline.corpora import OWN_FORMATS, Source, Split
-from pipeline.errors import UserError
-from pipeline.files import replacing_folder
 from pipeline.preparation import PreparationSettings, prepare
 from pipeline.prepared import PreparedData, load_prepared
 from pipeline.preprocessing import paragraphs, split_document
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import replacing_folder
 from pipeline.text_files import rows
 from pipeline.tokenization import train_wordpiece
 from tests.helpers import ROOT, one_line_of_error, run, text
@@ -481,7 +481,7 @@ def content(folder: Path) -> str:
 REPLACE = """
 import os, signal, sys
 from pathlib import Path
-from pipeline.files import replacing_folder
+from pipeline.runtime.files import replacing_folder
 
 with replacing_folder(Path(sys.argv[1])) as temporary:
     (temporary / "content").write_text("new")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 from pipeline.tokenization import TextTokenizer, load_tokenizer, train_wordpiece
 
 SENTENCES = [

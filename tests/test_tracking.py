@@ -11,9 +11,9 @@ import pytest
 
 from models import MODELS
 from pipeline import tracking as module
-from pipeline.errors import UserError
 from pipeline.experiments import ExperimentFiles, new_config, read_config, start_or_continue
-from pipeline.files import write_jsonl
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import write_jsonl
 from pipeline.settings import TrainingSettings
 from pipeline.tracking import tracking, upload
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.files import replacing
+from pipeline.runtime.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

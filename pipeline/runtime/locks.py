@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from pipeline.errors import UserError
+from pipeline.runtime.errors import UserError
 
 _held: dict[Path, IO[str]] = {}
 _of_the_first: set[Path] = set()  # what the first of several processes holds

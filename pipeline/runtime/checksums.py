@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from pipeline.errors import UserError
-from pipeline.files import read_record, write_record
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_record, write_record
 
 NAME = "checksums.json"
 # Beyond them a file is known by its size alone: reading a large corpus through before every step would take minutes.

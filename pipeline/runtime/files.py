@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.errors import UnfinishedError, UserError
-from pipeline.interruption import received
+from pipeline.runtime.errors import UnfinishedError, UserError
+from pipeline.runtime.signals import received
 
 CHECKSUM = "checksum"
 

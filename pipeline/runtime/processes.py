@@ -51,7 +51,7 @@ def gathered(own: Sequence[Any]) -> list[Any]:
     import torch
     from accelerate.utils import gather
 
-    from pipeline.devices import processes
+    from pipeline.runtime.devices import processes
 
     device = processes().device
     text = np.frombuffer(json.dumps(own).encode(), dtype=np.uint8)  # nothing that is received can run

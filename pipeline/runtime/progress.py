@@ -5,7 +5,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.team import is_first
+from pipeline.runtime.processes import is_first
 
 
 def bar(*args: Any, **kwargs: Any) -> tqdm:

@@ -1,0 +1,1 @@
+"""Errors, files, locks, signals, processes and devices: everything that knows no text and no model."""
