@@ -12,7 +12,7 @@ took), logs/ (what every step said) and report/. The experiments themselves stan
 import argparse
 
 from pipeline import cli, kinds
-from pipeline.corpora import NAMES
+from pipeline.data.sources import NAMES
 from pipeline.paper import RUNS, Budget, describe, plan
 from pipeline.runner import Paper, Step
 from pipeline.runtime.errors import UserError

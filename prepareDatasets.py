@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 from pipeline import cli, kinds
-from pipeline.corpora import HUB, NAMES, Source, Split, check_source, dataset_name
+from pipeline.data.sources import HUB, NAMES, Source, Split, check_source, dataset_name
+from pipeline.data.tokenizer import tokenizer_file
 from pipeline.runtime.errors import UserError
-from pipeline.tokenization import tokenizer_file
 
 VOCABULARY = 8000  # tokens of a trained tokenizer, unless another number is asked for
 
@@ -135,7 +135,7 @@ def main() -> None:
     """Parse, prepare, report."""
     arguments = parse()
     name = dataset_name(arguments.DATA)
-    from pipeline.preparation import PreparationSettings, prepare
+    from pipeline.data.prepare import PreparationSettings, prepare
 
     settings = PreparationSettings(
         tokenizer=arguments.TOKENIZER,

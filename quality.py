@@ -52,9 +52,9 @@ def main() -> None:
     places = arguments.OUTPUT_DIR, arguments.PROJECT_NAME
     experiment = load_experiment(*places, arguments.EXPERIMENT_NAME, arguments.DATA_DIR)
     experiment.files.claim()
+    from pipeline.data.writers import write_synthetic
     from pipeline.generation import read_samples
     from pipeline.judging import load_judge
-    from pipeline.own_format import write_synthetic
     from pipeline.quality import Material, kept_files, measure, without_copies
     from pipeline.quality_page import as_text, compared, page
 

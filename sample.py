@@ -41,9 +41,9 @@ def main() -> None:
     experiment.files.claim()
     read_summary(experiment.files)  # a damaged one is refused before the work
 
+    from pipeline.data.writers import write_synthetic
     from pipeline.diversity import text_figures
     from pipeline.judging import tokenized_samples
-    from pipeline.own_format import write_synthetic
     from pipeline.report import beside_real_text
     from pipeline.runtime.processes import is_first
 

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from pipeline import cli, kinds
-from pipeline.corpora import Source, Split, check_source, dataset_name
+from pipeline.data.sources import Source, Split, check_source, dataset_name
 from pipeline.paper import flags_of
 from pipeline.steps import run_in_order
 

@@ -52,8 +52,8 @@ def main() -> None:
     model_fields = options.model_fields(arguments, MODELS)
     training = TrainingSettings(**options.given_fields(arguments, TrainingSettings))
 
+    from pipeline.data.dataset import load_prepared
     from pipeline.experiments import ExperimentFiles, failure_recorded, new_config, read_config, start_or_continue
-    from pipeline.prepared import load_prepared
     from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)

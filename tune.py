@@ -71,7 +71,7 @@ def main() -> None:
     arguments = parse()
     model_fields = options.model_fields(arguments, MODELS)
     training_fields = options.given_fields(arguments, TrainingSettings)
-    from pipeline.prepared import load_prepared
+    from pipeline.data.dataset import load_prepared
     from pipeline.tracking import check_login
 
     check_login(arguments.WANDB_ENTITY)

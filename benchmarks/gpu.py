@@ -19,7 +19,7 @@ import torch
 from benchmarks.speed import NO_END, START, VOCABULARY, corpus
 from models import MODELS, build
 from models.decoding import generate
-from pipeline.batching import collate
+from pipeline.data.batches import collate
 from pipeline.runtime.files import write_json
 
 RESULTS = Path(__file__).parent / "gpu.json"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.attention import MultiheadAttention
 from models.autoencoder import TextAutoencoder
-from pipeline.batching import Batch
+from pipeline.data.batches import Batch
 
 
 def plain_loss(model: TextAutoencoder, batch: Batch) -> Tensor:

@@ -30,7 +30,7 @@ from typing import Any
 
 from benchmarks.machine import processor
 from pipeline import cli, kinds
-from pipeline.corpora import WIKITEXT_FILES
+from pipeline.data.sources import WIKITEXT_FILES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -201,7 +201,7 @@ def repeat_training(source: Path, target: Path, repeats: int) -> None:
 
 def made_up(folder: Path) -> Path:
     """A folder of WikiText's form with the sentences of the Wikipedia sample, which is always at hand."""
-    from pipeline.prepared import load_prepared
+    from pipeline.data.dataset import load_prepared
 
     script("prepareDatasets.py", "--DATA", "wikipedia-sample", "--DATA_DIR", folder / "sample")
     splits = load_prepared(folder / "sample", "wikipedia-sample").splits

@@ -29,7 +29,7 @@ from benchmarks.plain import plain_generate, plain_loss
 from models import MODELS, build
 from models.decoding import generate
 from models.text_model import TextModel
-from pipeline.batching import Batch, collate
+from pipeline.data.batches import Batch, collate
 from pipeline.runtime.devices import bfloat16_speedup, keep_freed_memory
 from pipeline.runtime.files import write_json
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.speed import peak_gigabytes, timed
 from models import MODELS, build
-from pipeline.batching import collate
+from pipeline.data.batches import collate
 from pipeline.runtime.devices import keep_freed_memory
 
 

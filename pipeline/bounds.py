@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from models.text_model import TextModel
-from pipeline.batching import Batch
+from pipeline.data.batches import Batch
 from pipeline.runtime.processes import gathered, rank, size
 from pipeline.runtime.seeds import mixed
 

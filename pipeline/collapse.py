@@ -10,7 +10,7 @@ import torch
 
 from models.packing import Packing
 from models.text_model import TextModel, UnsupportedError
-from pipeline.batching import Batch
+from pipeline.data.batches import Batch
 from pipeline.runtime.processes import gathered, rank, size
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016

@@ -12,7 +12,7 @@ from pipeline.ngrams import Sentences
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from pipeline.prepared import PreparedData
+    from pipeline.data.dataset import PreparedData
 
 # Of more sentences more n-grams are repetitions, and more references find more of a sentence: figures of a text are
 # comparable with those of as many sentences alone.

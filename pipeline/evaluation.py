@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.loss import TokenLoss
 from models.text_model import Encoding, TextModel, UnsupportedError
-from pipeline.batching import Batch
+from pipeline.data.batches import Batch
 from pipeline.runtime.processes import gathered
 
 

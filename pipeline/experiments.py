@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from models.text_model import TextModel
-    from pipeline.prepared import PreparedData
+    from pipeline.data.dataset import PreparedData
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def settings_from_json(values: dict[str, Any], path: Path, remedy: str = "train 
 
 
 def cleaning(config: dict[str, Any]) -> str:
-    """How the sentences of an experiment's data were cleaned, one of `pipeline.preprocessing.CLEANERS`."""
+    """How the sentences of an experiment's data were cleaned, one of `pipeline.data.cleaning.CLEANERS`."""
     return (config["data"].get("settings") or {}).get("clean", "none")
 
 
@@ -248,7 +248,7 @@ def load_experiment_of(files: ExperimentFiles, data_dir: Path) -> Experiment:
         )
 
     from pipeline.checkpoints import load_checkpoint, load_weights
-    from pipeline.prepared import difference, load_prepared
+    from pipeline.data.dataset import difference, load_prepared
     from pipeline.runtime.devices import default_device, keep_freed_memory
 
     keep_freed_memory()
@@ -295,7 +295,7 @@ def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[st
     earlier = read_config(files)
     without_effect = {"save_steps", "on_non_finite", "loader_workers", "gradient_checkpointing"}
     free = {"training": {"epochs", "max_steps", "patience", *without_effect}}
-    from pipeline.prepared import difference
+    from pipeline.data.dataset import difference
 
     old, new = earlier["data"], config["data"]
     if old["name"] != new["name"] or difference(old, new):

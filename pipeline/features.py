@@ -8,7 +8,7 @@ import torch
 from models.autoencoder import TextAutoencoder
 from models.packing import Packing
 from models.text_model import TextModel
-from pipeline.batching import in_order, loader
+from pipeline.data.batches import in_order, loader
 from pipeline.runtime.progress import bar
 
 if TYPE_CHECKING:

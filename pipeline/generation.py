@@ -10,7 +10,7 @@ import torch
 
 from models.decoding import GREEDY, Decoding
 from models.text_model import Encoding
-from pipeline.batching import Batch, in_order, loader
+from pipeline.data.batches import Batch, in_order, loader
 from pipeline.experiments import Experiment, ExperimentFiles
 from pipeline.latents import Source, unsupported_told
 from pipeline.runtime.errors import UserError

@@ -12,8 +12,8 @@ import torch
 
 from models import build
 from models.text_model import TextModel
-from pipeline.batching import in_order, loader
 from pipeline.checkpoints import load_checkpoint, load_weights
+from pipeline.data.batches import in_order, loader
 from pipeline.evaluation import evaluate
 from pipeline.experiments import Experiment, ExperimentFiles, load_experiment, read_config
 from pipeline.metrics import novel
@@ -30,7 +30,7 @@ from pipeline.training import Trainer
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from pipeline.prepared import PreparedData
+    from pipeline.data.dataset import PreparedData
 
 
 def load_judge(output_dir: Path, project: str, name: str, data_dir: Path, judged: dict[str, Any]) -> Experiment:

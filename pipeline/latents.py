@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from models.text_model import AS_TRAINED, Encoding, Noise, UnsupportedError
-from pipeline.batching import collate
+from pipeline.data.batches import collate
+from pipeline.data.cleaning import CLEANERS, UNKNOWN
 from pipeline.experiments import Experiment, cleaning
-from pipeline.preprocessing import CLEANERS, UNKNOWN
 from pipeline.runtime.errors import UserError
 
 MEAN = Noise(temperature=0.0)

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from models.text_model import TextModel
-from pipeline.batching import in_order, loader
+from pipeline.data.batches import in_order, loader
 from pipeline.diversity import Tokens
 from pipeline.runtime.progress import bar
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from pipeline.prepared import PreparedData
+    from pipeline.data.dataset import PreparedData
 
 SENTENCES = 1000  # of either kind, at most
 

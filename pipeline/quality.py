@@ -23,7 +23,7 @@ from pipeline.usefulness import labelled_samples, labelled_split, majority, usef
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from pipeline.prepared import PreparedData
+    from pipeline.data.dataset import PreparedData
 
 SHOWN = 10  # worst cases of the samples
 SHOWN_REAL = 5

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from models.text_model import TextModel
-from pipeline.batching import Batch
+from pipeline.data.batches import Batch
 from pipeline.runtime.plotting import figure
 
 LEAST_OCCURRENCES = 20  # of a token that is shown by itself

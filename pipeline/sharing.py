@@ -17,14 +17,14 @@ from typing import Any
 
 from models import build
 from pipeline.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from pipeline.data.cleaning import CLEANERS
+from pipeline.data.tokenizer import FILE as TOKENIZER
+from pipeline.data.tokenizer import TextTokenizer, load_tokenizer
 from pipeline.experiments import Experiment, ExperimentFiles, cleaning, settings_from_json
 from pipeline.model_card import model_card
-from pipeline.preprocessing import CLEANERS
 from pipeline.runtime.devices import default_device, keep_freed_memory
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, replacing_folder, write_record, write_text
-from pipeline.tokenization import FILE as TOKENIZER
-from pipeline.tokenization import TextTokenizer, load_tokenizer
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 REMEDY = "save it again with save_pretrained, or fetch it anew"

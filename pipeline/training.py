@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from models.loss import TokenLoss
 from models.text_model import Encoding, TextModel
-from pipeline.batching import Batch, EpochOrder, in_order, loader
 from pipeline.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
+from pipeline.data.batches import Batch, EpochOrder, in_order, loader
 from pipeline.diagnostics import epoch_line, extremes, largest_gradient
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
 from pipeline.experiments import ExperimentFiles
@@ -30,7 +30,7 @@ from pipeline.settings import TrainingSettings
 from pipeline.sharding import new_accelerator, outer_gathered
 
 if TYPE_CHECKING:
-    from pipeline.prepared import PreparedData
+    from pipeline.data.dataset import PreparedData
     from pipeline.tracking import Tracker
 
 HISTOGRAM_SENTENCES = 1000

@@ -27,7 +27,7 @@ from pipeline.tracking import tracking
 from pipeline.training import Trainer
 
 if TYPE_CHECKING:
-    from pipeline.prepared import PreparedData
+    from pipeline.data.dataset import PreparedData
 
 DONE = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL)
 RUNS = "wandb_ids"  # a trial's attribute: its experiments by seed

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.corpora import Source, Split
-from pipeline.preparation import PreparationSettings, prepare
+from pipeline.data.prepare import PreparationSettings, prepare
+from pipeline.data.sources import Source, Split
 
 ROOT = Path(__file__).parent.parent
 WORDS = ("the", "a", "old", "young", "king", "queen", "cat", "dog", "house", "river", "town", "saw", "found", "left")
@@ -42,8 +42,8 @@ def train_tiny(folder: Path, name: str, model: str, steps: int = 100) -> None:
     import torch
 
     from models import MODELS, build
+    from pipeline.data.dataset import load_prepared
     from pipeline.experiments import ExperimentFiles, new_config, start_or_continue
-    from pipeline.prepared import load_prepared
     from pipeline.settings import TrainingSettings
     from pipeline.tracking import Tracker
     from pipeline.training import Trainer

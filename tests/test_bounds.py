@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.batching import collate
 from pipeline.bounds import likelihood_bounds
+from pipeline.data.batches import collate
 
 
 class LinearGaussian(torch.nn.Module):

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from models import MODELS, build
-from pipeline.batching import Batch, collate
 from pipeline.collapse import collapse_figures, collapse_warning
+from pipeline.data.batches import Batch, collate
 
 DEVICE = torch.device("cpu")
 LENGTHS = ((4, 7, 5), (6, 3))

@@ -16,10 +16,10 @@ import torch
 from models import MODELS, build
 from models.decoding import GREEDY
 from pipeline.checkpoints import load_checkpoint
+from pipeline.data.dataset import load_prepared
 from pipeline.experiments import ExperimentFiles, load_experiment, new_config, start_or_continue
 from pipeline.generation import interpolations, read_interpolations, read_samples, sample
 from pipeline.latents import from_prior
-from pipeline.prepared import load_prepared
 from pipeline.results import from_outputs
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_jsonl

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models import MODELS, build
 from models.loss import CHUNK
-from pipeline.batching import collate, in_order
+from pipeline.data.batches import collate, in_order
 from pipeline.evaluation import evaluate
 
 VOCABULARY, END, PAD = 4096, 1, 0

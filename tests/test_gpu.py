@@ -8,7 +8,7 @@ import torch
 
 from models import MODELS, build
 from models.decoding import generate
-from pipeline.batching import collate
+from pipeline.data.batches import collate
 from tests.helpers import prepare_tiny, run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

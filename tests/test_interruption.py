@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from pipeline.prepared import load_prepared
+from pipeline.data.dataset import load_prepared
 from pipeline.runtime.signals import Interrupted, deferred, ignore_signals
 from tests.helpers import ROOT, prepare_tiny, text
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.batching import collate
+from pipeline.data.batches import collate
+from pipeline.data.dataset import load_prepared
 from pipeline.diversity import text_figures
 from pipeline.experiments import load_experiment
 from pipeline.judging import fingerprint, tokenized_samples
-from pipeline.prepared import load_prepared
 from pipeline.runtime.files import read_record, write_record
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import datasets
 import pytest
 
-from pipeline.corpora import HUB, SPLITS, HubCorpus, Source, Split, divide, joined_columns
-from pipeline.preparation import PreparationSettings, prepare
-from pipeline.prepared import PreparedData, load_prepared
+from pipeline.data.dataset import PreparedData, load_prepared
+from pipeline.data.prepare import PreparationSettings, prepare
+from pipeline.data.sources import HUB, SPLITS, HubCorpus, Source, Split, divide, joined_columns
 from pipeline.runtime.errors import UserError
 from tests.helpers import ROOT, run, text
 

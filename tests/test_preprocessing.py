@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.preprocessing import clean_none, clean_paper, paragraphs, sentences, split_document
+from pipeline.data.cleaning import clean_none, clean_paper, paragraphs, sentences, split_document
 
 # Text with plenty of what the cleaning treats specially.
 TEXT = st.text(st.one_of(st.characters(), st.sampled_from("aZ09 ,.'<>[]=-@\t\n")), max_size=80)

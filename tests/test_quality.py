@@ -15,8 +15,8 @@ from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from pipeline import copies, ngrams
-from pipeline.batching import collate
 from pipeline.copies import nearest, worst_cases
+from pipeline.data.batches import collate
 from pipeline.experiments import load_experiment
 from pipeline.features import mauve, sentence_features
 from pipeline.intervals import area_estimate, area_under_curve

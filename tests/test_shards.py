@@ -6,10 +6,11 @@ from pathlib import Path
 import datasets
 import pytest
 
-from pipeline import preparation, shards
-from pipeline.corpora import Source, Split
-from pipeline.preparation import PreparationSettings, prepare
-from pipeline.prepared import PreparedData, load_prepared
+from pipeline.data import prepare as preparation
+from pipeline.data import shards
+from pipeline.data.dataset import PreparedData, load_prepared
+from pipeline.data.prepare import PreparationSettings, prepare
+from pipeline.data.sources import Source, Split
 from tests.helpers import text
 
 SETTINGS = PreparationSettings("wordpiece", 200, "paper")

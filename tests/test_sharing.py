@@ -14,10 +14,10 @@ import yaml
 
 from models import MODELS, build, from_pretrained, load_experiment
 from pipeline import tracking
-from pipeline.corpora import Source, Split
+from pipeline.data.dataset import load_prepared
+from pipeline.data.prepare import PreparationSettings, prepare
+from pipeline.data.sources import Source, Split
 from pipeline.experiments import Experiment, ExperimentFiles, new_config
-from pipeline.preparation import PreparationSettings, prepare
-from pipeline.prepared import load_prepared
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record
 from pipeline.settings import TrainingSettings

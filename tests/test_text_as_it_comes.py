@@ -21,14 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from pipeline.corpora import OWN_FORMATS, Source, Split
-from pipeline.preparation import PreparationSettings, prepare
-from pipeline.prepared import PreparedData, load_prepared
-from pipeline.preprocessing import paragraphs, split_document
+from pipeline.data.cleaning import paragraphs, split_document
+from pipeline.data.dataset import PreparedData, load_prepared
+from pipeline.data.prepare import PreparationSettings, prepare
+from pipeline.data.readers import rows
+from pipeline.data.sources import OWN_FORMATS, Source, Split
+from pipeline.data.tokenizer import train_wordpiece
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing_folder
-from pipeline.text_files import rows
-from pipeline.tokenization import train_wordpiece
 from tests.helpers import ROOT, one_line_of_error, run, text
 
 DOCUMENTS = text(40).splitlines()
@@ -333,7 +333,7 @@ def test_a_file_that_the_disk_does_not_deliver_is_refused_by_its_own_name(
         raise PermissionError(13, "Permission denied")
 
     own = write(tmp_path, suffix, PLAIN)
-    monkeypatch.setattr("pipeline.text_files.open", fail, raising=False)
+    monkeypatch.setattr("pipeline.data.readers.open", fail, raising=False)
     monkeypatch.setattr(parquet, "ParquetFile", fail)
     assert refused(own, data_dir) == f"{own} cannot be read (Permission denied); mend that"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data.tokenizer import TextTokenizer, load_tokenizer, train_wordpiece
 from pipeline.runtime.errors import UserError
-from pipeline.tokenization import TextTokenizer, load_tokenizer, train_wordpiece
 
 SENTENCES = [
     "the king's old dogs, who saw the river, left.",

@@ -85,7 +85,7 @@ def test_reconstruction_perplexity_is_that_of_training_s_best_epoch(folder: Path
 
 def test_every_sentence_is_reconstructed_in_order(folder: Path):
     rows = lines(experiment(folder) / "reconstruction_validation.jsonl")
-    from pipeline.prepared import load_prepared
+    from pipeline.data.dataset import load_prepared
 
     split = load_prepared(folder / "data", "tiny").splits["validation"]
     assert [row["source"] for row in rows] == list(split["text"])

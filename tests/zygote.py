@@ -58,9 +58,9 @@ def main() -> None:
     import sacrebleu  # noqa: F401
     import torch
 
+    import pipeline.data.dataset
     import pipeline.generation
     import pipeline.judging
-    import pipeline.prepared
     import pipeline.report
     import pipeline.training  # noqa: F401
 

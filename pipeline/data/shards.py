@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.corpora import SPLITS, Document
+from pipeline.data.sources import SPLITS, Document
 from pipeline.runtime.files import read_json, write_json
 from pipeline.runtime.signals import forks_end_with_it
 

@@ -1,4 +1,4 @@
-"""From a corpus to `data/<DATA>/` (see `pipeline.prepared`): shard after shard, whatever its size."""
+"""From a corpus to `data/<DATA>/` (see `pipeline.data.dataset`): shard after shard, whatever its size."""
 
 import dataclasses
 import hashlib
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.corpora import (
+from pipeline.data.cleaning import sentences, split_document, whole_document
+from pipeline.data.shards import PART, REMEDY, SHARD_BYTES, Shards, grouped, mapped
+from pipeline.data.sources import (
     SPLITS,
     Source,
     check_source,
@@ -25,14 +27,12 @@ from pipeline.corpora import (
     survey,
     template_of,
 )
-from pipeline.preprocessing import sentences, split_document, whole_document
-from pipeline.row_text import check_labels
+from pipeline.data.table_rows import check_labels
+from pipeline.data.tokenizer import FILE, TextTokenizer, load_tokenizer, tokenizer_file, train_wordpiece
 from pipeline.runtime.checksums import write_checksums
 from pipeline.runtime.errors import UnfinishedError, UserError
 from pipeline.runtime.files import read_json, replacing_folder, write_json
 from pipeline.runtime.progress import bar
-from pipeline.shards import PART, REMEDY, SHARD_BYTES, Shards, grouped, mapped
-from pipeline.tokenization import FILE, TextTokenizer, load_tokenizer, tokenizer_file, train_wordpiece
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pipeline.row_text import ColumnTypes, RowTemplate
+from pipeline.data.readers import columns, delimiter, rows
+from pipeline.data.table_rows import ColumnTypes, RowTemplate
 from pipeline.runtime.errors import UnfinishedError, UserError, first_line
-from pipeline.text_files import columns, delimiter, rows
 
 Row = TypeVar("Row")
 

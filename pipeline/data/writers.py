@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.row_text import ColumnTypes, RowTemplate
+from pipeline.data.table_rows import ColumnTypes, RowTemplate
 from pipeline.runtime.files import replacing, write_csv, write_jsonl, write_text
 
 LABEL = "label"  # a row of samples has it under this key

@@ -1,4 +1,4 @@
-"""Prepared data on disk: `data/<DATA>/`, written by `pipeline.preparation`, read by everything after it.
+"""Prepared data on disk: `data/<DATA>/`, written by `pipeline.data.prepare`, read by everything after it.
 
     dataset/                  a DatasetDict of Arrow files, one a shard: text, input_ids, length
     tokenizer/tokenizer.json
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.corpora import SPLITS
+from pipeline.data.sources import SPLITS
+from pipeline.data.tokenizer import TextTokenizer, load_tokenizer
 from pipeline.runtime.checksums import check_files
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json
-from pipeline.tokenization import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
