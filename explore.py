@@ -40,7 +40,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, load, serve."""
     arguments = parse()
-    from pipeline.experiments import ExperimentFiles
+    from pipeline.experiments.config import ExperimentFiles
     from pipeline.trained import TrainedModel
 
     models = {}

@@ -26,11 +26,11 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, score, report."""
     arguments = parse()
-    from pipeline.experiments import ExperimentFiles, read_config
+    from pipeline.experiments.config import ExperimentFiles, read_config
+    from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation import read_samples
     from pipeline.judging import figure_name, load_judge, perplexity, tokenized_samples
     from pipeline.runtime.processes import is_first
-    from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)

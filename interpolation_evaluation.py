@@ -37,12 +37,12 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, interpolate, report."""
     arguments = parse()
-    from pipeline.experiments import ExperimentFiles, load_experiment, read_config
+    from pipeline.experiments.config import ExperimentFiles, load_experiment, read_config
+    from pipeline.experiments.tracker import check_login, tracking
     from pipeline.metrics import interpolation_figures
     from pipeline.report import interpolation_blocks
     from pipeline.runtime.files import write_jsonl, write_text
     from pipeline.runtime.processes import is_first
-    from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)

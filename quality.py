@@ -44,9 +44,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, measure, write, report."""
     arguments = parse()
-    from pipeline.experiments import load_experiment
+    from pipeline.experiments.config import load_experiment
+    from pipeline.experiments.tracker import check_login, tracking
     from pipeline.runtime.files import write_json, write_jsonl, write_text
-    from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)
     places = arguments.OUTPUT_DIR, arguments.PROJECT_NAME

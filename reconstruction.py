@@ -32,9 +32,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, reconstruct, report."""
     arguments = parse()
-    from pipeline.experiments import load_experiment
+    from pipeline.experiments.config import load_experiment
+    from pipeline.experiments.tracker import check_login, tracking
     from pipeline.runtime.files import write_jsonl
-    from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)
     experiment = load_experiment(

@@ -25,10 +25,10 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, encode, draw, report."""
     arguments = parse()
-    from pipeline.experiments import load_experiment
+    from pipeline.experiments.config import load_experiment
+    from pipeline.experiments.tracker import check_login, tracking
     from pipeline.runtime.errors import UserError
     from pipeline.runtime.files import write_csv, write_text
-    from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)
     experiment = load_experiment(

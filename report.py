@@ -43,7 +43,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, gather, write, print."""
     arguments = parse()
-    from pipeline.experiments import ExperimentFiles, experiment_names, names_in, read_config
+    from pipeline.experiments.config import ExperimentFiles, experiment_names, names_in, read_config
     from pipeline.report import files_written, side_by_side
     from pipeline.results import from_outputs, from_wandb, grouped
     from pipeline.runtime.errors import UserError
@@ -55,7 +55,7 @@ def main() -> None:
         names = arguments.EXPERIMENTS or experiment_names(arguments.OUTPUT_DIR, arguments.PROJECT_NAME)
         results, failures = from_outputs(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, names)
     else:
-        from pipeline.tracking import api
+        from pipeline.experiments.tracker import api
 
         theirs, failures = from_wandb(arguments.FROM_WANDB, arguments.EXPERIMENTS, api())
         names = [name for name in names_in(project) if arguments.EXPERIMENTS is None or name in arguments.EXPERIMENTS]

@@ -36,7 +36,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, train, score, report."""
     arguments = parse()
-    from pipeline.experiments import ExperimentFiles, read_config
+    from pipeline.experiments.config import ExperimentFiles, read_config
+    from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation import read_samples
     from pipeline.judging import (
         figure_name,
@@ -48,7 +49,6 @@ def main() -> None:
         tokenized_samples,
     )
     from pipeline.judging import train_judge as train
-    from pipeline.tracking import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)

@@ -30,9 +30,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, sample, report."""
     arguments = parse()
-    from pipeline.experiments import load_experiment
+    from pipeline.experiments.config import load_experiment
+    from pipeline.experiments.tracker import check_login, read_summary, tracking
     from pipeline.runtime.files import as_jsonl, write_text
-    from pipeline.tracking import check_login, read_summary, tracking
 
     check_login(arguments.WANDB_ENTITY)
     experiment = load_experiment(

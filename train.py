@@ -13,7 +13,7 @@ import dataclasses
 
 from models import MODELS
 from pipeline import cli, kinds, options
-from pipeline.settings import TrainingSettings
+from pipeline.experiments.training_settings import TrainingSettings
 
 
 def parse() -> argparse.Namespace:
@@ -53,8 +53,14 @@ def main() -> None:
     training = TrainingSettings(**options.given_fields(arguments, TrainingSettings))
 
     from pipeline.data.dataset import load_prepared
-    from pipeline.experiments import ExperimentFiles, failure_recorded, new_config, read_config, start_or_continue
-    from pipeline.tracking import check_login, tracking
+    from pipeline.experiments.config import (
+        ExperimentFiles,
+        failure_recorded,
+        new_config,
+        read_config,
+        start_or_continue,
+    )
+    from pipeline.experiments.tracker import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)

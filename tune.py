@@ -18,7 +18,7 @@ import argparse
 
 from models import MODELS
 from pipeline import cli, kinds, options
-from pipeline.settings import TrainingSettings
+from pipeline.experiments.training_settings import TrainingSettings
 
 
 def parse() -> argparse.Namespace:
@@ -72,7 +72,7 @@ def main() -> None:
     model_fields = options.model_fields(arguments, MODELS)
     training_fields = options.given_fields(arguments, TrainingSettings)
     from pipeline.data.dataset import load_prepared
-    from pipeline.tracking import check_login
+    from pipeline.experiments.tracker import check_login
 
     check_login(arguments.WANDB_ENTITY)
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)

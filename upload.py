@@ -23,8 +23,8 @@ def main() -> None:
     arguments = parse()
     if arguments.WANDB_ENTITY is None:
         raise UserError("--WANDB_ENTITY says where to upload to: a user or team of Weights & Biases")
-    from pipeline.experiments import ExperimentFiles, read_config
-    from pipeline.tracking import check_login, upload
+    from pipeline.experiments.config import ExperimentFiles, read_config
+    from pipeline.experiments.tracker import check_login, upload
 
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
     config = read_config(files)

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import costs
 from benchmarks.costs import Model
 from benchmarks.gpu import SIZES as GPU_SIZES
-from pipeline.settings import TrainingSettings
+from pipeline.experiments.training_settings import TrainingSettings
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "scaling.json"

@@ -12,10 +12,12 @@ import torch
 
 from models import build
 from models.text_model import TextModel
-from pipeline.checkpoints import load_checkpoint, load_weights
 from pipeline.data.batches import in_order, loader
 from pipeline.evaluation import evaluate
-from pipeline.experiments import Experiment, ExperimentFiles, load_experiment, read_config
+from pipeline.experiments.config import Experiment, ExperimentFiles, load_experiment, read_config
+from pipeline.experiments.tracker import Tracker
+from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.experiments.weights import load_checkpoint, load_weights
 from pipeline.metrics import novel
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_records, write_records
@@ -23,8 +25,6 @@ from pipeline.runtime.locks import turn
 from pipeline.runtime.processes import share
 from pipeline.runtime.progress import bar
 from pipeline.runtime.signals import Interrupted
-from pipeline.settings import TrainingSettings
-from pipeline.tracking import Tracker
 from pipeline.training import Trainer
 
 if TYPE_CHECKING:

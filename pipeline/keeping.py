@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from models.text_model import TextModel
-from pipeline.checkpoints import (
+from pipeline.experiments.config import ExperimentFiles
+from pipeline.experiments.weights import (
     load_checkpoint,
     load_optimizer,
     load_weights,
     optimizer_tensors,
     save_checkpoint,
 )
-from pipeline.experiments import ExperimentFiles
 from pipeline.runtime.checksums import check_files, write_checksums
 from pipeline.runtime.devices import processes
 from pipeline.runtime.errors import UserError

@@ -11,7 +11,7 @@ import torch
 from models.text_model import AS_TRAINED, Encoding, Noise, UnsupportedError
 from pipeline.data.batches import collate
 from pipeline.data.cleaning import CLEANERS, UNKNOWN
-from pipeline.experiments import Experiment, cleaning
+from pipeline.experiments.config import Experiment, cleaning
 from pipeline.runtime.errors import UserError
 
 MEAN = Noise(temperature=0.0)

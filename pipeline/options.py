@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.experiments.training_settings import DEFAULT_STEPS
 from pipeline.kinds import OrNone, boolean, integer, limit, name, number
 from pipeline.runtime.errors import UserError
-from pipeline.settings import DEFAULT_STEPS
 
 # One flag for each field of the settings' dataclasses: its type, and what it means with its unit.
 FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {

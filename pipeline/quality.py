@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.copies import copy_figures, nearest, worst_cases
 from pipeline.diversity import text_figures
-from pipeline.experiments import Experiment
+from pipeline.experiments.config import Experiment
 from pipeline.features import LEAST, mauve, sentence_features
 from pipeline.intervals import area_estimate, area_under_curve
 from pipeline.judging import figure_name, fingerprint, perplexity, tokenized_samples

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from pipeline.settings import TrainingSettings
+from pipeline.experiments.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from models import build
-from pipeline.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from pipeline.data.cleaning import CLEANERS
 from pipeline.data.tokenizer import FILE as TOKENIZER
 from pipeline.data.tokenizer import TextTokenizer, load_tokenizer
-from pipeline.experiments import Experiment, ExperimentFiles, cleaning, settings_from_json
+from pipeline.experiments.config import Experiment, ExperimentFiles, cleaning, settings_from_json
+from pipeline.experiments.weights import load_checkpoint, load_weights, save_checkpoint
 from pipeline.model_card import model_card
 from pipeline.runtime.devices import default_device, keep_freed_memory
 from pipeline.runtime.errors import UserError

@@ -10,7 +10,7 @@ import torch
 from models.text_model import Encoding
 from pipeline import sampling_options
 from pipeline.data.batches import Batch, collate, in_order
-from pipeline.experiments import Experiment, ExperimentFiles, load_experiment_of
+from pipeline.experiments.config import Experiment, ExperimentFiles, load_experiment_of
 from pipeline.generation import checked_label, decode, interpolated, reconstructed, require_latent
 from pipeline.latents import token_ids, unsupported_told
 from pipeline.runtime.errors import UserError

@@ -18,7 +18,8 @@ from pipeline.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
 from pipeline.data.batches import Batch, EpochOrder, in_order, loader
 from pipeline.diagnostics import epoch_line, extremes, largest_gradient
 from pipeline.evaluation import Figures, evaluate, posterior_histograms
-from pipeline.experiments import ExperimentFiles
+from pipeline.experiments.config import ExperimentFiles
+from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.keeping import Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.runtime.devices import precision
 from pipeline.runtime.errors import LostError, UserError
@@ -26,12 +27,11 @@ from pipeline.runtime.processes import gathered, peer_lost, share
 from pipeline.runtime.progress import bar
 from pipeline.runtime.seeds import mixed
 from pipeline.runtime.signals import CONTINUES, Deferred, Interrupted, deferred, ignore_signals
-from pipeline.settings import TrainingSettings
 from pipeline.sharding import new_accelerator, outer_gathered
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import PreparedData
-    from pipeline.tracking import Tracker
+    from pipeline.experiments.tracker import Tracker
 
 HISTOGRAM_SENTENCES = 1000
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from models import ModelSettings
 from models.text_model import TextModel
-from pipeline.checkpoints import load_checkpoint
-from pipeline.experiments import ExperimentFiles, read_config
+from pipeline.experiments.config import ExperimentFiles, read_config
+from pipeline.experiments.weights import load_checkpoint
 from pipeline.runtime.errors import UserError
 
 SHAPES = ("dim_h", "num_heads", "num_layers")  # settings by which weights of one name have one meaning

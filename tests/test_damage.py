@@ -15,17 +15,17 @@ import torch
 
 from models import MODELS, build
 from models.decoding import GREEDY
-from pipeline.checkpoints import load_checkpoint
 from pipeline.data.dataset import load_prepared
-from pipeline.experiments import ExperimentFiles, load_experiment, new_config, start_or_continue
+from pipeline.experiments.config import ExperimentFiles, load_experiment, new_config, start_or_continue
+from pipeline.experiments.tracker import Tracker
+from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.experiments.weights import load_checkpoint
 from pipeline.generation import interpolations, read_interpolations, read_samples, sample
 from pipeline.latents import from_prior
 from pipeline.results import from_outputs
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_jsonl
 from pipeline.runtime.locks import release
-from pipeline.settings import TrainingSettings
-from pipeline.tracking import Tracker
 from pipeline.training import Trainer
 from tests.helpers import ROOT, call, one_line_of_error, prepare_tiny, run
 

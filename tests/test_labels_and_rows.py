@@ -19,7 +19,7 @@ from pipeline.data.sources import HubCorpus, Source, Split, joined_columns
 from pipeline.data.table_rows import CATEGORIES, ColumnTypes, RowTemplate
 from pipeline.data.writers import write_synthetic
 from pipeline.diversity import text_figures
-from pipeline.experiments import load_experiment
+from pipeline.experiments.config import load_experiment
 from pipeline.judging import novel_perplexity, perplexity, tokenized_samples
 from pipeline.membership import members_and_others
 from pipeline.runtime.errors import UserError

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from models import MODELS
-from pipeline.experiments import ExperimentFiles, write_config
+from pipeline.experiments.config import ExperimentFiles, write_config
 from pipeline.paper import RUNS, Budget, plan
 from pipeline.runner import Paper, Step
 from tests.helpers import ROOT, call, prepare_tiny, run

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from models.gaussian import with_free_bits
-from pipeline.checkpoints import load_checkpoint
 from pipeline.data.batches import EpochOrder
+from pipeline.experiments.weights import load_checkpoint
 from tests.helpers import ROOT, call, of_rank, one_line_of_error, prepare_tiny, run, start, wait_for
 
 COMPUTED = {"train/cross_entropy", "validation/cross_entropy", "validation/end_cross_entropy", "validation/perplexity"}

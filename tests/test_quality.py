@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from pipeline import copies, ngrams
 from pipeline.copies import nearest, worst_cases
 from pipeline.data.batches import collate
-from pipeline.experiments import load_experiment
+from pipeline.experiments.config import load_experiment
 from pipeline.features import mauve, sentence_features
 from pipeline.intervals import area_estimate, area_under_curve
 from pipeline.judging import as_split, fingerprint, tokenized

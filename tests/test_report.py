@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from models import MODELS
-from pipeline.experiments import ExperimentFiles, flat_config, new_config
+from pipeline.experiments.config import ExperimentFiles, flat_config, new_config
+from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.results import Result, from_outputs, from_wandb, grouped
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_record, write_records
-from pipeline.settings import TrainingSettings
 from pipeline.tables import write_tables
 from tests.helpers import one_line_of_error, run
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from models import build
-from pipeline.experiments import ExperimentFiles, read_config, settings_from_json
+from pipeline.experiments.config import ExperimentFiles, read_config, settings_from_json
 from pipeline.keeping import MOMENTS, PROGRESS, WEIGHTS, Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.runtime.checksums import write_checksums
 from pipeline.runtime.errors import UserError

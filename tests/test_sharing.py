@@ -13,14 +13,14 @@ import torch
 import yaml
 
 from models import MODELS, build, from_pretrained, load_experiment
-from pipeline import tracking
 from pipeline.data.dataset import load_prepared
 from pipeline.data.prepare import PreparationSettings, prepare
 from pipeline.data.sources import Source, Split
-from pipeline.experiments import Experiment, ExperimentFiles, new_config
+from pipeline.experiments import tracker as tracking
+from pipeline.experiments.config import Experiment, ExperimentFiles, new_config
+from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record
-from pipeline.settings import TrainingSettings
 from pipeline.trained import TrainedModel
 from tests.helpers import call, text
 

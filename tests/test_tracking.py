@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from models import MODELS
-from pipeline import tracking as module
-from pipeline.experiments import ExperimentFiles, new_config, read_config, start_or_continue
+from pipeline.experiments import tracker as module
+from pipeline.experiments.config import ExperimentFiles, new_config, read_config, start_or_continue
+from pipeline.experiments.tracker import tracking, upload
+from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_jsonl
-from pipeline.settings import TrainingSettings
-from pipeline.tracking import tracking, upload
 
 
 @pytest.fixture

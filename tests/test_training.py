@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from models import MODELS, build
-from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.data.batches import RUNS_OF_A_WINDOW, EpochOrder, collate, in_order
 from pipeline.data.dataset import PreparedData, load_prepared
 from pipeline.diagnostics import largest_gradient
-from pipeline.experiments import ExperimentFiles, new_config, start_or_continue
+from pipeline.experiments.config import ExperimentFiles, new_config, start_or_continue
+from pipeline.experiments.tracker import Tracker
+from pipeline.experiments.training_settings import DEFAULT_STEPS, TrainingSettings
+from pipeline.experiments.weights import load_checkpoint, save_checkpoint
 from pipeline.runtime.errors import UserError
-from pipeline.settings import DEFAULT_STEPS, TrainingSettings
-from pipeline.tracking import Tracker
 from pipeline.training import Trainer
 from tests.helpers import one_line_of_error, one_precision_again, prepare_tiny, run
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 def child(command: dict[str, Any], output: int) -> NoReturn:
     """Run a script, with files of at most `room` bytes if that is given."""
-    from pipeline import tracking
+    from pipeline.experiments import tracker as tracking
 
     def no_tracker(*_: Any) -> NoReturn:
         raise RuntimeError("not in this test")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.settings import TrainingSettings
+from pipeline.experiments.training_settings import TrainingSettings
 
 RUNS_OF_A_WINDOW = 256
 

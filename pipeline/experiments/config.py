@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models import MODELS, ModelSettings, build
+from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.checkout import commit
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record
 from pipeline.runtime.locks import claim, leave_to_the_first
 from pipeline.runtime.processes import is_first
-from pipeline.settings import TrainingSettings
 
 if TYPE_CHECKING:
     import torch
@@ -247,8 +247,8 @@ def load_experiment_of(files: ExperimentFiles, data_dir: Path) -> Experiment:
             f"{files.best} is not there: the experiment has not finished its first epoch; run train.py again"
         )
 
-    from pipeline.checkpoints import load_checkpoint, load_weights
     from pipeline.data.dataset import difference, load_prepared
+    from pipeline.experiments.weights import load_checkpoint, load_weights
     from pipeline.runtime.devices import default_device, keep_freed_memory
 
     keep_freed_memory()
