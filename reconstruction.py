@@ -42,11 +42,11 @@ def main() -> None:
     )
     experiment.files.claim()
     from pipeline.bounds import likelihood_bounds
-    from pipeline.evaluation import evaluate
     from pipeline.generation import reconstruct, shortest_text, subset_batches
     from pipeline.latents import unsupported_told
     from pipeline.metrics import reconstruction_figures
     from pipeline.runtime.processes import is_first
+    from pipeline.training.validation import evaluate
 
     subset, size, samples = arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE, arguments.IMPORTANCE_SAMPLES
     bounds = {}

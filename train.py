@@ -71,9 +71,9 @@ def main() -> None:
 
     from models import build
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
-    from pipeline.sharding import check_configuration
-    from pipeline.training import Trainer
-    from pipeline.warm_start import start_from
+    from pipeline.training.fsdp import check_configuration
+    from pipeline.training.trainer import Trainer
+    from pipeline.training.warm_start import start_from
 
     check_configuration(training.compile)
     # Of several processes the first writes and speaks.

@@ -13,7 +13,6 @@ import torch
 from models import build
 from models.text_model import TextModel
 from pipeline.data.batches import in_order, loader
-from pipeline.evaluation import evaluate
 from pipeline.experiments.config import Experiment, ExperimentFiles, load_experiment, read_config
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
@@ -25,7 +24,8 @@ from pipeline.runtime.locks import turn
 from pipeline.runtime.processes import share
 from pipeline.runtime.progress import bar
 from pipeline.runtime.signals import Interrupted
-from pipeline.training import Trainer
+from pipeline.training.trainer import Trainer
+from pipeline.training.validation import evaluate
 
 if TYPE_CHECKING:
     from datasets import Dataset

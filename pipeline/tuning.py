@@ -14,7 +14,6 @@ import optuna
 import torch
 
 from models import ModelSettings, build
-from pipeline.evaluation import evaluate
 from pipeline.experiments.config import ExperimentFiles, load_experiment, new_config, read_config, write_config
 from pipeline.experiments.tracker import tracking
 from pipeline.experiments.training_settings import TrainingSettings
@@ -24,7 +23,8 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_json, write_record, write_text
 from pipeline.runtime.locks import release, turn
 from pipeline.search_spaces import Choice, Range, space_of
-from pipeline.training import Trainer
+from pipeline.training.trainer import Trainer
+from pipeline.training.validation import evaluate
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import PreparedData

@@ -46,7 +46,7 @@ def train_tiny(folder: Path, name: str, model: str, steps: int = 100) -> None:
     from pipeline.experiments.config import ExperimentFiles, new_config, start_or_continue
     from pipeline.experiments.tracker import Tracker
     from pipeline.experiments.training_settings import TrainingSettings
-    from pipeline.training import Trainer
+    from pipeline.training.trainer import Trainer
 
     one_precision_again()
     data = load_prepared(folder / "data", "tiny")

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from models import MODELS, build
-from pipeline.collapse import collapse_figures, collapse_warning
 from pipeline.data.batches import Batch, collate
+from pipeline.training.collapse import collapse_figures, collapse_warning
 
 DEVICE = torch.device("cpu")
 LENGTHS = ((4, 7, 5), (6, 3))

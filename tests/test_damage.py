@@ -26,7 +26,7 @@ from pipeline.results import from_outputs
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_jsonl
 from pipeline.runtime.locks import release
-from pipeline.training import Trainer
+from pipeline.training.trainer import Trainer
 from tests.helpers import ROOT, call, one_line_of_error, prepare_tiny, run
 
 COUNT = 1000

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import MODELS, build
 from models.loss import CHUNK
 from pipeline.data.batches import collate, in_order
-from pipeline.evaluation import evaluate
+from pipeline.training.validation import evaluate
 
 VOCABULARY, END, PAD = 4096, 1, 0
 

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from models import build
 from pipeline.experiments.config import ExperimentFiles, read_config, settings_from_json
-from pipeline.keeping import MOMENTS, PROGRESS, WEIGHTS, Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.runtime.checksums import write_checksums
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record
-from pipeline.sharded_tensors import INDEX, names_in, read_index, read_shards
+from pipeline.training.checkpoints import MOMENTS, PROGRESS, WEIGHTS, Progress, ShardedCheckpoints, WholeCheckpoints
+from pipeline.training.fsdp_tensors import INDEX, names_in, read_index, read_shards
 from tests.helpers import call, of_rank, one_line_of_error, prepare_tiny, run, start, wait_for
 
 SMALL = ("--DATA", "tiny", "--DIM_H", 16, "--PRECISION", "fp32", "--DROPOUT", 0, "--BATCH_SIZE", 16)

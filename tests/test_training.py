@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from models import MODELS, build
 from pipeline.data.batches import RUNS_OF_A_WINDOW, EpochOrder, collate, in_order
 from pipeline.data.dataset import PreparedData, load_prepared
-from pipeline.diagnostics import largest_gradient
 from pipeline.experiments.config import ExperimentFiles, new_config, start_or_continue
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import DEFAULT_STEPS, TrainingSettings
 from pipeline.experiments.weights import load_checkpoint, save_checkpoint
 from pipeline.runtime.errors import UserError
-from pipeline.training import Trainer
+from pipeline.training.diagnostics import largest_gradient
+from pipeline.training.trainer import Trainer
 from tests.helpers import one_line_of_error, one_precision_again, prepare_tiny, run
 
 SMALL = {"dim_h": 16}
@@ -105,7 +105,7 @@ def test_accumulated_gradients_are_those_of_one_large_batch(data, tmp_path: Path
         ]
         own.trained.eval()
         own.optimizer.zero_grad = lambda set_to_none=True: None
-        from pipeline.evaluation import Figures
+        from pipeline.training.validation import Figures
 
         own._step(batches, Figures())
         gradients.append({name: p.grad.clone() for name, p in own.model.named_parameters() if p.grad is not None})

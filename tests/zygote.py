@@ -62,7 +62,7 @@ def main() -> None:
     import pipeline.generation
     import pipeline.judging
     import pipeline.report
-    import pipeline.training  # noqa: F401
+    import pipeline.training.trainer  # noqa: F401
 
     torch.set_num_threads(1)
     print(json.dumps({"ready": True}), flush=True)

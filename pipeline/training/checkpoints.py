@@ -27,7 +27,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import put_back, read_record, remove_folder, replacing_folder, write_record
 from pipeline.runtime.locks import inherit
 from pipeline.runtime.processes import gathered
-from pipeline.sharding import placed_like
+from pipeline.training.fsdp import placed_like
 
 REMEDY = "train anew with --RESTART True"
 # What a folder of shards holds; Accelerate calls the weights and the moments so, too.
@@ -148,7 +148,7 @@ class Checkpoints(ABC):
         load_optimizer(self.model, self.optimizer, moments)
 
     def _load_shards(self, folder: Path) -> None:
-        from pipeline.sharded_tensors import names_in, read_shards
+        from pipeline.training.fsdp_tensors import names_in, read_shards
 
         alone = isinstance(self, WholeCheckpoints)
         weights = {name: tensor.detach() for name, tensor in self.model.state_dict().items()}  # filled in place
@@ -193,7 +193,7 @@ class ShardedCheckpoints(Checkpoints):
 
     def save_latest(self, progress: Progress) -> None:
         """To `latest/`."""
-        from pipeline.sharded_tensors import write_shards
+        from pipeline.training.fsdp_tensors import write_shards
 
         with replacing_folder(self.files.latest_shards) if self.first else nullcontext("") as own:
             folder = Path(gathered([str(own)])[0])  # the first process's

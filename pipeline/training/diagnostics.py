@@ -5,7 +5,7 @@ import math
 from torch import nn
 
 from models.text_model import Encoding
-from pipeline.sharding import whole
+from pipeline.training.fsdp import whole
 
 
 def extremes(encoding: Encoding | None) -> str:

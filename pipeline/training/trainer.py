@@ -14,20 +14,20 @@ from tqdm import tqdm
 
 from models.loss import TokenLoss
 from models.text_model import Encoding, TextModel
-from pipeline.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
 from pipeline.data.batches import Batch, EpochOrder, in_order, loader
-from pipeline.diagnostics import epoch_line, extremes, largest_gradient
-from pipeline.evaluation import Figures, evaluate, posterior_histograms
 from pipeline.experiments.config import ExperimentFiles
 from pipeline.experiments.training_settings import TrainingSettings
-from pipeline.keeping import Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.runtime.devices import precision
 from pipeline.runtime.errors import LostError, UserError
 from pipeline.runtime.processes import gathered, peer_lost, share
 from pipeline.runtime.progress import bar
 from pipeline.runtime.seeds import mixed
 from pipeline.runtime.signals import CONTINUES, Deferred, Interrupted, deferred, ignore_signals
-from pipeline.sharding import new_accelerator, outer_gathered
+from pipeline.training.checkpoints import Progress, ShardedCheckpoints, WholeCheckpoints
+from pipeline.training.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
+from pipeline.training.diagnostics import epoch_line, extremes, largest_gradient
+from pipeline.training.fsdp import new_accelerator, outer_gathered
+from pipeline.training.validation import Figures, evaluate, posterior_histograms
 
 if TYPE_CHECKING:
     from pipeline.data.dataset import PreparedData
