@@ -41,7 +41,7 @@ def main() -> None:
     """Parse, load, serve."""
     arguments = parse()
     from pipeline.experiments.config import ExperimentFiles
-    from pipeline.trained import TrainedModel
+    from pipeline.generation.trained_model import TrainedModel
 
     models = {}
     for name in filter(None, (arguments.EXPERIMENT_NAME, arguments.COMPARE_WITH)):

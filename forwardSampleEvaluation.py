@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parse()
     from pipeline.experiments.config import ExperimentFiles, read_config
     from pipeline.experiments.tracker import check_login, tracking
-    from pipeline.generation import read_samples
+    from pipeline.generation.generate import read_samples
     from pipeline.judging import figure_name, load_judge, perplexity, tokenized_samples
     from pipeline.runtime.processes import is_first
 

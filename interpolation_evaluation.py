@@ -50,7 +50,7 @@ def main() -> None:
     files.claim()
     path, examples = files.folder / "interpolations.jsonl", files.folder / "interpolation_examples.txt"
     if arguments.RUN_INTERPOLATIONS:
-        from pipeline.generation import interpolations
+        from pipeline.generation.generate import interpolations
 
         experiment = load_experiment(
             arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
@@ -59,7 +59,7 @@ def main() -> None:
         if is_first():
             write_jsonl(path, rows)
     else:
-        from pipeline.generation import read_interpolations
+        from pipeline.generation.generate import read_interpolations
 
         rows = read_interpolations(path)[: arguments.NUMBER_PAIRS]
     judged = {}

@@ -53,7 +53,7 @@ def main() -> None:
     experiment = load_experiment(*places, arguments.EXPERIMENT_NAME, arguments.DATA_DIR)
     experiment.files.claim()
     from pipeline.data.writers import write_synthetic
-    from pipeline.generation import read_samples
+    from pipeline.generation.generate import read_samples
     from pipeline.judging import load_judge
     from pipeline.quality import Material, kept_files, measure, without_copies
     from pipeline.quality_page import as_text, compared, page

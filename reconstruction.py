@@ -42,8 +42,8 @@ def main() -> None:
     )
     experiment.files.claim()
     from pipeline.bounds import likelihood_bounds
-    from pipeline.generation import reconstruct, shortest_text, subset_batches
-    from pipeline.latents import unsupported_told
+    from pipeline.generation.generate import reconstruct, shortest_text, subset_batches
+    from pipeline.generation.latents import unsupported_told
     from pipeline.metrics import reconstruction_figures
     from pipeline.runtime.processes import is_first
     from pipeline.training.validation import evaluate

@@ -39,7 +39,7 @@ def main() -> None:
 
     from pipeline import regularisation as shown
     from pipeline.diversity import Tokens
-    from pipeline.generation import require_latent, subset_batches
+    from pipeline.generation.generate import require_latent, subset_batches
 
     subset, data = arguments.DATA_SUBSET, experiment.data
     if require_latent(experiment).posterior is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from models.settings import MODELS, ModelSettings, NVAESettings, TransformerSettings, build
 
 if TYPE_CHECKING:
-    from pipeline.trained import TrainedModel
+    from pipeline.generation.trained_model import TrainedModel
 
 __all__ = [
     "MODELS",
@@ -37,7 +37,7 @@ def load_experiment(folder: str | os.PathLike, data_dir: str | os.PathLike = "da
     Raises:
         UserError: the experiment, its checkpoint or its data is absent, damaged or does not fit.
     """
-    from pipeline.trained import TrainedModel
+    from pipeline.generation.trained_model import TrainedModel
 
     return TrainedModel.from_experiment(folder, data_dir)
 
@@ -51,6 +51,6 @@ def from_pretrained(name: str | os.PathLike) -> "TrainedModel":
     Raises:
         UserError: it is absent, damaged, foreign or out of reach.
     """
-    from pipeline.trained import TrainedModel
+    from pipeline.generation.trained_model import TrainedModel
 
     return TrainedModel.from_pretrained(name)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from models.text_model import Encoding
-from pipeline.generation import decode, interpolated
-from pipeline.latents import unsupported_told
+from pipeline.generation.generate import decode, interpolated
+from pipeline.generation.latents import unsupported_told
+from pipeline.generation.trained_model import TrainedModel
 from pipeline.runtime.errors import UserError
-from pipeline.trained import TrainedModel
 
 LONGEST = 100  # tokens of a typed text: more would not be answered, nor seen, at once
 PRIOR = "prior"  # the name of the prior's own vector

@@ -101,7 +101,7 @@ def novel_perplexity(judge: Experiment, rows: Sequence[dict[str, Any]], batch_si
 
     Args:
         judge: the language model.
-        rows: as `pipeline.generation.interpolations` returns them.
+        rows: as `pipeline.generation.generate.interpolations` returns them.
         batch_size: sentences scored together.
 
     Returns:

@@ -70,7 +70,7 @@ def reconstruction_figures(rows: Sequence[dict[str, Any]], perplexity: float) ->
     """BLEU, its signature and the share of exact reconstructions, with the perplexity beside them.
 
     Args:
-        rows: as `pipeline.generation.reconstruct` returns them.
+        rows: as `pipeline.generation.generate.reconstruct` returns them.
         perplexity: of the same sentences.
     """
     bleu, signature = corpus_bleu([row["reconstruction"] for row in rows], [row["source"] for row in rows])
@@ -86,7 +86,7 @@ def interpolation_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float | s
     """BLEU against each end, and the share of outputs that equal neither end, for each tau.
 
     Args:
-        rows: as `pipeline.generation.interpolations` returns them.
+        rows: as `pipeline.generation.generate.interpolations` returns them.
 
     Returns:
         `interpolation/tau_<tau>/bleu_source`, `…/bleu_target`, `…/novel_fraction`, and the signature.

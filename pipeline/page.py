@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from pipeline.drawing import CSS, drawn, listed, note, titled
 from pipeline.exploring import largest_alpha, sampled, steps_for, threshold_of, view
+from pipeline.generation.trained_model import TrainedModel
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.signals import Interrupted
-from pipeline.trained import TrainedModel
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import, which would ask for news otherwise
 

@@ -12,7 +12,7 @@ from pipeline.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.experiments.config import Experiment
-    from pipeline.latents import Source
+    from pipeline.generation.latents import Source
 
 LONGEST = 10_000  # tokens of a sample, and vectors of its latent, at most
 DEFAULT_COUNT = 200
@@ -189,9 +189,9 @@ def of_values(**values: Any) -> argparse.Namespace:
 
 
 def sampled(arguments: argparse.Namespace, experiment: "Experiment") -> list[dict[str, Any]]:
-    """Sample as the options say; see `pipeline.generation.sample`."""
+    """Sample as the options say; see `pipeline.generation.generate.sample`."""
     from models.decoding import Decoding
-    from pipeline.generation import checked_label, sample
+    from pipeline.generation.generate import checked_label, sample
 
     label = checked_label(experiment, arguments.LABEL)
     return sample(
@@ -210,7 +210,7 @@ def sampled(arguments: argparse.Namespace, experiment: "Experiment") -> list[dic
 def _source_of(arguments: argparse.Namespace, experiment: "Experiment") -> "Source":
     """Where the latents come from."""
     from models.text_model import Noise
-    from pipeline import latents
+    from pipeline.generation import latents
 
     noise, label = Noise(arguments.LATENT_TEMPERATURE, arguments.KAPPA), arguments.LABEL
     if arguments.NEAR is not None:

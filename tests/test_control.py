@@ -15,8 +15,8 @@ from models.decoding import GREEDY, Decoding, beam_search, generate, greedy, nuc
 from models.text_model import Noise, TextModel, UnsupportedError
 from pipeline.data.batches import in_order
 from pipeline.experiments.config import Experiment, load_experiment
-from pipeline.generation import interpolations, sample
-from pipeline.latents import LengthRange, draw_lengths, from_prior, from_prior_with, mixture, near
+from pipeline.generation.generate import interpolations, sample
+from pipeline.generation.latents import LengthRange, draw_lengths, from_prior, from_prior_with, mixture, near
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.seeds import mixed
 from tests.helpers import call, one_line_of_error, prepare_tiny
@@ -307,8 +307,8 @@ def test_samples_without_control_are_those_of_plain_generation(folder: Path, exp
 
 
 def test_near_a_sentence_at_temperature_0_is_its_reconstruction(folder: Path, experiment: Experiment):
-    from pipeline.generation import decode
-    from pipeline.latents import encoded
+    from pipeline.generation.generate import decode
+    from pipeline.generation.latents import encoded
 
     call("sample.py", *at(folder, "nvib"), "--NEAR", KING, "--LATENT_TEMPERATURE", 0)
     with torch.inference_mode():

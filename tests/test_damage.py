@@ -20,8 +20,8 @@ from pipeline.experiments.config import ExperimentFiles, load_experiment, new_co
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.experiments.weights import load_checkpoint
-from pipeline.generation import interpolations, read_interpolations, read_samples, sample
-from pipeline.latents import from_prior
+from pipeline.generation.generate import interpolations, read_interpolations, read_samples, sample
+from pipeline.generation.latents import from_prior
 from pipeline.results import from_outputs
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_jsonl

@@ -18,8 +18,8 @@ import torch
 from models import MODELS, build, load_experiment
 from pipeline.drawing import drawn, heat_map, listed, note
 from pipeline.exploring import PRIOR, Attention, sampled, steps_for, view
+from pipeline.generation.trained_model import TrainedModel
 from pipeline.runtime.errors import UserError
-from pipeline.trained import TrainedModel
 from tests.helpers import ROOT, call, one_line_of_error
 
 A, B = "the old king saw a river .", "a young cat left the house by the town ."

@@ -19,9 +19,9 @@ from pipeline.data.sources import Source, Split
 from pipeline.experiments import tracker as tracking
 from pipeline.experiments.config import Experiment, ExperimentFiles, new_config
 from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.generation.trained_model import TrainedModel
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record
-from pipeline.trained import TrainedModel
 from tests.helpers import call, text
 
 TEXTS = ["The old KING found a river (in the town)!", "a cat saw the house .", "a dog left [UNK] river ."]
@@ -250,7 +250,7 @@ def test_saving_leaves_nothing_when_it_fails(nvae: TrainedModel, tmp_path: Path,
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipeline.sharing.write_text", no_room)
+    monkeypatch.setattr("pipeline.generation.pretrained.write_text", no_room)
     with pytest.raises(OSError, match="No space"):
         nvae.save_pretrained(tmp_path / "model")
     assert not list(tmp_path.iterdir())

@@ -59,7 +59,7 @@ def main() -> None:
     import torch
 
     import pipeline.data.dataset
-    import pipeline.generation
+    import pipeline.generation.generate
     import pipeline.judging
     import pipeline.report
     import pipeline.training.trainer  # noqa: F401

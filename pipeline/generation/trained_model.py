@@ -11,8 +11,8 @@ from models.text_model import Encoding
 from pipeline import sampling_options
 from pipeline.data.batches import Batch, collate, in_order
 from pipeline.experiments.config import Experiment, ExperimentFiles, load_experiment_of
-from pipeline.generation import checked_label, decode, interpolated, reconstructed, require_latent
-from pipeline.latents import token_ids, unsupported_told
+from pipeline.generation.generate import checked_label, decode, interpolated, reconstructed, require_latent
+from pipeline.generation.latents import token_ids, unsupported_told
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record
 
@@ -52,7 +52,7 @@ class TrainedModel:
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike) -> "TrainedModel":
         """See `models.from_pretrained`."""
-        from pipeline.sharing import load_shared
+        from pipeline.generation.pretrained import load_shared
 
         return cls(*load_shared(name))
 
@@ -67,7 +67,7 @@ class TrainedModel:
         Raises:
             UserError: the folder holds anything else.
         """
-        from pipeline.sharing import save_shared
+        from pipeline.generation.pretrained import save_shared
 
         save_shared(self.experiment, self.figures, Path(folder))
 

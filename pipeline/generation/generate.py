@@ -12,7 +12,7 @@ from models.decoding import GREEDY, Decoding
 from models.text_model import Encoding
 from pipeline.data.batches import Batch, in_order, loader
 from pipeline.experiments.config import Experiment, ExperimentFiles
-from pipeline.latents import Source, unsupported_told
+from pipeline.generation.latents import Source, unsupported_told
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_jsonl
 from pipeline.runtime.processes import gathered, share
@@ -135,7 +135,7 @@ def sample(
 
     Args:
         experiment: model and data.
-        source: of the latents (see `pipeline.latents`).
+        source: of the latents (see `pipeline.generation.latents`).
         count: how many.
         seed: of all draws; each batch has a seed of its own from it, whichever process has the batch.
         decoding: how.

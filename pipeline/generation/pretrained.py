@@ -21,7 +21,7 @@ from pipeline.data.tokenizer import FILE as TOKENIZER
 from pipeline.data.tokenizer import TextTokenizer, load_tokenizer
 from pipeline.experiments.config import Experiment, ExperimentFiles, cleaning, settings_from_json
 from pipeline.experiments.weights import load_checkpoint, load_weights, save_checkpoint
-from pipeline.model_card import model_card
+from pipeline.generation.model_card import model_card
 from pipeline.runtime.devices import default_device, keep_freed_memory
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, replacing_folder, write_record, write_text

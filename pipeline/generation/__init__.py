@@ -1,0 +1,1 @@
+"""Texts from a trained model: latents, decoding, the Python interface, shared models."""
