@@ -26,10 +26,10 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, score, report."""
     arguments = parse()
+    from pipeline.evaluation.judge import figure_name, load_judge, perplexity, tokenized_samples
     from pipeline.experiments.config import ExperimentFiles, read_config
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation.generate import read_samples
-    from pipeline.judging import figure_name, load_judge, perplexity, tokenized_samples
     from pipeline.runtime.processes import is_first
 
     check_login(arguments.WANDB_ENTITY)

@@ -37,9 +37,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, interpolate, report."""
     arguments = parse()
+    from pipeline.evaluation.bleu import interpolation_figures
     from pipeline.experiments.config import ExperimentFiles, load_experiment, read_config
     from pipeline.experiments.tracker import check_login, tracking
-    from pipeline.metrics import interpolation_figures
     from pipeline.report import interpolation_blocks
     from pipeline.runtime.files import write_jsonl, write_text
     from pipeline.runtime.processes import is_first
@@ -64,7 +64,7 @@ def main() -> None:
         rows = read_interpolations(path)[: arguments.NUMBER_PAIRS]
     judged = {}
     if arguments.LANGUAGE_MODEL is not None:
-        from pipeline.judging import load_judge, novel_perplexity
+        from pipeline.evaluation.judge import load_judge, novel_perplexity
 
         judge = load_judge(
             arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config

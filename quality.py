@@ -53,9 +53,9 @@ def main() -> None:
     experiment = load_experiment(*places, arguments.EXPERIMENT_NAME, arguments.DATA_DIR)
     experiment.files.claim()
     from pipeline.data.writers import write_synthetic
+    from pipeline.evaluation.judge import load_judge
+    from pipeline.evaluation.sample_quality import Material, kept_files, measure, without_copies
     from pipeline.generation.generate import read_samples
-    from pipeline.judging import load_judge
-    from pipeline.quality import Material, kept_files, measure, without_copies
     from pipeline.quality_page import as_text, compared, page
 
     near, drop = arguments.NEAR_COPY_DISTANCE, arguments.DROP_COPIES

@@ -41,10 +41,10 @@ def main() -> None:
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
     )
     experiment.files.claim()
-    from pipeline.bounds import likelihood_bounds
+    from pipeline.evaluation.bleu import reconstruction_figures
+    from pipeline.evaluation.likelihood import likelihood_bounds
     from pipeline.generation.generate import reconstruct, shortest_text, subset_batches
     from pipeline.generation.latents import unsupported_told
-    from pipeline.metrics import reconstruction_figures
     from pipeline.runtime.processes import is_first
     from pipeline.training.validation import evaluate
 

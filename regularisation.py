@@ -37,8 +37,8 @@ def main() -> None:
     experiment.files.claim()
     import numpy as np
 
-    from pipeline import regularisation as shown
-    from pipeline.diversity import Tokens
+    from pipeline.evaluation import bottleneck as shown
+    from pipeline.evaluation.diversity import Tokens
     from pipeline.generation.generate import require_latent, subset_batches
 
     subset, data = arguments.DATA_SUBSET, experiment.data

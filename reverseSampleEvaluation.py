@@ -36,10 +36,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Parse, train, score, report."""
     arguments = parse()
-    from pipeline.experiments.config import ExperimentFiles, read_config
-    from pipeline.experiments.tracker import check_login, tracking
-    from pipeline.generation.generate import read_samples
-    from pipeline.judging import (
+    from pipeline.evaluation.judge import (
         figure_name,
         fingerprint,
         judge_settings,
@@ -48,7 +45,10 @@ def main() -> None:
         real_text_control,
         tokenized_samples,
     )
-    from pipeline.judging import train_judge as train
+    from pipeline.evaluation.judge import train_judge as train
+    from pipeline.experiments.config import ExperimentFiles, read_config
+    from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.generation.generate import read_samples
 
     check_login(arguments.WANDB_ENTITY)
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)

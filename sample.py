@@ -42,8 +42,8 @@ def main() -> None:
     read_summary(experiment.files)  # a damaged one is refused before the work
 
     from pipeline.data.writers import write_synthetic
-    from pipeline.diversity import text_figures
-    from pipeline.judging import tokenized_samples
+    from pipeline.evaluation.diversity import text_figures
+    from pipeline.evaluation.judge import tokenized_samples
     from pipeline.report import beside_real_text
     from pipeline.runtime.processes import is_first
 

@@ -1,4 +1,4 @@
-"""`quality.html`: the figures of `pipeline.quality` as one page that needs nothing beside it."""
+"""`quality.html`: the figures of `pipeline.evaluation.sample_quality` as one page that needs nothing beside it."""
 
 import difflib
 import html
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.intervals import COVERAGE, Estimate
-from pipeline.quality import Material
-from pipeline.quality_rows import CAUTION, SECTIONS, Quality, Row
+from pipeline.evaluation.bootstrap import COVERAGE, Estimate
+from pipeline.evaluation.quality_rows import CAUTION, SECTIONS, Quality, Row
+from pipeline.evaluation.sample_quality import Material
 from pipeline.runtime.plotting import inline_svg
 
 if TYPE_CHECKING:

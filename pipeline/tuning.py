@@ -14,11 +14,11 @@ import optuna
 import torch
 
 from models import ModelSettings, build
+from pipeline.evaluation.bleu import reconstruction_figures
 from pipeline.experiments.config import ExperimentFiles, load_experiment, new_config, read_config, write_config
 from pipeline.experiments.tracker import tracking
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.generation.generate import reconstruct, subset_batches
-from pipeline.metrics import reconstruction_figures
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_json, write_record, write_text
 from pipeline.runtime.locks import release, turn

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.bounds import likelihood_bounds
 from pipeline.data.batches import collate
+from pipeline.evaluation.likelihood import likelihood_bounds
 
 
 class LinearGaussian(torch.nn.Module):

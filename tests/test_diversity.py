@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from pipeline.diversity import Tokens, distinct, length_divergence, longest_shared, self_bleu, text_figures
-from pipeline.judging import as_split
+from pipeline.evaluation.diversity import Tokens, distinct, length_divergence, longest_shared, self_bleu, text_figures
+from pipeline.evaluation.judge import as_split
 
 
 def sentences(count: int, seed: int, words: int = 6) -> list[list[int]]:

@@ -12,16 +12,16 @@ import pytest
 from pyarrow import parquet
 
 import synth
-from pipeline.copies import nearest
 from pipeline.data.dataset import PreparedData, load_prepared
 from pipeline.data.prepare import PreparationSettings, prepare
 from pipeline.data.sources import HubCorpus, Source, Split, joined_columns
 from pipeline.data.table_rows import CATEGORIES, ColumnTypes, RowTemplate
 from pipeline.data.writers import write_synthetic
-from pipeline.diversity import text_figures
+from pipeline.evaluation.copies import nearest
+from pipeline.evaluation.diversity import text_figures
+from pipeline.evaluation.judge import novel_perplexity, perplexity, tokenized_samples
+from pipeline.evaluation.membership import members_and_others
 from pipeline.experiments.config import load_experiment
-from pipeline.judging import novel_perplexity, perplexity, tokenized_samples
-from pipeline.membership import members_and_others
 from pipeline.runtime.errors import UserError
 from tests.helpers import call, one_line_of_error, text
 

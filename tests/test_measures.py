@@ -10,9 +10,9 @@ import torch
 
 from pipeline.data.batches import collate
 from pipeline.data.dataset import load_prepared
-from pipeline.diversity import text_figures
+from pipeline.evaluation.diversity import text_figures
+from pipeline.evaluation.judge import fingerprint, tokenized_samples
 from pipeline.experiments.config import load_experiment
-from pipeline.judging import fingerprint, tokenized_samples
 from pipeline.runtime.files import read_record, write_record
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 

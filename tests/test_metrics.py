@@ -5,7 +5,7 @@ import random
 import pytest
 from sacrebleu.metrics import BLEU
 
-from pipeline.metrics import PART, corpus_bleu, corpus_bleus
+from pipeline.evaluation.bleu import PART, corpus_bleu, corpus_bleus
 from tests.helpers import WORDS
 
 

@@ -14,20 +14,20 @@ import torch
 from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-from pipeline import copies, ngrams
-from pipeline.copies import nearest, worst_cases
 from pipeline.data.batches import collate
+from pipeline.evaluation import copies, ngrams
+from pipeline.evaluation.bootstrap import area_estimate, area_under_curve
+from pipeline.evaluation.copies import nearest, worst_cases
+from pipeline.evaluation.judge import as_split, fingerprint, tokenized
+from pipeline.evaluation.mauve import mauve, sentence_features
+from pipeline.evaluation.membership import losses, members_and_others
+from pipeline.evaluation.ngrams import Sentences, covered, divergence
+from pipeline.evaluation.sample_quality import Material, coverage, measure
+from pipeline.evaluation.usefulness import Labelled, labelled_samples, labelled_split, majority, usefulness
 from pipeline.experiments.config import load_experiment
-from pipeline.features import mauve, sentence_features
-from pipeline.intervals import area_estimate, area_under_curve
-from pipeline.judging import as_split, fingerprint, tokenized
-from pipeline.membership import losses, members_and_others
-from pipeline.ngrams import Sentences, covered, divergence
-from pipeline.quality import Material, coverage, measure
 from pipeline.quality_page import page
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record
-from pipeline.usefulness import Labelled, labelled_samples, labelled_split, majority, usefulness
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 
 TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--DATA", "tiny", "--MAX_STEPS", 12)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from pipeline.regularisation import (
+from pipeline.evaluation.bottleneck import (
     Bottleneck,
     alpha_by_token,
     regularisation_figures,

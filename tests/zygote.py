@@ -59,8 +59,8 @@ def main() -> None:
     import torch
 
     import pipeline.data.dataset
+    import pipeline.evaluation.judge
     import pipeline.generation.generate
-    import pipeline.judging
     import pipeline.report
     import pipeline.training.trainer  # noqa: F401
 

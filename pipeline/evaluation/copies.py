@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.ngrams import Index, Sentences
+from pipeline.evaluation.ngrams import Index, Sentences
 from pipeline.runtime.errors import UserError
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import torch
 from models import build
 from models.text_model import TextModel
 from pipeline.data.batches import in_order, loader
+from pipeline.evaluation.bleu import novel
 from pipeline.experiments.config import Experiment, ExperimentFiles, load_experiment, read_config
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.experiments.weights import load_checkpoint, load_weights
-from pipeline.metrics import novel
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_records, write_records
 from pipeline.runtime.locks import turn

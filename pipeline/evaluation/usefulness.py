@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.intervals import Estimate, score_estimate
+from pipeline.evaluation.bootstrap import Estimate, score_estimate
 from pipeline.runtime.errors import UserError
 
 if TYPE_CHECKING:

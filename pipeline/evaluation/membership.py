@@ -11,7 +11,7 @@ import torch
 
 from models.text_model import TextModel
 from pipeline.data.batches import in_order, loader
-from pipeline.diversity import Tokens
+from pipeline.evaluation.diversity import Tokens
 from pipeline.runtime.progress import bar
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.ngrams import Sentences
+from pipeline.evaluation.ngrams import Sentences
 
 if TYPE_CHECKING:
     from datasets import Dataset

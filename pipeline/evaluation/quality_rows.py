@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.copies import Nearest
-from pipeline.intervals import Estimate
+from pipeline.evaluation.bootstrap import Estimate
+from pipeline.evaluation.copies import Nearest
 
 SECTIONS = ("fidelity", "coverage", "diversity", "copies", "membership", "usefulness")
 CAUTION = (

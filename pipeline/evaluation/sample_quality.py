@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.copies import copy_figures, nearest, worst_cases
-from pipeline.diversity import text_figures
+from pipeline.evaluation.bootstrap import area_estimate, area_under_curve
+from pipeline.evaluation.copies import copy_figures, nearest, worst_cases
+from pipeline.evaluation.diversity import text_figures
+from pipeline.evaluation.judge import figure_name, fingerprint, perplexity, tokenized_samples
+from pipeline.evaluation.mauve import LEAST, mauve, sentence_features
+from pipeline.evaluation.membership import losses, members_and_others
+from pipeline.evaluation.ngrams import Sentences, covered, divergence
+from pipeline.evaluation.quality_rows import Quality, Row
+from pipeline.evaluation.usefulness import labelled_samples, labelled_split, majority, usefulness
 from pipeline.experiments.config import Experiment
-from pipeline.features import LEAST, mauve, sentence_features
-from pipeline.intervals import area_estimate, area_under_curve
-from pipeline.judging import figure_name, fingerprint, perplexity, tokenized_samples
-from pipeline.membership import losses, members_and_others
-from pipeline.ngrams import Sentences, covered, divergence
-from pipeline.quality_rows import Quality, Row
 from pipeline.runtime.files import read_record
-from pipeline.usefulness import labelled_samples, labelled_split, majority, usefulness
 
 if TYPE_CHECKING:
     from datasets import Dataset
