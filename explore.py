@@ -47,7 +47,7 @@ def main() -> None:
     for name in filter(None, (arguments.EXPERIMENT_NAME, arguments.COMPARE_WITH)):
         files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, name)
         models[name] = TrainedModel.from_experiment(files.folder, arguments.DATA_DIR)
-    from pipeline.page import build, require_free, serve
+    from pipeline.reporting.explorer_page import build, require_free, serve
 
     require_free(arguments.HOST, arguments.PORT)
 

@@ -40,7 +40,7 @@ def main() -> None:
     from pipeline.evaluation.bleu import interpolation_figures
     from pipeline.experiments.config import ExperimentFiles, load_experiment, read_config
     from pipeline.experiments.tracker import check_login, tracking
-    from pipeline.report import interpolation_blocks
+    from pipeline.reporting.console import interpolation_blocks
     from pipeline.runtime.files import write_jsonl, write_text
     from pipeline.runtime.processes import is_first
 

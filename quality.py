@@ -56,7 +56,7 @@ def main() -> None:
     from pipeline.evaluation.judge import load_judge
     from pipeline.evaluation.sample_quality import Material, kept_files, measure, without_copies
     from pipeline.generation.generate import read_samples
-    from pipeline.quality_page import as_text, compared, page
+    from pipeline.reporting.quality_page import as_text, compared, page
 
     near, drop = arguments.NEAR_COPY_DISTANCE, arguments.DROP_COPIES
     rows = read_samples(experiment.files)

@@ -44,8 +44,8 @@ def main() -> None:
     """Parse, gather, write, print."""
     arguments = parse()
     from pipeline.experiments.config import ExperimentFiles, experiment_names, names_in, read_config
-    from pipeline.report import files_written, side_by_side
-    from pipeline.results import from_outputs, from_wandb, grouped
+    from pipeline.reporting.console import files_written, side_by_side
+    from pipeline.reporting.results import from_outputs, from_wandb, grouped
     from pipeline.runtime.errors import UserError
 
     project = arguments.OUTPUT_DIR / arguments.PROJECT_NAME
@@ -66,8 +66,8 @@ def main() -> None:
         reasons = "; ".join(f"{failure.name}: {failure.reason}" for failure in failures)
         raise UserError(f"no experiment of {arguments.PROJECT_NAME} has figures yet ({reasons or 'there is none'})")
 
-    from pipeline.curves import write_figures
-    from pipeline.tables import write_experiments, write_tables
+    from pipeline.reporting.curves import write_figures
+    from pipeline.reporting.tables import write_experiments, write_tables
 
     folder = project / "report"
     groups = grouped(results)

@@ -44,7 +44,7 @@ def main() -> None:
     from pipeline.data.writers import write_synthetic
     from pipeline.evaluation.diversity import text_figures
     from pipeline.evaluation.judge import tokenized_samples
-    from pipeline.report import beside_real_text
+    from pipeline.reporting.console import beside_real_text
     from pipeline.runtime.processes import is_first
 
     rows = sampling_options.sampled(arguments, experiment)

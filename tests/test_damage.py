@@ -22,7 +22,7 @@ from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.experiments.weights import load_checkpoint
 from pipeline.generation.generate import interpolations, read_interpolations, read_samples, sample
 from pipeline.generation.latents import from_prior
-from pipeline.results import from_outputs
+from pipeline.reporting.results import from_outputs
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_jsonl
 from pipeline.runtime.locks import release

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from models import MODELS, build, load_experiment
-from pipeline.drawing import drawn, heat_map, listed, note
-from pipeline.exploring import PRIOR, Attention, sampled, steps_for, view
 from pipeline.generation.trained_model import TrainedModel
+from pipeline.reporting.explorer_html import drawn, heat_map, listed, note
+from pipeline.reporting.explorer_view import PRIOR, Attention, sampled, steps_for, view
 from pipeline.runtime.errors import UserError
 from tests.helpers import ROOT, call, one_line_of_error
 
@@ -110,7 +110,7 @@ def test_a_model_shows_what_it_has(nvae: TrainedModel, name: str, vectors: int, 
 
 
 def test_a_model_says_what_it_lacks(nvae: TrainedModel):
-    from pipeline.page import explored, samples
+    from pipeline.reporting.explorer_page import explored, samples
 
     models = {"nvib": nvae, "vanilla": untrained(nvae, "T"), "lm": untrained(nvae, "LM")}
     shown = explored(models, A, B, 0.5, None)
@@ -129,7 +129,7 @@ def test_a_model_says_what_it_lacks(nvae: TrainedModel):
     [("", "type two sentences"), ("   ", "type two sentences"), ("king " * 200, "up to 100 tokens")],
 )
 def test_what_cannot_be_shown_is_a_line(nvae: TrainedModel, text: str, message: str):
-    from pipeline.page import explored
+    from pipeline.reporting.explorer_page import explored
 
     with pytest.raises(UserError, match=message):
         view(nvae, A, text, 0.5)

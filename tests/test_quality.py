@@ -25,7 +25,7 @@ from pipeline.evaluation.ngrams import Sentences, covered, divergence
 from pipeline.evaluation.sample_quality import Material, coverage, measure
 from pipeline.evaluation.usefulness import Labelled, labelled_samples, labelled_split, majority, usefulness
 from pipeline.experiments.config import load_experiment
-from pipeline.quality_page import page
+from pipeline.reporting.quality_page import page
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record
 from tests.helpers import call, one_line_of_error, prepare_tiny, run

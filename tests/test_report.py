@@ -12,10 +12,10 @@ import pytest
 from models import MODELS
 from pipeline.experiments.config import ExperimentFiles, flat_config, new_config
 from pipeline.experiments.training_settings import TrainingSettings
-from pipeline.results import Result, from_outputs, from_wandb, grouped
+from pipeline.reporting.results import Result, from_outputs, from_wandb, grouped
+from pipeline.reporting.tables import write_tables
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_record, write_records
-from pipeline.tables import write_tables
 from tests.helpers import one_line_of_error, run
 
 BLEU = {1: 80.0, 2: 84.0, 3: 91.0}

@@ -61,7 +61,7 @@ def main() -> None:
     import pipeline.data.dataset
     import pipeline.evaluation.judge
     import pipeline.generation.generate
-    import pipeline.report
+    import pipeline.reporting.console
     import pipeline.training.trainer  # noqa: F401
 
     torch.set_num_threads(1)

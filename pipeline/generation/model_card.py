@@ -3,7 +3,7 @@
 from typing import Any
 
 from models import MODELS
-from pipeline.report import ROWS
+from pipeline.reporting.console import ROWS
 
 PAPERS = "https://arxiv.org/abs/2207.13529"
 

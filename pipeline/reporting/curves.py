@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.results import Group
+from pipeline.reporting.results import Group
 from pipeline.runtime.plotting import figure
 
 if TYPE_CHECKING:

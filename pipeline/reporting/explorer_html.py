@@ -1,9 +1,9 @@
-"""HTML of what `pipeline.exploring` finds. Nothing of a text is taken for markup, and nothing is fetched."""
+"""HTML of a view of two texts. Nothing of a text is taken for markup, and nothing is fetched."""
 
 from collections.abc import Sequence
 from html import escape
 
-from pipeline.exploring import Attention, Vectors, View
+from pipeline.reporting.explorer_view import Attention, Vectors, View
 
 CELL, LABEL, LETTER = 17, 96, 6.2  # pixels: a cell, the names of rows, a letter
 SIDES = ("a", "b", "both")

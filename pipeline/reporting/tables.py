@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.results import Failure, Group, Result, as_frame
+from pipeline.reporting.results import Failure, Group, Result, as_frame
 from pipeline.runtime.files import write_csv, write_text
 
 if TYPE_CHECKING:

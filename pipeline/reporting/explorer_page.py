@@ -6,9 +6,9 @@ import socket
 import threading
 from collections.abc import Callable
 
-from pipeline.drawing import CSS, drawn, listed, note, titled
-from pipeline.exploring import largest_alpha, sampled, steps_for, threshold_of, view
 from pipeline.generation.trained_model import TrainedModel
+from pipeline.reporting.explorer_html import CSS, drawn, listed, note, titled
+from pipeline.reporting.explorer_view import largest_alpha, sampled, steps_for, threshold_of, view
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.signals import Interrupted
 
