@@ -6,8 +6,8 @@ It has no flags: each step is one of the numbered scripts, run as you would type
 """
 
 from pipeline import cli
-from pipeline.paper import flags_of
-from pipeline.steps import run_in_order
+from pipeline.recipes.paper import flags_of
+from pipeline.recipes.scripts import run_in_order
 
 PROJECT = "demo"
 DATA = "wikipedia-sample"

@@ -6,15 +6,15 @@
 
 The same command goes on where it was stopped. A step that fails is told of, what rests on it is left out, and the
 others go on. Writes outputs/<PROJECT_NAME>/: an experiment a model and seed, paper.json (what is done, and how long it
-took), logs/ (what every step said) and report/. The experiments themselves stand in pipeline/paper.py.
+took), logs/ (what every step said) and report/. The experiments themselves stand in pipeline/recipes/paper.py.
 """
 
 import argparse
 
 from pipeline import cli, kinds
 from pipeline.data.sources import NAMES
-from pipeline.paper import RUNS, Budget, describe, plan
-from pipeline.runner import Paper, Step
+from pipeline.recipes.paper import RUNS, Budget, describe, plan
+from pipeline.recipes.runner import Paper, Step
 from pipeline.runtime.errors import UserError
 
 

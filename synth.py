@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pipeline import cli, kinds
 from pipeline.data.sources import Source, Split, check_source, dataset_name
-from pipeline.paper import flags_of
-from pipeline.steps import run_in_order
+from pipeline.recipes.paper import flags_of
+from pipeline.recipes.scripts import run_in_order
 
 PROJECT = "synth"
 

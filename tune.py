@@ -7,7 +7,7 @@ A trial trains a model for every seed. Its objective, the lower the better, is t
 
     validation cross-entropy + KL_GAUSSIAN_WEIGHT * KL_G + KL_DIRICHLET_WEIGHT * KL_D
 
-at the best epoch; a trial above the median of those before it is pruned. The spaces stand in pipeline/search_spaces.py;
+at the best epoch; a trial above the median of those before it is pruned. The spaces stand in pipeline/recipes/search_space.py;
 a setting that is given here is fixed. The same command goes on where it was stopped, and several processes with one
 --STORAGE share the work. A project has one study of a model on a dataset. Writes into outputs/<PROJECT_NAME>/:
 best-<MODEL>-<DATA>.json, sweep-<MODEL>-<DATA>.yaml (the same search for wandb), study.db, and an experiment for every
@@ -77,7 +77,7 @@ def main() -> None:
     check_login(arguments.WANDB_ENTITY)
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
 
-    from pipeline import tuning as tune
+    from pipeline.recipes import tuning as tune
     from pipeline.runtime.devices import keep_freed_memory, precision
 
     keep_freed_memory()

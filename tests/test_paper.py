@@ -12,8 +12,8 @@ import pytest
 
 from models import MODELS
 from pipeline.experiments.config import ExperimentFiles, write_config
-from pipeline.paper import RUNS, Budget, plan
-from pipeline.runner import Paper, Step
+from pipeline.recipes.paper import RUNS, Budget, plan
+from pipeline.recipes.runner import Paper, Step
 from tests.helpers import ROOT, call, prepare_tiny, run
 
 BUDGET = Budget(seeds=(1, 2, 3), max_steps=None, batch_size=16, samples=10, importance_samples=2, pairs=None)
@@ -214,7 +214,7 @@ def test_two_at_once_do_each_step_once_and_both_end_when_all_is_done(tmp_path: P
     (tmp_path / "both.py").write_text(
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from pipeline.runner import Paper, Step\n"
+        "from pipeline.recipes.runner import Paper, Step\n"
         "folder = Path(sys.argv[1])\n"
         "(folder / f'{os.getpid()}.ready').touch()\n"
         "while len(list(folder.glob('*.ready'))) < 2:\n"  # one that starts late would find nothing left

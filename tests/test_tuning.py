@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from models import MODELS
-from pipeline.search_spaces import space_of
-from pipeline.tuning import Weights
+from pipeline.recipes.search_space import space_of
+from pipeline.recipes.tuning import Weights
 from tests.helpers import ROOT, call, one_line_of_error, prepare_tiny, run
 
 BUDGET = ("--DATA", "tiny", "--DIM_H", 16, "--BATCH_SIZE", 32, "--MAX_STEPS", 9)

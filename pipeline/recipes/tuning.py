@@ -19,10 +19,10 @@ from pipeline.experiments.config import ExperimentFiles, load_experiment, new_co
 from pipeline.experiments.tracker import tracking
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.generation.generate import reconstruct, subset_batches
+from pipeline.recipes.search_space import Choice, Range, space_of
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_json, write_record, write_text
 from pipeline.runtime.locks import release, turn
-from pipeline.search_spaces import Choice, Range, space_of
 from pipeline.training.trainer import Trainer
 from pipeline.training.validation import evaluate
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.runner import Step
+from pipeline.recipes.runner import Step
 
 JUDGE = "lm"
 

@@ -1,0 +1,1 @@
+"""Workflows made of several scripts or trainings."""
