@@ -5,7 +5,7 @@
 It has no flags: each step is one of the numbered scripts, run as you would type it.
 """
 
-from pipeline import cli
+from pipeline.cli import parser as cli
 from pipeline.recipes.paper import flags_of
 from pipeline.recipes.scripts import run_in_order
 

@@ -10,7 +10,8 @@ from each generated token to the latent's vectors, and samples from the prior. O
 
 import argparse
 
-from pipeline import cli, kinds
+from pipeline.cli import parser as cli
+from pipeline.cli import types as kinds
 from pipeline.runtime.errors import UserError
 
 

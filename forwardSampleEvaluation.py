@@ -9,7 +9,7 @@ Writes samples/forward_perplexity into summary.json, and beside it that of real 
 
 import argparse
 
-from pipeline import cli
+from pipeline.cli import parser as cli
 
 
 def parse() -> argparse.Namespace:

@@ -10,7 +10,8 @@ Writes interpolations.jsonl and interpolation_examples.txt beside the model, and
 
 import argparse
 
-from pipeline import cli, kinds
+from pipeline.cli import parser as cli
+from pipeline.cli import types as kinds
 
 
 def parse() -> argparse.Namespace:

@@ -11,7 +11,8 @@ took), logs/ (what every step said) and report/. The experiments themselves stan
 
 import argparse
 
-from pipeline import cli, kinds
+from pipeline.cli import parser as cli
+from pipeline.cli import types as kinds
 from pipeline.data.sources import NAMES
 from pipeline.recipes.paper import RUNS, Budget, describe, plan
 from pipeline.recipes.runner import Paper, Step

@@ -12,7 +12,8 @@ import argparse
 import time
 from pathlib import Path
 
-from pipeline import cli, kinds
+from pipeline.cli import parser as cli
+from pipeline.cli import types as kinds
 from pipeline.data.sources import HUB, NAMES, Source, Split, check_source, dataset_name
 from pipeline.data.tokenizer import tokenizer_file
 from pipeline.runtime.errors import UserError

@@ -12,7 +12,8 @@ synthetic.<format>, where the text came from a file of your own, without the cop
 
 import argparse
 
-from pipeline import cli, kinds
+from pipeline.cli import parser as cli
+from pipeline.cli import types as kinds
 
 
 def parse() -> argparse.Namespace:

@@ -9,7 +9,8 @@ Writes reconstruction_<subset>.jsonl beside the model, and BLEU and perplexity i
 
 import argparse
 
-from pipeline import cli, kinds
+from pipeline.cli import parser as cli
+from pipeline.cli import types as kinds
 
 
 def parse() -> argparse.Namespace:

@@ -9,7 +9,7 @@ and regularisation_sentences.html beside the model, and regularisation/ figures 
 
 import argparse
 
-from pipeline import cli
+from pipeline.cli import parser as cli
 
 
 def parse() -> argparse.Namespace:

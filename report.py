@@ -11,7 +11,8 @@ LaTeX file a table, and figures (.png, .pdf) into outputs/<PROJECT_NAME>/report/
 import argparse
 from pathlib import Path
 
-from pipeline import cli, kinds
+from pipeline.cli import parser as cli
+from pipeline.cli import types as kinds
 
 FEW = 6  # experiments that fit beside each other
 

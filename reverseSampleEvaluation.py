@@ -9,7 +9,8 @@ and beside it that of a model trained on as many real sentences: what good is.
 
 import argparse
 
-from pipeline import cli, kinds
+from pipeline.cli import parser as cli
+from pipeline.cli import types as kinds
 
 
 def parse() -> argparse.Namespace:

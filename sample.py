@@ -13,7 +13,8 @@ sentences.
 
 import argparse
 
-from pipeline import cli, sampling_options
+from pipeline.cli import parser as cli
+from pipeline.cli import sampling_flags as sampling_options
 
 
 def parse() -> argparse.Namespace:

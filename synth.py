@@ -12,7 +12,8 @@ that an experiment leaves.
 import argparse
 from pathlib import Path
 
-from pipeline import cli, kinds
+from pipeline.cli import parser as cli
+from pipeline.cli import types as kinds
 from pipeline.data.sources import Source, Split, check_source, dataset_name
 from pipeline.recipes.paper import flags_of
 from pipeline.recipes.scripts import run_in_order

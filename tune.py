@@ -17,7 +17,9 @@ trial and seed. Only the best is evaluated on the test split.
 import argparse
 
 from models import MODELS
-from pipeline import cli, kinds, options
+from pipeline.cli import parser as cli
+from pipeline.cli import settings_flags as options
+from pipeline.cli import types as kinds
 from pipeline.experiments.training_settings import TrainingSettings
 
 

@@ -7,7 +7,7 @@ The files hold everything; a page that is there already is completed.
 
 import argparse
 
-from pipeline import cli
+from pipeline.cli import parser as cli
 from pipeline.runtime.errors import UserError
 
 

@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import processor
-from pipeline import cli, kinds
+from pipeline.cli import parser as cli
+from pipeline.cli import types as kinds
 from pipeline.data.sources import WIKITEXT_FILES
 
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from pipeline import cli
+from pipeline.cli import parser as cli
 from pipeline.runtime import devices
 from pipeline.runtime.devices import precision
 

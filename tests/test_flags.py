@@ -10,7 +10,8 @@ from unittest import mock
 
 import pytest
 
-from pipeline import cli, kinds
+from pipeline.cli import parser as cli
+from pipeline.cli import types as kinds
 from tests.helpers import ROOT, call, one_line_of_error, run
 
 SLOW = ("accelerate", "datasets", "huggingface_hub", "matplotlib", "numpy", "optuna", "pandas", "pyarrow", "sacrebleu")

@@ -303,7 +303,7 @@ def test_a_signal_that_comes_while_exceptions_are_dropped_comes_again(tmp_path: 
     script = tmp_path / "script.py"
     script.write_text(
         "import os, signal, time\n"
-        "from pipeline import cli\n"
+        "from pipeline.cli import parser as cli\n"
         "class Finalized:\n"
         "    def __del__(self):\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"

@@ -204,7 +204,7 @@ def test_a_process_that_the_launcher_ends_for_another_s_error_says_nothing(tmp_p
     script, ready = tmp_path / "script.py", tmp_path / "ready"
     script.write_text(
         f"import os, pathlib, sys, time\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from pipeline import cli\nfrom pipeline.runtime.errors import UserError\n"
+        "from pipeline.cli import parser as cli\nfrom pipeline.runtime.errors import UserError\n"
         f"ready = pathlib.Path({str(ready)!r})\n"
         "def main():\n"
         "    if os.environ['RANK'] == '1':\n"
@@ -230,7 +230,7 @@ def test_what_all_processes_meet_is_told_once_though_the_first_is_the_slowest(tm
     script = tmp_path / "script.py"
     script.write_text(
         f"import os, sys, time\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from pipeline import cli\nfrom pipeline.runtime.errors import UserError\n"
+        "from pipeline.cli import parser as cli\nfrom pipeline.runtime.errors import UserError\n"
         "def main():\n"
         "    if os.environ['RANK'] == '0':\n"
         "        time.sleep(4)\n"

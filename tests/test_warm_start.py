@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from pipeline.options import FLAGS
+from pipeline.cli.settings_flags import FLAGS
 from tests.helpers import call, one_line_of_error, prepare_tiny, run, train_tiny
 
 SMALL = ("--DATA", "tiny", "--PRECISION", "fp32", "--DIM_H", 32, "--NUM_HEADS", 2, "--DROPOUT", 0, "--BATCH_SIZE", 16)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from models.text_model import Encoding
-from pipeline import sampling_options
+from pipeline.cli import sampling_flags as sampling_options
 from pipeline.data.batches import Batch, collate, in_order
 from pipeline.experiments.config import Experiment, ExperimentFiles, load_experiment_of
 from pipeline.generation.generate import checked_label, decode, interpolated, reconstructed, require_latent

@@ -4,7 +4,7 @@
 class UserError(Exception):
     """Something the user can mend: the message says what is wrong and what to do.
 
-    Scripts print it as one line and exit with status 2 (`pipeline.cli.run`).
+    Scripts print it as one line and exit with status 2 (`pipeline.cli.parser.run`).
     """
 
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.cli.types import OrNone, boolean, integer, limit, name, number
 from pipeline.experiments.training_settings import DEFAULT_STEPS
-from pipeline.kinds import OrNone, boolean, integer, limit, name, number
 from pipeline.runtime.errors import UserError
 
 # One flag for each field of the settings' dataclasses: its type, and what it means with its unit.

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline import kinds
+from pipeline.cli import types as kinds
 from pipeline.runtime.errors import LostError, UserError
 from pipeline.runtime.locks import inherit, release
 from pipeline.runtime.processes import is_first, leave, peer_lost, size

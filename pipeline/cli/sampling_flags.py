@@ -6,8 +6,8 @@ Nothing heavy is imported here, so that `--help` answers at once.
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pipeline import kinds
-from pipeline.cli import Parser, add_batch_option
+from pipeline.cli import types as kinds
+from pipeline.cli.parser import Parser, add_batch_option
 from pipeline.runtime.errors import UserError
 
 if TYPE_CHECKING:

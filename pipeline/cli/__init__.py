@@ -1,0 +1,1 @@
+"""Command lines: parser, types, flags, and one command module a script."""
