@@ -23,15 +23,15 @@ STEPS ?= 1500
 .PHONY: demo synth paper test same lint bench setup setup-dev clean
 
 demo: setup
-	@$(BIN)/python demo.py
+	@$(BIN)/python -m pipeline demo
 
 synth: setup
-	@$(BIN)/python synth.py --DATA "$(DATA)" --NUMBER_SAMPLES $(N) --MAX_STEPS $(STEPS) \
+	@$(BIN)/python -m pipeline synth --DATA "$(DATA)" --NUMBER_SAMPLES $(N) --MAX_STEPS $(STEPS) \
 		$(if $(TEXT_COLUMN),--TEXT_COLUMN "$(TEXT_COLUMN)") $(if $(LABEL_COLUMN),--LABEL_COLUMN "$(LABEL_COLUMN)") \
 		$(if $(ROW_TEMPLATE),--ROW_TEMPLATE $(if $(filter default,$(ROW_TEMPLATE)),,"$(ROW_TEMPLATE)"))
 
 paper: setup
-	@$(BIN)/python paper.py --DATA $(DATA) --PROJECT_NAME paper-$(DATA) --SEEDS $(SEEDS) --JOBS $(JOBS) $(BUDGET) $(FLAGS)
+	@$(BIN)/python -m pipeline paper --DATA $(DATA) --PROJECT_NAME paper-$(DATA) --SEEDS $(SEEDS) --JOBS $(JOBS) $(BUDGET) $(FLAGS)
 
 test: setup-dev
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

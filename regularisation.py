@@ -7,75 +7,7 @@ Writes regularisation_kept, regularisation_tokens and regularisation_frequency (
 and regularisation_sentences.html beside the model, and regularisation/ figures into summary.json.
 """
 
-import argparse
-
-from pipeline.cli import parser as cli
-
-
-def parse() -> argparse.Namespace:
-    """Read the command line."""
-    parser = cli.Parser(__doc__)
-    cli.add_experiment_options(parser)
-    group = parser.add_argument_group("regularisation")
-    cli.add_subset_option(group, "split whose sentences are shown")
-    cli.add_batch_option(group)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Parse, encode, draw, report."""
-    arguments = parse()
-    from pipeline.experiments.config import load_experiment
-    from pipeline.experiments.tracker import check_login, tracking
-    from pipeline.runtime.errors import UserError
-    from pipeline.runtime.files import write_csv, write_text
-
-    check_login(arguments.WANDB_ENTITY)
-    experiment = load_experiment(
-        arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
-    )
-    experiment.files.claim()
-    import numpy as np
-
-    from pipeline.evaluation import bottleneck as shown
-    from pipeline.evaluation.diversity import Tokens
-    from pipeline.generation.generate import require_latent, subset_batches
-
-    subset, data = arguments.DATA_SUBSET, experiment.data
-    if require_latent(experiment).posterior is None:
-        raise UserError(
-            f"{experiment.model.settings.name} has no pseudo-counts that would say what it keeps; this is for a model "
-            "with a nonparametric bottleneck (--MODEL NVIB)"
-        )
-    batches = subset_batches(experiment, subset, arguments.GENERATION_BATCH_SIZE, f"encode {subset}")
-    bottleneck = shown.read_bottleneck(experiment.model, batches)
-    train = data.splits["train"]
-    frequency = np.bincount(Tokens.of(train).ids, minlength=data.tokenizer.vocabulary_size)
-    frequency[data.tokenizer.sep_id] = len(train)  # the end token, which is no word
-    figures = shown.regularisation_figures(bottleneck, frequency)
-    by_token = shown.alpha_by_token(bottleneck)
-    name_of = data.tokenizer.tokenizer.id_to_token
-    names = [name_of(index) for index, _, _ in by_token]
-
-    folder = experiment.files.folder
-    shown.draw_kept(bottleneck, folder / "regularisation_kept.png")
-    shown.draw_alpha_by_token(by_token, names, folder / "regularisation_tokens.png")
-    shown.draw_alpha_by_frequency(bottleneck, frequency, folder / "regularisation_frequency.png")
-    rows = [(name, count, f"{mean:.6g}") for name, (_, count, mean) in zip(names, by_token, strict=True)]
-    write_csv(folder / "regularisation_tokens.csv", ("token", "occurrences", "mean_pseudo_count"), rows)
-    page = shown.shaded_page(
-        bottleneck,
-        [name_of(int(index)) for index in bottleneck.tokens],
-        experiment.model.settings.alpha_threshold,
-        f"{arguments.EXPERIMENT_NAME}: what is kept of the {subset} split",
-    )
-    write_text(folder / "regularisation_sentences.html", page)
-    with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
-        tracker.summarise({f"regularisation/{name}": value for name, value in figures.items()})
-    for name, value in figures.items():
-        print(f"  {name}: {value:.3f}")
-    print(f"{len(bottleneck.kept)} sentences, written to {folder}/regularisation_*")
-
+from pipeline.cli import entry, regularisation_command
 
 if __name__ == "__main__":
-    cli.run(main)
+    entry.run_script(__doc__, regularisation_command)

@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import processor
-from pipeline.cli import parser as cli
-from pipeline.cli import types as kinds
+from pipeline.cli import types
+from pipeline.cli.entry import run
+from pipeline.cli.parser import Parser
 from pipeline.data.sources import WIKITEXT_FILES
 
 HERE = Path(__file__).parent
@@ -59,23 +60,23 @@ VARIED = {
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.Parser(__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--PART", choices=["all", *PARTS], default="all", help="what to measure")
     parser.add_argument(
         "--LOCAL_PATH",
-        type=kinds.OrNone(kinds.folder),
+        type=types.OrNone(types.folder),
         default=SHARED / "data" / "wikitext-2",
         help="folder with WikiText-2's wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens",
     )
     parser.add_argument(
         "--REPEATS",
-        type=kinds.integer(1),
+        type=types.integer(1),
         nargs="+",
         default=[1, 5, 10, 50],
         help="how often the corpus holds its training file, in turn",
     )
-    parser.add_argument("--ROUNDS", type=kinds.integer(1), default=3, help="runs of each number of processes")
-    parser.add_argument("--STEPS", type=kinds.integer(1), default=40, help="optimizer steps of each run")
+    parser.add_argument("--ROUNDS", type=types.integer(1), default=3, help="runs of each number of processes")
+    parser.add_argument("--STEPS", type=types.integer(1), default=40, help="optimizer steps of each run")
     return parser.parse_args()
 
 
@@ -293,4 +294,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -17,6 +17,7 @@ from pipeline.data.prepare import PreparationSettings, prepare
 from pipeline.data.sources import Source, Split
 
 ROOT = Path(__file__).parent.parent
+RECIPES = ("demo", "synth", "paper")  # run as `python -m pipeline NAME`
 WORDS = ("the", "a", "old", "young", "king", "queen", "cat", "dog", "house", "river", "town", "saw", "found", "left")
 
 
@@ -72,6 +73,20 @@ def launcher(processes: int, sharded: bool = False, accelerate: bool = False) ->
     return ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
 
 
+def command_line(script: str | Path) -> list[object]:
+    """The arguments of Python that begin a script or a recipe."""
+    return ["-m", "pipeline", script] if script in RECIPES else [ROOT / script]
+
+
+def run_as_main(script: str | Path) -> None:
+    """Run a script or a recipe in this process, with the arguments in `sys.argv`."""
+    if script in RECIPES:
+        sys.argv.insert(0, "pipeline")
+        runpy.run_module("pipeline", run_name="__main__")
+    else:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+
+
 def run(
     script: str | Path,
     *arguments: object,
@@ -85,7 +100,7 @@ def run(
     for name in ("WANDB_MODE", "WANDB_API_KEY"):  # as on a machine where nobody has logged in
         environment.pop(name, None)
     finished = subprocess.run(
-        [sys.executable, *map(str, [*launcher(processes, sharded, accelerate), ROOT / script, *arguments])],
+        [sys.executable, *map(str, [*launcher(processes, sharded, accelerate), *command_line(script), *arguments])],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -105,7 +120,7 @@ def one_precision_again() -> None:
 def start(script: str, *arguments: object, processes: int, sharded: bool = False) -> subprocess.Popen:
     """Begin what `run` runs."""
     return subprocess.Popen(
-        [sys.executable, *map(str, [*launcher(processes, sharded), ROOT / script, *arguments])],
+        [sys.executable, *map(str, [*launcher(processes, sharded), *command_line(script), *arguments])],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -139,7 +154,7 @@ def call(script: str | Path, *arguments: object, expect: int = 0) -> subprocess.
     status = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-            runpy.run_path(str(ROOT / script), run_name="__main__")
+            run_as_main(script)
     except SystemExit as exit_:
         status = exit_.code
     finally:

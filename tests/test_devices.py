@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from pipeline.cli import parser as cli
+from pipeline.cli.parser import Parser, add_experiment_options
 from pipeline.runtime import devices
 from pipeline.runtime.devices import precision
 
@@ -15,8 +15,8 @@ from pipeline.runtime.devices import precision
 def test_asking_for_the_cpu_hides_the_gpus_from_this_process_and_its_children(device: str, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(sys, "argv", ["script", "--EXPERIMENT_NAME", "a", "--DEVICE", device])
-    parser = cli.Parser("a script")
-    cli.add_experiment_options(parser)
+    parser = Parser("a script")
+    add_experiment_options(parser)
     parser.parse_args()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ("" if device == "cpu" else "0")
 

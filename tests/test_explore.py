@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import MODELS, build, load_experiment
+from models import MODELS, build
+from pipeline import load_experiment
 from pipeline.generation.trained_model import TrainedModel
 from pipeline.reporting.explorer_html import drawn, heat_map, listed, note
 from pipeline.reporting.explorer_view import PRIOR, Attention, sampled, steps_for, view

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,9 @@ from unittest import mock
 
 import pytest
 
-from pipeline.cli import parser as cli
-from pipeline.cli import types as kinds
-from tests.helpers import ROOT, call, one_line_of_error, run
+from pipeline.cli import entry, types
+from pipeline.cli.parser import Parser
+from tests.helpers import RECIPES, ROOT, call, one_line_of_error, run, run_as_main
 
 SLOW = ("accelerate", "datasets", "huggingface_hub", "matplotlib", "numpy", "optuna", "pandas", "pyarrow", "sacrebleu")
 SLOW += ("gradio", "playwright", "safetensors", "tokenizers", "torch", "transformers", "wandb")
@@ -22,23 +21,31 @@ class Seen(Exception):  # noqa: N818
     """Carries a script's parser out of it."""
 
 
-def parser_of(script: str) -> cli.Parser:
-    def seen(parser: cli.Parser, *_: object) -> None:
+def parser_of(script: str) -> Parser:
+    def seen(parser: Parser, *_: object) -> None:
         raise Seen(parser)
 
-    with mock.patch.object(cli.Parser, "parse_args", seen), pytest.raises(Seen) as caught:
-        runpy.run_path(str(ROOT / script))["main"]()
+    def parse(description: str, command: entry.Command) -> None:
+        command.parse(description)
+
+    with (
+        mock.patch.object(entry, "run_script", parse),
+        mock.patch.object(Parser, "parse_args", seen),
+        mock.patch.object(sys, "argv", [script]),
+        pytest.raises(Seen) as caught,
+    ):
+        run_as_main(script)
     return caught.value.args[0]
 
 
-def flags(parser: cli.Parser) -> list[argparse.Action]:
+def flags(parser: Parser) -> list[argparse.Action]:
     return [action for action in parser._actions if action.dest != "help"]
 
 
-PARSERS = {path.name: parser_of(path.name) for path in sorted(ROOT.glob("*.py"))}
+PARSERS = {name: parser_of(name) for name in (*sorted(path.name for path in ROOT.glob("*.py")), *RECIPES)}
 FLAGS = [(script, action) for script, parser in PARSERS.items() for action in flags(parser)]
 every_flag = pytest.mark.parametrize(
-    ("script", "action"), FLAGS, ids=[f"{script[:-3]}{action.option_strings[0]}" for script, action in FLAGS]
+    ("script", "action"), FLAGS, ids=[f"{Path(script).stem}{action.option_strings[0]}" for script, action in FLAGS]
 )
 
 
@@ -112,11 +119,11 @@ OF_ITS_OWN = {
     ("prepareDatasets.py", "--TEXT_COLUMN"): ["text", "nan"],  # any text may be a column's name; here is no table
     ("prepareDatasets.py", "--LABEL_COLUMN"): ["label"],
     ("prepareDatasets.py", "--ROW_TEMPLATE"): ["{a} is {b}"],
-    ("synth.py", "--DATA"): NO_TEXTS,
-    ("synth.py", "--TEXT_COLUMN"): ["text"],
-    ("synth.py", "--LABEL_COLUMN"): ["label"],
-    ("synth.py", "--ROW_TEMPLATE"): ["{a} is {b}"],
-    ("paper.py", "--DATA"): ["nothing"],
+    ("synth", "--DATA"): NO_TEXTS,
+    ("synth", "--TEXT_COLUMN"): ["text"],
+    ("synth", "--LABEL_COLUMN"): ["label"],
+    ("synth", "--ROW_TEMPLATE"): ["{a} is {b}"],
+    ("paper", "--DATA"): ["nothing"],
 }
 
 
@@ -147,7 +154,7 @@ MAY_BE_ZERO |= {"WORD_DROPOUT"}
 MAY_BE_NEGATIVE = {"LOADER_WORKERS", "PRIOR_MU"}
 
 
-def out_of_range(kind: kinds.Bounded) -> Iterator[str]:
+def out_of_range(kind: types.Bounded) -> Iterator[str]:
     least = 1 if kind.kind is int else 1e-6
     for limit, step in ((kind.low, -least), (kind.high, least), (kind.above, 0), (kind.below, 0)):
         if limit is not None:
@@ -159,22 +166,22 @@ def out_of_range(kind: kinds.Bounded) -> Iterator[str]:
 
 def bad_values(kind: object) -> list[str]:
     """Values that no flag of a type takes; none where the type says nothing about them."""
-    if isinstance(kind, kinds.OrNone):
+    if isinstance(kind, types.OrNone):
         return [value for value in bad_values(kind.kind) if value not in ("", "None")]
-    if isinstance(kind, kinds.BooleanOr):
+    if isinstance(kind, types.BooleanOr):
         return [value for value in bad_values(kind.kind) if value != "True"]
-    if isinstance(kind, kinds.Bounded):
+    if isinstance(kind, types.Bounded):
         return [*NO_NUMBERS, *(NO_INTEGERS if kind.kind is int else ()), *out_of_range(kind)]
     return {
-        kinds.limit: [*NO_NUMBERS, *NO_INTEGERS, "0", "-2", "1000000000000"],
-        kinds.boolean: NO_BOOLEANS,
-        kinds.name: NO_NAMES,
-        kinds.folder: NO_FOLDERS,
-        kinds.file: NO_FILES,
-        kinds.address: NO_ADDRESSES,
-        kinds.database: NO_DATABASES,
-        kinds.wandb_project: NO_PROJECTS,
-        kinds.sentence: NO_SENTENCES,
+        types.limit: [*NO_NUMBERS, *NO_INTEGERS, "0", "-2", "1000000000000"],
+        types.boolean: NO_BOOLEANS,
+        types.name: NO_NAMES,
+        types.folder: NO_FOLDERS,
+        types.file: NO_FILES,
+        types.address: NO_ADDRESSES,
+        types.database: NO_DATABASES,
+        types.wandb_project: NO_PROJECTS,
+        types.sentence: NO_SENTENCES,
     }.get(kind, [])
 
 
@@ -185,7 +192,7 @@ def bad_arguments(script: str, action: argparse.Action) -> list[list[str]]:
         values += [choice.swapcase() for choice in action.choices]
     else:
         values = bad_values(action.type)
-        if isinstance(action.type, kinds.Bounded):
+        if isinstance(action.type, types.Bounded):
             values += ["0"] if action.dest not in MAY_BE_ZERO else []
             values += ["-0.5", "-1"] if action.dest not in MAY_BE_NEGATIVE else []
             values += ["1.5", "100"] if action.dest in SHARES else []
@@ -195,7 +202,7 @@ def bad_arguments(script: str, action: argparse.Action) -> list[list[str]]:
     if action.nargs == "+":
         good = good_value(action)
         arguments += [[flag, good, value] for value in values if not value.startswith("-")]
-        arguments += [[flag, good, good]] if isinstance(action, kinds.Distinct) else []
+        arguments += [[flag, good, good]] if isinstance(action, types.Distinct) else []
     return [[flag], *arguments]
 
 
@@ -204,7 +211,7 @@ def good_value(action: argparse.Action) -> str:
         return next(iter(action.choices))
     if action.dest == "DATA" and action.required:
         return "own.txt"
-    return "1" if isinstance(action.type, kinds.Bounded) else "good"
+    return "1" if isinstance(action.type, types.Bounded) else "good"
 
 
 @pytest.fixture
@@ -263,8 +270,8 @@ def test_help_says_what_a_flag_means_and_what_it_is_without(script: str, action:
     section = " ".join(next(text for text in sections if text.startswith(action.option_strings[0])).split())
     if not action.required:
         assert "default" in section
-    kind = action.type.kind if isinstance(action.type, kinds.OrNone) else action.type
-    if isinstance(kind, kinds.Bounded) and kind.below is not None:
+    kind = action.type.kind if isinstance(action.type, types.OrNone) else action.type
+    if isinstance(kind, types.Bounded) and kind.below is not None:
         assert re.search(r"\[0, 1\)|share", section)
 
 
@@ -480,5 +487,8 @@ def test_a_file_s_name_breaks_no_line(place: Path):
 )
 def test_what_is_meant_is_taken(place: Path, script: str, arguments: tuple):
     """The script comes as far as its work, for which there is nothing here."""
-    with mock.patch.object(sys, "argv", [script, *needed(script), *map(str, arguments)]):
-        runpy.run_path(str(ROOT / script))["parse"]()
+    with (
+        mock.patch("pipeline.cli.entry.run_script", lambda description, command: command.parse(description)),
+        mock.patch.object(sys, "argv", [script, *needed(script), *map(str, arguments)]),
+    ):
+        run_as_main(script)

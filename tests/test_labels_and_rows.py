@@ -11,7 +11,6 @@ import datasets
 import pytest
 from pyarrow import parquet
 
-import synth
 from pipeline.data.dataset import PreparedData, load_prepared
 from pipeline.data.prepare import PreparationSettings, prepare
 from pipeline.data.sources import HubCorpus, Source, Split, joined_columns
@@ -22,6 +21,7 @@ from pipeline.evaluation.diversity import text_figures
 from pipeline.evaluation.judge import novel_perplexity, perplexity, tokenized_samples
 from pipeline.evaluation.membership import members_and_others
 from pipeline.experiments.config import load_experiment
+from pipeline.recipes.synth import Order, steps
 from pipeline.runtime.errors import UserError
 from tests.helpers import call, one_line_of_error, text
 
@@ -463,12 +463,9 @@ def test_samples_whose_label_was_written_by_hand_are_rows_of_the_table_or_left_o
     assert [str(kind) for kind in parquet.read_schema(written).types] == ["string", "int64"]  # though none is there
 
 
-def test_from_a_file_to_a_file_every_step_has_what_it_needs(tmp_path: Path, monkeypatch):
+def test_from_a_file_to_a_file_every_step_has_what_it_needs(tmp_path: Path):
     path = write_rows(tmp_path / "people.csv", ROWS)
-    monkeypatch.setattr(
-        "sys.argv", ["synth.py", "--DATA", str(path), "--TEXT_COLUMN", "name", "--LABEL_COLUMN", "town"]
-    )
-    made = synth.steps(synth.parse())
+    made = steps(Order(str(path), "name", "town", None, samples=10, max_steps=20))
     order = ("prepareDatasets.py", "train.py", "train.py", "sample.py", "reverseSampleEvaluation.py", "quality.py")
     assert tuple(step[0] for step in made) == order
     assert made[0] == ["prepareDatasets.py", "--DATA", str(path), "--TEXT_COLUMN", "name", "--LABEL_COLUMN", "town"]

@@ -14,7 +14,7 @@ from models import MODELS
 from pipeline.experiments.config import ExperimentFiles, write_config
 from pipeline.recipes.paper import RUNS, Budget, plan
 from pipeline.recipes.runner import Paper, Step
-from tests.helpers import ROOT, call, prepare_tiny, run
+from tests.helpers import ROOT, call, command_line, prepare_tiny, run
 
 BUDGET = Budget(seeds=(1, 2, 3), max_steps=None, batch_size=16, samples=10, importance_samples=2, pairs=None)
 PLACES = ("--PROJECT_NAME", "p", "--OUTPUT_DIR", "o", "--DATA_DIR", "d", "--WANDB_ENTITY", "None")
@@ -248,7 +248,7 @@ def whole(tmp_path_factory) -> tuple[Path, str]:
     """The outputs of one run of some of it on tiny data, and what it said."""
     folder = tmp_path_factory.mktemp("paper")
     prepare_tiny(folder / "data")
-    return folder, run("paper.py", *COMMAND, *at(folder, "whole")).stdout
+    return folder, run("paper", *COMMAND, *at(folder, "whole")).stdout
 
 
 def at(folder: Path, outputs: str) -> tuple[object, ...]:
@@ -264,20 +264,20 @@ def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards
     assert "## Regularisation" in page
     state = json.loads((project / "paper.json").read_text())
     assert {record["status"] for record in state.values()} == {"done"}
-    listed = call("paper.py", *COMMAND, *at(folder, "whole"), "--LIST", "True").stdout
+    listed = call("paper", *COMMAND, *at(folder, "whole"), "--LIST", "True").stdout
     assert listed.splitlines()[1].split() == ["train", "2", "0", "0"]
 
 
 def test_one_that_is_killed_twice_ends_with_the_figures_of_one_that_is_not(whole: tuple[Path, str]):
     """Killed without warning, while what it had begun lives on."""
     folder, _ = whole
-    command = [sys.executable, str(ROOT / "paper.py"), *map(str, (*COMMAND, *at(folder, "ended")))]
+    command = [sys.executable, *map(str, command_line("paper")), *map(str, (*COMMAND, *at(folder, "ended")))]
     for seconds in (3.0, 7.0):
         process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
         time.sleep(seconds)
         process.kill()
         process.communicate()
-    shown = run("paper.py", *COMMAND, *at(folder, "ended")).stdout
+    shown = run("paper", *COMMAND, *at(folder, "ended")).stdout
     table = shown.split("\n\n")[-2].splitlines()[1:]
     assert all(line.split()[2:] == ["0", "0"] for line in table), shown  # nothing failed, nothing is left
     for name in ("lm", "nvib-lambda10-delta0.05-s1"):

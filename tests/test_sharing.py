@@ -12,7 +12,8 @@ import pytest
 import torch
 import yaml
 
-from models import MODELS, build, from_pretrained, load_experiment
+from models import MODELS, build
+from pipeline import from_pretrained, load_experiment
 from pipeline.data.dataset import load_prepared
 from pipeline.data.prepare import PreparationSettings, prepare
 from pipeline.data.sources import Source, Split

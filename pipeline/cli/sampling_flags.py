@@ -6,7 +6,7 @@ Nothing heavy is imported here, so that `--help` answers at once.
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli import types as kinds
+from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_batch_option
 from pipeline.runtime.errors import UserError
 
@@ -26,7 +26,7 @@ def add_latent_options(parser: Parser) -> None:
     group = parser.add_argument_group("sampling")
     group.add_argument(
         "--NUMBER_SAMPLES",
-        type=kinds.integer(1, 10**7),
+        type=types.integer(1, 10**7),
         help=f"sentences to generate (default: {DEFAULT_COUNT}; 1 of --NEAR or --MIX where neither latents nor tokens "
         "are drawn, so that all would be the same)",
     )
@@ -39,53 +39,53 @@ def add_latent_options(parser: Parser) -> None:
     for name, word, rule in (("MIN", "shortest", "forbidden before"), ("MAX", "longest", "forced there")):
         group.add_argument(
             f"--{name}_LENGTH",
-            type=kinds.integer(1, LONGEST),
+            type=types.integer(1, LONGEST),
             help=f"{word} sentence, in tokens, the end token counted, which is {rule}; also the {word} length drawn "
             "for a latent of the prior (default: lengths are the training set's, and the model ends its sentences)",
         )
     group.add_argument(
-        "--SEED", type=kinds.integer(0, 2**32 - 1), default=42, help="seed of lengths, latents and tokens"
+        "--SEED", type=types.integer(0, 2**32 - 1), default=42, help="seed of lengths, latents and tokens"
     )
     group.add_argument(
         "--LABEL",
-        type=kinds.sentence,
+        type=types.sentence,
         help="label of all sentences, where the data was prepared with --LABEL_COLUMN (default: drawn as in the "
         "training set)",
     )
     group = parser.add_argument_group("latent")
     group.add_argument(
         "--VECTORS",
-        type=kinds.integer(1, LONGEST),
+        type=types.integer(1, LONGEST),
         help="vectors of every latent of the prior; for NVIB a multiple of the draws per component (default: what a "
         "sentence of the drawn length has)",
     )
     group.add_argument(
         "--NEAR",
-        type=kinds.sentence,
+        type=types.sentence,
         help="a sentence around which latents are drawn, from its posterior (default: from the prior)",
     )
     group.add_argument(
         "--MIX",
-        type=kinds.sentence,
+        type=types.sentence,
         nargs="+",
-        action=kinds.Distinct,
+        action=types.Distinct,
         help="two or more sentences whose latents are mixed (default: latents are drawn from the prior)",
     )
     group.add_argument(
         "--WEIGHTS",
-        type=kinds.number(0, 1e6),
+        type=types.number(0, 1e6),
         nargs="+",
         help="the share of each sentence of --MIX; their sum is made 1 (default: equal ones)",
     )
     group.add_argument(
         "--LATENT_TEMPERATURE",
-        type=kinds.number(0, 100),
+        type=types.number(0, 100),
         help="scale of the latent's noise: Gaussians are drawn with so many times their standard deviation, weights "
         "from Gammas whose pseudo-counts are divided by its square; 0 is the mean latent (default: 1, and 0 for --MIX)",
     )
     group.add_argument(
         "--KAPPA",
-        type=kinds.integer(1, 1000),
+        type=types.integer(1, 1000),
         help="vectors drawn per component of a latent, of NVIB (default: as in training)",
     )
 
@@ -101,24 +101,24 @@ def add_decoding_options(parser: Parser) -> None:
     )
     group.add_argument(
         "--TEMPERATURE",
-        type=kinds.number(above=0),
+        type=types.number(above=0),
         default=1.0,
         help="divides the logits before a token is drawn; above 0",
     )
     group.add_argument(
         "--TOP_P",
-        type=kinds.number(above=0, high=1),
+        type=types.number(above=0, high=1),
         default=1.0,
         help="draw among the most probable tokens that make up this share, in (0, 1]",
     )
     group.add_argument(
         "--BEAMS",
-        type=kinds.integer(1, 1000),
+        type=types.integer(1, 1000),
         help=f"sentences that beam search follows side by side; 1 is greedy (default: {BEAMS})",
     )
     group.add_argument(
         "--LENGTH_PENALTY",
-        type=kinds.number(0, 100),
+        type=types.number(0, 100),
         help="beam search compares log probabilities divided by the number of tokens to this power: 0 favours short "
         f"sentences, more favours longer ones (default: {LENGTH_PENALTY})",
     )

@@ -28,7 +28,7 @@ def model_card(config: dict[str, Any], name: str) -> str:
         "",
         "## Use",
         "",
-        "    from models import from_pretrained                       # in a checkout of the NVIB suite",
+        "    from pipeline import from_pretrained                     # in a checkout of the NVIB suite",
         f'    model = from_pretrained("{name}")                        # this folder, or its name on the hub',
         "    model.generate(10, seed=1)",
         '    model.reconstruct(["the old king left the town."])',

@@ -43,7 +43,7 @@ class TrainedModel:
 
     @classmethod
     def from_experiment(cls, folder: str | os.PathLike, data_dir: str | os.PathLike = "data") -> "TrainedModel":
-        """See `models.load_experiment`."""
+        """See `pipeline.load_experiment`."""
         files = ExperimentFiles(Path(folder))
         experiment = load_experiment_of(files, Path(data_dir))
         remedy = "remove it, and run the steps that wrote it again"
@@ -51,7 +51,7 @@ class TrainedModel:
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike) -> "TrainedModel":
-        """See `models.from_pretrained`."""
+        """See `pipeline.from_pretrained`."""
         from pipeline.generation.pretrained import load_shared
 
         return cls(*load_shared(name))

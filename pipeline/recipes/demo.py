@@ -1,22 +1,15 @@
-"""The main job on the embedded Wikipedia sample, from text to the final table: what `make demo` runs.
+"""The demo: the suite's main job on the embedded Wikipedia sample, from text to the final table."""
 
-    python demo.py
-
-It has no flags: each step is one of the numbered scripts, run as you would type it.
-"""
-
-from pipeline.cli import parser as cli
 from pipeline.recipes.paper import flags_of
-from pipeline.recipes.scripts import run_in_order
 
 PROJECT = "demo"
 DATA = "wikipedia-sample"
-EXPERIMENTS = {"vanillaTransformer": "t", "nvib": "nvib"}  # by the names that the paper's runs have
+EXPERIMENTS = {"vanillaTransformer": "t", "nvib": "nvib"}  # experiment name: run of the paper
 TRAINING = ("--BATCH_SIZE", "32", "--MAX_STEPS", "1000")
 
 
 def steps() -> list[list[str]]:
-    """The commands of the demo, in order."""
+    """Return the demo's commands in order, each a script with its flags."""
     commands = [["prepareDatasets.py", "--DATA", DATA]]
     for name, run in EXPERIMENTS.items():
         commands.append(["train.py", *_experiment(name), *flags_of(run), "--DATA", DATA, *TRAINING])
@@ -28,15 +21,5 @@ def steps() -> list[list[str]]:
     return commands
 
 
-def main() -> None:
-    """Run the steps one after the other; the first that fails ends the demo with its status."""
-    cli.Parser(__doc__).parse_args()
-    print(f"\nthe whole demo took {run_in_order(steps()):.1f} minutes")
-
-
 def _experiment(name: str) -> list[str]:
     return ["--PROJECT_NAME", PROJECT, "--EXPERIMENT_NAME", name]
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,8 +1,8 @@
-"""Train every model of the paper, measure everything, and write the report: what `make paper` runs.
+"""Train every model of the paper, measure everything, and write the report: `make paper`.
 
-    python paper.py --DATA wikipedia-sample
-    python paper.py --DATA wikitext2 --SEEDS 1
-    python paper.py --LIST True                   what is done and what is left, and nothing else
+    python -m pipeline paper --DATA wikipedia-sample
+    python -m pipeline paper --DATA wikitext2 --SEEDS 1
+    python -m pipeline paper --LIST True                   what is done and what is left, and nothing else
 
 The same command goes on where it was stopped. A step that fails is told of, what rests on it is left out, and the
 others go on. Writes outputs/<PROJECT_NAME>/: an experiment a model and seed, paper.json (what is done, and how long it
@@ -11,62 +11,61 @@ took), logs/ (what every step said) and report/. The experiments themselves stan
 
 import argparse
 
-from pipeline.cli import parser as cli
-from pipeline.cli import types as kinds
+from pipeline.cli import types
+from pipeline.cli.parser import Parser, add_project_options
 from pipeline.data.sources import NAMES
 from pipeline.recipes.paper import RUNS, Budget, describe, plan
 from pipeline.recipes.runner import Paper, Step
 from pipeline.runtime.errors import UserError
 
 
-def parse() -> argparse.Namespace:
+def parse(description: str) -> argparse.Namespace:
     """Read the command line."""
-    parser = cli.Parser(__doc__)
+    parser = Parser(description)
     group = parser.add_argument_group("what is done")
-    group.add_argument("--DATA", type=kinds.name, default="wikipedia-sample", help="dataset, prepared if it is not yet")
+    group.add_argument("--DATA", type=types.name, default="wikipedia-sample", help="dataset, prepared if it is not yet")
     group.add_argument(
         "--SEEDS",
-        type=kinds.integer(0, 2**32 - 1),
+        type=types.integer(0, 2**32 - 1),
         nargs="+",
-        action=kinds.Distinct,
+        action=types.Distinct,
         default=[1, 2, 3],
         help="seeds of every experiment",
     )
     group.add_argument(
         "--EXPERIMENTS",
         nargs="+",
-        action=kinds.Distinct,
+        action=types.Distinct,
         choices=[run.name for run in RUNS],
         metavar="NAME",
         help=f"of {', '.join(run.name for run in RUNS)} (default: all)",
     )
     group.add_argument(
-        "--MAX_STEPS", type=kinds.integer(1), help="optimizer steps of every training (default: train.py's)"
+        "--MAX_STEPS", type=types.integer(1), help="optimizer steps of every training (default: train.py's)"
     )
     group.add_argument(
-        "--BATCH_SIZE", type=kinds.integer(1), help="sentences of every training's batches (default: train.py's)"
+        "--BATCH_SIZE", type=types.integer(1), help="sentences of every training's batches (default: train.py's)"
     )
     group.add_argument(
-        "--NUMBER_SAMPLES", type=kinds.integer(1, 10**7), default=5000, help="sentences that each model generates"
+        "--NUMBER_SAMPLES", type=types.integer(1, 10**7), default=5000, help="sentences that each model generates"
     )
     group.add_argument(
-        "--IMPORTANCE_SAMPLES", type=kinds.integer(1), default=16, help="draws a sentence for the likelihood's bounds"
+        "--IMPORTANCE_SAMPLES", type=types.integer(1), default=16, help="draws a sentence for the likelihood's bounds"
     )
-    group.add_argument("--NUMBER_PAIRS", type=kinds.integer(1), help="pairs that are interpolated (default: all)")
+    group.add_argument("--NUMBER_PAIRS", type=types.integer(1), help="pairs that are interpolated (default: all)")
     group.add_argument(
         "--JOBS",
-        type=kinds.integer(1),
+        type=types.integer(1),
         default=1,
         help="steps that run beside each other, each with its share of the processors' threads",
     )
-    group.add_argument("--LIST", type=kinds.boolean, default=False, help="True: show what is done and left, and stop")
-    cli.add_project_options(parser, project="paper")
+    group.add_argument("--LIST", type=types.boolean, default=False, help="True: show what is done and left, and stop")
+    add_project_options(parser, project="paper")
     return parser.parse_args()
 
 
-def main() -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Parse, plan, run, report."""
-    arguments = parse()
     places = [
         *("--PROJECT_NAME", arguments.PROJECT_NAME),
         *("--OUTPUT_DIR", str(arguments.OUTPUT_DIR)),
@@ -114,7 +113,3 @@ def main() -> None:
             f"said is in {paper.logs}, and the same command tries them again"
         )
     print(f"the report: {project / 'report' / 'report.md'}")
-
-
-if __name__ == "__main__":
-    cli.run(main)

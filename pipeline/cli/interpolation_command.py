@@ -1,0 +1,80 @@
+"""The command line of interpolation_evaluation.py."""
+
+import argparse
+
+from pipeline.cli import types
+from pipeline.cli.parser import Parser, add_batch_option, add_experiment_options, add_judge_option
+
+
+def parse(description: str) -> argparse.Namespace:
+    """Read the command line of a script with this description."""
+    parser = Parser(description, together=True)
+    add_experiment_options(parser)
+    group = parser.add_argument_group("interpolation")
+    group.add_argument(
+        "--RUN_INTERPOLATIONS",
+        type=types.boolean,
+        default=True,
+        help="True: interpolate; False: score what an earlier run wrote",
+    )
+    group.add_argument(
+        "--NUMBER_PAIRS",
+        type=types.integer(1),
+        help="pairs of sentences, from the first (default: half the validation split, each sentence once)",
+    )
+    add_judge_option(group, required=False)
+    add_batch_option(group)
+    return parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Parse, interpolate, report."""
+    from pipeline.evaluation.bleu import interpolation_figures
+    from pipeline.experiments.config import ExperimentFiles, load_experiment, read_config
+    from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.reporting.console import interpolation_blocks
+    from pipeline.runtime.files import write_jsonl, write_text
+    from pipeline.runtime.processes import is_first
+
+    check_login(arguments.WANDB_ENTITY)
+    files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
+    config = read_config(files)
+    files.claim()
+    path, examples = files.folder / "interpolations.jsonl", files.folder / "interpolation_examples.txt"
+    if arguments.RUN_INTERPOLATIONS:
+        from pipeline.generation.generate import interpolations
+
+        experiment = load_experiment(
+            arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
+        )
+        rows = interpolations(experiment, arguments.NUMBER_PAIRS, arguments.GENERATION_BATCH_SIZE)
+        if is_first():
+            write_jsonl(path, rows)
+    else:
+        from pipeline.generation.generate import read_interpolations
+
+        rows = read_interpolations(path)[: arguments.NUMBER_PAIRS]
+    judged = {}
+    if arguments.LANGUAGE_MODEL is not None:
+        from pipeline.evaluation.judge import load_judge, novel_perplexity
+
+        judge = load_judge(
+            arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
+        )
+        judged = novel_perplexity(judge, rows, arguments.GENERATION_BATCH_SIZE)
+    if not is_first():
+        return  # of several processes the first writes and speaks
+    write_text(examples, interpolation_blocks(rows[:100]))
+    figures = interpolation_figures(rows)
+    with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
+        tracker.summarise(figures | judged)
+    print(interpolation_blocks(rows[:3]))
+    print("  tau   BLEU to source   BLEU to target   novel")
+    for tau in rows[0]["outputs"]:
+        bleu_source, bleu_target, novel = (
+            figures[f"interpolation/tau_{tau}/{name}"] for name in ("bleu_source", "bleu_target", "novel_fraction")
+        )
+        print(f"  {tau:<5} {bleu_source:14.2f} {bleu_target:16.2f} {novel:7.1%}")
+    for name, value in judged.items():
+        print(f"  {name}: {value:.2f}")
+    print(f"{len(rows)} pairs, written to {path}; examples in {examples}")

@@ -1,0 +1,77 @@
+"""The command line of quality.py."""
+
+import argparse
+
+from pipeline.cli import types
+from pipeline.cli.parser import Parser, add_batch_option, add_experiment_options, add_judge_option, add_subset_option
+
+
+def parse(description: str) -> argparse.Namespace:
+    """Read the command line of a script with this description."""
+    parser = Parser(description)
+    add_experiment_options(parser)
+    group = parser.add_argument_group("quality")
+    add_judge_option(group, required=False)
+    add_subset_option(group, "split of real text that stands beside the samples")
+    distance = types.number(0, 0.5)
+    group.add_argument(
+        "--NEAR_COPY_DISTANCE",
+        type=distance,
+        default=0.2,
+        help="share of its tokens, in [0, 0.5], that are edited where a sentence counts as a near copy of a training "
+        "sentence; as does one of whose 3-grams all but this share stand in one training sentence",
+    )
+    group.add_argument(
+        "--DROP_COPIES",
+        type=types.BooleanOr(distance),
+        default=False,
+        help="True writes the samples without exact and near copies into files of their own, and synthetic.<format> "
+        "without them; a number in [0, 0.5] does so with this in the place of --NEAR_COPY_DISTANCE",
+    )
+    add_batch_option(group)
+    return parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Parse, measure, write, report."""
+    from pipeline.experiments.config import load_experiment
+    from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.runtime.files import write_json, write_jsonl, write_text
+
+    check_login(arguments.WANDB_ENTITY)
+    places = arguments.OUTPUT_DIR, arguments.PROJECT_NAME
+    experiment = load_experiment(*places, arguments.EXPERIMENT_NAME, arguments.DATA_DIR)
+    experiment.files.claim()
+    from pipeline.data.writers import write_synthetic
+    from pipeline.evaluation.judge import load_judge
+    from pipeline.evaluation.sample_quality import Material, kept_files, measure, without_copies
+    from pipeline.generation.generate import read_samples
+    from pipeline.reporting.quality_page import as_text, compared, page
+
+    near, drop = arguments.NEAR_COPY_DISTANCE, arguments.DROP_COPIES
+    rows = read_samples(experiment.files)
+    judge = arguments.LANGUAGE_MODEL and load_judge(
+        *places, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, experiment.config
+    )
+    drop = {True: near, False: None}[drop] if isinstance(drop, bool) else drop
+    material = Material(experiment, rows, arguments.DATA_SUBSET, judge, near, drop, arguments.GENERATION_BATCH_SIZE)
+    quality = measure(material)
+    folder, dropped = experiment.files.folder, ""
+    if drop is not None:
+        kept, (rows_file, text_file) = without_copies(material, quality), kept_files(experiment.files.samples)
+        write_jsonl(rows_file, kept)
+        write_text(text_file, "".join(row["text"] + "\n" for row in kept))
+        dropped = (
+            f"{len(rows) - len(kept)} of {len(rows)} samples dropped as copies (up to {drop:.0%}); the others are in "
+            f"{rows_file.name} and {text_file.name}, all of them still in {experiment.files.samples.name}."
+        )
+        table, _ = write_synthetic(kept, experiment.data.statistics.get("source") or {}, folder)
+        dropped += f" {table.name} is without the copies, too; sample.py writes it with all." if table else ""
+    write_json(folder / "quality.json", {"compared": compared(material), "dropped": dropped, **quality.as_json()})
+    title = f"Quality of the samples of {arguments.EXPERIMENT_NAME}"
+    write_text(folder / "quality.html", page(material, quality, title, dropped))
+    with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
+        tracker.summarise(quality.summary())
+    print(as_text(quality.rows))
+    print(f"{dropped}\n" if dropped else "", end="")
+    print(f"{compared(material)} Written to {folder / 'quality.html'} and {folder / 'quality.json'}")

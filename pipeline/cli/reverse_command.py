@@ -1,0 +1,71 @@
+"""The command line of reverseSampleEvaluation.py."""
+
+import argparse
+
+from pipeline.cli import types
+from pipeline.cli.parser import Parser, add_batch_option, add_experiment_options, add_judge_option, add_subset_option
+
+
+def parse(description: str) -> argparse.Namespace:
+    """Read the command line of a script with this description."""
+    parser = Parser(description)
+    add_experiment_options(parser)
+    group = parser.add_argument_group("judge")
+    add_judge_option(group, required=True)
+    add_subset_option(group, "split of real text that is scored")
+    group.add_argument(
+        "--MAX_STEPS", type=types.integer(1), help="optimizer steps at most (default: as many as the judge was given)"
+    )
+    group.add_argument(
+        "--PATIENCE",
+        type=types.limit,
+        default=3,
+        help="epochs without a better loss on real validation text after which training stops; -1 for none",
+    )
+    group.add_argument("--SEED", type=types.integer(0, 2**32 - 1), help="seed of the training (default: the judge's)")
+    add_batch_option(group)
+    return parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Parse, train, score, report."""
+    from pipeline.evaluation.judge import (
+        figure_name,
+        fingerprint,
+        judge_settings,
+        load_judge,
+        perplexity,
+        real_text_control,
+        tokenized_samples,
+    )
+    from pipeline.evaluation.judge import train_judge as train
+    from pipeline.experiments.config import ExperimentFiles, read_config
+    from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.generation.generate import read_samples
+
+    check_login(arguments.WANDB_ENTITY)
+    files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
+    config = read_config(files)
+    files.claim()
+    rows = read_samples(files)
+    judge = load_judge(
+        arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
+    )
+    data, subset, size = judge.data, arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE
+    training = judge_settings(judge, arguments.MAX_STEPS, arguments.PATIENCE, arguments.SEED)
+    name = f"{subset}/{figure_name(judge, 'reverse_perplexity')}"
+    own = perplexity(train(judge, tokenized_samples(rows, data), training), data.splits[subset], data, size, subset)
+    control = real_text_control(judge, len(rows), training, size)
+    figures = {
+        name: own,
+        f"{name}_of_real_text": control[subset],
+        f"{name}_sentences": len(rows),
+        f"{name}_samples": fingerprint([row["text"] for row in rows]),
+        f"{name}_judge": arguments.LANGUAGE_MODEL,
+    }
+    with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
+        tracker.summarise(figures)
+    print(
+        f"{name}: {own:.2f} after training on {len(rows)} samples, {control[subset]:.2f} after training on "
+        f"{control['count']} real sentences, with the settings of {arguments.LANGUAGE_MODEL}"
+    )

@@ -1,0 +1,78 @@
+"""The command line of sample.py."""
+
+import argparse
+
+from pipeline.cli import sampling_flags as sampling_options
+from pipeline.cli.parser import Parser, add_experiment_options
+
+
+def parse(description: str) -> argparse.Namespace:
+    """Read the command line of a script with this description."""
+    parser = Parser(description, together=True)
+    add_experiment_options(parser)
+    sampling_options.add_latent_options(parser)
+    sampling_options.add_decoding_options(parser)
+    arguments = parser.parse_args()
+    sampling_options.check(arguments)
+    return arguments
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Parse, sample, report."""
+    from pipeline.experiments.config import load_experiment
+    from pipeline.experiments.tracker import check_login, read_summary, tracking
+    from pipeline.runtime.files import as_jsonl, write_text
+
+    check_login(arguments.WANDB_ENTITY)
+    experiment = load_experiment(
+        arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
+    )
+    experiment.files.claim()
+    read_summary(experiment.files)  # a damaged one is refused before the work
+
+    from pipeline.data.writers import write_synthetic
+    from pipeline.evaluation.diversity import text_figures
+    from pipeline.evaluation.judge import tokenized_samples
+    from pipeline.reporting.console import beside_real_text
+    from pipeline.runtime.processes import is_first
+
+    rows = sampling_options.sampled(arguments, experiment)
+    if not is_first():
+        return  # of several processes the first writes and speaks
+    samples, text_file = experiment.files.samples, experiment.files.samples.with_suffix(".txt")
+    with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
+        # Before they go: a process that is killed in between leaves no figure of what is no longer there.
+        if not samples.exists() or samples.read_bytes() != as_jsonl(rows).encode():
+            tracker.forget_samples()
+        write_text(samples, as_jsonl(rows))
+        write_text(text_file, "".join(row["text"] + "\n" for row in rows))
+        source = experiment.data.statistics.get("source") or {}
+        table, rejected = write_synthetic(rows, source, experiment.files.folder)
+        split = tokenized_samples(rows, experiment.data)
+        held_out = experiment.data.splits["validation"]
+        as_many = range(min(len(rows), len(held_out)))  # of more sentences more is repeated
+        own, real = (text_figures(sentences.select(as_many), experiment.data) for sentences in (split, held_out))
+        drawn = [row["drawn_length"] for row in rows if "drawn_length" in row]  # none but of the prior
+        figures = {
+            **{f"samples/{name}": value for name, value in own.items()},
+            **{f"samples/{name}_of_real_text": value for name, value in real.items()},
+            "samples/count": len(rows),
+            "samples/mean_length": sum(row["tokens_generated"] for row in rows) / len(rows),
+            "samples/mean_drawn_length": sum(drawn) / len(drawn) if drawn else None,
+        }
+        if table is not None:
+            figures |= {"samples/rejected": rejected}
+        tracker.log_samples()
+        tracker.summarise(figures)
+    for row in rows[:10]:
+        print(f"  {row['text']}")
+    print(beside_real_text(own, real))
+    beside = f" ({figures['samples/mean_drawn_length']:.1f} drawn)" if drawn else ""
+    print(
+        f"{len(rows)} sentences, {figures['samples/mean_length']:.1f} tokens on average{beside}, "
+        f"written to {text_file} and {experiment.files.samples}"
+    )
+    if table is not None:
+        print(
+            f"as the data came: {table}" + (f", without {rejected} that are no rows of its table" if rejected else "")
+        )

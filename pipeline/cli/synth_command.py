@@ -1,0 +1,48 @@
+"""From a file of your own to synthetic text in the same form, with a report of its quality: `make synth`.
+
+    python -m pipeline synth --DATA my_reviews.csv --TEXT_COLUMN text --NUMBER_SAMPLES 1000
+    python -m pipeline synth --DATA my_reviews.csv --TEXT_COLUMN text --LABEL_COLUMN stars
+    python -m pipeline synth --DATA people.csv --ROW_TEMPLATE
+
+Runs prepareDatasets.py, train.py (a language model that judges, and the NVAE), sample.py, reverseSampleEvaluation.py
+and quality.py, each as you would type it. Writes outputs/synth/<name>/: synthetic.<format>, quality.html and all else
+that an experiment leaves.
+"""
+
+import argparse
+from pathlib import Path
+
+from pipeline.cli import types
+from pipeline.cli.parser import Parser, add_column_options
+from pipeline.data.sources import Source, Split, check_source, dataset_name
+from pipeline.recipes.scripts import run_in_order
+from pipeline.recipes.synth import PROJECT, Order, steps
+
+
+def parse(description: str) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description)
+    group = parser.add_argument_group("text")
+    group.add_argument(
+        "--DATA",
+        type=types.Checked(dataset_name),
+        required=True,
+        help="path of a .txt (a document a line), .csv, .jsonl or .parquet file, or a dataset on the hub as owner/name",
+    )
+    add_column_options(group)
+    group = parser.add_argument_group("amount")
+    group.add_argument("--NUMBER_SAMPLES", type=types.integer(1, 10**7), default=1000, help="sentences to generate")
+    group.add_argument("--MAX_STEPS", type=types.integer(1), default=1500, help="optimizer steps of each training")
+    arguments = parser.parse_args()
+    columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
+    check_source(Source(arguments.DATA, Split(0.05, 0.05, 42), None, *columns))
+    return arguments
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the steps in order. The first step that fails ends the recipe with its exit status."""
+    columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
+    order = Order(arguments.DATA, *columns, arguments.NUMBER_SAMPLES, arguments.MAX_STEPS)
+    minutes = run_in_order(steps(order))
+    folder = Path("outputs") / PROJECT / order.name
+    print(f"\nsynthetic text and its quality are in {folder}; it took {minutes:.1f} minutes")

@@ -1,0 +1,27 @@
+"""The command line of upload.py."""
+
+import argparse
+
+from pipeline.cli.parser import Parser, add_experiment_options
+from pipeline.runtime.errors import UserError
+
+
+def parse(description: str) -> argparse.Namespace:
+    """Read the command line of a script with this description."""
+    parser = Parser(description)
+    add_experiment_options(parser)
+    return parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Parse, upload."""
+    if arguments.WANDB_ENTITY is None:
+        raise UserError("--WANDB_ENTITY says where to upload to: a user or team of Weights & Biases")
+    from pipeline.experiments.config import ExperimentFiles, read_config
+    from pipeline.experiments.tracker import check_login, upload
+
+    files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
+    config = read_config(files)
+    check_login(arguments.WANDB_ENTITY)
+    files.claim()
+    print(f"uploaded to {upload(files, config, arguments.WANDB_ENTITY)}")
