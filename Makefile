@@ -41,9 +41,9 @@ same: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.speed
-	$(BIN)/python -m benchmarks.attention
+	$(BIN)/python -m benchmarks.attention_speed
 	$(BIN)/python -m benchmarks.scaling
-	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m benchmarks.doc_tables
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 Symbols: D the width, V the vocabulary, L the encoder's layers and as many of the decoder, H the heads, n the tokens of
 a sentence, K the processes. A multiplication with its addition counts as two operations (FLOPs). Nothing is measured
-here; `benchmarks.tables` puts what `benchmarks.scaling` measured beside it, and docs/scaling.md explains both.
+here; `benchmarks.doc_tables` puts what `benchmarks.scaling` measured beside it, and docs/scaling.md explains both.
 """
 
 import math

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import MultiheadAttention
 from models.autoencoder import TextAutoencoder
+from models.vanilla_attention import MultiheadAttention
 from pipeline.data.batches import Batch
 
 

@@ -11,7 +11,7 @@ model: seconds and memory of an optimizer step of NVIB against batch, length, vo
 alone.
 
 A part replaces what benchmarks/scaling.json holds of it, and all of benchmarks/scaling.png is drawn anew.
-`python -m benchmarks.tables` brings the figures into the texts.
+`python -m benchmarks.doc_tables` brings the figures into the texts.
 """
 
 import argparse

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import Keys, MultiheadAttention
 from models.dropout import Dropout
 from models.packing import Packing
+from models.vanilla_attention import Keys, MultiheadAttention
 
 
 class Embedding(nn.Module):

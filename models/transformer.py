@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from models.attention import Memory, MultiheadAttention, interpolate
 from models.autoencoder import Encoding, TextAutoencoder
 from models.settings import TransformerSettings
+from models.vanilla_attention import Memory, MultiheadAttention, interpolate
 
 
 class TransformerAutoencoder(TextAutoencoder):

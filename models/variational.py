@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from models.annealing import anneal
-from models.attention import Memory, MultiheadAttention, interpolate
 from models.autoencoder import Encoding, TextAutoencoder
 from models.gaussian import GaussianBottleneck, Gaussians, kl_by_dimension, with_free_bits
 from models.packing import Packing
 from models.settings import VariationalSettings
 from models.text_model import AS_TRAINED, Noise, UnsupportedError
+from models.vanilla_attention import Memory, MultiheadAttention, interpolate
 
 LONGEST = 1_000_000  # tokens of a text, at most, that `length_with` looks at
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import costs, memory, scaling, step, tables
+from benchmarks import costs, memory, scaling, step
+from benchmarks import doc_tables as tables
 from benchmarks.costs import Model
 from models import build
 
@@ -151,7 +152,7 @@ def results() -> dict:
 def test_the_texts_hold_the_tables_that_follow_from_the_measurements(results: dict):
     for path in tables.TEXTS:
         text = path.read_text()
-        assert tables.filled(text, results) == text, f"{path.name}: python -m benchmarks.tables writes its tables"
+        assert tables.filled(text, results) == text, f"{path.name}: python -m benchmarks.doc_tables writes its tables"
     assert {found["name"] for found in tables.MARKED.finditer(tables.TEXTS[0].read_text())} <= set(tables.TABLES)
 
 

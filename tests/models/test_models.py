@@ -8,12 +8,12 @@ from torch.distributions import Normal, kl_divergence
 import models.loss
 from models import MODELS, build
 from models.annealing import anneal
-from models.attention import Memory, MultiheadAttention
 from models.decoding import generate, nucleus
 from models.dropout import Dropout
 from models.gaussian import with_free_bits
 from models.loss import token_loss
 from models.text_model import TextModel, UnsupportedError
+from models.vanilla_attention import Memory, MultiheadAttention
 from nvib import DiscreteMixture
 
 VOCABULARY, START, END = 40, 2, 3

@@ -1,4 +1,4 @@
-"""The README of the library: its examples run, its names exist, its docstrings' examples hold."""
+"""The page of the library: its examples run, its names exist, its docstrings' examples hold."""
 
 import doctest
 import importlib
@@ -14,10 +14,11 @@ import pytest
 import torch
 
 import nvib
+from tests.helpers import ROOT
 
 FOLDER = Path(nvib.__file__).parent
-README = (FOLDER / "README.md").read_text()
-SECTIONS = [section.partition("\n") for section in re.split(r"^## ", README, flags=re.MULTILINE)]
+PAGE = (ROOT / "docs" / "nvib.md").read_text()
+SECTIONS = [section.partition("\n") for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)]
 CODE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 EXAMPLES = [(title, code) for title, _, body in SECTIONS for code in CODE.findall(body)]
 
@@ -33,7 +34,7 @@ def test_there_are_three_examples():
 @pytest.mark.parametrize(("title", "code"), EXAMPLES, ids=[title for title, _ in EXAMPLES])
 def test_an_example_runs(title: str, code: str, capsys: pytest.CaptureFixture[str]):
     names: dict = {}
-    exec(compile(code, f"README.md: {title}", "exec"), names)
+    exec(compile(code, f"nvib.md: {title}", "exec"), names)
     if title == "A drop-in cross-attention":
         assert names["output"].shape == (2, 5, 32)
         assert all(p.grad is not None for p in names["attention"].parameters())
@@ -48,7 +49,7 @@ def test_an_example_runs(title: str, code: str, capsys: pytest.CaptureFixture[st
 
 def test_every_public_name_is_in_it_and_has_a_docstring():
     for name in nvib.__all__:
-        assert re.search(rf"`{name}`", README), name
+        assert re.search(rf"`{name}`", PAGE), name
         assert inspect.getdoc(getattr(nvib, name)), name
 
 
@@ -84,8 +85,8 @@ def test_docstring_examples_hold(module: str):
 
 
 def test_the_figure_is_drawn():
-    assert "](method.svg)" in README
-    root = ElementTree.parse(FOLDER / "method.svg").getroot()
+    assert "](method.svg)" in PAGE
+    root = ElementTree.parse(ROOT / "docs" / "method.svg").getroot()
     assert root.find("{http://www.w3.org/2000/svg}title") is not None
 
 

@@ -1,6 +1,6 @@
 """Write the figures of benchmarks/scaling.json and gpu.json, and what follows from them, into the texts.
 
-    python -m benchmarks.tables                        # docs/scaling.md and README.md
+    python -m benchmarks.doc_tables                        # docs/scaling.md and README.md
 
 A table stands between `<!-- table: <name> -->` and `<!-- end -->`, and all of it is written anew; no figure there is
 copied by hand. Columns say where a figure comes from: measured, on paper (`benchmarks.costs`), or extrapolated.

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.data.tokenizer import TextTokenizer, load_tokenizer, train_wordpiece
 from pipeline.runtime.errors import UserError
+from tests.helpers import ROOT
 
 SENTENCES = [
     "the king's old dogs, who saw the river, left.",
@@ -13,7 +14,7 @@ SENTENCES = [
     "we're under the town and they've found a house.",
     "[UNK] took the cat.",
 ] * 3
-BERT = Path(__file__).parent.parent.parent / "shared" / "tokenizers" / "bert-base-uncased"
+BERT = ROOT.parent / "shared" / "tokenizers" / "bert-base-uncased"
 
 
 @pytest.fixture

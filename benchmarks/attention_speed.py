@@ -1,12 +1,12 @@
 """Measure denoising attention and the NVIB layer against what any attention of their size must do.
 
-    python -m benchmarks.attention
+    python -m benchmarks.attention_speed
 
 Batches of 128 sentences, 50 queries and 50 vectors of width 256, float32, 1 and 8 heads, in one process. Each figure
 is a ratio of medians of processor time on one thread, and the two that are compared run in turn, so that what else
 the machine does counts little. The spread is half the distance between the quartiles of the ratios of single runs.
 Memory is the most that is allocated at once during a run, beyond its inputs and parameters. The kernels run as one
-call an operation, as training does; nothing is compiled. Writes benchmarks/attention.json.
+call an operation, as training does; nothing is compiled. Writes benchmarks/attention_speed.json.
 
 The least that two of them can take. The layer draws a normal number for each of its outputs, and torch draws them one
 by one on one thread: `layer_noise_alone` is that share, which grows with the threads. Over a Gaussian mixture each
@@ -168,7 +168,7 @@ def main() -> None:
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }
-    write_json(HERE / "attention.json", results)
+    write_json(HERE / "attention_speed.json", results)
     print(json.dumps(results, indent=2))
 
 
