@@ -1,4 +1,4 @@
-"""Bounded Dirichlet processes: the prior, the posterior of a text, and how they are sampled."""
+"""Bounded Dirichlet processes: the prior, the posterior of a text, and sampling from both."""
 
 import math
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from nvib.mixture import DiscreteMixture, GaussianMixture
 
 @dataclass(frozen=True)
 class Prior:
-    """A Dirichlet process `DP(N(mu, diag var), alpha + delta * n)` for a text of n tokens.
+    """A Dirichlet process prior `DP(N(mu, diag var), alpha + delta * n)` for a text of n tokens.
 
-    Henderson & Fehr (2023), the conditional prior: `delta = 0` does not grow with the text,
-    `delta = 1` expects one unit of pseudo-count for every token.
+    Henderson & Fehr (2023), the conditional prior. With `delta = 0` the concentration does not depend on the length;
+    with `delta = 1` the prior expects one pseudo-count per token.
 
     Args:
         mu: mean of the base distribution; a number, or [D].
-        var: its variance, above 0; a number, or [D].
+        var: variance of the base distribution, above 0; a number, or [D].
         alpha: concentration at length 0, above 0, in pseudo-counts.
-        delta: concentration added for every token, not negative, in pseudo-counts.
+        delta: concentration added per token, not negative, in pseudo-counts.
 
     Raises:
-        ValueError: a value is out of its range.
+        ValueError: if an argument is out of range.
     """
 
     mu: float | Tensor = 0.0
@@ -35,7 +35,7 @@ class Prior:
 
     def __post_init__(self) -> None:
         least = self.var
-        if isinstance(least, Tensor):  # whose content must not decide what is run while compiling
+        if isinstance(least, Tensor):  # control flow must not depend on tensor values while compiling
             least = 1.0 if torch.compiler.is_compiling() else least.min().item()
         if not least > 0:
             raise ValueError(f"var must be above 0, got {least}")
@@ -45,10 +45,10 @@ class Prior:
             raise ValueError(f"delta must not be negative, got {self.delta}")
 
     def concentration(self, lengths: Tensor) -> Tensor:
-        """`alpha_0 = alpha + delta * n`, the pseudo-counts of whole texts (Henderson & Fehr 2023, conditional prior).
+        """Compute `alpha_0 = alpha + delta * n`, the total concentration (Henderson & Fehr 2023, conditional prior).
 
         Args:
-            lengths: [B], int, tokens n of each text.
+            lengths: [B], int, number of tokens n in each text.
 
         Returns:
             [B], float64, in pseudo-counts.
@@ -58,21 +58,22 @@ class Prior:
     def sample(
         self, lengths: Tensor, dim: int, kappa: int = 1, generator: torch.Generator | None = None
     ) -> DiscreteMixture:
-        """Draw a set of vectors for each length: `pi ~ Dir(alpha_0/kappa_0, …)`, `z ~ N(mu, var)`.
+        """Sample one mixture per length: `pi ~ Dir(alpha_0/kappa_0, …)`, `z ~ N(mu, var)`.
 
-        Henderson & Fehr (2023), generation: the weights are drawn, not replaced by their mean.
+        Henderson & Fehr (2023), generation. The weights are sampled, not replaced by their mean.
 
         Args:
-            lengths: [B], int, tokens of each text.
+            lengths: [B], int, number of tokens n in each text.
             dim: D, width of the vectors.
-            kappa: draws per component, at least 1; `kappa_0 = kappa (n + 1)` vectors are drawn.
-            generator: source of randomness, of the device of `lengths`; torch's own if None.
+            kappa: draws per component, at least 1; a text has `kappa_0 = kappa (n + 1)` vectors.
+            generator: random number generator on the device of `lengths`; None uses the default generator.
 
         Returns:
-            [B, max kappa_0, …] weights and vectors in float32.
+            A mixture of max kappa_0 components, in float32; shorter texts are padded.
 
         Raises:
-            ValueError: `lengths` are not integers, a length or `kappa` is below 1, or `mu` or `var` has another width.
+            ValueError: if `lengths` are not integers, if a length or `kappa` is below 1, or if `mu` or `var` has a
+                width other than `dim`.
         """
         check_shape("lengths", lengths, (None,))
         if lengths.is_floating_point():
@@ -99,20 +100,20 @@ class Prior:
 
 @dataclass(frozen=True)
 class Posterior:
-    """The Dirichlet processes of B texts: pseudo-counts and a Gaussian for every component.
+    """The posterior Dirichlet processes of B texts: a pseudo-count and a Gaussian for every component.
 
     `DP(sum_i (alpha_i / alpha_0) N(mu_i, diag sigma_i^2), alpha_0)`, `alpha_0 = sum_i alpha_i` (Henderson & Fehr
-    2023). Component 0 is the prior's; the others are a text's tokens.
+    2023). Component 0 is the prior component; components 1 to N are the tokens of the text.
 
     Args:
         mu: [B, N+1, D], means.
         logvar: [B, N+1, D], log variances.
         log_alpha: [B, N+1], log pseudo-counts; -inf is a pseudo-count of zero.
-        key_padding_mask: [B, N+1], bool, True at padding; what stands there changes nothing.
+        key_padding_mask: [B, N+1], bool, True at padding; values at padding are ignored.
 
     Raises:
-        ValueError: a shape or the mask's type does not fit, or a text is padding alone (not looked for while
-            compiling).
+        ValueError: if a shape or the dtype of the mask is wrong, or if all positions of a text are padding. The last
+            check is skipped while compiling.
     """
 
     mu: Tensor
@@ -129,37 +130,36 @@ class Posterior:
 
     @property
     def lengths(self) -> Tensor:
-        """n, the real tokens of each text, without component 0: [B], int."""
+        """Number of real tokens n in each text, without component 0: [B], int."""
         return (~self.key_padding_mask).sum(dim=-1) - 1
 
     @property
     def alpha(self) -> Tensor:
-        """Pseudo-counts, 0 at padding: [B, N+1], float32 or better."""
+        """Pseudo-counts of the components, 0 at padding: [B, N+1], float32 or float64."""
         return self._masked_log_alpha().exp()
 
     @property
     def alpha0(self) -> Tensor:
-        """Pseudo-counts of a whole text, component 0 included: [B], float32 or better."""
+        """Total pseudo-count of each text, component 0 included: [B], float32 or float64."""
         return self.alpha.sum(dim=-1)
 
     def sample(self, kappa: int = 1, generator: torch.Generator | None = None) -> DiscreteMixture:
-        """Draw a set of vectors for each text, differentiable in every parameter (training).
+        """Sample one discrete mixture per text, differentiable in every parameter (training).
 
-        `g_ik ~ Gamma(alpha_i / kappa, 1)`, `pi = g / sum g`, `z_ik ~ N(mu_i, sigma_i^2)`; the
-        `kappa` draws of a component stand side by side. In float32 or better under autocast too.
+        Henderson & Fehr (2023), the bounded Dirichlet process: `g_ik ~ Gamma(alpha_i / kappa, 1)`, `pi = g / sum g`,
+        `z_ik ~ N(mu_i, sigma_i^2)`. Normalising all Gamma draws at once has the same law as splitting the weight of
+        each component by a Dirichlet of its own. The `kappa` draws of a component are adjacent. The result is float32
+        or float64, under autocast too. It is differentiable once.
 
         Args:
             kappa: draws per component, at least 1.
-            generator: source of randomness, of the posterior's device; torch's own if None.
+            generator: random number generator on the device of the posterior; None uses the default generator.
 
         Returns:
-            [B, kappa (N+1), …]; -inf is the log weight of padding and of pseudo-counts of zero.
+            A mixture of kappa (N+1) components; padding and pseudo-counts of zero have a log weight of -inf.
 
         Raises:
-            ValueError: `kappa` is below 1.
-
-        Henderson & Fehr (2023), the bounded Dirichlet process; normalising all Gamma draws at once has the law of
-        splitting each component's share by a Dirichlet of its own. It is differentiable once.
+            ValueError: if `kappa` is not an integer of at least 1.
         """
         check_kappa(kappa)
         mask = self.key_padding_mask.repeat_interleave(kappa, dim=1)  # [B, K]
@@ -172,17 +172,17 @@ class Posterior:
         return DiscreteMixture(_Reparameterise.apply(mu, logvar, mask.unsqueeze(-1), half_noise), log_pi, mask)
 
     def mean(self, alpha_threshold: float = 0.1) -> GaussianMixture:
-        """The mean measure, `sum_i (alpha_i / alpha_0) N(mu_i, sigma_i^2)` (evaluation; Henderson & Fehr 2023).
+        """Compute the mean measure, `sum_i (alpha_i / alpha_0) N(mu_i, sigma_i^2)` (evaluation; Henderson & Fehr 2023).
 
         Args:
-            alpha_threshold: in pseudo-counts; components with fewer are dropped, and the weights of
-                the others made to sum to one; 0 keeps all. Component 0 is never dropped.
+            alpha_threshold: components with fewer pseudo-counts are dropped, and the remaining weights are
+                renormalised; 0 keeps all components. Component 0 is never dropped.
 
         Returns:
-            [B, N+1, …]; what was dropped is masked.
+            A mixture of N+1 components; dropped components are masked.
 
         Raises:
-            ValueError: `alpha_threshold` is negative.
+            ValueError: if `alpha_threshold` is negative.
         """
         if not alpha_threshold >= 0:
             raise ValueError(f"alpha_threshold must not be negative, got {alpha_threshold}")
@@ -203,18 +203,19 @@ class Posterior:
         return _float32_or_better(self.log_alpha).masked_fill(self.key_padding_mask, -math.inf)
 
 
-torch.export.register_dataclass(Posterior, serialized_type_name="nvib.Posterior")  # so that it can be returned
+torch.export.register_dataclass(Posterior, serialized_type_name="nvib.Posterior")  # as in nvib.mixture
 
 
 class _Reparameterise(torch.autograd.Function):
-    """`mu + exp(logvar / 2) * noise` from half the noise; at padding `mu`, whatever its `logvar`.
+    """Compute `mu + exp(logvar / 2) * noise` from half the noise; the result is `mu` at padding.
 
-    As separate operations this passes over the vectors twice as often, and keeps three tensors instead of one.
+    One fused operation makes half as many passes over the vectors as separate operations, and saves one tensor for
+    backward instead of three.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, mu: Tensor, logvar: Tensor, padding: Tensor, half_noise: Tensor) -> Tensor:
-        """[B, K, D] vectors; keeps half of what was added to `mu`, the gradient by `logvar`."""
+        """Return vectors [B, K, D], and save half of the term added to `mu`: the gradient with respect to `logvar`."""
         half = (0.5 * logvar).exp_().mul_(half_noise).masked_fill_(padding, 0.0)
         ctx.save_for_backward(half)
         return torch.add(mu, half, alpha=2.0)
@@ -222,24 +223,24 @@ class _Reparameterise(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """By `mu` and `logvar`."""
+        """Return the gradients with respect to `mu` and `logvar`."""
         (half,) = ctx.saved_tensors
         return gradient, gradient * half, None, None
 
 
 def _sample_log_dirichlet(log_alpha: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Log weights of a Dirichlet draw over the last dimension; -inf where `log_alpha` is.
+    """Sample log weights of a Dirichlet distribution over the last dimension; -inf where `log_alpha` is -inf.
 
-    A Gamma of a small shape underflows, so it is drawn as `log Gamma(a) = log Gamma(a + 1) + log(U) / a`.
-    `log U` is drawn as minus an exponential, which is never log 0; it is multiplied with
-    `exp(-log a)`, because the gradient of a division by `a = exp(log a)` overflows for small `a`.
+    A Gamma draw underflows for a small shape, so the sampler uses `log Gamma(a) = log Gamma(a + 1) + log(U) / a`. It
+    draws `log U` as minus an exponential, which is never log 0, and multiplies it by `exp(-log a)`: the gradient of a
+    division by `a = exp(log a)` overflows for small `a`.
     """
     absent = log_alpha == -math.inf
-    # Where exp(-log a) would overflow, the weight is none and its gradient would be 0 times infinity.
+    # Below -80, exp(-log a) overflows. The weight is zero there, and its gradient would be 0 times infinity.
     log_a = log_alpha.masked_fill(absent, 0.0).clamp(min=-80.0)
-    # The standard Gamma carries the implicit reparameterisation gradient and, unlike
+    # torch._standard_gamma has the implicit reparameterisation gradient and, unlike
     # torch.distributions.Gamma.rsample, takes a generator.
-    # Past e^40 the draw is its mean to the last digit, so only what stays in range is drawn.
+    # For shapes above e^40 a draw equals its mean in floating point, so the shape is clamped to that range.
     drawn = log_a.clamp(max=40.0)
     log_gamma = torch._standard_gamma(drawn.exp() + 1.0, generator=generator).log() + (log_a - drawn)
     minus_log_u = torch.empty_like(log_a).exponential_(generator=generator)
