@@ -1,13 +1,12 @@
 """Argument checks. Each error names the argument, the expected value and the given value."""
 
 from numbers import Integral
-from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> None:
+def check_shape(name: str, value: object, shape: tuple[int | None, ...]) -> None:
     """Check that `value` is a tensor of the given shape.
 
     Args:
@@ -26,7 +25,7 @@ def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> None:
         raise ValueError(f"{name} must have shape [{wanted}], got {list(value.shape)}")
 
 
-def check_mask(name: str, value: Any, shape: tuple[int | None, ...], true: str = "at padding") -> None:
+def check_mask(name: str, value: object, shape: tuple[int | None, ...], true: str = "at padding") -> None:
     """Check that `value` is a boolean tensor of the given shape.
 
     Args:
@@ -57,11 +56,11 @@ def check_every_row_real(name: str, mask: Tensor) -> None:
         ValueError: if a row of `mask` is all True.
     """
     if not torch.compiler.is_compiling() and bool(mask.all(dim=-1).any()):
-        rows = mask.all(dim=-1).nonzero().flatten().tolist()
-        raise ValueError(f"{name} must leave at least one real position in every text, got none in text {rows[0]}")
+        text = int(mask.all(dim=-1).nonzero()[0])
+        raise ValueError(f"{name} must leave at least one real position in every text, got none in text {text}")
 
 
-def check_kappa(kappa: Any) -> None:
+def check_kappa(kappa: object) -> None:
     """Check that `kappa`, the number of draws per component, is an integer of at least 1.
 
     NumPy integers are accepted.
@@ -69,5 +68,5 @@ def check_kappa(kappa: Any) -> None:
     Raises:
         ValueError: if `kappa` is not an integer, or is below 1.
     """
-    if not isinstance(kappa, Integral) or isinstance(kappa, bool) or kappa < 1:
+    if isinstance(kappa, bool) or not isinstance(kappa, Integral) or kappa < 1:
         raise ValueError(f"kappa must be an integer of at least 1, got {kappa!r}")

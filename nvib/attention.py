@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvib._check import check_every_row_real, check_mask, check_shape
-from nvib.dirichlet_process import _float32_or_better
+from nvib._tensors import float32_or_float64, vector_norm
 from nvib.mixture import DiscreteMixture, GaussianMixture
 
 # On a CPU, attention over a Gaussian mixture runs in chunks of the batch, each small enough for the caches:
@@ -163,8 +163,7 @@ class DenoisingMultiheadAttention(nn.Module):
             ValueError: if `mixture` has another type, if its width is not D, or if all components of a mixture are
                 padding or have weight zero.
         """
-        if not isinstance(mixture, DiscreteMixture | GaussianMixture):
-            raise ValueError(f"mixture must be a DiscreteMixture or a GaussianMixture, got {type(mixture).__name__}")
+        _check_mixture(mixture)
         absent = mixture.key_padding_mask | (mixture.log_pi == -math.inf)
         check_every_row_real("key_padding_mask and log_pi", absent)
         return self._discrete_keys(mixture) if isinstance(mixture, DiscreteMixture) else self._gaussian_keys(mixture)
@@ -201,11 +200,11 @@ class DenoisingMultiheadAttention(nn.Module):
     def _discrete_keys(self, mixture: DiscreteMixture) -> DiscreteKeys:
         check_shape("mixture.z", mixture.z, (None, None, self.embed_dim))
         padding = mixture.key_padding_mask
-        z = torch.where(padding.unsqueeze(-1), 0.0, _float32_or_better(mixture.z))
-        log_pi = _float32_or_better(mixture.log_pi).masked_fill(padding, -math.inf)
+        z = torch.where(padding.unsqueeze(-1), 0.0, float32_or_float64(mixture.z))
+        log_pi = float32_or_float64(mixture.log_pi).masked_fill(padding, -math.inf)
         # log pi may cancel ||z||^2 / 2 s0, so both use the precision of log pi. The square of the norm needs one pass
         # less than the sum of squares, forward and backward.
-        norm = torch.linalg.vector_norm(z, dim=-1, dtype=torch.promote_types(z.dtype, log_pi.dtype))
+        norm = vector_norm(z, torch.promote_types(z.dtype, log_pi.dtype))
         norm = norm.clamp_max(1e18)  # keeps the square finite; the weight is still zero
         bias = _center(log_pi - norm.square() / (2.0 * self.noise))  # [B, K]
         absent = log_pi == -math.inf
@@ -213,14 +212,14 @@ class DenoisingMultiheadAttention(nn.Module):
         columns = _columns(self.noise * bias.masked_fill(absent, 0.0), dtype, self.head_dim)  # [B, K, e]
         weight, offset = self._key_value_projection(columns.shape[-1])
         projected = F.linear(torch.cat([z, columns.to(z.dtype)], dim=-1).to(dtype), weight, offset)
-        key, value = (half.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for half in projected.chunk(2, dim=-1))
+        key, value = (self._split_heads(half) for half in projected.chunk(2, dim=-1))
         hidden = torch.zeros_like(absent, dtype=z.dtype).masked_fill(absent, -math.inf)
         return DiscreteKeys(key, value, hidden[:, None, None, :])
 
     def _gaussian_keys(self, mixture: GaussianMixture) -> GaussianKeys:
         check_shape("mixture.mu", mixture.mu, (None, None, self.embed_dim))
         padding = mixture.key_padding_mask.unsqueeze(-1)
-        log_pi = _float32_or_better(mixture.log_pi).masked_fill(mixture.key_padding_mask, -math.inf)
+        log_pi = float32_or_float64(mixture.log_pi).masked_fill(mixture.key_padding_mask, -math.inf)
         dtype = torch.promote_types(mixture.mu.dtype, torch.float32)
         # As in _discrete_keys: log pi may cancel the norms, so all terms use its precision.
         precise = torch.promote_types(dtype, log_pi.dtype)
@@ -241,14 +240,15 @@ class DenoisingMultiheadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         extra = keys.key.shape[-1] - self.head_dim
         # Zero rows in the weight append the extra dimensions without a copy of every query.
-        q = F.linear(query, *self._query_projection(extra)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        q = self._split_heads(F.linear(query, *self._query_projection(extra)))
         output, weights = self._weigh(q, keys.key, keys.value, bias, need_weights)
         return self.out_proj(output[..., : self.head_dim].transpose(1, 2).flatten(-2)), weights
 
     def _attend_gaussian(
         self, query: Tensor, keys: GaussianKeys, bias: Tensor, need_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
-        q = F.linear(query, *self._projection(0)).unflatten(-1, (self.num_heads, self.head_dim))  # [B, T, H, d_h]
+        q = F.linear(query, *self._projection(0))
+        q = torch.unflatten(q, -1, (self.num_heads, self.head_dim))  # [B, T, H, d_h]
         step = self._texts_per_chunk(q)
         if step is None:
             output, weights = self._denoise(q, keys, bias, need_weights)
@@ -267,22 +267,24 @@ class DenoisingMultiheadAttention(nn.Module):
         batch, queries, heads, width = q.shape
         key_weight, _ = self._projection(1)
         value_weight, value_bias = self._projection(2)
-        key_weight, value_weight = (w.to(q.dtype).unflatten(0, (heads, width)) for w in (key_weight, value_weight))
+        key_weight, value_weight = (
+            torch.unflatten(w.to(q.dtype), 0, (heads, width)) for w in (key_weight, value_weight)
+        )
         u = torch.bmm(q.flatten(0, 1).transpose(0, 1), key_weight)  # [H, BT, D]
-        u = u.unflatten(1, (batch, queries)).transpose(0, 1).to(keys.key.dtype)  # [B, H, T, D]
+        u = torch.unflatten(u, 1, (batch, queries)).transpose(0, 1).to(keys.key.dtype)  # [B, H, T, D]
         powers = torch.cat([u, u.square()], dim=-1).flatten(1, 2).unsqueeze(1)  # [B, 1, HT, 2 D]
         if bias.shape[1:3] != (1, 1):
             bias = bias.expand(-1, heads, queries, -1).flatten(1, 2).unsqueeze(1)
         key = keys.key.unsqueeze(1)
         mixed, weights = self._weigh(powers, key, key, bias, need_weights)
-        shift, half_share = mixed.unflatten(2, (heads, queries)).squeeze(1).chunk(2, dim=-1)
+        shift, half_share = torch.unflatten(mixed, 2, (heads, queries)).squeeze(1).chunk(2, dim=-1)
         denoised = torch.addcmul(shift, u, half_share, value=2.0)
         denoised = denoised.to(q.dtype).transpose(0, 1).flatten(1, 2)  # [H, BT, D]
         output = torch.bmm(denoised, value_weight.transpose(1, 2))
-        output = output.unflatten(1, (batch, queries)).permute(1, 2, 0, 3).flatten(-2)  # [B, T, D]
+        output = torch.unflatten(output, 1, (batch, queries)).permute(1, 2, 0, 3).flatten(-2)  # [B, T, D]
         if value_bias is not None:
             output = output + value_bias
-        return output, None if weights is None else weights.unflatten(2, (heads, queries)).squeeze(1)
+        return output, None if weights is None else torch.unflatten(weights, 2, (heads, queries)).squeeze(1)
 
     def _weigh(
         self, q: Tensor, key: Tensor, value: Tensor, bias: Tensor, need_weights: bool
@@ -300,6 +302,10 @@ class DenoisingMultiheadAttention(nn.Module):
             weights = (q @ key.transpose(-1, -2) / self.noise + bias).softmax(dim=-1)
             return F.dropout(weights, dropout) @ value, weights
 
+    def _split_heads(self, projected: Tensor) -> Tensor:
+        """Split projected vectors [B, N, H e] into heads: [B, H, N, e]."""
+        return torch.unflatten(projected, -1, (self.num_heads, -1)).transpose(1, 2)
+
     def _texts_per_chunk(self, q: Tensor) -> int | None:
         """Return the number of texts per chunk of a Gaussian mixture; None processes the batch whole."""
         if torch.compiler.is_compiling() or q.device.type != "cpu":
@@ -316,7 +322,7 @@ class DenoisingMultiheadAttention(nn.Module):
         """Return weight [H (d_h + e), D] and bias; they append e = `extra` dimensions of ones to each query."""
         weight, bias = self._projection(0)
         bias = weight.new_zeros(self.embed_dim) if bias is None else bias
-        weight, bias = (value.unflatten(0, (self.num_heads, self.head_dim)) for value in (weight, bias))
+        weight, bias = (torch.unflatten(value, 0, (self.num_heads, self.head_dim)) for value in (weight, bias))
         return F.pad(weight, (0, 0, 0, extra)).flatten(0, 1), F.pad(bias, (0, extra), value=1.0).flatten()
 
     def _key_value_projection(self, extra: int) -> tuple[Tensor, Tensor | None]:
@@ -324,15 +330,22 @@ class DenoisingMultiheadAttention(nn.Module):
         weight, bias = self._projection(1, 3)
         passed = weight.new_zeros(2, 1, self.head_dim + extra, self.embed_dim + extra)
         passed[0, 0, self.head_dim :, self.embed_dim :] = torch.eye(extra, dtype=weight.dtype, device=weight.device)
-        weight = F.pad(weight.unflatten(0, (2, self.num_heads, self.head_dim)), (0, extra, 0, extra)) + passed
+        halves = (2, self.num_heads, self.head_dim)
+        weight = F.pad(torch.unflatten(weight, 0, halves), (0, extra, 0, extra)) + passed
         if bias is not None:
-            bias = F.pad(bias.unflatten(0, (2, self.num_heads, self.head_dim)), (0, extra)).flatten()
+            bias = F.pad(torch.unflatten(bias, 0, halves), (0, extra)).flatten()
         return weight.flatten(0, 2), bias
 
     def _projection(self, first: int, last: int | None = None) -> tuple[Tensor, Tensor | None]:
         """Return rows of the input projection: 0 for the query, 1 for the key, 2 for the value."""
         rows = slice(first * self.embed_dim, (last or first + 1) * self.embed_dim)
         return self.in_proj_weight[rows], None if self.in_proj_bias is None else self.in_proj_bias[rows]
+
+
+def _check_mixture(mixture: object) -> None:
+    """Check that `mixture` is a DiscreteMixture or a GaussianMixture."""
+    if not isinstance(mixture, DiscreteMixture | GaussianMixture):
+        raise ValueError(f"mixture must be a DiscreteMixture or a GaussianMixture, got {type(mixture).__name__}")
 
 
 def _columns(bias: Tensor, dtype: torch.dtype, head_dim: int) -> Tensor:
@@ -358,7 +371,7 @@ def _hide(bias: Tensor, attn_mask: Tensor, queries: int) -> Tensor:
     check_mask("attn_mask", attn_mask, shape, "where a query must not attend to a component")
     bias = bias.masked_fill(attn_mask if attn_mask.dim() == 2 else attn_mask.unsqueeze(1), -math.inf)
     if not torch.compiler.is_compiling() and bool((blind := (bias == -math.inf).all(dim=-1)).any()):
-        text, _, query = blind.nonzero()[0].tolist()
+        text, query = (int(blind.nonzero()[0, axis]) for axis in (0, 2))
         raise ValueError(f"attn_mask must leave every query a component, got none for query {query} of text {text}")
     return bias
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nvib._check import check_every_row_real, check_mask, check_shape
 from nvib.attention import DenoisingMultiheadAttention
 from nvib.dirichlet_process import Prior
-from nvib.empirical_prior import estimate
+from nvib.empirical_prior import estimate, named_modules
 from nvib.identity import IdentityNVIB
 
 
@@ -37,6 +37,10 @@ class VariationalMultiheadAttention(nn.Module):
             `add_bias_kv`, `add_zero_attn`), or if an argument is out of range.
     """
 
+    embed_dim: int
+    num_heads: int
+    batch_first: bool
+
     # torch.nn.TransformerEncoderLayer skips its attention module if it can fuse the whole layer into one call. It reads
     # this attribute first, and False turns the fused path off.
     _qkv_same_embed_dim = False
@@ -60,7 +64,7 @@ class VariationalMultiheadAttention(nn.Module):
             self.embed_dim, self.num_heads, prior, mu_tau, stdev_tau, alpha_tau, kappa, alpha_threshold
         )
         self.attention = DenoisingMultiheadAttention(
-            self.embed_dim, self.num_heads, original.dropout, bias=original.in_proj_bias is not None
+            self.embed_dim, self.num_heads, original.dropout, bias="in_proj_bias" in original.state_dict()
         )
         self.to(original.in_proj_weight)
         self.attention.load_state_dict(original.state_dict())
@@ -133,7 +137,7 @@ class VariationalMultiheadAttention(nn.Module):
             logit_bias = F.pad(logit_bias, (1, 0)).repeat_interleave(draws, dim=-1)  # [B, H, T, K]
         output, weights = self.attention(query, mixture, need_weights, attn_bias=logit_bias)
         if weights is not None:
-            weights = weights.unflatten(-1, (-1, draws)).sum(dim=-1)[..., 1:]  # [B, H, T, S]
+            weights = torch.unflatten(weights, -1, (-1, draws)).sum(dim=-1)[..., 1:]  # [B, H, T, S]
             weights = weights.mean(dim=1) if average_attn_weights else weights
             weights = weights if batched else weights.squeeze(0)
         if not batched:
@@ -150,7 +154,7 @@ class VariationalMultiheadAttention(nn.Module):
             whole = attn_mask.dim() == 2
             check_shape("attn_mask", attn_mask, (queries, keys) if whole else (batch * self.num_heads, queries, keys))
             logit_bias = _as_bias("attn_mask", attn_mask, query.dtype)
-            logit_bias = logit_bias[None, None] if whole else logit_bias.unflatten(0, (batch, self.num_heads))
+            logit_bias = logit_bias[None, None] if whole else torch.unflatten(logit_bias, 0, (batch, self.num_heads))
         if key_padding_mask is None:
             return key.new_zeros(batch, keys, dtype=torch.bool), logit_bias
         check_shape("key_padding_mask", key_padding_mask, (batch, keys))
@@ -207,7 +211,7 @@ def convert(
         reason = _why_not(attention)
         if reason:
             raise ValueError(f"{path or 'module'} cannot be converted, got {reason}")
-    converted = {
+    converted: dict[nn.Module, VariationalMultiheadAttention] = {
         attention: VariationalMultiheadAttention(
             attention, prior_of(empirical_prior, path), mu_tau, stdev_tau, alpha_tau, kappa, alpha_threshold
         )
@@ -289,7 +293,7 @@ def prior_of(empirical_prior: Mapping[str, Prior] | Prior | None, path: str) -> 
 
 
 def _attentions(module: nn.Module) -> dict[str, nn.MultiheadAttention]:
-    found = {path: part for path, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)}
+    found = {path: part for path, part in named_modules(module) if isinstance(part, nn.MultiheadAttention)}
     if not found:
         raise ValueError("module must contain a torch.nn.MultiheadAttention, got none")
     return found
@@ -297,8 +301,9 @@ def _attentions(module: nn.Module) -> dict[str, nn.MultiheadAttention]:
 
 def _why_not(attention: nn.MultiheadAttention) -> str | None:
     """Return the option of this attention module that has no equivalent, or None if it can be converted."""
-    if attention.kdim != attention.embed_dim or attention.vdim != attention.embed_dim:
-        return f"kdim {attention.kdim} and vdim {attention.vdim} where embed_dim is {attention.embed_dim}"
+    kdim, vdim, embed_dim = (vars(attention)[name] for name in ("kdim", "vdim", "embed_dim"))
+    if kdim != embed_dim or vdim != embed_dim:
+        return f"kdim {kdim} and vdim {vdim} where embed_dim is {embed_dim}"
     if attention.bias_k is not None:
         return "add_bias_kv=True"
     if attention.add_zero_attn:

@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from nvib._check import check_every_row_real, check_kappa, check_mask, check_shape
+from nvib._tensors import float32_or_float64
 from nvib.mixture import DiscreteMixture, GaussianMixture
 
 
@@ -79,7 +81,7 @@ class Prior:
         if lengths.is_floating_point():
             raise ValueError(f"lengths must be integers, got {lengths.dtype}")
         check_kappa(kappa)
-        self._check_width(dim)
+        check_prior_width(self, dim)
         if not torch.compiler.is_compiling() and lengths.numel() and int(lengths.min()) < 1:
             raise ValueError(f"lengths must be at least 1, got {int(lengths.min())}")
         draws = kappa * (lengths + 1)  # [B]
@@ -91,11 +93,6 @@ class Prior:
         mu, var = (torch.as_tensor(value, device=noise.device, dtype=noise.dtype) for value in (self.mu, self.var))
         z = mu + var.sqrt() * noise  # [B, K, D]
         return DiscreteMixture(z.masked_fill(mask.unsqueeze(-1), 0.0), log_pi, mask)
-
-    def _check_width(self, dim: int) -> None:
-        for name, value in (("mu", self.mu), ("var", self.var)):
-            if isinstance(value, Tensor) and value.dim():
-                check_shape(f"prior.{name}", value, (dim,))
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ class Posterior:
     @property
     def alpha(self) -> Tensor:
         """Pseudo-counts of the components, 0 at padding: [B, N+1], float32 or float64."""
-        return self._masked_log_alpha().exp()
+        return masked_log_alpha(self).exp()
 
     @property
     def alpha0(self) -> Tensor:
@@ -163,13 +160,13 @@ class Posterior:
         """
         check_kappa(kappa)
         mask = self.key_padding_mask.repeat_interleave(kappa, dim=1)  # [B, K]
-        log_share = self._masked_log_alpha() - math.log(kappa)
+        log_share = masked_log_alpha(self) - math.log(kappa)
         log_pi = _sample_log_dirichlet(log_share.repeat_interleave(kappa, dim=1), generator)
-        mu, logvar = (_float32_or_better(value) for value in (self.mu, self.logvar))
+        mu, logvar = (float32_or_float64(value) for value in (self.mu, self.logvar))
         if kappa > 1:
             mu, logvar = (value.repeat_interleave(kappa, dim=1) for value in (mu, logvar))
         half_noise = torch.empty_like(mu).normal_(std=0.5, generator=generator)
-        return DiscreteMixture(_Reparameterise.apply(mu, logvar, mask.unsqueeze(-1), half_noise), log_pi, mask)
+        return DiscreteMixture(_reparameterise(mu, logvar, mask.unsqueeze(-1), half_noise), log_pi, mask)
 
     def mean(self, alpha_threshold: float = 0.1) -> GaussianMixture:
         """Compute the mean measure, `sum_i (alpha_i / alpha_0) N(mu_i, sigma_i^2)` (evaluation; Henderson & Fehr 2023).
@@ -186,24 +183,37 @@ class Posterior:
         """
         if not alpha_threshold >= 0:
             raise ValueError(f"alpha_threshold must not be negative, got {alpha_threshold}")
-        log_alpha = self._masked_log_alpha()
+        log_alpha = masked_log_alpha(self)
         dropped = log_alpha.exp() < alpha_threshold
         dropped = torch.cat([torch.zeros_like(dropped[:, :1]), dropped[:, 1:]], dim=1)
         mask = self.key_padding_mask | dropped
         log_pi = log_alpha.masked_fill(mask, -math.inf).log_softmax(dim=-1)
         padding = mask.unsqueeze(-1)
         return GaussianMixture(
-            _float32_or_better(self.mu).masked_fill(padding, 0.0),
-            _float32_or_better(self.logvar).masked_fill(padding, 0.0),
+            float32_or_float64(self.mu).masked_fill(padding, 0.0),
+            float32_or_float64(self.logvar).masked_fill(padding, 0.0),
             log_pi,
             mask,
         )
 
-    def _masked_log_alpha(self) -> Tensor:
-        return _float32_or_better(self.log_alpha).masked_fill(self.key_padding_mask, -math.inf)
-
 
 torch.export.register_dataclass(Posterior, serialized_type_name="nvib.Posterior")  # as in nvib.mixture
+
+
+def check_prior_width(prior: Prior, dim: int) -> None:
+    """Check that `mu` and `var` of a prior are numbers or have width `dim`.
+
+    Raises:
+        ValueError: if `mu` or `var` has another shape.
+    """
+    for name, value in (("mu", prior.mu), ("var", prior.var)):
+        if isinstance(value, Tensor) and value.dim():
+            check_shape(f"prior.{name}", value, (dim,))
+
+
+def masked_log_alpha(posterior: Posterior) -> Tensor:
+    """Return log pseudo-counts, -inf at padding: [B, N+1], float32 or float64."""
+    return float32_or_float64(posterior.log_alpha).masked_fill(posterior.key_padding_mask, -math.inf)
 
 
 class _Reparameterise(torch.autograd.Function):
@@ -214,7 +224,7 @@ class _Reparameterise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, mu: Tensor, logvar: Tensor, padding: Tensor, half_noise: Tensor) -> Tensor:
+    def forward(ctx: Any, mu: Tensor, logvar: Tensor, padding: Tensor, half_noise: Tensor) -> Tensor:
         """Return vectors [B, K, D], and save half of the term added to `mu`: the gradient with respect to `logvar`."""
         half = (0.5 * logvar).exp_().mul_(half_noise).masked_fill_(padding, 0.0)
         ctx.save_for_backward(half)
@@ -222,10 +232,19 @@ class _Reparameterise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] torch passes one gradient per output
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor, Tensor, None, None]:
         """Return the gradients with respect to `mu` and `logvar`."""
         (half,) = ctx.saved_tensors
         return gradient, gradient * half, None, None
+
+
+def _reparameterise(mu: Tensor, logvar: Tensor, padding: Tensor, half_noise: Tensor) -> Tensor:
+    """Apply `_Reparameterise` and return vectors [B, K, D]."""
+    return _Reparameterise.apply(  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] not annotated
+        mu, logvar, padding, half_noise
+    )
 
 
 def _sample_log_dirichlet(log_alpha: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -242,11 +261,10 @@ def _sample_log_dirichlet(log_alpha: Tensor, generator: torch.Generator | None) 
     # torch.distributions.Gamma.rsample, takes a generator.
     # For shapes above e^40 a draw equals its mean in floating point, so the shape is clamped to that range.
     drawn = log_a.clamp(max=40.0)
-    log_gamma = torch._standard_gamma(drawn.exp() + 1.0, generator=generator).log() + (log_a - drawn)
+    gamma = torch._standard_gamma(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage] takes a generator
+        drawn.exp() + 1.0, generator=generator
+    )
+    log_gamma = gamma.log() + (log_a - drawn)
     minus_log_u = torch.empty_like(log_a).exponential_(generator=generator)
     log_g = log_gamma - minus_log_u * (-log_a).exp()
     return log_g.masked_fill(absent, -math.inf).log_softmax(dim=-1)
-
-
-def _float32_or_better(value: Tensor) -> Tensor:
-    return value if value.dtype == torch.float64 else value.float()

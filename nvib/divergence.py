@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from nvib._check import check_kappa
-from nvib.dirichlet_process import Posterior, Prior, _float32_or_better
+from nvib._tensors import float32_or_float64
+from nvib.dirichlet_process import Posterior, Prior, check_prior_width, masked_log_alpha
 
 # Log of the pseudo-counts per draw above which kl_dirichlet uses Stirling's series. Above e^9, the omitted terms of the
 # series vanish in float64, and lnΓ itself would lose more.
@@ -31,15 +32,15 @@ def kl_gaussian(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
         ValueError: if `kappa` is below 1, or if `mu` or `var` of the prior has another width than the posterior.
     """
     check_kappa(kappa)
-    prior._check_width(posterior.mu.shape[-1])
-    mu, logvar = _float32_or_better(posterior.mu), _float32_or_better(posterior.logvar)
+    check_prior_width(prior, posterior.mu.shape[-1])
+    mu, logvar = float32_or_float64(posterior.mu), float32_or_float64(posterior.logvar)
     mu_p, var_p = (torch.as_tensor(v, device=mu.device, dtype=mu.dtype) for v in (prior.mu, prior.var))
     padding = posterior.key_padding_mask.unsqueeze(-1)
     log_ratio = (logvar - var_p.log()).masked_fill(padding, 0.0)
     deviation = (mu - mu_p).masked_fill(padding, 0.0)
     # expm1(log_ratio) - log_ratio is r - 1 - ln r without cancellation where the variances are nearly equal.
     per_component = (deviation.square() / var_p + (torch.expm1(log_ratio) - log_ratio)).mean(dim=-1)  # [B, N+1]
-    share = posterior._masked_log_alpha().softmax(dim=-1)  # [B, N+1]
+    share = masked_log_alpha(posterior).softmax(dim=-1)  # [B, N+1]
     return 0.5 * kappa * (share * per_component).sum(dim=-1)
 
 
@@ -68,7 +69,7 @@ def kl_dirichlet(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
     n = posterior.lengths  # [B]
     draws = (kappa * (n + 1)).double()
     p = prior.concentration(n)
-    log_q = posterior._masked_log_alpha().double().logsumexp(dim=-1)  # [B]
+    log_q = masked_log_alpha(posterior).double().logsumexp(dim=-1)  # [B]
     many = log_q - draws.log() > LOG_MANY
     # own = lnΓ(q) - k0 lnΓ(q/k0) + q slope, slope = ψ(q/k0) - ψ(q)
     q = log_q.masked_fill(many, 0.0).exp()

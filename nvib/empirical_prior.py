@@ -1,7 +1,7 @@
 """Empirical priors: mean and variance of the vectors that an attention module attends to."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -35,7 +35,7 @@ class Moments:
         vectors = vectors.double()
         mean = vectors.mean(dim=0)
         square = (vectors - mean).square().sum(dim=0)
-        if self.mean is None:
+        if self.mean is None or self.square is None:
             self.count, self.mean, self.square = len(vectors), mean, square
             return
         total = self.count + len(vectors)
@@ -45,7 +45,13 @@ class Moments:
         self.count = total
 
     def prior(self, alpha: float, delta: float) -> Prior:
-        """Return the prior whose base distribution has these moments."""
+        """Return the prior whose base distribution has these moments.
+
+        Raises:
+            ValueError: if no vectors were added.
+        """
+        if self.mean is None or self.square is None:
+            raise ValueError("moments require at least one vector, got none")
         variance = (self.square / self.count).clamp_min(LEAST_VARIANCE)
         return Prior(self.mean.float().cpu(), variance.float().cpu(), alpha, delta)
 
@@ -77,8 +83,8 @@ def estimate(
     """
     moments = {path: Moments() for path in attentions}
 
-    def observe(path: str) -> Callable[[nn.Module, tuple, dict], None]:
-        def hook(called: nn.Module, args: tuple, kwargs: dict) -> None:
+    def observe(path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def hook(called: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             vectors, padding = attended(called, bound_arguments(called, args, kwargs))
             moments[path].add(vectors[~padding])
 
@@ -98,7 +104,12 @@ def estimate(
     return {path: found.prior(alpha, delta) for path, found in moments.items()}
 
 
-def bound_arguments(module: nn.Module, args: tuple, kwargs: dict) -> dict[str, Any]:
+def named_modules(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield `module` and all its submodules with their paths, as `torch.nn.Module.named_modules`."""
+    yield from module.named_modules()
+
+
+def bound_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call of `module.forward` by name, with the contents of **kwargs merged in."""
     signature = inspect.signature(module.forward)
     arguments = dict(signature.bind(*args, **kwargs).arguments)

@@ -21,12 +21,16 @@ from torch.func import functional_call
 from nvib.attention import DenoisingMultiheadAttention
 from nvib.conversion import prior_of
 from nvib.dirichlet_process import Prior
-from nvib.empirical_prior import bound_arguments, estimate
+from nvib.empirical_prior import bound_arguments, estimate, named_modules
 from nvib.identity import IdentityNVIB
+from nvib.mixture import DiscreteMixture, GaussianMixture
 
 try:
     from transformers import AttentionInterface, PreTrainedModel
-    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+    from transformers.masking_utils import (
+        AttentionMaskInterface,
+        eager_mask,  # pyright: ignore[reportUnknownVariableType] partial annotations in transformers
+    )
 except ImportError as missing:
     raise ImportError("nvib.hugging_face requires transformers: pip install 'nvib-suite[transformers]'") from missing
 
@@ -93,7 +97,7 @@ class Bottleneck(nn.Module):
                 f"{vectors.shape[1]} vectors: start from an empty, growing cache, or pass use_cache=False"
             )
         if not torch.compiler.is_compiling():
-            expected = F.linear(vectors, weight, bias).unflatten(-1, (key.shape[1], -1)).transpose(1, 2)
+            expected = torch.unflatten(F.linear(vectors, weight, bias), -1, (key.shape[1], -1)).transpose(1, 2)
             if (expected - key).abs().max() > torch.finfo(key.dtype).eps ** 0.5 * key.abs().max():
                 raise ValueError(
                     f"{self.path} must have keys that are projections of the attended vectors, got other keys: rotary "
@@ -141,7 +145,7 @@ def convert(
             attended vectors.
     """
     attentions = _attentions(model)
-    bottlenecks = {}
+    bottlenecks: dict[nn.Module, Bottleneck] = {}
     for path, attention in attentions.items():
         if isinstance(getattr(attention, NAME, None), Bottleneck):
             raise ValueError(f"{path} is already converted: change its controls with nvib.regularise")
@@ -157,9 +161,9 @@ def convert(
             alpha_threshold,
         )
         bottlenecks[attention] = Bottleneck(layer.to(weight), path).train(attention.training)
-    AttentionInterface.register(NAME, denoising_attention)
-    AttentionMaskInterface.register(NAME, eager_mask)
-    model.set_attn_implementation(NAME)
+    AttentionInterface.register(NAME, denoising_attention)  # pyright: ignore[reportUnknownMemberType] bare Callable
+    AttentionMaskInterface.register(NAME, eager_mask)  # pyright: ignore[reportUnknownMemberType] bare Callable
+    model.set_attn_implementation(NAME)  # pyright: ignore[reportUnknownMemberType] bare dict
     for attention, bottleneck in bottlenecks.items():
         attention.add_module(NAME, bottleneck)
         attention.register_forward_pre_hook(_enter, with_kwargs=True)
@@ -248,8 +252,8 @@ def denoising_attention(
         bias,
     )
     if weights is not None:
-        weights = weights.unflatten(-1, (keys + 1, draws)).sum(dim=-1)[..., 1:].to(query.dtype)
-    return output.unflatten(-1, (heads, head_dim)).to(query.dtype), weights
+        weights = torch.unflatten(weights, -1, (keys + 1, draws)).sum(dim=-1)[..., 1:].to(query.dtype)
+    return torch.unflatten(output, -1, (heads, head_dim)).to(query.dtype), weights
 
 
 Projection = tuple[Tensor, Tensor | None]  # weight [H d_h, D], bias
@@ -259,33 +263,33 @@ def _attend(
     projections: tuple[Projection, Projection],
     attention: DenoisingMultiheadAttention,
     q: Tensor,
-    mixture: Any,
+    mixture: DiscreteMixture | GaussianMixture,
     need_weights: bool,
     bias: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Attend with the key and value projections of the model. The model itself projects the queries and the output."""
-    vectors = mixture.z if hasattr(mixture, "z") else mixture.mu
-    dim, like = q.shape[-1], {"dtype": vectors.dtype, "device": vectors.device}
-    untouched, nothing = torch.eye(dim, **like), torch.zeros(dim, **like)
-    weights = [untouched, *(weight.to(**like) for weight, _ in projections)]
-    biases = [nothing, *(nothing if b is None else b.to(**like) for _, b in projections)]
+    vectors = mixture.z if isinstance(mixture, DiscreteMixture) else mixture.mu
+    dim, dtype, device = q.shape[-1], vectors.dtype, vectors.device
+    untouched, nothing = torch.eye(dim, dtype=dtype, device=device), torch.zeros(dim, dtype=dtype, device=device)
+    weights = [untouched, *(weight.to(device, dtype) for weight, _ in projections)]
+    biases = [nothing, *(nothing if b is None else b.to(device, dtype) for _, b in projections)]
     parameters = {
         "in_proj_weight": torch.cat(weights),
         "in_proj_bias": torch.cat(biases),
         "out_proj.weight": untouched,
         "out_proj.bias": nothing,
     }
-    bias = None if bias is None else bias.to(vectors.dtype)
+    bias = None if bias is None else bias.to(dtype)
     call = {"need_weights": need_weights, "attn_bias": bias}
-    return functional_call(attention, parameters, (q.to(vectors.dtype), mixture), call, strict=True)
+    return functional_call(attention, parameters, (q.to(dtype), mixture), call, strict=True)
 
 
 def _attentions(model: nn.Module) -> dict[str, nn.Module]:
     """Return every attention module by path, after a check that each can be converted."""
-    found = {path: part for path, part in model.named_modules() if _layout(part) is not None}
+    found = {path: part for path, part in named_modules(model) if _layout(part) is not None}
     if not found:
         raise ValueError(f"model must contain attention with a supported layout, got none in {type(model).__name__}")
-    for path, part in model.named_modules():
+    for path, part in named_modules(model):
         if "Rotary" in type(part).__name__:
             raise ValueError(f"{path} cannot be converted, got rotary positions: keys must be projections of vectors")
     for path, part in found.items():
@@ -306,12 +310,15 @@ def _layout(module: nn.Module) -> tuple[str, ...] | None:
 def _projections(module: nn.Module) -> tuple[Projection, Projection]:
     """Return weight and bias of the key projection and of the value projection."""
     names = _layout(module)
-    if names != ("c_attn",):
-        key, value = (getattr(module, name) for name in names)
+    if names is None:
+        raise ValueError(f"{type(module).__name__} must be attention with a supported layout")
+    parts = [getattr(module, name) for name in names]
+    if len(parts) == 2:
+        key, value = parts
         return (key.weight, key.bias), (value.weight, value.bias)
     # One matrix for all projections, applied from the right: [D, 3 D] for queries, keys and values, or [D, 2 D] for
     # keys and values.
-    weight, bias = module.c_attn.weight.T, module.c_attn.bias
+    weight, bias = parts[0].weight.T, parts[0].bias
     dim = weight.shape[1]
     return (weight[-2 * dim : -dim], bias[-2 * dim : -dim]), (weight[-dim:], bias[-dim:])
 
@@ -323,15 +330,16 @@ def _heads(module: nn.Module, path: str) -> int:
     raise ValueError(f"{path} cannot be converted, got no number of heads in {', '.join(HEADS)}")
 
 
-def _enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
+def _enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Record the attended vectors of a call; forward pre-hook of a converted attention module."""
     arguments = bound_arguments(module, args, kwargs)
     vectors, crossed = _source(arguments)
     cache = None if crossed else next((arguments[name] for name in CACHES if name in arguments), None)
-    module.get_submodule(NAME).enter(vectors, cache, bool(arguments.get("output_attentions")))
+    bottleneck: Bottleneck = getattr(module, NAME)
+    bottleneck.enter(vectors, cache, bool(arguments.get("output_attentions")))
 
 
-def _request_weights(model: nn.Module, args: tuple, kwargs: dict) -> None:
+def _request_weights(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Pass `output_attentions` to every bottleneck; forward pre-hook of a converted model.
 
     Some model families do not pass this argument to their attention modules.

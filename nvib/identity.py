@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvib._check import check_every_row_real, check_mask, check_shape
+from nvib._tensors import float32_or_float64, soft_bound
 from nvib.dirichlet_process import Posterior, Prior
-from nvib.layer import NVIB, _float, _soft_bound
+from nvib.layer import NVIB
 
 # Offset of a token's log pseudo-count from its squared norm. With e^40 pseudo-counts, a sampled weight differs from its
 # mean by e^-20, below the resolution of float32; a weight of e^-40 is negligible.
@@ -62,6 +63,8 @@ class IdentityNVIB(NVIB):
         >>> weights[..., 0].max()  # the weight of the prior component
         tensor(0., grad_fn=<MaxBackward1>)
     """
+
+    log_prior_share: Tensor
 
     def __init__(
         self,
@@ -126,8 +129,8 @@ class IdentityNVIB(NVIB):
         hidden = hidden.to(self.mu.weight.dtype).masked_fill(key_padding_mask.unsqueeze(-1), 0.0)
         # Half precision would round the means but not the norms, which must cancel each other.
         with torch.autocast(hidden.device.type, enabled=False):
-            mu = _float(self.mu(hidden))
-            logvar = _soft_bound(_float(self.logvar(hidden)), low=NO_LOGVAR, high=10.0, slack=10.0)
+            mu = float32_or_float64(self.mu(hidden))
+            logvar = soft_bound(float32_or_float64(self.logvar(hidden)), low=NO_LOGVAR, high=10.0, slack=10.0)
             log_alpha = self._log_alpha_in_double(hidden)
         batch = mu.shape[0]
         log_alpha = log_alpha.masked_fill(key_padding_mask, -math.inf)
@@ -143,4 +146,4 @@ class IdentityNVIB(NVIB):
         """Compute log pseudo-counts [B, N] in float64, without an upper bound, because norms are unbounded."""
         square = F.linear(hidden.double().square(), self.alpha_square.weight.double() / (2.0 * self.noise))
         score = (square + self.alpha(hidden).double()).squeeze(-1)
-        return _soft_bound(score, low=-LOG_ALPHA_RANGE, high=math.inf, slack=10.0)
+        return soft_bound(score, low=-LOG_ALPHA_RANGE, high=math.inf, slack=10.0)

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvib._check import check_every_row_real, check_kappa, check_mask, check_shape
-from nvib.dirichlet_process import Posterior, Prior
+from nvib._tensors import float32_or_float64, soft_bound
+from nvib.dirichlet_process import Posterior, Prior, check_prior_width
 from nvib.mixture import DiscreteMixture, GaussianMixture
 
 # Initial log variance, well below that of the prior, and initial log pseudo-count, equal for all inputs. A decoder that
@@ -45,6 +46,9 @@ class NVIB(nn.Module):
         torch.Size([2, 6, 8])
     """
 
+    prior_mu: Tensor
+    prior_logvar: Tensor
+
     def __init__(
         self,
         dim: int,
@@ -59,7 +63,7 @@ class NVIB(nn.Module):
         check_kappa(kappa)
         if not alpha_threshold >= 0:
             raise ValueError(f"alpha_threshold must not be negative, got {alpha_threshold}")
-        prior._check_width(dim)
+        check_prior_width(prior, dim)
         self.dim = dim
         self.prior = prior
         self.kappa = kappa
@@ -121,10 +125,10 @@ class NVIB(nn.Module):
         hidden = torch.cat([tokens.new_zeros(tokens.shape[0], 1, self.dim), tokens], dim=1)  # [B, N+1, D]
         mu = _components(self.mu, hidden, self.prior_mu)
         logvar = _components(self.logvar, hidden, self.prior_logvar)
-        bounded = _soft_bound(logvar, low=-20.0, high=10.0, slack=10.0)
+        bounded = soft_bound(logvar, low=-20.0, high=10.0, slack=10.0)
         if bounded is not logvar:  # the prior component is not bounded
             logvar = torch.cat([logvar[:, :1], bounded[:, 1:]], dim=1)
-        log_alpha = self._log_alpha(_float(self.alpha(hidden)[:, 1:].squeeze(-1)))
+        log_alpha = self._log_alpha(float32_or_float64(self.alpha(hidden)[:, 1:].squeeze(-1)))
         prior_log_alpha = torch.full_like(log_alpha[:, :1], self.prior.alpha).log()
         return Posterior(
             mu,
@@ -135,7 +139,7 @@ class NVIB(nn.Module):
 
     def _log_alpha(self, score: Tensor) -> Tensor:
         if self.alpha_activation == "exp":
-            return _soft_bound(score, low=-6.0, high=60.0, slack=5.0)
+            return soft_bound(score, low=-6.0, high=60.0, slack=5.0)
         return torch.where(score > 0, score.clamp_min(torch.finfo(score.dtype).tiny).log(), -torch.inf)
 
 
@@ -145,24 +149,6 @@ def _components(linear: nn.Linear, hidden: Tensor, prior: Tensor) -> Tensor:
 
     Adding the prior in place of the bias avoids a copy of all components, forward and backward.
     """
-    output = _float(F.linear(hidden, linear.weight))
+    output = float32_or_float64(F.linear(hidden, linear.weight))
     offset = torch.cat([prior.unsqueeze(0).to(output), linear.bias.to(output).expand(hidden.shape[1] - 1, -1)])
     return output.add_(offset)
-
-
-def _soft_bound(value: Tensor, low: float, high: float, slack: float) -> Tensor:
-    """Apply a smooth bound: the identity in [low, high], and a bend towards a limit `slack` beyond it.
-
-    The bend is t / (1 + t). Its gradient decays slowly, so that training can move a distant value back.
-    """
-    if value.device.type == "cpu" and not torch.compiler.is_compiling() and value.numel():
-        smallest, largest = value.detach().aminmax()
-        if smallest >= low and largest <= high:  # the common case: one pass instead of eight, none backward
-            return value
-    inside = value.clamp(low, high)
-    excess = (value - inside) / slack
-    return inside + slack * excess / (1.0 + excess.abs())
-
-
-def _float(value: Tensor) -> Tensor:
-    return value if value.dtype == torch.float64 else value.float()

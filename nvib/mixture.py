@@ -102,6 +102,8 @@ def interpolate(a: Mixture, b: Mixture, tau: float) -> Mixture:
     log_pi = torch.cat([a.log_pi + math.log1p(-tau), b.log_pi + math.log(tau)], dim=1)
     mask = torch.cat([a.key_padding_mask, b.key_padding_mask], dim=1)
     if isinstance(a, DiscreteMixture):
+        assert isinstance(b, DiscreteMixture)  # for the type checker: the types are equal
         return DiscreteMixture(torch.cat([a.z, b.z], dim=1), log_pi, mask)
+    assert isinstance(b, GaussianMixture)
     logvar = torch.cat([a.logvar, b.logvar], dim=1)
     return GaussianMixture(torch.cat([a.mu, b.mu], dim=1), logvar, log_pi, mask)

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvib._check import check_kappa, check_shape
+from nvib._tensors import soft_bound
 from nvib.attention import DenoisingMultiheadAttention
 from nvib.dirichlet_process import Posterior, Prior
-from nvib.layer import NVIB, _soft_bound
+from nvib.layer import NVIB
 
 
 class NVIBEncoderLayer(nn.Module):
@@ -190,6 +191,6 @@ def _carry(posterior: Posterior, log_alpha: Tensor) -> Posterior:
     total = posterior.log_alpha[:, 1:] + log_alpha
     absent = total == -math.inf
     # The sum over many layers of the same sign would leave the range of the sampler and of the digamma function.
-    bounded = _soft_bound(total.masked_fill(absent, 0.0), low=-6.0, high=60.0, slack=5.0)
+    bounded = soft_bound(total.masked_fill(absent, 0.0), low=-6.0, high=60.0, slack=5.0)
     log_alpha = torch.cat([posterior.log_alpha[:, :1], bounded.masked_fill(absent, -math.inf)], dim=1)
     return Posterior(posterior.mu, posterior.logvar, log_alpha, posterior.key_padding_mask)
