@@ -1,7 +1,7 @@
 """Nonparametric Variational Information Bottleneck (NVIB) for Transformers.
 
-An attention memory is read as a mixture distribution, a Dirichlet process is its prior, and the
-regulariser decides how many vectors a text deserves and how much each may say.
+NVIB treats the vectors that attention reads as a mixture distribution with a Dirichlet process prior. Its regulariser
+limits the number of vectors that a text keeps and the information in each vector.
 
     posterior, mixture = nvib.NVIB(dim)(hidden, key_padding_mask)
     output, _ = nvib.DenoisingMultiheadAttention(dim, num_heads)(query, mixture)

@@ -1,14 +1,22 @@
-"""Errors that say which argument, what was expected and what was given."""
+"""Argument checks. Each error names the argument, the expected value and the given value."""
 
 from numbers import Integral
-from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> None:
-    """Raise a ValueError unless `value` is a tensor of `shape`, where None stands for any size."""
+def check_shape(name: str, value: object, shape: tuple[int | None, ...]) -> None:
+    """Check that `value` is a tensor of the given shape.
+
+    Args:
+        name: argument name for the error message.
+        value: object to check.
+        shape: expected size of each dimension; None accepts any size.
+
+    Raises:
+        ValueError: if `value` is not a tensor, or its shape differs from `shape`.
+    """
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
     fits = value.dim() == len(shape) and all(want in (None, got) for want, got in zip(shape, value.shape, strict=True))
@@ -17,8 +25,18 @@ def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> None:
         raise ValueError(f"{name} must have shape [{wanted}], got {list(value.shape)}")
 
 
-def check_mask(name: str, value: Any, shape: tuple[int | None, ...], true: str = "at padding") -> None:
-    """Raise a ValueError unless `value` is a boolean mask of `shape`; `true` says where it is True."""
+def check_mask(name: str, value: object, shape: tuple[int | None, ...], true: str = "at padding") -> None:
+    """Check that `value` is a boolean tensor of the given shape.
+
+    Args:
+        name: argument name for the error message.
+        value: object to check.
+        shape: expected size of each dimension; None accepts any size.
+        true: meaning of True in the mask, for the error message.
+
+    Raises:
+        ValueError: if `value` is not a boolean tensor, or its shape differs from `shape`.
+    """
     given = value.dtype if isinstance(value, Tensor) else type(value).__name__
     if given != torch.bool:
         raise ValueError(f"{name} must be boolean, True {true}, got {given}")
@@ -26,16 +44,29 @@ def check_mask(name: str, value: Any, shape: tuple[int | None, ...], true: str =
 
 
 def check_every_row_real(name: str, mask: Tensor) -> None:
-    """Raise a ValueError if a sentence is padding alone.
+    """Check that a padding mask leaves at least one real position in every text.
 
-    Left out while compiling, where a tensor's content must not decide what is run.
+    The check is skipped while compiling, because control flow must not depend on tensor values there.
+
+    Args:
+        name: argument name for the error message.
+        mask: [B, N], bool, True at padding.
+
+    Raises:
+        ValueError: if a row of `mask` is all True.
     """
     if not torch.compiler.is_compiling() and bool(mask.all(dim=-1).any()):
-        rows = mask.all(dim=-1).nonzero().flatten().tolist()
-        raise ValueError(f"{name} must leave every sentence a real position, got none for sentence {rows[0]}")
+        text = int(mask.all(dim=-1).nonzero()[0])
+        raise ValueError(f"{name} must leave at least one real position in every text, got none in text {text}")
 
 
-def check_kappa(kappa: Any) -> None:
-    """Raise a ValueError unless `kappa`, the draws per component, is an integer of at least 1, be it numpy's."""
-    if not isinstance(kappa, Integral) or isinstance(kappa, bool) or kappa < 1:
+def check_kappa(kappa: object) -> None:
+    """Check that `kappa`, the number of draws per component, is an integer of at least 1.
+
+    NumPy integers are accepted.
+
+    Raises:
+        ValueError: if `kappa` is not an integer, or is below 1.
+    """
+    if isinstance(kappa, bool) or not isinstance(kappa, Integral) or kappa < 1:
         raise ValueError(f"kappa must be an integer of at least 1, got {kappa!r}")

@@ -1,4 +1,4 @@
-"""A pretrained module's attention made nonparametric and variational, its answers unchanged until it is regularised."""
+"""Conversion of a pretrained module's attention to nonparametric variational attention, with unchanged outputs."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,34 +10,39 @@ from torch import Tensor, nn
 from nvib._check import check_every_row_real, check_mask, check_shape
 from nvib.attention import DenoisingMultiheadAttention
 from nvib.dirichlet_process import Prior
-from nvib.empirical_prior import estimate
+from nvib.empirical_prior import estimate, named_modules
 from nvib.identity import IdentityNVIB
 
 
 class VariationalMultiheadAttention(nn.Module):
-    """The nonparametric variational equivalent of a `torch.nn.MultiheadAttention`, called as that is called.
+    """Nonparametric variational equivalent of a `torch.nn.MultiheadAttention`, with the same call signature.
 
-    Fehr & Henderson (2024): an `IdentityNVIB` layer over the vectors attended to (`nvib`), then denoising attention
-    with the same weights (`attention`). With all three controls at 1 the output is the original's; below 1,
-    `nvib.regularise(...)` moves it towards the prior's. It can be trained: the layer's parameters are free, and a
-    forward hook on `nvib` sees the posterior of every call, for `kl_gaussian` and `kl_dirichlet`.
+    Fehr & Henderson (2024). The module applies an `IdentityNVIB` layer (`nvib`) to the vectors attended to, followed by
+    denoising attention with the weights of the original (`attention`). With all three controls at 1, the output equals
+    the output of the original; lower values, set by `nvib.regularise(...)`, move it towards the prior. The module is
+    trainable: the parameters of the layer are free, and a forward hook on `nvib` receives the posterior of every call
+    for `kl_gaussian` and `kl_dirichlet`.
 
     Args:
-        original: the module whose weights are copied, with its device, type and mode.
-        prior: the Dirichlet process at 0; its `mu` and `var` are numbers or [D].
-        mu_tau: control of the means, in [0, 1]: 0 is the prior's, 1 the input's.
-        stdev_tau: control of the standard deviations, in [0, 1]: 0 is the prior's, 1 is none.
-        alpha_tau: control of the pseudo-counts, in [0, 1]: 0 is the prior alone, 1 is without it.
-        kappa: vectors drawn per component in training.
-        alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
+        original: module to copy the weights, device, dtype and mode from.
+        prior: prior Dirichlet process; its `mu` and `var` are numbers or [D].
+        mu_tau: control of the means, in [0, 1]: 0 gives the prior mean, 1 the input vector.
+        stdev_tau: control of the standard deviations, in [0, 1]: 0 gives the prior's, 1 gives zero.
+        alpha_tau: control of the pseudo-counts, in [0, 1]: 0 leaves only the prior component, 1 removes it.
+        kappa: draws per component in training, at least 1.
+        alpha_threshold: evaluation drops components with fewer pseudo-counts.
 
     Raises:
-        ValueError: the original has what this cannot represent (`kdim` or `vdim` other than `embed_dim`,
-            `add_bias_kv`, `add_zero_attn`), or an argument is out of its range.
+        ValueError: if `original` has an option without an equivalent (`kdim` or `vdim` other than `embed_dim`,
+            `add_bias_kv`, `add_zero_attn`), or if an argument is out of range.
     """
 
-    # torch's Transformer layers leave the attention module out where they can fuse a whole layer into one call of
-    # their own; this is what they ask first.
+    embed_dim: int
+    num_heads: int
+    batch_first: bool
+
+    # torch.nn.TransformerEncoderLayer skips its attention module if it can fuse the whole layer into one call. It reads
+    # this attribute first, and False turns the fused path off.
     _qkv_same_embed_dim = False
 
     def __init__(
@@ -59,7 +64,7 @@ class VariationalMultiheadAttention(nn.Module):
             self.embed_dim, self.num_heads, prior, mu_tau, stdev_tau, alpha_tau, kappa, alpha_threshold
         )
         self.attention = DenoisingMultiheadAttention(
-            self.embed_dim, self.num_heads, original.dropout, bias=original.in_proj_bias is not None
+            self.embed_dim, self.num_heads, original.dropout, bias="in_proj_bias" in original.state_dict()
         )
         self.to(original.in_proj_weight)
         self.attention.load_state_dict(original.state_dict())
@@ -67,17 +72,17 @@ class VariationalMultiheadAttention(nn.Module):
 
     @property
     def in_proj_weight(self) -> Tensor:
-        """[3 D, D], as the original's."""
+        """Input projection of the original: [3 D, D]."""
         return self.attention.in_proj_weight
 
     @property
     def in_proj_bias(self) -> Tensor | None:
-        """[3 D], as the original's."""
+        """Bias of the input projection of the original: [3 D], or None."""
         return self.attention.in_proj_bias
 
     @property
     def out_proj(self) -> nn.Linear:
-        """The output projection, as the original's."""
+        """Output projection of the original."""
         return self.attention.out_proj
 
     def forward(
@@ -91,31 +96,32 @@ class VariationalMultiheadAttention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend, as `torch.nn.MultiheadAttention`.
+        """Attend, with the interface of `torch.nn.MultiheadAttention`.
 
         Args:
             query: [T, B, D], [B, T, D] if `batch_first`, or [T, D].
             key: [S, B, D], [B, S, D] if `batch_first`, or [S, D]: the vectors attended to.
-            value: the same vectors; a distribution over vectors has no second ones.
-            key_padding_mask: [B, S] or [S], bool, True at padding, or float, added to the logits.
-            need_weights: whether to return the weights, by a slower path.
-            attn_mask: [T, S] or [B H, T, S], bool, True where a query may not see a vector, or float, added to
-                the logits. The prior's component is seen by every query.
-            average_attn_weights: whether the weights are averaged over the heads.
-            is_causal: a hint that `attn_mask` is causal; the mask decides.
+            value: equal to `key`, because denoising attention reads keys and values from one mixture.
+            key_padding_mask: [B, S] or [S], bool, True at padding; or float, added to the logits.
+            need_weights: if True, also return the attention weights, which takes a slower path.
+            attn_mask: [T, S] or [B H, T, S], bool, True where a query must not attend to a vector; or float, added to
+                the logits. Every query attends to the prior component.
+            average_attn_weights: if True, average the weights over the heads.
+            is_causal: hint that `attn_mask` is causal; only `attn_mask` has an effect.
 
         Returns:
-            The output, of the shape of `query`, and the weights of the vectors, [B, T, S] or [B, H, T, S], or
-            None. What they lack of a sum of 1 is the prior's.
+            The output, with the shape of `query`, and the weights of the vectors, [B, T, S] or [B, H, T, S] (None if
+            `need_weights` is False). The weights sum to 1 minus the weight of the prior component.
 
         Raises:
-            ValueError: a shape or a mask's type does not fit, `value` is not `key`, or a text has no real vector.
+            ValueError: if a shape or the dtype of a mask is wrong, if `value` differs from `key`, if a tensor is
+                nested, if `is_causal` is given without `attn_mask`, or if all vectors of a text are padding.
         """
         if query.is_nested or key.is_nested:
-            raise ValueError("query must be a padded tensor, got a nested one: convert the encoder, not its layers")
+            raise ValueError("query and key must be padded, got a nested tensor: convert the encoder, not its layers")
         _check_same(key, value)
         if is_causal and attn_mask is None:
-            raise ValueError("attn_mask must be given where is_causal is, got None")
+            raise ValueError("attn_mask must be given if is_causal is True, got None")
         batched = query.dim() == 3
         if not batched:
             query, key = query.unsqueeze(0), key.unsqueeze(0)
@@ -131,7 +137,7 @@ class VariationalMultiheadAttention(nn.Module):
             logit_bias = F.pad(logit_bias, (1, 0)).repeat_interleave(draws, dim=-1)  # [B, H, T, K]
         output, weights = self.attention(query, mixture, need_weights, attn_bias=logit_bias)
         if weights is not None:
-            weights = weights.unflatten(-1, (-1, draws)).sum(dim=-1)[..., 1:]  # [B, H, T, S]
+            weights = torch.unflatten(weights, -1, (-1, draws)).sum(dim=-1)[..., 1:]  # [B, H, T, S]
             weights = weights.mean(dim=1) if average_attn_weights else weights
             weights = weights if batched else weights.squeeze(0)
         if not batched:
@@ -141,14 +147,14 @@ class VariationalMultiheadAttention(nn.Module):
     def _masks(
         self, key_padding_mask: Tensor | None, attn_mask: Tensor | None, query: Tensor, key: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Padding [B, S], and what is added to the logits, [B or 1, H or 1, T or 1, S], or None."""
+        """Return the padding mask [B, S] and the bias of the logits, [B or 1, H or 1, T or 1, S] or None."""
         batch, queries, keys = key.shape[0], query.shape[1], key.shape[1]
         logit_bias = None
         if attn_mask is not None:
             whole = attn_mask.dim() == 2
             check_shape("attn_mask", attn_mask, (queries, keys) if whole else (batch * self.num_heads, queries, keys))
             logit_bias = _as_bias("attn_mask", attn_mask, query.dtype)
-            logit_bias = logit_bias[None, None] if whole else logit_bias.unflatten(0, (batch, self.num_heads))
+            logit_bias = logit_bias[None, None] if whole else torch.unflatten(logit_bias, 0, (batch, self.num_heads))
         if key_padding_mask is None:
             return key.new_zeros(batch, keys, dtype=torch.bool), logit_bias
         check_shape("key_padding_mask", key_padding_mask, (batch, keys))
@@ -174,24 +180,25 @@ def convert(
 ) -> nn.Module:
     """Replace every `torch.nn.MultiheadAttention` of a module by its nonparametric variational equivalent.
 
-    Fehr & Henderson (2024), post-training regularisation: with the controls at 1 the outputs are the module's own;
-    below 1 they move towards the prior's, without training. `regularise` sets the controls later.
+    Fehr & Henderson (2024), post-training regularisation. With all controls at 1, the outputs of the module do not
+    change; lower values move them towards the prior without training. `regularise` changes the controls later.
 
     Args:
-        module: what is changed in place; nothing is changed if anything is refused.
-        empirical_prior: a prior for each path, as `estimate_prior` returns it, or one for all; standard normal if None.
-        mu_tau: control of the means, in [0, 1]: 0 is the prior's, 1 the input's.
-        stdev_tau: control of the standard deviations, in [0, 1]: 0 is the prior's, 1 is none.
-        alpha_tau: control of the pseudo-counts, in [0, 1]: 0 is the prior alone, 1 is without it.
-        kappa: vectors drawn per component in training.
-        alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
+        module: module to convert in place; it stays unchanged if an error is raised.
+        empirical_prior: one prior per path, as `estimate_prior` returns, or one prior for all attention modules; None
+            uses the standard normal prior.
+        mu_tau: control of the means, in [0, 1]: 0 gives the prior mean, 1 the input vector.
+        stdev_tau: control of the standard deviations, in [0, 1]: 0 gives the prior's, 1 gives zero.
+        alpha_tau: control of the pseudo-counts, in [0, 1]: 0 leaves only the prior component, 1 removes it.
+        kappa: draws per component in training, at least 1.
+        alpha_threshold: evaluation drops components with fewer pseudo-counts.
 
     Returns:
-        The module itself, or the replacement where the module is a `torch.nn.MultiheadAttention`.
+        `module`, or its replacement if `module` is a `torch.nn.MultiheadAttention`.
 
     Raises:
-        ValueError: there is no attention to replace, one cannot be converted (the path is named), a path has no
-            prior, or an argument is out of its range.
+        ValueError: if the module contains no attention, if an attention module cannot be converted (the error names its
+            path), if a path has no prior, or if an argument is out of range.
 
     Example:
         >>> encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, batch_first=True), 2).eval()
@@ -204,7 +211,7 @@ def convert(
         reason = _why_not(attention)
         if reason:
             raise ValueError(f"{path or 'module'} cannot be converted, got {reason}")
-    converted = {
+    converted: dict[nn.Module, VariationalMultiheadAttention] = {
         attention: VariationalMultiheadAttention(
             attention, prior_of(empirical_prior, path), mu_tau, stdev_tau, alpha_tau, kappa, alpha_threshold
         )
@@ -217,32 +224,32 @@ def convert(
             if child in converted:
                 setattr(parent, name, converted[child])
         if isinstance(parent, nn.TransformerEncoder):
-            parent.use_nested_tensor = False  # its fused path would leave the attention modules out
+            parent.use_nested_tensor = False  # the fused path skips the attention modules
     return module
 
 
 def estimate_prior(
     module: nn.Module, loader: Iterable[Any], alpha: float = 1.0, delta: float = 1.0
 ) -> dict[str, Prior]:
-    """The empirical prior of every `torch.nn.MultiheadAttention` of a module: mean and variance of what it attends to.
+    """Estimate the prior of every `torch.nn.MultiheadAttention`: mean and variance of the vectors that it attends to.
 
-    Fehr & Henderson (2024). Mean and variance are per dimension, over the vectors that are no padding, the module
-    in evaluation mode, without gradients.
+    Fehr & Henderson (2024). The mean and variance are per dimension, over all vectors that are not padding. The module
+    runs in evaluation mode, without gradients.
 
     Args:
-        module: what is run, before it is converted.
+        module: module to run, before its conversion.
         loader: batches: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
         alpha: concentration of every prior at length 0, in pseudo-counts.
-        delta: concentration added for every token, in pseudo-counts.
+        delta: concentration added per token, in pseudo-counts.
 
     Returns:
-        A prior for the path of every attention module, for `convert`.
+        A prior per path of an attention module, for `convert`.
 
     Raises:
-        ValueError: there is no attention, or one was never called with a real vector.
+        ValueError: if the module contains no attention, or if an attention module receives no real vector.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # it would leave the attention modules out
+    torch.backends.mha.set_fastpath_enabled(False)  # it skips the attention modules
     try:
         return estimate(module, _attentions(module), _attended, loader, alpha, delta)
     finally:
@@ -250,48 +257,53 @@ def estimate_prior(
 
 
 def regularise(module: nn.Module, mu_tau: float = 1.0, stdev_tau: float = 1.0, alpha_tau: float = 1.0) -> None:
-    """Set the controls of every `IdentityNVIB` layer of a module, and so how far it is from the prior.
+    """Set the controls of every `IdentityNVIB` layer of a module, which determine its distance from the prior.
 
-    Fehr & Henderson (2024), post-training regularisation; the equations are `IdentityNVIB`'s.
+    Fehr & Henderson (2024), post-training regularisation; `IdentityNVIB` documents the equations.
 
     Args:
-        module: a converted module, or any that holds such layers.
-        mu_tau: control of the means, in [0, 1]: 0 is the prior's, 1 the input's.
-        stdev_tau: control of the standard deviations, in [0, 1]: 0 is the prior's, 1 is none.
-        alpha_tau: control of the pseudo-counts, in [0, 1]: 0 is the prior alone, 1 is without it.
+        module: converted module, or any module with `IdentityNVIB` layers.
+        mu_tau: control of the means, in [0, 1]: 0 gives the prior mean, 1 the input vector.
+        stdev_tau: control of the standard deviations, in [0, 1]: 0 gives the prior's, 1 gives zero.
+        alpha_tau: control of the pseudo-counts, in [0, 1]: 0 leaves only the prior component, 1 removes it.
 
     Raises:
-        ValueError: the module holds no such layer, or a control is outside [0, 1].
+        ValueError: if the module contains no such layer, or if a control is outside [0, 1].
     """
     layers = [part for part in module.modules() if isinstance(part, IdentityNVIB)]
     if not layers:
-        raise ValueError("module must hold an IdentityNVIB layer, got none: convert it first")
+        raise ValueError("module must contain an IdentityNVIB layer, got none: convert it first")
     for layer in layers:
         layer.regularise(mu_tau, stdev_tau, alpha_tau)
 
 
 def prior_of(empirical_prior: Mapping[str, Prior] | Prior | None, path: str) -> Prior:
-    """The prior of the attention at `path`."""
+    """Return the prior of the attention module at `path`; the standard normal prior if there are none.
+
+    Raises:
+        ValueError: if `empirical_prior` is a mapping without `path`.
+    """
     if empirical_prior is None:
         return Prior()
     if isinstance(empirical_prior, Prior):
         return empirical_prior
     if path not in empirical_prior:
-        raise ValueError(f"empirical_prior must have a prior for {path!r}, got {sorted(empirical_prior)}")
+        raise ValueError(f"empirical_prior must contain a prior for {path!r}, got {sorted(empirical_prior)}")
     return empirical_prior[path]
 
 
 def _attentions(module: nn.Module) -> dict[str, nn.MultiheadAttention]:
-    found = {path: part for path, part in module.named_modules() if isinstance(part, nn.MultiheadAttention)}
+    found = {path: part for path, part in named_modules(module) if isinstance(part, nn.MultiheadAttention)}
     if not found:
-        raise ValueError("module must hold a torch.nn.MultiheadAttention, got none")
+        raise ValueError("module must contain a torch.nn.MultiheadAttention, got none")
     return found
 
 
 def _why_not(attention: nn.MultiheadAttention) -> str | None:
-    """What of this attention has no nonparametric equivalent here."""
-    if attention.kdim != attention.embed_dim or attention.vdim != attention.embed_dim:
-        return f"kdim {attention.kdim} and vdim {attention.vdim} where embed_dim is {attention.embed_dim}"
+    """Return the option of this attention module that has no equivalent, or None if it can be converted."""
+    kdim, vdim, embed_dim = (vars(attention)[name] for name in ("kdim", "vdim", "embed_dim"))
+    if kdim != embed_dim or vdim != embed_dim:
+        return f"kdim {kdim} and vdim {vdim} where embed_dim is {embed_dim}"
     if attention.bias_k is not None:
         return "add_bias_kv=True"
     if attention.add_zero_attn:
@@ -312,7 +324,7 @@ def _check_same(key: Tensor, value: Tensor) -> None:
     if key is value:
         return
     if torch.compiler.is_compiling() or key.shape != value.shape or not torch.equal(key, value):
-        raise ValueError("value must be the same vectors as key, since both are read from one distribution")
+        raise ValueError("value must equal key, because denoising attention reads both from one mixture")
 
 
 def _as_bias(name: str, mask: Tensor, dtype: torch.dtype) -> Tensor:

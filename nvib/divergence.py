@@ -1,4 +1,4 @@
-"""The regulariser: how far a text's Dirichlet process is from its prior."""
+"""The regulariser: divergences of the Dirichlet process of a text from its prior."""
 
 import math
 
@@ -6,68 +6,70 @@ import torch
 from torch import Tensor
 
 from nvib._check import check_kappa
-from nvib.dirichlet_process import Posterior, Prior, _float32_or_better
+from nvib._tensors import float32_or_float64
+from nvib.dirichlet_process import Posterior, Prior, check_prior_width, masked_log_alpha
 
-# From so many pseudo-counts per draw (e^9), what is left of Stirling's series vanishes in float64, and the terms that
-# it cancels would lose more.
+# Log of the pseudo-counts per draw above which kl_dirichlet uses Stirling's series. Above e^9, the omitted terms of the
+# series vanish in float64, and lnΓ itself would lose more.
 LOG_MANY = 9.0
 
 
 def kl_gaussian(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
-    """Divergence of the posterior's vectors from the prior's base distribution, a text at a time.
+    """Compute the divergence of the posterior's vectors from the base distribution of the prior, per text.
 
     Henderson & Fehr (2023), eq. for L_G, as a mean over the dimensions:
     `½ kappa sum_i (alpha_i / alpha_0) mean_h [(mu_ih - mu_p)^2 / var_p + r - 1 - ln r]`, `r = sigma_ih^2 / var_p`.
 
     Args:
-        posterior: B texts.
-        prior: its base distribution.
-        kappa: draws per component that training takes.
+        posterior: posterior of B texts.
+        prior: prior with the base distribution `N(mu_p, var_p)`.
+        kappa: draws per component in training.
 
     Returns:
-        [B], in nats per dimension, float32 or better under autocast too, never negative.
+        [B], in nats per dimension, float32 or float64 (under autocast too), never negative.
 
     Raises:
-        ValueError: `kappa` is below 1, or the prior's `mu` or `var` has another width.
+        ValueError: if `kappa` is below 1, or if `mu` or `var` of the prior has another width than the posterior.
     """
     check_kappa(kappa)
-    prior._check_width(posterior.mu.shape[-1])
-    mu, logvar = _float32_or_better(posterior.mu), _float32_or_better(posterior.logvar)
+    check_prior_width(prior, posterior.mu.shape[-1])
+    mu, logvar = float32_or_float64(posterior.mu), float32_or_float64(posterior.logvar)
     mu_p, var_p = (torch.as_tensor(v, device=mu.device, dtype=mu.dtype) for v in (prior.mu, prior.var))
     padding = posterior.key_padding_mask.unsqueeze(-1)
     log_ratio = (logvar - var_p.log()).masked_fill(padding, 0.0)
     deviation = (mu - mu_p).masked_fill(padding, 0.0)
-    # expm1(r) - r keeps the difference of r and ln r exact where the variances nearly agree.
+    # expm1(log_ratio) - log_ratio is r - 1 - ln r without cancellation where the variances are nearly equal.
     per_component = (deviation.square() / var_p + (torch.expm1(log_ratio) - log_ratio)).mean(dim=-1)  # [B, N+1]
-    share = posterior._masked_log_alpha().softmax(dim=-1)  # [B, N+1]
+    share = masked_log_alpha(posterior).softmax(dim=-1)  # [B, N+1]
     return 0.5 * kappa * (share * per_component).sum(dim=-1)
 
 
 def kl_dirichlet(posterior: Posterior, prior: Prior, kappa: int = 1) -> Tensor:
-    """Divergence of the posterior's pseudo-counts from the prior's, a text at a time.
+    """Compute the divergence of the posterior's pseudo-counts from the prior's, per text.
 
     Henderson & Fehr (2023), eq. for L_D, divided by the number of components n + 1: with `k0 = kappa (n + 1)`,
-    `[lnΓ(q) - lnΓ(p) + (q - p) (ψ(q/k0) - ψ(q)) + k0 (lnΓ(p/k0) - lnΓ(q/k0))] / (n + 1)`, where q and p are the
-    posterior's and the prior's `alpha_0`. It is the divergence of two symmetric Dirichlet distributions.
-    The differences of lnΓ are lost in float32, so it is computed in float64; for many pseudo-counts, whose lnΓ float64
-    loses too, from Stirling's series, whose large terms cancel.
+    `[lnΓ(q) - lnΓ(p) + (q - p) (ψ(q/k0) - ψ(q)) + k0 (lnΓ(p/k0) - lnΓ(q/k0))] / (n + 1)`, where q and p are `alpha_0`
+    of the posterior and of the prior. This is the divergence of two symmetric Dirichlet distributions.
+
+    The computation uses float64, because float32 loses the differences of lnΓ. For large pseudo-counts, where float64
+    loses them too, it uses Stirling's series, in which the large terms cancel analytically.
 
     Args:
-        posterior: pseudo-counts of B texts, component 0 the prior's.
-        prior: its concentration grows with the length: alpha + delta * n.
-        kappa: draws per component that training takes.
+        posterior: pseudo-counts of B texts; component 0 is the prior component.
+        prior: prior with the concentration `alpha + delta * n`.
+        kappa: draws per component in training.
 
     Returns:
         [B], in nats per component, float32, never negative.
 
     Raises:
-        ValueError: `kappa` is below 1.
+        ValueError: if `kappa` is below 1.
     """
     check_kappa(kappa)
     n = posterior.lengths  # [B]
     draws = (kappa * (n + 1)).double()
     p = prior.concentration(n)
-    log_q = posterior._masked_log_alpha().double().logsumexp(dim=-1)  # [B]
+    log_q = masked_log_alpha(posterior).double().logsumexp(dim=-1)  # [B]
     many = log_q - draws.log() > LOG_MANY
     # own = lnΓ(q) - k0 lnΓ(q/k0) + q slope, slope = ψ(q/k0) - ψ(q)
     q = log_q.masked_fill(many, 0.0).exp()

@@ -1,7 +1,7 @@
-"""An empirical prior: the mean and the variance of the vectors that an attention module attends to."""
+"""Empirical priors: mean and variance of the vectors that an attention module attends to."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from nvib.dirichlet_process import Prior
 
-# A dimension that never changes still needs a Gaussian.
+# Lower bound of the variance: a constant dimension still needs a Gaussian.
 LEAST_VARIANCE = 1e-6
 
-# Which vectors a call of an attention module attends to, [B, N, D], and their padding, [B, N], True at padding.
+# Maps an attention module and the arguments of a call to the attended vectors [B, N, D] and the padding mask [B, N].
 Attended = Callable[[nn.Module, dict[str, Any]], tuple[Tensor, Tensor]]
 
 
 class Moments:
-    """Mean and variance of vectors that come in parts, in float64."""
+    """Running mean and variance of vectors, in float64."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -26,13 +26,16 @@ class Moments:
         self.square: Tensor | None = None  # sum of squared deviations from the mean
 
     def add(self, vectors: Tensor) -> None:
-        """Take in [n, D] vectors (Chan, Golub & LeVeque 1983, which loses nothing where the mean is large)."""
+        """Add vectors [n, D] to the moments.
+
+        The update of Chan, Golub & LeVeque (1983) keeps its precision if the mean is large.
+        """
         if not len(vectors):
             return
         vectors = vectors.double()
         mean = vectors.mean(dim=0)
         square = (vectors - mean).square().sum(dim=0)
-        if self.mean is None:
+        if self.mean is None or self.square is None:
             self.count, self.mean, self.square = len(vectors), mean, square
             return
         total = self.count + len(vectors)
@@ -42,7 +45,13 @@ class Moments:
         self.count = total
 
     def prior(self, alpha: float, delta: float) -> Prior:
-        """The Dirichlet process whose base distribution has these moments."""
+        """Return the prior whose base distribution has these moments.
+
+        Raises:
+            ValueError: if no vectors were added.
+        """
+        if self.mean is None or self.square is None:
+            raise ValueError("moments require at least one vector, got none")
         variance = (self.square / self.count).clamp_min(LEAST_VARIANCE)
         return Prior(self.mean.float().cpu(), variance.float().cpu(), alpha, delta)
 
@@ -56,22 +65,26 @@ def estimate(
     alpha: float,
     delta: float,
 ) -> dict[str, Prior]:
-    """A prior for each of `attentions`, path -> module, from the calls that `module` makes of them in evaluation.
+    """Estimate the prior of each attention module from the calls that `module` makes in evaluation mode.
 
     Args:
-        module: what is run on every batch.
-        attentions: the attention modules in it.
-        attended: reads the vectors and their padding from the arguments of a call.
+        module: module to run on every batch.
+        attentions: attention modules within `module`, by path.
+        attended: function that extracts the attended vectors and their padding mask from the arguments of a call.
         loader: batches: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
-        alpha, delta: of every prior.
+        alpha: concentration of every prior at length 0, in pseudo-counts.
+        delta: concentration added per token, in pseudo-counts.
+
+    Returns:
+        A prior per path.
 
     Raises:
-        ValueError: a module was never called with a real vector.
+        ValueError: if an attention module receives no real vector.
     """
     moments = {path: Moments() for path in attentions}
 
-    def observe(path: str) -> Callable[[nn.Module, tuple, dict], None]:
-        def hook(called: nn.Module, args: tuple, kwargs: dict) -> None:
+    def observe(path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def hook(called: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             vectors, padding = attended(called, bound_arguments(called, args, kwargs))
             moments[path].add(vectors[~padding])
 
@@ -87,12 +100,17 @@ def estimate(
             _call(module, batch)
     unseen = [path for path, found in moments.items() if not found.count]
     if unseen:
-        raise ValueError(f"loader must reach every attention module, but none of its batches reached {unseen[0]!r}")
+        raise ValueError(f"loader must supply a real vector to every attention module, got none for {unseen[0]!r}")
     return {path: found.prior(alpha, delta) for path, found in moments.items()}
 
 
-def bound_arguments(module: nn.Module, args: tuple, kwargs: dict) -> dict[str, Any]:
-    """The arguments of a call of `module.forward` by name; what it takes as **kwargs is among them."""
+def named_modules(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield `module` and all its submodules with their paths, as `torch.nn.Module.named_modules`."""
+    yield from module.named_modules()
+
+
+def bound_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call of `module.forward` by name, with the contents of **kwargs merged in."""
     signature = inspect.signature(module.forward)
     arguments = dict(signature.bind(*args, **kwargs).arguments)
     for name, parameter in signature.parameters.items():

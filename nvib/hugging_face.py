@@ -1,6 +1,6 @@
-"""Hugging Face models made nonparametric and variational, through their attention interface.
+"""Conversion of Hugging Face models to nonparametric variational attention, through their attention interface.
 
-Not imported by `import nvib`: it needs `transformers`, the optional extra of that name.
+`import nvib` does not import this module, because it requires `transformers`, an optional extra.
 
     import nvib.hugging_face
     priors = nvib.hugging_face.estimate_prior(model, loader)
@@ -21,54 +21,70 @@ from torch.func import functional_call
 from nvib.attention import DenoisingMultiheadAttention
 from nvib.conversion import prior_of
 from nvib.dirichlet_process import Prior
-from nvib.empirical_prior import bound_arguments, estimate
+from nvib.empirical_prior import bound_arguments, estimate, named_modules
 from nvib.identity import IdentityNVIB
+from nvib.mixture import DiscreteMixture, GaussianMixture
 
 try:
     from transformers import AttentionInterface, PreTrainedModel
-    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+    from transformers.masking_utils import (
+        AttentionMaskInterface,
+        eager_mask,  # pyright: ignore[reportUnknownVariableType] partial annotations in transformers
+    )
 except ImportError as missing:
-    raise ImportError("nvib.hugging_face needs transformers: pip install 'nvib-suite[transformers]'") from missing
+    raise ImportError("nvib.hugging_face requires transformers: pip install 'nvib-suite[transformers]'") from missing
 
-NAME = "nvib"  # of the attention implementation
-# What the models call the two projections, where each is a module of its own.
+NAME = "nvib"  # attention implementation, and submodule of each attention module
+# Attribute names of the key and value projections, for models with separate projections.
 PROJECTIONS = (("k_proj", "v_proj"), ("key", "value"), ("k", "v"))
 HEADS = ("num_heads", "n_heads", "num_attention_heads")
-CACHES = ("cache", "past_key_values")  # transformers renames the second to the first
+CACHES = ("cache", "past_key_values")  # newer versions of transformers use the first name
 CROSS_ATTENDED = ("key_value_states", "encoder_hidden_states")
 
 
 class Bottleneck(nn.Module):
-    """What a converted attention module holds as its `nvib`: the layer, and the vectors that it attends to.
+    """The `nvib` submodule of a converted attention module: the NVIB layer and the vectors attended to.
 
-    The attention interface is given keys and values, which are projections of the vectors that denoising attention
-    needs. They are seen where they enter the attention module, and kept as long as the cache that holds their keys.
+    The attention interface receives keys and values, which are projections of the vectors that denoising attention
+    needs. A forward pre-hook records these vectors at the entry of the attention module. They are kept as long as the
+    cache that holds their keys.
 
     Args:
-        layer: the NVIB layer; a forward hook on it sees the posterior of every call.
-        path: of the attention module, for errors.
+        layer: NVIB layer; a forward hook on it receives the posterior of every call.
+        path: path of the attention module, for error messages.
     """
 
     def __init__(self, layer: IdentityNVIB, path: str) -> None:
         super().__init__()
         self.layer = layer
         self.path = path
-        self.entered: tuple[Tensor, Any] | None = None  # the vectors of this call, and the cache that it extends
-        self.requested = self.need_weights = False  # of the model, and of this call
+        self.entered: tuple[Tensor, Any] | None = None  # vectors of the current call, and its cache
+        self.requested = self.need_weights = False  # by the model call, and by the attention call
         self.kept: WeakKeyDictionary[Any, Tensor] = WeakKeyDictionary()
 
     def enter(self, vectors: Tensor, cache: Any, need_weights: bool) -> None:
-        """Take in the vectors [B, N, D] of a call; the cache is None where it does not extend one."""
+        """Record the attended vectors of a call.
+
+        Args:
+            vectors: [B, N, D].
+            cache: cache that the call extends, or None.
+            need_weights: if True, the call returns the attention weights.
+        """
         self.entered, self.need_weights = (vectors, cache), need_weights or self.requested
 
     def vectors(self, key: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """All vectors [B, S, D] whose projections are `key` [B, H, S, d_h], those of earlier calls included.
+        """Return all attended vectors [B, S, D], including those of earlier calls with the same cache.
+
+        Args:
+            key: [B, H, S, d_h], projections of the vectors.
+            weight: [H d_h, D], weight of the key projection.
+            bias: [H d_h], bias of the key projection, or None.
 
         Raises:
-            ValueError: they are not all known, or the keys are something else.
+            ValueError: if some vectors were not recorded, or if `key` is not their projection.
         """
         if self.entered is None:
-            raise ValueError(f"{self.path} must be called as a module, so that its input is seen")
+            raise ValueError(f"{self.path} must be called as a module, because a forward pre-hook records its input")
         vectors, cache = self.entered
         self.entered = None
         earlier = self.kept.get(cache) if cache is not None else None
@@ -77,15 +93,15 @@ class Bottleneck(nn.Module):
             vectors = torch.cat([earlier[:, :before], vectors], dim=1)
         if vectors.shape[:2] != (key.shape[0], key.shape[2]):
             raise ValueError(
-                f"{self.path} must attend to vectors that it has seen, got {key.shape[2]} keys and "
+                f"{self.path} must have one recorded vector per key, got {key.shape[2]} keys and "
                 f"{vectors.shape[1]} vectors: start from an empty, growing cache, or pass use_cache=False"
             )
         if not torch.compiler.is_compiling():
-            expected = F.linear(vectors, weight, bias).unflatten(-1, (key.shape[1], -1)).transpose(1, 2)
+            expected = torch.unflatten(F.linear(vectors, weight, bias), -1, (key.shape[1], -1)).transpose(1, 2)
             if (expected - key).abs().max() > torch.finfo(key.dtype).eps ** 0.5 * key.abs().max():
                 raise ValueError(
-                    f"{self.path} must have keys that are projections of the vectors attended to, got others: rotary "
-                    "positions cannot be converted, and beam search needs use_cache=False"
+                    f"{self.path} must have keys that are projections of the attended vectors, got other keys: rotary "
+                    "positions are not supported, and beam search needs use_cache=False"
                 )
         if cache is not None:
             self.kept[cache] = vectors.detach()
@@ -101,35 +117,38 @@ def convert(
     kappa: int = 1,
     alpha_threshold: float = 0.1,
 ) -> PreTrainedModel:
-    """Make the attention of a Hugging Face model denoising attention over NVIB, its outputs unchanged at first.
+    """Convert the attention of a Hugging Face model to denoising attention over NVIB, with unchanged outputs.
 
-    Fehr & Henderson (2024). The model keeps its weights and its modules; each attention module gains a `nvib`, and
-    the model's attention implementation becomes `nvib`. `nvib.regularise(model, …)` sets the controls later.
-    Masks, padding, relative position biases, and generation with a growing cache (greedy or sampled) work as before;
-    beam search needs `use_cache=False`. A model whose keys are no projection of the vectors attended to (rotary
-    positions, normalised keys) or whose heads share keys is refused.
+    Fehr & Henderson (2024). The model keeps its weights and modules. Each attention module gets a submodule `nvib`, and
+    the attention implementation of the model becomes `nvib`. `nvib.regularise(model, …)` changes the controls later.
+    Masks, padding, relative position biases and generation with a growing cache (greedy or sampled) are supported; beam
+    search requires `use_cache=False`. Models whose keys are not projections of the attended vectors (rotary positions,
+    normalised keys) or whose heads share keys are not supported.
 
     Args:
-        model: of the families that use `transformers.AttentionInterface`; changed in place, or not at all.
-        empirical_prior: a prior for each path, as `estimate_prior` returns it, or one for all; standard normal if None.
-        mu_tau: control of the means, in [0, 1]: 0 is the prior's, 1 the input's.
-        stdev_tau: control of the standard deviations, in [0, 1]: 0 is the prior's, 1 is none.
-        alpha_tau: control of the pseudo-counts, in [0, 1]: 0 is the prior alone, 1 is without it.
-        kappa: vectors drawn per component in training.
-        alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
+        model: model of a family that uses `transformers.AttentionInterface`, converted in place; it stays unchanged if
+            an error is raised.
+        empirical_prior: one prior per path, as `estimate_prior` returns, or one prior for all attention modules; None
+            uses the standard normal prior.
+        mu_tau: control of the means, in [0, 1]: 0 gives the prior mean, 1 the input vector.
+        stdev_tau: control of the standard deviations, in [0, 1]: 0 gives the prior's, 1 gives zero.
+        alpha_tau: control of the pseudo-counts, in [0, 1]: 0 leaves only the prior component, 1 removes it.
+        kappa: draws per component in training, at least 1.
+        alpha_threshold: evaluation drops components with fewer pseudo-counts.
 
     Returns:
-        The model itself.
+        `model`.
 
     Raises:
-        ValueError: the model cannot be converted (the reason and the path are named), a path has no prior, or an
-            argument is out of its range; in a later call, keys that are no projection of the vectors attended to.
+        ValueError: if the model cannot be converted (the error names the path and the reason), if a path has no prior,
+            or if an argument is out of range. Later calls of the model raise it if a key is not a projection of the
+            attended vectors.
     """
     attentions = _attentions(model)
-    bottlenecks = {}
+    bottlenecks: dict[nn.Module, Bottleneck] = {}
     for path, attention in attentions.items():
         if isinstance(getattr(attention, NAME, None), Bottleneck):
-            raise ValueError(f"{path} must not be converted already: use nvib.regularise")
+            raise ValueError(f"{path} is already converted: change its controls with nvib.regularise")
         weight, _ = _projections(attention)[0]
         layer = IdentityNVIB(
             weight.shape[1],
@@ -142,9 +161,9 @@ def convert(
             alpha_threshold,
         )
         bottlenecks[attention] = Bottleneck(layer.to(weight), path).train(attention.training)
-    AttentionInterface.register(NAME, denoising_attention)
-    AttentionMaskInterface.register(NAME, eager_mask)
-    model.set_attn_implementation(NAME)
+    AttentionInterface.register(NAME, denoising_attention)  # pyright: ignore[reportUnknownMemberType] bare Callable
+    AttentionMaskInterface.register(NAME, eager_mask)  # pyright: ignore[reportUnknownMemberType] bare Callable
+    model.set_attn_implementation(NAME)  # pyright: ignore[reportUnknownMemberType] bare dict
     for attention, bottleneck in bottlenecks.items():
         attention.add_module(NAME, bottleneck)
         attention.register_forward_pre_hook(_enter, with_kwargs=True)
@@ -155,21 +174,22 @@ def convert(
 def estimate_prior(
     model: PreTrainedModel, loader: Iterable[Any], alpha: float = 1.0, delta: float = 1.0
 ) -> dict[str, Prior]:
-    """The empirical prior of every attention module of a model: mean and variance of the vectors it attends to.
+    """Estimate the prior of every attention module of a model: mean and variance of the vectors that it attends to.
 
-    Fehr & Henderson (2024). Per dimension, over the vectors that some query may see, the model in evaluation mode.
+    Fehr & Henderson (2024). The mean and variance are per dimension, over all vectors that some query may attend to.
+    The model runs in evaluation mode, without gradients.
 
     Args:
-        model: what is run, before it is converted.
+        model: model to run, before its conversion.
         loader: batches: mappings of keyword arguments as a tokenizer returns them (`input_ids`, `attention_mask`, …).
         alpha: concentration of every prior at length 0, in pseudo-counts.
-        delta: concentration added for every token, in pseudo-counts.
+        delta: concentration added per token, in pseudo-counts.
 
     Returns:
-        A prior for the path of every attention module, for `convert`.
+        A prior per path of an attention module, for `convert`.
 
     Raises:
-        ValueError: the model cannot be converted, or a module was never called with a real vector.
+        ValueError: if the model cannot be converted, or if an attention module receives no real vector.
     """
     return estimate(model, _attentions(model), _attended, loader, alpha, delta)
 
@@ -185,31 +205,31 @@ def denoising_attention(
     position_bias: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """The attention function that `convert` registers; see `transformers.AttentionInterface`.
+    """Attention function that `convert` registers with `transformers.AttentionInterface`.
 
-    Henderson & Fehr (2023), as `DenoisingMultiheadAttention`, with the key and value projections of `module`.
+    Henderson & Fehr (2023), as in `DenoisingMultiheadAttention`, with the key and value projections of `module`.
 
     Args:
-        module: a converted attention module.
-        query: [B, H, T, d_h], projected.
-        key: [B, H, S, d_h], projected; what they are projections of is what is attended to.
-        value: [B, H, S, d_h], not read: it follows from the same vectors.
-        attention_mask: [B, 1, T, S], float, added to the logits, or bool, True where a query may see a vector.
-        dropout: probability with which an attention weight is dropped.
-        scaling: of the logits, `1 / sqrt(d_h)` if None.
+        module: converted attention module.
+        query: [B, H, T, d_h], projected queries.
+        key: [B, H, S, d_h], projected keys; must be projections of the recorded vectors.
+        value: [B, H, S, d_h], ignored: the values are recomputed from the recorded vectors.
+        attention_mask: [B, 1, T, S], float, added to the logits; or bool, True where a query may attend to a vector.
+        dropout: probability of dropping an attention weight.
+        scaling: factor of the logits; None uses `1 / sqrt(d_h)`.
         position_bias: [1 or B, H, T, S], added to the logits.
-        **kwargs: what other attention functions need.
+        **kwargs: arguments of other attention functions, ignored.
 
     Returns:
-        The output [B, T, H, d_h], and the weights of the vectors [B, H, T, S] where the model was called with
-        `output_attentions`, or None.
+        The output [B, T, H, d_h], and the weights of the vectors [B, H, T, S] (None unless the model was called with
+        `output_attentions`).
 
     Raises:
-        ValueError: the module is not converted, or its keys are not known projections.
+        ValueError: if `module` is not converted, or if `key` is not a projection of recorded vectors.
     """
     bottleneck = getattr(module, NAME, None)
     if not isinstance(bottleneck, Bottleneck):
-        raise ValueError(f"{type(module).__name__} must be converted with nvib.hugging_face.convert first")
+        raise ValueError(f"{type(module).__name__} must be converted with nvib.hugging_face.convert")
     projections = _projections(module)
     vectors = bottleneck.vectors(key, *projections[0])
     heads, head_dim, keys = query.shape[1], query.shape[-1], key.shape[2]
@@ -220,7 +240,7 @@ def denoising_attention(
         bias = position_bias if bias is None else bias + position_bias
     if bias is not None:
         bias = bias.expand(-1, -1, query.shape[2], -1).to(mixture.log_pi.device)
-        bias = F.pad(bias, (1, 0)).repeat_interleave(draws, dim=-1)  # [B, 1 or H, T, K]; component 0 is seen by all
+        bias = F.pad(bias, (1, 0)).repeat_interleave(draws, dim=-1)  # [B, 1 or H, T, K]; component 0 is visible
     noise = math.sqrt(head_dim)  # s0
     q = query.transpose(1, 2).flatten(-2) * (noise * (1.0 / noise if scaling is None else scaling))  # [B, T, D]
     output, weights = _attend(
@@ -232,8 +252,8 @@ def denoising_attention(
         bias,
     )
     if weights is not None:
-        weights = weights.unflatten(-1, (keys + 1, draws)).sum(dim=-1)[..., 1:].to(query.dtype)
-    return output.unflatten(-1, (heads, head_dim)).to(query.dtype), weights
+        weights = torch.unflatten(weights, -1, (keys + 1, draws)).sum(dim=-1)[..., 1:].to(query.dtype)
+    return torch.unflatten(output, -1, (heads, head_dim)).to(query.dtype), weights
 
 
 Projection = tuple[Tensor, Tensor | None]  # weight [H d_h, D], bias
@@ -243,40 +263,40 @@ def _attend(
     projections: tuple[Projection, Projection],
     attention: DenoisingMultiheadAttention,
     q: Tensor,
-    mixture: Any,
+    mixture: DiscreteMixture | GaussianMixture,
     need_weights: bool,
     bias: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """`attention` with the model's own projections; those of queries and of the output are the model's to do."""
-    vectors = mixture.z if hasattr(mixture, "z") else mixture.mu
-    dim, like = q.shape[-1], {"dtype": vectors.dtype, "device": vectors.device}
-    untouched, nothing = torch.eye(dim, **like), torch.zeros(dim, **like)
-    weights = [untouched, *(weight.to(**like) for weight, _ in projections)]
-    biases = [nothing, *(nothing if b is None else b.to(**like) for _, b in projections)]
+    """Attend with the key and value projections of the model. The model itself projects the queries and the output."""
+    vectors = mixture.z if isinstance(mixture, DiscreteMixture) else mixture.mu
+    dim, dtype, device = q.shape[-1], vectors.dtype, vectors.device
+    untouched, nothing = torch.eye(dim, dtype=dtype, device=device), torch.zeros(dim, dtype=dtype, device=device)
+    weights = [untouched, *(weight.to(device, dtype) for weight, _ in projections)]
+    biases = [nothing, *(nothing if b is None else b.to(device, dtype) for _, b in projections)]
     parameters = {
         "in_proj_weight": torch.cat(weights),
         "in_proj_bias": torch.cat(biases),
         "out_proj.weight": untouched,
         "out_proj.bias": nothing,
     }
-    bias = None if bias is None else bias.to(vectors.dtype)
+    bias = None if bias is None else bias.to(dtype)
     call = {"need_weights": need_weights, "attn_bias": bias}
-    return functional_call(attention, parameters, (q.to(vectors.dtype), mixture), call, strict=True)
+    return functional_call(attention, parameters, (q.to(dtype), mixture), call, strict=True)
 
 
 def _attentions(model: nn.Module) -> dict[str, nn.Module]:
-    """Path -> module of every attention module; each can be converted."""
-    found = {path: part for path, part in model.named_modules() if _layout(part) is not None}
+    """Return every attention module by path, after a check that each can be converted."""
+    found = {path: part for path, part in named_modules(model) if _layout(part) is not None}
     if not found:
-        raise ValueError(f"model must hold attention of a known layout, got none in {type(model).__name__}")
-    for path, part in model.named_modules():
+        raise ValueError(f"model must contain attention with a supported layout, got none in {type(model).__name__}")
+    for path, part in named_modules(model):
         if "Rotary" in type(part).__name__:
             raise ValueError(f"{path} cannot be converted, got rotary positions: keys must be projections of vectors")
     for path, part in found.items():
         for weight, _ in _projections(part):
             if weight.shape[0] != weight.shape[1]:
                 width = f"projections from width {weight.shape[1]} to {weight.shape[0]}"
-                raise ValueError(f"{path} cannot be converted, got {width}: keys of all heads must have the model's")
+                raise ValueError(f"{path} cannot be converted, got {width}: the keys must have the width of the model")
     return found
 
 
@@ -288,13 +308,17 @@ def _layout(module: nn.Module) -> tuple[str, ...] | None:
 
 
 def _projections(module: nn.Module) -> tuple[Projection, Projection]:
-    """Weight and bias of the keys, and of the values."""
+    """Return weight and bias of the key projection and of the value projection."""
     names = _layout(module)
-    if names != ("c_attn",):
-        key, value = (getattr(module, name) for name in names)
+    if names is None:
+        raise ValueError(f"{type(module).__name__} must be attention with a supported layout")
+    parts = [getattr(module, name) for name in names]
+    if len(parts) == 2:
+        key, value = parts
         return (key.weight, key.bias), (value.weight, value.bias)
-    # One matrix [D, 3 D] for queries, keys and values, or [D, 2 D] for keys and values, applied from the right.
-    weight, bias = module.c_attn.weight.T, module.c_attn.bias
+    # One matrix for all projections, applied from the right: [D, 3 D] for queries, keys and values, or [D, 2 D] for
+    # keys and values.
+    weight, bias = parts[0].weight.T, parts[0].bias
     dim = weight.shape[1]
     return (weight[-2 * dim : -dim], bias[-2 * dim : -dim]), (weight[-dim:], bias[-dim:])
 
@@ -303,26 +327,30 @@ def _heads(module: nn.Module, path: str) -> int:
     for name in HEADS:
         if isinstance(getattr(module, name, None), int):
             return getattr(module, name)
-    raise ValueError(f"{path} cannot be converted, got no number of heads among {', '.join(HEADS)}")
+    raise ValueError(f"{path} cannot be converted, got no number of heads in {', '.join(HEADS)}")
 
 
-def _enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Forward pre-hook of a converted attention module."""
+def _enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Record the attended vectors of a call; forward pre-hook of a converted attention module."""
     arguments = bound_arguments(module, args, kwargs)
     vectors, crossed = _source(arguments)
     cache = None if crossed else next((arguments[name] for name in CACHES if name in arguments), None)
-    module.get_submodule(NAME).enter(vectors, cache, bool(arguments.get("output_attentions")))
+    bottleneck: Bottleneck = getattr(module, NAME)
+    bottleneck.enter(vectors, cache, bool(arguments.get("output_attentions")))
 
 
-def _request_weights(model: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Forward pre-hook of a converted model; not every family tells its attention modules of `output_attentions`."""
+def _request_weights(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Pass `output_attentions` to every bottleneck; forward pre-hook of a converted model.
+
+    Some model families do not pass this argument to their attention modules.
+    """
     for part in model.modules():
         if isinstance(part, Bottleneck):
             part.requested = bool(kwargs.get("output_attentions"))
 
 
 def _source(arguments: dict[str, Any]) -> tuple[Tensor, bool]:
-    """The vectors that a call attends to, [B, N, D], and whether they are another stack's."""
+    """Return the vectors [B, N, D] that a call attends to, and True if they come from cross-attention."""
     for name in CROSS_ATTENDED:
         if arguments.get(name) is not None:
             return arguments[name], True
@@ -338,7 +366,7 @@ def _attended(module: nn.Module, arguments: dict[str, Any]) -> tuple[Tensor, Ten
 
 
 def _masks(attention_mask: Tensor | None, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Vectors that no query may see, [B, S], True there; and what is added to the logits, [B, 1, T, S], or None."""
+    """Return the mask [B, S] of vectors hidden from all queries, and the bias of the logits, [B, 1, T, S] or None."""
     shape = vectors.shape[:2]
     if attention_mask is None:
         return torch.zeros(shape, dtype=torch.bool, device=vectors.device), None

@@ -1,4 +1,4 @@
-"""The NVIB layer that starts as the identity: how a pretrained Transformer becomes an NVIB model."""
+"""An NVIB layer that starts as the identity, for the conversion of pretrained Transformers."""
 
 import math
 
@@ -7,57 +7,64 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvib._check import check_every_row_real, check_mask, check_shape
+from nvib._tensors import float32_or_float64, soft_bound
 from nvib.dirichlet_process import Posterior, Prior
-from nvib.layer import NVIB, _float, _soft_bound
+from nvib.layer import NVIB
 
-# The log pseudo-count that a token has above or below its norm's. From e^40 pseudo-counts a sampled weight
-# differs from its mean by e^-20, which float32 does not resolve; e^-40 is no share at all.
+# Offset of a token's log pseudo-count from its squared norm. With e^40 pseudo-counts, a sampled weight differs from its
+# mean by e^-20, below the resolution of float32; a weight of e^-40 is negligible.
 LOG_ALPHA_RANGE = 40.0
-# The log variance that stands for no variance: a standard deviation of 1e-13 leaves a float32 as it is.
+# Log variance that represents zero variance: adding noise of standard deviation 1e-13 does not change a float32.
 NO_LOGVAR = -60.0
 
 
 class IdentityNVIB(NVIB):
-    """An NVIB layer between the prior and the identity, by three controls: 0 is the prior, 1 passes the input through.
+    """An NVIB layer with three controls between the prior (0) and the identity (1).
 
-    Fehr & Henderson (2024): denoising attention over point masses `h_i` with weights
-    `log pi_i = ||h_i||^2 / 2 s0` is ordinary attention over the vectors `h_i`. So with all controls at 1 this layer,
-    followed by `DenoisingMultiheadAttention`, is attention over its input to float precision, in training and in
-    evaluation; below 1 it regularises without training, and it can be trained from there. It starts with
+    Fehr & Henderson (2024): denoising attention over point masses `h_i` with weights `log pi_i = ||h_i||^2 / 2 s0` is
+    ordinary attention over the vectors `h_i`. With all controls at 1, this layer followed by
+    `DenoisingMultiheadAttention` is attention over its input, up to floating-point precision, in training and in
+    evaluation. Lower values regularise without training, and the layer can be trained from there. Its initial
+    parameters give
 
         mu_i            = (1 - mu_tau) mu_p + mu_tau h_i
         sigma_i         = (1 - stdev_tau) sigma_p                                   (never below e^-30)
         log alpha_i     = alpha_tau (||h_i||^2 / 2 s0 + 40) - (1 - alpha_tau) 40
         log alpha_prior = log alpha_p + log(1 - alpha_tau)                          (component 0)
 
-    At `alpha_tau = 1` component 0 has no share, at 0 the tokens have none (e^-40), and the odds between them change
-    log-linearly. `log alpha_i = sum_h w_h h_ih^2 / 2 s0 + a h_i + b`: the projections of `NVIB`, and
-    `alpha_square`, the weights w. The pseudo-counts are float64: hidden states of scale 1000 have norms that float32
-    would round by more than 1, where attention needs their difference from `log pi`. Log variances and log
-    pseudo-counts are bounded as in `NVIB`, outside of the range that the identity needs.
+    At `alpha_tau = 1`, component 0 has weight zero. At 0, the tokens have pseudo-counts of e^-40. In between, the odds
+    change log-linearly. The layer computes `log alpha_i = sum_h w_h h_ih^2 / 2 s0 + a h_i + b` with the projections of
+    `NVIB` and with `alpha_square`, which holds the weights w.
+
+    Pseudo-counts are float64: float32 would round the squared norms of hidden states of scale 1000 by more than 1, and
+    attention needs their difference from `log pi`. Log variances and log pseudo-counts are bounded as in `NVIB`,
+    outside the range that the identity needs.
 
     Args:
         dim: D, width of the vectors.
-        num_heads: H of the attention that follows; its noise is `s0 = sqrt(D / H)`.
-        prior: the Dirichlet process at 0; its base distribution is component 0.
-        mu_tau: control of the means, in [0, 1].
-        stdev_tau: control of the standard deviations, in [0, 1].
-        alpha_tau: control of the pseudo-counts, in [0, 1].
-        kappa: vectors drawn per component in training.
-        alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
+        num_heads: H, number of heads of the attention that follows, with noise variance `s0 = sqrt(D / H)`.
+        prior: prior Dirichlet process; its base distribution is component 0.
+        mu_tau: control of the means, in [0, 1]: 0 gives the prior mean, 1 the input vector.
+        stdev_tau: control of the standard deviations, in [0, 1]: 0 gives the prior's, 1 gives zero.
+        alpha_tau: control of the pseudo-counts, in [0, 1]: 0 leaves only the prior component, 1 removes it.
+        kappa: draws per component in training, at least 1.
+        alpha_threshold: evaluation drops components with fewer pseudo-counts.
 
-    Shapes and result as `NVIB`'s.
+    Shapes:
+        As for `NVIB`.
 
     Raises:
-        ValueError: an argument is out of its range, or `num_heads` does not divide `dim`.
+        ValueError: if an argument is out of range, or if `num_heads` does not divide `dim`.
 
     Example:
         >>> layer, attention = IdentityNVIB(dim=8, num_heads=2).eval(), DenoisingMultiheadAttention(8, 2)
         >>> _, mixture = layer(torch.randn(2, 5, 8), torch.zeros(2, 5, dtype=torch.bool))
         >>> output, weights = attention(torch.randn(2, 3, 8), mixture, need_weights=True)
-        >>> weights[..., 0].max()  # the prior's component has no share
+        >>> weights[..., 0].max()  # the weight of the prior component
         tensor(0., grad_fn=<MaxBackward1>)
     """
+
+    log_prior_share: Tensor
 
     def __init__(
         self,
@@ -74,21 +81,21 @@ class IdentityNVIB(NVIB):
         if num_heads < 1 or dim % num_heads:
             raise ValueError(f"num_heads must divide dim, got {num_heads} and {dim}")
         self.noise = math.sqrt(dim // num_heads)  # s0
-        self.alpha_square = nn.Linear(dim, 1, bias=False)  # in units of 1 / 2 s0, so that the identity's is exactly 1
+        self.alpha_square = nn.Linear(dim, 1, bias=False)  # in units of 1 / 2 s0, so the identity has weights of 1
         self.register_buffer("log_prior_share", torch.zeros(()))  # log(1 - alpha_tau)
         self.regularise(mu_tau, stdev_tau, alpha_tau)
 
     @torch.no_grad()
     def regularise(self, mu_tau: float = 1.0, stdev_tau: float = 1.0, alpha_tau: float = 1.0) -> None:
-        """Set all parameters to those of the class's equations (Fehr & Henderson 2024), whatever they were.
+        """Reset all parameters to the equations of the class (Fehr & Henderson 2024).
 
         Args:
-            mu_tau: control of the means, in [0, 1].
-            stdev_tau: control of the standard deviations, in [0, 1].
-            alpha_tau: control of the pseudo-counts, in [0, 1].
+            mu_tau: control of the means, in [0, 1]: 0 gives the prior mean, 1 the input vector.
+            stdev_tau: control of the standard deviations, in [0, 1]: 0 gives the prior's, 1 gives zero.
+            alpha_tau: control of the pseudo-counts, in [0, 1]: 0 leaves only the prior component, 1 removes it.
 
         Raises:
-            ValueError: a control is outside [0, 1]; nothing is changed.
+            ValueError: if a control is outside [0, 1]; the parameters then stay unchanged.
         """
         for name, tau in (("mu_tau", mu_tau), ("stdev_tau", stdev_tau), ("alpha_tau", alpha_tau)):
             if not 0.0 <= tau <= 1.0:
@@ -104,26 +111,26 @@ class IdentityNVIB(NVIB):
         self.log_prior_share.fill_(math.log1p(-alpha_tau) if alpha_tau < 1.0 else -math.inf)
 
     def posterior(self, hidden: Tensor, key_padding_mask: Tensor) -> Posterior:
-        """The Dirichlet process of each text, by the class's equations (Fehr & Henderson 2024).
+        """Compute the posterior of each text, by the equations of the class (Fehr & Henderson 2024).
 
         Args:
             hidden: [B, N, D].
-            key_padding_mask: [B, N], bool, True at padding; what `hidden` holds there changes nothing.
+            key_padding_mask: [B, N], bool, True at padding; values of `hidden` at padding are ignored.
 
         Returns:
-            The posterior of N+1 components, component 0 the prior's; its log pseudo-counts are float64.
+            The posterior of N+1 components; component 0 is the prior component. The log pseudo-counts are float64.
 
         Raises:
-            ValueError: a shape or the mask's type does not fit, or a text has no real token.
+            ValueError: if a shape or the dtype of the mask is wrong, or if a text has no real token.
         """
         check_shape("hidden", hidden, (None, None, self.dim))
         check_mask("key_padding_mask", key_padding_mask, tuple(hidden.shape[:2]))
         check_every_row_real("key_padding_mask", key_padding_mask)
         hidden = hidden.to(self.mu.weight.dtype).masked_fill(key_padding_mask.unsqueeze(-1), 0.0)
-        # Half precision would round the means, and no longer the norms that are to cancel theirs.
+        # Half precision would round the means but not the norms, which must cancel each other.
         with torch.autocast(hidden.device.type, enabled=False):
-            mu = _float(self.mu(hidden))
-            logvar = _soft_bound(_float(self.logvar(hidden)), low=NO_LOGVAR, high=10.0, slack=10.0)
+            mu = float32_or_float64(self.mu(hidden))
+            logvar = soft_bound(float32_or_float64(self.logvar(hidden)), low=NO_LOGVAR, high=10.0, slack=10.0)
             log_alpha = self._log_alpha_in_double(hidden)
         batch = mu.shape[0]
         log_alpha = log_alpha.masked_fill(key_padding_mask, -math.inf)
@@ -136,7 +143,7 @@ class IdentityNVIB(NVIB):
         )
 
     def _log_alpha_in_double(self, hidden: Tensor) -> Tensor:
-        """[B, N], float64, bounded below alone: the norm of a vector may be as large as it is."""
+        """Compute log pseudo-counts [B, N] in float64, without an upper bound, because norms are unbounded."""
         square = F.linear(hidden.double().square(), self.alpha_square.weight.double() / (2.0 * self.noise))
         score = (square + self.alpha(hidden).double()).squeeze(-1)
-        return _soft_bound(score, low=-LOG_ALPHA_RANGE, high=math.inf, slack=10.0)
+        return soft_bound(score, low=-LOG_ALPHA_RANGE, high=math.inf, slack=10.0)

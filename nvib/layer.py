@@ -1,15 +1,16 @@
-"""The NVIB layer: from a Transformer's vectors to a Dirichlet process and a mixture to attend to."""
+"""The NVIB layer, which maps the vectors of a Transformer to a Dirichlet process and a mixture to attend to."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvib._check import check_every_row_real, check_kappa, check_mask, check_shape
-from nvib.dirichlet_process import Posterior, Prior
+from nvib._tensors import float32_or_float64, soft_bound
+from nvib.dirichlet_process import Posterior, Prior, check_prior_width
 from nvib.mixture import DiscreteMixture, GaussianMixture
 
-# Where training starts: variances well below the prior's and every token's pseudo-count near one,
-# whatever the input. A decoder that meets noise first learns to ignore the vectors, for good.
+# Initial log variance, well below that of the prior, and initial log pseudo-count, equal for all inputs. A decoder that
+# starts on noisy vectors learns to ignore them and does not recover.
 INITIAL_LOGVAR = -6.0
 INITIAL_LOG_ALPHA = 1.0
 
@@ -18,24 +19,25 @@ class NVIB(nn.Module):
     """A nonparametric variational information bottleneck over a set of vectors.
 
     Henderson & Fehr (2023): `mu_i = A_mu h_i + b_mu`, `log sigma_i^2 = A_sigma h_i + b_sigma` and
-    `log alpha_i = a h_i + b` (or `alpha_i = relu(a h_i + b)`), with the prior as component 0.
-    Log variances and log pseudo-counts are bounded smoothly, far from where training moves.
+    `log alpha_i = a h_i + b` (or `alpha_i = relu(a h_i + b)`); component 0 is the prior component. Log variances and
+    log pseudo-counts are bounded smoothly, far outside the range of normal training.
 
     Args:
         dim: D, width of the vectors.
-        prior: the Dirichlet process regularised towards; its base distribution is component 0.
-        kappa: vectors drawn per component in training.
-        alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
-        alpha_activation: `exp` (the default) or `relu` (the ICLR paper's, which gives exact zeros).
-
-    Raises:
-        ValueError: `alpha_activation`, `kappa` or `alpha_threshold` is out of its range, or the prior's `mu` or `var`
-            has another width.
+        prior: prior Dirichlet process; its base distribution is component 0.
+        kappa: draws per component in training, at least 1.
+        alpha_threshold: evaluation drops components with fewer pseudo-counts.
+        alpha_activation: `exp` or `relu` (as in the ICLR paper; gives pseudo-counts of exactly zero).
 
     Shapes:
-        hidden [B, N, D], key_padding_mask [B, N] (bool, True at padding) -> (posterior of N+1
-        components, mixture): a sample, `DiscreteMixture`, in training; the mean measure,
-        `GaussianMixture`, in evaluation.
+        - hidden: [B, N, D].
+        - key_padding_mask: [B, N], bool, True at padding.
+        - posterior: N+1 components.
+        - mixture: `DiscreteMixture`, a sample, in training; `GaussianMixture`, the mean measure, in evaluation.
+
+    Raises:
+        ValueError: if `alpha_activation`, `kappa` or `alpha_threshold` is out of range, or if `mu` or `var` of the
+            prior has a width other than `dim`.
 
     Example:
         >>> layer = NVIB(dim=8).eval()
@@ -43,6 +45,9 @@ class NVIB(nn.Module):
         >>> mixture.mu.shape
         torch.Size([2, 6, 8])
     """
+
+    prior_mu: Tensor
+    prior_logvar: Tensor
 
     def __init__(
         self,
@@ -58,7 +63,7 @@ class NVIB(nn.Module):
         check_kappa(kappa)
         if not alpha_threshold >= 0:
             raise ValueError(f"alpha_threshold must not be negative, got {alpha_threshold}")
-        prior._check_width(dim)
+        check_prior_width(prior, dim)
         self.dim = dim
         self.prior = prior
         self.kappa = kappa
@@ -74,7 +79,7 @@ class NVIB(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start calm: means free, variances and pseudo-counts the same for every input."""
+        """Initialise the means at random; variances and pseudo-counts start equal for all inputs."""
         nn.init.xavier_uniform_(self.mu.weight)
         nn.init.zeros_(self.mu.bias)
         nn.init.zeros_(self.logvar.weight)
@@ -83,17 +88,17 @@ class NVIB(nn.Module):
         nn.init.constant_(self.alpha.bias, INITIAL_LOG_ALPHA if self.alpha_activation == "exp" else 1.0)
 
     def forward(self, hidden: Tensor, key_padding_mask: Tensor) -> tuple[Posterior, DiscreteMixture | GaussianMixture]:
-        """The posterior of each text and the mixture to attend to (Henderson & Fehr 2023).
+        """Compute the posterior of each text and the mixture to attend to (Henderson & Fehr 2023).
 
         Args:
             hidden: [B, N, D].
-            key_padding_mask: [B, N], bool, True at padding; what `hidden` holds there changes nothing.
+            key_padding_mask: [B, N], bool, True at padding; values of `hidden` at padding are ignored.
 
         Returns:
-            The posterior of N+1 components; and a sample of it in training, its mean measure in evaluation.
+            The posterior of N+1 components; and a sample from it in training, its mean measure in evaluation.
 
         Raises:
-            ValueError: a shape or the mask's type does not fit, or a text has no real token.
+            ValueError: if a shape or the dtype of the mask is wrong, or if a text has no real token.
         """
         posterior = self.posterior(hidden, key_padding_mask)
         if self.training:
@@ -101,17 +106,17 @@ class NVIB(nn.Module):
         return posterior, posterior.mean(self.alpha_threshold)
 
     def posterior(self, hidden: Tensor, key_padding_mask: Tensor) -> Posterior:
-        """The Dirichlet process of each text, by the class's equations (Henderson & Fehr 2023).
+        """Compute the posterior of each text, by the equations of the class (Henderson & Fehr 2023).
 
         Args:
             hidden: [B, N, D].
-            key_padding_mask: [B, N], bool, True at padding; what `hidden` holds there changes nothing.
+            key_padding_mask: [B, N], bool, True at padding; values of `hidden` at padding are ignored.
 
         Returns:
-            The posterior of N+1 components, component 0 the prior's.
+            The posterior of N+1 components; component 0 is the prior component.
 
         Raises:
-            ValueError: a shape or the mask's type does not fit, or a text has no real token.
+            ValueError: if a shape or the dtype of the mask is wrong, or if a text has no real token.
         """
         check_shape("hidden", hidden, (None, None, self.dim))
         check_mask("key_padding_mask", key_padding_mask, tuple(hidden.shape[:2]))
@@ -120,10 +125,10 @@ class NVIB(nn.Module):
         hidden = torch.cat([tokens.new_zeros(tokens.shape[0], 1, self.dim), tokens], dim=1)  # [B, N+1, D]
         mu = _components(self.mu, hidden, self.prior_mu)
         logvar = _components(self.logvar, hidden, self.prior_logvar)
-        bounded = _soft_bound(logvar, low=-20.0, high=10.0, slack=10.0)
-        if bounded is not logvar:  # the prior's is not bounded
+        bounded = soft_bound(logvar, low=-20.0, high=10.0, slack=10.0)
+        if bounded is not logvar:  # the prior component is not bounded
             logvar = torch.cat([logvar[:, :1], bounded[:, 1:]], dim=1)
-        log_alpha = self._log_alpha(_float(self.alpha(hidden)[:, 1:].squeeze(-1)))
+        log_alpha = self._log_alpha(float32_or_float64(self.alpha(hidden)[:, 1:].squeeze(-1)))
         prior_log_alpha = torch.full_like(log_alpha[:, :1], self.prior.alpha).log()
         return Posterior(
             mu,
@@ -134,33 +139,16 @@ class NVIB(nn.Module):
 
     def _log_alpha(self, score: Tensor) -> Tensor:
         if self.alpha_activation == "exp":
-            return _soft_bound(score, low=-6.0, high=60.0, slack=5.0)
+            return soft_bound(score, low=-6.0, high=60.0, slack=5.0)
         return torch.where(score > 0, score.clamp_min(torch.finfo(score.dtype).tiny).log(), -torch.inf)
 
 
 def _components(linear: nn.Linear, hidden: Tensor, prior: Tensor) -> Tensor:
-    """The layer's answers [B, N+1, D], float32 or better; the prior's [D] at the first position, where hidden is 0.
+    """Apply `linear` to the tokens and put the prior [D] at position 0, where `hidden` is 0: [B, N+1, D], float32 or
+    float64.
 
-    Adding it where the others get their bias saves a copy of all of them, forward and backward.
+    Adding the prior in place of the bias avoids a copy of all components, forward and backward.
     """
-    output = _float(F.linear(hidden, linear.weight))
+    output = float32_or_float64(F.linear(hidden, linear.weight))
     offset = torch.cat([prior.unsqueeze(0).to(output), linear.bias.to(output).expand(hidden.shape[1] - 1, -1)])
     return output.add_(offset)
-
-
-def _soft_bound(value: Tensor, low: float, high: float, slack: float) -> Tensor:
-    """The identity in [low, high]; outside it bends smoothly towards a bound `slack` away.
-
-    The bend is that of t / (1 + t), whose gradient falls slowly enough that a value far out comes back.
-    """
-    if value.device.type == "cpu" and not torch.compiler.is_compiling() and value.numel():
-        smallest, largest = value.detach().aminmax()
-        if smallest >= low and largest <= high:  # as nearly always: one pass instead of eight, and none backward
-            return value
-    inside = value.clamp(low, high)
-    excess = (value - inside) / slack
-    return inside + slack * excess / (1.0 + excess.abs())
-
-
-def _float(value: Tensor) -> Tensor:
-    return value if value.dtype == torch.float64 else value.float()

@@ -1,4 +1,4 @@
-"""Mixture distributions over vectors: what denoising attention attends to."""
+"""Mixture distributions over vectors, which denoising attention reads."""
 
 import math
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from nvib._check import check_mask, check_shape
 
 @dataclass(frozen=True)
 class DiscreteMixture:
-    """Weighted point masses, `F = sum_k pi_k delta(z_k)`: a sample of a posterior or of a prior.
+    """A mixture of weighted point masses, `F = sum_k pi_k delta(z_k)`: a sample from a posterior or a prior.
 
     Henderson & Fehr (2023), section on training.
 
     Args:
-        z: [B, K, D], the vectors.
-        log_pi: [B, K], their log weights; -inf is a weight of zero. Attention depends on a common
-            factor of a sentence's weights in no way, so they need not sum to one.
-        key_padding_mask: [B, K], bool, True at padding; what stands there changes nothing.
+        z: [B, K, D], vectors.
+        log_pi: [B, K], log weights; -inf is a weight of zero. The weights need not sum to one, because attention is
+            invariant to a common factor of the weights of a text.
+        key_padding_mask: [B, K], bool, True at padding; values at padding are ignored.
 
     Raises:
-        ValueError: a shape or the mask's type does not fit.
+        ValueError: if a shape or the dtype of the mask is wrong.
     """
 
     z: Tensor
@@ -38,18 +38,18 @@ class DiscreteMixture:
 
 @dataclass(frozen=True)
 class GaussianMixture:
-    """A mixture of Gaussians, `F = sum_i pi_i N(mu_i, diag sigma_i^2)`: a posterior's mean measure.
+    """A mixture of Gaussians, `F = sum_i pi_i N(mu_i, diag sigma_i^2)`: the mean measure of a posterior.
 
     Henderson & Fehr (2023), section on evaluation.
 
     Args:
-        mu: [B, K, D], the means.
-        logvar: [B, K, D], the log variances.
-        log_pi: [B, K], the log weights; -inf is a weight of zero.
-        key_padding_mask: [B, K], bool, True at padding and at components that were dropped.
+        mu: [B, K, D], means.
+        logvar: [B, K, D], log variances.
+        log_pi: [B, K], log weights; -inf is a weight of zero.
+        key_padding_mask: [B, K], bool, True at padding and at dropped components.
 
     Raises:
-        ValueError: a shape or the mask's type does not fit.
+        ValueError: if a shape or the dtype of the mask is wrong.
     """
 
     mu: Tensor
@@ -64,7 +64,7 @@ class GaussianMixture:
         check_mask("key_padding_mask", self.key_padding_mask, tuple(self.mu.shape[:2]))
 
 
-# So that torch.export takes and returns them.
+# torch.export accepts and returns only registered dataclasses.
 torch.export.register_dataclass(DiscreteMixture, serialized_type_name="nvib.DiscreteMixture")
 torch.export.register_dataclass(GaussianMixture, serialized_type_name="nvib.GaussianMixture")
 
@@ -72,29 +72,29 @@ Mixture = TypeVar("Mixture", DiscreteMixture, GaussianMixture)
 
 
 def interpolate(a: Mixture, b: Mixture, tau: float) -> Mixture:
-    """The mixture `(1 - tau) a + tau b`: all components of both, their weights scaled.
+    """Compute the mixture `(1 - tau) a + tau b`: the components of both, with scaled weights.
 
     Henderson & Fehr (2023), section on interpolation: a mixture of two mixtures is a mixture.
 
     Args:
-        a: B mixtures, whose weights sum to one as those of samples and means do.
-        b: B mixtures of the same type and width; their number of components may differ.
-        tau: share of `b`, in [0, 1].
+        a: B mixtures whose weights sum to one, as the weights of samples and means do.
+        b: B mixtures of the same type and width; the number of components may differ.
+        tau: weight of `b`, in [0, 1].
 
     Returns:
-        A mixture of the same type, [B, K_a + K_b, …]; `a` itself at 0 and `b` itself at 1.
+        A mixture of the same type with K_a + K_b components; `a` itself at 0 and `b` itself at 1.
 
     Raises:
-        ValueError: `tau` is outside [0, 1], or the types, batch sizes or widths differ.
+        ValueError: if `tau` is outside [0, 1], or if the types, batch sizes or widths differ.
     """
     if not 0.0 <= tau <= 1.0:
         raise ValueError(f"tau must be in [0, 1], got {tau}")
     if type(a) is not type(b):
-        raise ValueError(f"a and b must be mixtures of one type, got {type(a).__name__} and {type(b).__name__}")
+        raise ValueError(f"a and b must be mixtures of the same type, got {type(a).__name__} and {type(b).__name__}")
     first, second = (m.z if isinstance(m, DiscreteMixture) else m.mu for m in (a, b))
     if first.shape[0] != second.shape[0] or first.shape[2] != second.shape[2]:
         given = f"{list(first.shape)} and {list(second.shape)}"
-        raise ValueError(f"a and b must agree in batch and width, got vectors of shape {given}")
+        raise ValueError(f"a and b must have the same batch size and width, got vectors of shape {given}")
     if tau == 0.0:
         return a
     if tau == 1.0:
@@ -102,6 +102,8 @@ def interpolate(a: Mixture, b: Mixture, tau: float) -> Mixture:
     log_pi = torch.cat([a.log_pi + math.log1p(-tau), b.log_pi + math.log(tau)], dim=1)
     mask = torch.cat([a.key_padding_mask, b.key_padding_mask], dim=1)
     if isinstance(a, DiscreteMixture):
+        assert isinstance(b, DiscreteMixture)  # for the type checker: the types are equal
         return DiscreteMixture(torch.cat([a.z, b.z], dim=1), log_pi, mask)
+    assert isinstance(b, GaussianMixture)
     logvar = torch.cat([a.logvar, b.logvar], dim=1)
     return GaussianMixture(torch.cat([a.mu, b.mu], dim=1), logvar, log_pi, mask)

@@ -1,4 +1,4 @@
-"""NVIB in self-attention: a Transformer encoder whose every layer denoises the bottleneck of its own input."""
+"""NVIB in self-attention: a Transformer encoder whose layers attend to the bottleneck of their own input."""
 
 import math
 
@@ -7,33 +7,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvib._check import check_kappa, check_shape
+from nvib._tensors import soft_bound
 from nvib.attention import DenoisingMultiheadAttention
 from nvib.dirichlet_process import Posterior, Prior
-from nvib.layer import NVIB, _soft_bound
+from nvib.layer import NVIB
 
 
 class NVIBEncoderLayer(nn.Module):
-    """A Transformer encoder layer (post-norm) whose self-attention is denoising attention over NVIB of its input.
+    """A post-norm Transformer encoder layer whose self-attention is denoising attention over the NVIB of its input.
 
-    Behjati, Fehr & Henderson (2023): the queries come from the input itself, the vectors attended to from its
-    Dirichlet process. Layer l adds the log pseudo-counts of layer l - 1 to its own,
-    `log alpha_i^l = log alpha_i^(l-1) + (a h_i + b)`, so a vector that a layer has given up stays given up
-    unless a later one finds a reason. The sum is bounded as each layer's own is.
+    Behjati, Fehr & Henderson (2023). The queries are the input itself; the attended vectors come from its Dirichlet
+    process. Layer l adds the log pseudo-counts of layer l - 1 to its own,
+    `log alpha_i^l = log alpha_i^(l-1) + (a h_i + b)`, so a vector dropped by one layer remains dropped unless a later
+    layer raises its pseudo-count. The sum is bounded in the same way as the pseudo-counts of each layer.
 
         x = norm1(h + dropout(DAttn(h; F(h))));  output = norm2(x + dropout(W_2 dropout(relu(W_1 x))))
 
     Args:
         dim: D, width of the vectors.
-        num_heads: H, which divides D.
-        dim_feedforward: width of the feed-forward layer; 4 D if None.
-        dropout: probability of dropout, in attention weights too.
-        prior: the Dirichlet process regularised towards.
-        kappa: vectors drawn per component in training.
-        alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
+        num_heads: H, number of heads; divides D.
+        dim_feedforward: width of the feed-forward layer; None uses 4 D.
+        dropout: dropout probability, also of the attention weights.
+        prior: prior Dirichlet process; its base distribution is component 0.
+        kappa: draws per component in training, at least 1.
+        alpha_threshold: evaluation drops components with fewer pseudo-counts.
         alpha_activation: `exp` or `relu`; see `NVIB`.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: if an argument is out of range.
 
     Example:
         >>> layer = NVIBEncoderLayer(dim=8, num_heads=2)
@@ -65,22 +66,23 @@ class NVIBEncoderLayer(nn.Module):
     def forward(
         self, hidden: Tensor, key_padding_mask: Tensor, log_alpha: Tensor | None = None, causal: bool = False
     ) -> tuple[Tensor, Posterior]:
-        """One layer (Behjati, Fehr & Henderson 2023).
+        """Apply the layer (Behjati, Fehr & Henderson 2023).
 
         Args:
             hidden: [B, N, D].
-            key_padding_mask: [B, N], bool, True at padding; what stands there changes nothing.
-            log_alpha: [B, N], log pseudo-counts of the layer below, added to this layer's; None for the first.
-            causal: whether position i attends to components of positions up to i alone, and component 0.
+            key_padding_mask: [B, N], bool, True at padding; values of `hidden` at padding are ignored.
+            log_alpha: [B, N], log pseudo-counts of the layer below, added to those of this layer; None for the first
+                layer.
+            causal: if True, position i attends only to the components of positions up to i and to component 0.
 
         Returns:
-            The output [B, N, D], and the posterior of N+1 components, with the carried pseudo-counts in it.
+            The output [B, N, D], and the posterior of N+1 components, with `log_alpha` included.
 
         Raises:
-            ValueError: a shape or the mask's type does not fit, or a text has no real token.
+            ValueError: if a shape or the dtype of the mask is wrong, or if a text has no real token.
         """
         posterior = self.nvib.posterior(hidden, key_padding_mask)
-        # A query made of rubbish would be harmless, its gradient would not.
+        # A query with arbitrary values at padding would be harmless, but its gradient would not.
         hidden = hidden.masked_fill(key_padding_mask.unsqueeze(-1), 0.0)
         if log_alpha is not None:
             check_shape("log_alpha", log_alpha, tuple(hidden.shape[:2]))
@@ -96,18 +98,18 @@ class NVIBEncoderLayer(nn.Module):
 
 
 class NVIBEncoder(nn.Module):
-    """A stack of `NVIBEncoderLayer`, the log pseudo-counts carried from each layer to the next.
+    """A stack of `NVIBEncoderLayer`; each layer passes its log pseudo-counts to the next.
 
-    Behjati, Fehr & Henderson (2023). Its regulariser is the sum of its layers' divergences:
+    Behjati, Fehr & Henderson (2023). The regulariser is the sum of the divergences of all layers:
     `sum(kl_gaussian(p, prior).mean() + kl_dirichlet(p, prior).mean() for p in posteriors)`.
 
     Args:
         num_layers: number of layers, at least 1.
-        dim, num_heads, dim_feedforward, dropout, prior, kappa, alpha_threshold, alpha_activation: of every layer;
-            see `NVIBEncoderLayer`.
+        dim, num_heads, dim_feedforward, dropout, prior, kappa, alpha_threshold, alpha_activation: arguments of every
+            layer; see `NVIBEncoderLayer`.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: if an argument is out of range.
 
     Example:
         >>> encoder = NVIBEncoder(num_layers=2, dim=8, num_heads=2)
@@ -139,18 +141,18 @@ class NVIBEncoder(nn.Module):
     def forward(
         self, hidden: Tensor, key_padding_mask: Tensor, causal: bool = False
     ) -> tuple[Tensor, tuple[Posterior, ...]]:
-        """All layers (Behjati, Fehr & Henderson 2023).
+        """Apply all layers (Behjati, Fehr & Henderson 2023).
 
         Args:
-            hidden: [B, N, D], embeddings with their positions.
-            key_padding_mask: [B, N], bool, True at padding.
-            causal: whether a position sees itself, earlier ones and component 0 alone.
+            hidden: [B, N, D], embeddings with positions added.
+            key_padding_mask: [B, N], bool, True at padding; values of `hidden` at padding are ignored.
+            causal: if True, position i attends only to the components of positions up to i and to component 0.
 
         Returns:
             The output [B, N, D] and the posterior of every layer.
 
         Raises:
-            ValueError: a shape or the mask's type does not fit, or a text has no real token.
+            ValueError: if a shape or the dtype of the mask is wrong, or if a text has no real token.
         """
         posteriors: list[Posterior] = []
         log_alpha = None
@@ -162,32 +164,33 @@ class NVIBEncoder(nn.Module):
 
 
 def causal_mask(length: int, kappa: int = 1, device: torch.device | str | None = None) -> Tensor:
-    """The mask that keeps a position from later positions' components; component 0 is visible to every position.
+    """Create the attention mask that hides the components of later positions; component 0 is visible to every position.
 
-    It makes the self-attention of Behjati, Fehr & Henderson (2023) causal: position i sees components 0 to i.
+    The mask makes the self-attention of Behjati, Fehr & Henderson (2023) causal: position i attends to component 0 and
+    to the components of positions 0 to i.
 
     Args:
-        length: N, positions of the text.
-        kappa: draws per component, which stand side by side.
-        device: of the mask.
+        length: N, number of positions.
+        kappa: draws per component; the draws of a component are adjacent.
+        device: device of the mask.
 
     Returns:
-        [N, kappa (N+1)], bool, True where a position may not see a component: an `attn_mask`.
+        [N, kappa (N+1)], bool, True where a position must not attend to a component; for `attn_mask`.
 
     Raises:
-        ValueError: `kappa` is below 1.
+        ValueError: if `kappa` is below 1.
     """
     check_kappa(kappa)
     component = torch.arange(length + 1, device=device)
-    later = component > torch.arange(length, device=device).unsqueeze(1) + 1  # component i+1 is position i's
+    later = component > torch.arange(length, device=device).unsqueeze(1) + 1  # position i has component i+1
     return later.repeat_interleave(kappa, dim=1)
 
 
 def _carry(posterior: Posterior, log_alpha: Tensor) -> Posterior:
-    """The posterior with `log_alpha` [B, N] added to its tokens' log pseudo-counts; -inf stays -inf."""
+    """Add `log_alpha` [B, N] to the log pseudo-counts of the tokens; -inf stays -inf."""
     total = posterior.log_alpha[:, 1:] + log_alpha
     absent = total == -math.inf
-    # Many layers of one sign would leave the range of the sampler and of the digamma function.
-    bounded = _soft_bound(total.masked_fill(absent, 0.0), low=-6.0, high=60.0, slack=5.0)
+    # The sum over many layers of the same sign would leave the range of the sampler and of the digamma function.
+    bounded = soft_bound(total.masked_fill(absent, 0.0), low=-6.0, high=60.0, slack=5.0)
     log_alpha = torch.cat([posterior.log_alpha[:, :1], bounded.masked_fill(absent, -math.inf)], dim=1)
     return Posterior(posterior.mu, posterior.logvar, log_alpha, posterior.key_padding_mask)

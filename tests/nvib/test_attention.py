@@ -387,7 +387,9 @@ def test_a_bias_in_the_keys_keeps_its_precision_and_its_gradient(dtype: torch.dt
 
 def test_a_wrong_attn_mask_is_refused():
     module, mixture, query = attention(2), discrete(), torch.randn(BATCH, QUERIES, DIM).double()
-    with pytest.raises(ValueError, match="attn_mask must be boolean, True where a query may not see a component"):
+    with pytest.raises(
+        ValueError, match="attn_mask must be boolean, True where a query must not attend to a component"
+    ):
         module(query, mixture, attn_mask=torch.zeros(QUERIES, KEYS))
     with pytest.raises(ValueError, match=r"attn_mask must have shape \[3, 5\], got \[5, 3\]"):
         module(query, mixture, attn_mask=torch.zeros(KEYS, QUERIES, dtype=torch.bool))
@@ -395,14 +397,14 @@ def test_a_wrong_attn_mask_is_refused():
         module(query, mixture, attn_mask=torch.zeros(1, QUERIES, KEYS, dtype=torch.bool))
     blind = torch.zeros(QUERIES, KEYS, dtype=torch.bool)
     blind[1, :3] = True  # the other two are padding in row 1
-    with pytest.raises(ValueError, match="got none for query 1 of row 1"):
+    with pytest.raises(ValueError, match="got none for query 1 of text 1"):
         module(query, mixture, attn_mask=blind)
 
 
 def test_a_mixture_of_padding_alone_is_refused():
     mixture = discrete()
     nothing = nvib.DiscreteMixture(mixture.z, mixture.log_pi, torch.ones_like(mixture.key_padding_mask))
-    with pytest.raises(ValueError, match="every sentence a real position"):
+    with pytest.raises(ValueError, match="at least one real position in every text"):
         attention(1)(torch.randn(BATCH, QUERIES, DIM).double(), nothing)
 
 
@@ -410,7 +412,9 @@ def test_a_mixture_of_padding_alone_is_refused():
 def test_a_mixture_without_any_weight_is_refused(kind):
     fields = vars(kind())
     nothing = {**fields, "log_pi": torch.full_like(fields["log_pi"], -math.inf)}
-    with pytest.raises(ValueError, match="log_pi must leave every sentence a real position, got none for sentence 0"):
+    with pytest.raises(
+        ValueError, match="log_pi must leave at least one real position in every text, got none in text 0"
+    ):
         attention(1)(torch.randn(len(fields["log_pi"]), QUERIES, DIM).double(), type(kind())(**nothing))
 
 

@@ -206,23 +206,26 @@ def test_what_cannot_be_converted_is_named_and_nothing_is_changed(settings: dict
 def test_wrong_arguments_are_named():
     module, hidden = nvib.convert(multihead(batch_first=True)), torch.randn(BATCH, KEYS, DIM)
     for call, message in (
-        ({"value": hidden + 1}, "value must be the same vectors as key"),
+        ({"value": hidden + 1}, "value must equal key"),
         ({"key_padding_mask": PADDING.int()}, "key_padding_mask must be boolean"),
         ({"key_padding_mask": PADDING[:, 1:]}, r"key_padding_mask must have shape \[3, 7\], got \[3, 6\]"),
-        ({"key_padding_mask": torch.ones_like(PADDING)}, "got none for sentence 0"),
+        ({"key_padding_mask": torch.ones_like(PADDING)}, "got none in text 0"),
         ({"attn_mask": torch.ones(KEYS, KEYS).int()}, "attn_mask must be boolean or float, got torch.int32"),
         ({"attn_mask": torch.ones(2, KEYS, KEYS)}, r"attn_mask must have shape \[12, 7, 7\], got \[2, 7, 7\]"),
-        ({"is_causal": True}, "attn_mask must be given where is_causal is"),
+        ({"is_causal": True}, "attn_mask must be given if is_causal is True, got None"),
         ({"query": hidden[..., 1:]}, r"query must have shape \[any, any, 16\], got \[3, 7, 15\]"),
     ):
         with pytest.raises(ValueError, match=message):
             module(**{"query": hidden, "key": hidden, "value": hidden, **call})
     for call, message in (
-        (lambda: nvib.convert(nn.Linear(2, 2)), "module must hold a torch.nn.MultiheadAttention, got none"),
-        (lambda: nvib.convert(multihead(), {}), r"empirical_prior must have a prior for '', got \[\]"),
+        (lambda: nvib.convert(nn.Linear(2, 2)), "module must contain a torch.nn.MultiheadAttention, got none"),
+        (lambda: nvib.convert(multihead(), {}), r"empirical_prior must contain a prior for '', got \[\]"),
         (lambda: nvib.convert(multihead(), mu_tau=-1), r"mu_tau must be in \[0, 1\], got -1"),
-        (lambda: nvib.regularise(nn.Linear(2, 2)), "module must hold an IdentityNVIB layer, got none"),
-        (lambda: nvib.estimate_prior(multihead(), itertools.chain()), "none of its batches reached ''"),
+        (lambda: nvib.regularise(nn.Linear(2, 2)), "module must contain an IdentityNVIB layer, got none"),
+        (
+            lambda: nvib.estimate_prior(multihead(), itertools.chain()),
+            "loader must supply a real vector to every attention module, got none for ''",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             call()

@@ -258,6 +258,6 @@ def test_a_prior_of_another_width_is_refused(name: str):
 def test_a_posterior_of_padding_alone_is_refused():
     mask = torch.tensor([[False, False], [True, True]])
     with pytest.raises(
-        ValueError, match="key_padding_mask must leave every sentence a real position, got none for sentence 1"
+        ValueError, match="key_padding_mask must leave at least one real position in every text, got none in text 1"
     ):
         nvib.Posterior(torch.zeros(2, 2, 3), torch.zeros(2, 2, 3), torch.zeros(2, 2), mask)

@@ -152,5 +152,5 @@ def test_wrong_arguments_are_named():
         layer(torch.randn(2, 5, 9), PADDING)
     with pytest.raises(ValueError, match="key_padding_mask must be boolean"):
         layer(torch.randn(BATCH, LENGTH, DIM), PADDING.float())
-    with pytest.raises(ValueError, match="got none for sentence 0"):
+    with pytest.raises(ValueError, match="got none in text 0"):
         layer(torch.randn(BATCH, LENGTH, DIM), torch.ones_like(PADDING))

@@ -125,7 +125,7 @@ def test_wrong_arguments_are_named():
         layer(torch.randn(2, 5, DIM), torch.zeros(2, 5))
     with pytest.raises(ValueError, match="key_padding_mask must be boolean, True at padding, got NoneType"):
         layer(torch.randn(2, 5, DIM), None)
-    with pytest.raises(ValueError, match="got none for sentence 1"):
+    with pytest.raises(ValueError, match="got none in text 1"):
         layer(torch.randn(2, 5, DIM), masks(5, 0))
     with pytest.raises(ValueError, match="alpha_activation must be 'exp' or 'relu', got 'gelu'"):
         nvib.NVIB(DIM, alpha_activation="gelu")

@@ -49,12 +49,12 @@ def test_a_tau_outside_its_range_is_refused(tau: float):
 def test_mixtures_of_different_types_or_widths_are_refused():
     a = mixture(1, 2)
     gaussian = nvib.GaussianMixture(a.z, a.z, a.log_pi, a.key_padding_mask)
-    with pytest.raises(ValueError, match="one type"):
+    with pytest.raises(ValueError, match="of the same type"):
         nvib.interpolate(a, gaussian, 0.5)
     for tau in (0.0, 0.5, 1.0):
-        with pytest.raises(ValueError, match=r"agree in batch and width, got .* \[1, 2, 4\] and \[1, 2, 6\]"):
+        with pytest.raises(ValueError, match=r"have the same batch size and width, got .* \[1, 2, 4\] and \[1, 2, 6\]"):
             nvib.interpolate(a, mixture(1, 2, dim=6), tau)
-        with pytest.raises(ValueError, match=r"agree in batch and width, got .* \[1, 2, 4\] and \[3, 2, 4\]"):
+        with pytest.raises(ValueError, match=r"have the same batch size and width, got .* \[1, 2, 4\] and \[3, 2, 4\]"):
             nvib.interpolate(a, mixture(3, 2), tau)
 
 

@@ -137,7 +137,7 @@ def test_wrong_arguments_are_named():
         stack(torch.randn(BATCH, LENGTH, 9), PADDING)
     with pytest.raises(ValueError, match="key_padding_mask must be boolean"):
         stack(torch.randn(BATCH, LENGTH, DIM), PADDING.int())
-    with pytest.raises(ValueError, match="got none for sentence 0"):
+    with pytest.raises(ValueError, match="got none in text 0"):
         stack(torch.randn(BATCH, LENGTH, DIM), torch.ones_like(PADDING))
     with pytest.raises(ValueError, match=r"log_alpha must have shape \[2, 6\], got \[2, 7\]"):
         stack.layers[0](torch.randn(BATCH, LENGTH, DIM), PADDING, torch.zeros(BATCH, LENGTH + 1))
