@@ -1,6 +1,6 @@
 """Write the figures of benchmarks/scaling.json and gpu.json, and what follows from them, into the texts.
 
-    python -m benchmarks.tables                        # docs/scaling.md and README.md
+    python -m benchmarks.tables                        # docs/scaling.md
 
 A table stands between `<!-- table: <name> -->` and `<!-- end -->`, and all of it is written anew; no figure there is
 copied by hand. Columns say where a figure comes from: measured, on paper (`benchmarks.costs`), or extrapolated.
@@ -22,7 +22,7 @@ from pipeline.settings import TrainingSettings
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "scaling.json"
 ON_GPU = ROOT / "benchmarks" / "gpu.json"
-TEXTS = (ROOT / "docs" / "scaling.md", ROOT / "README.md")
+TEXTS = (ROOT / "docs" / "scaling.md",)
 MARKED = re.compile(r"(<!-- table: (?P<name>[a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 SENTENCES = 1e9
