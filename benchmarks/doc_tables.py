@@ -1,6 +1,6 @@
 """Write the figures of benchmarks/scaling.json and gpu.json, and what follows from them, into the texts.
 
-    python -m benchmarks.doc_tables                        # docs/scaling.md and README.md
+    python -m benchmarks.doc_tables                        # docs/scaling.md
 
 A table stands between `<!-- table: <name> -->` and `<!-- end -->`, and all of it is written anew; no figure there is
 copied by hand. Columns say where a figure comes from: measured, on paper (`benchmarks.costs`), or extrapolated.
@@ -22,7 +22,7 @@ from pipeline.experiments.training_settings import TrainingSettings
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "scaling.json"
 ON_GPU = ROOT / "benchmarks" / "gpu.json"
-TEXTS = (ROOT / "docs" / "scaling.md", ROOT / "README.md")
+TEXTS = (ROOT / "docs" / "scaling.md",)
 MARKED = re.compile(r"(<!-- table: (?P<name>[a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 SENTENCES = 1e9
@@ -460,7 +460,7 @@ def filled(text: str, results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Fill the texts in."""
-    from pipeline.runtime.files import write_text
+    from pipeline.files import write_text
 
     results = json.loads(RESULTS.read_text())
     for path in map(Path, sys.argv[1:]) if sys.argv[1:] else TEXTS:
