@@ -37,7 +37,7 @@ test: setup-dev
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 same: setup
-	@$(BIN)/python -m benchmarks.same $(or $(AS),HEAD)
+	@$(BIN)/python -m checks.same $(or $(AS),HEAD)
 
 bench: setup
 	$(BIN)/python -m benchmarks.speed
@@ -48,6 +48,8 @@ bench: setup
 lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
 
 setup: $(VENV)/.suite
 setup-dev: $(VENV)/.dev

@@ -44,7 +44,8 @@ def train_tiny(folder: Path, name: str, model: str, steps: int = 100) -> None:
 
     from models import MODELS, build
     from pipeline.data.dataset import load_prepared
-    from pipeline.experiments.config import ExperimentFiles, new_config, start_or_continue
+    from pipeline.experiments.config import new_config, start_or_continue
+    from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import Tracker
     from pipeline.experiments.training_settings import TrainingSettings
     from pipeline.training.trainer import Trainer

@@ -32,7 +32,7 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Parse, load, serve."""
-    from pipeline.experiments.config import ExperimentFiles
+    from pipeline.experiments.paths import ExperimentFiles
     from pipeline.generation.trained_model import TrainedModel
 
     models = {}

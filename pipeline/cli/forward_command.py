@@ -19,7 +19,8 @@ def parse(description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Parse, score, report."""
     from pipeline.evaluation.judge import figure_name, load_judge, perplexity, tokenized_samples
-    from pipeline.experiments.config import ExperimentFiles, read_config
+    from pipeline.experiments.config import read_config
+    from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation.generate import read_samples
     from pipeline.runtime.processes import is_first

@@ -30,7 +30,9 @@ def parse(description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Parse, interpolate, report."""
     from pipeline.evaluation.bleu import interpolation_figures
-    from pipeline.experiments.config import ExperimentFiles, load_experiment, read_config
+    from pipeline.experiments.config import read_config
+    from pipeline.experiments.load import load_experiment
+    from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.reporting.console import interpolation_blocks
     from pipeline.runtime.files import write_jsonl, write_text

@@ -34,7 +34,7 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Parse, measure, write, report."""
-    from pipeline.experiments.config import load_experiment
+    from pipeline.experiments.load import load_experiment
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.runtime.files import write_json, write_jsonl, write_text
 

@@ -17,7 +17,7 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Parse, encode, draw, report."""
-    from pipeline.experiments.config import load_experiment
+    from pipeline.experiments.load import load_experiment
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.runtime.errors import UserError
     from pipeline.runtime.files import write_csv, write_text

@@ -35,7 +35,8 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Parse, gather, write, print."""
-    from pipeline.experiments.config import ExperimentFiles, experiment_names, names_in, read_config
+    from pipeline.experiments.config import read_config
+    from pipeline.experiments.paths import ExperimentFiles, experiment_names, names_in
     from pipeline.reporting.console import files_written, side_by_side
     from pipeline.reporting.results import from_outputs, from_wandb, grouped
     from pipeline.runtime.errors import UserError

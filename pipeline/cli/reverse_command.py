@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
         tokenized_samples,
     )
     from pipeline.evaluation.judge import train_judge as train
-    from pipeline.experiments.config import ExperimentFiles, read_config
+    from pipeline.experiments.config import read_config
+    from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation.generate import read_samples
 

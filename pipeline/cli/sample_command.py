@@ -19,7 +19,7 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Parse, sample, report."""
-    from pipeline.experiments.config import load_experiment
+    from pipeline.experiments.load import load_experiment
     from pipeline.experiments.tracker import check_login, read_summary, tracking
     from pipeline.runtime.files import as_jsonl, write_text
 

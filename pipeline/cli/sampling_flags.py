@@ -11,7 +11,7 @@ from pipeline.cli.parser import Parser, add_batch_option
 from pipeline.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.experiments.config import Experiment
+    from pipeline.experiments.load import Experiment
     from pipeline.generation.latents import Source
 
 LONGEST = 10_000  # tokens of a sample, and vectors of its latent, at most

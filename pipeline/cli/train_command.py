@@ -46,13 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
     training = TrainingSettings(**options.given_fields(arguments, TrainingSettings))
 
     from pipeline.data.dataset import load_prepared
-    from pipeline.experiments.config import (
-        ExperimentFiles,
-        failure_recorded,
-        new_config,
-        read_config,
-        start_or_continue,
-    )
+    from pipeline.experiments.config import failure_recorded, new_config, read_config, start_or_continue
+    from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
 
     check_login(arguments.WANDB_ENTITY)

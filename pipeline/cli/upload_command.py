@@ -17,7 +17,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Parse, upload."""
     if arguments.WANDB_ENTITY is None:
         raise UserError("--WANDB_ENTITY says where to upload to: a user or team of Weights & Biases")
-    from pipeline.experiments.config import ExperimentFiles, read_config
+    from pipeline.experiments.config import read_config
+    from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, upload
 
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)

@@ -14,7 +14,9 @@ from models import build
 from models.text_model import TextModel
 from pipeline.data.batches import in_order, loader
 from pipeline.evaluation.bleu import novel
-from pipeline.experiments.config import Experiment, ExperimentFiles, load_experiment, read_config
+from pipeline.experiments.config import read_config
+from pipeline.experiments.load import Experiment, load_experiment
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.experiments.weights import load_checkpoint, load_weights

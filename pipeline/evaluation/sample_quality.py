@@ -17,7 +17,7 @@ from pipeline.evaluation.membership import losses, members_and_others
 from pipeline.evaluation.ngrams import Sentences, covered, divergence
 from pipeline.evaluation.quality_rows import Quality, Row
 from pipeline.evaluation.usefulness import labelled_samples, labelled_split, majority, usefulness
-from pipeline.experiments.config import Experiment
+from pipeline.experiments.load import Experiment
 from pipeline.runtime.files import read_record
 
 if TYPE_CHECKING:

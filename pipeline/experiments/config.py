@@ -1,130 +1,22 @@
-"""An experiment on disk: `outputs/<PROJECT_NAME>/<EXPERIMENT_NAME>/` and what its files are."""
+"""An experiment's `config.json`: settings of model and training, the identity of its data, versions."""
 
 import dataclasses
+import importlib.metadata
 import json
 import platform
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from models import MODELS, ModelSettings, build
+from models import MODELS, ModelSettings
+from pipeline.data.dataset import difference
+from pipeline.experiments.paths import ExperimentFiles, names_in
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.checkout import commit
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record
-from pipeline.runtime.locks import claim, leave_to_the_first
-from pipeline.runtime.processes import is_first
-
-if TYPE_CHECKING:
-    import torch
-
-    from models.text_model import TextModel
-    from pipeline.data.dataset import PreparedData
-
-
-@dataclass(frozen=True)
-class ExperimentFiles:
-    """Where an experiment keeps what."""
-
-    folder: Path
-
-    @classmethod
-    def of(cls, output_dir: Path, project: str, experiment: str) -> "ExperimentFiles":
-        """The files of an experiment of a project."""
-        return cls(Path(output_dir) / project / experiment)
-
-    def claim(self) -> None:
-        """Be the one process that writes this experiment, for as long as this process lives; the first of several.
-
-        Raises:
-            UserError: another process writes it.
-        """
-        lock = self.folder.parent / f".{self.folder.name}.lock"
-        if not is_first():
-            leave_to_the_first(lock)
-            return
-        claim(lock, f"experiment {self.folder.name!r}")
-
-    def remove(self) -> None:
-        """Remove the experiment: from one moment to the next, so that no part of it is ever taken for a new one's."""
-        folder = self.folder.resolve()  # of a link, what it leads to
-        if folder.exists():
-            removed = folder.with_name(f".{folder.name}.removed")
-            shutil.rmtree(removed, ignore_errors=True)
-            folder.rename(removed)
-            if self.folder.is_symlink():
-                folder.mkdir()
-            shutil.rmtree(removed, ignore_errors=True)
-
-    @property
-    def config(self) -> Path:
-        """Settings of model and training, the data's fingerprint, versions."""
-        return self.folder / "config.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One line of figures an epoch."""
-        return self.folder / "metrics.jsonl"
-
-    @property
-    def histograms(self) -> Path:
-        """One line an epoch: counts and edges of the latent's quantities."""
-        return self.folder / "histograms.jsonl"
-
-    @property
-    def summary(self) -> Path:
-        """All final figures, flat."""
-        return self.folder / "summary.json"
-
-    @property
-    def failure(self) -> Path:
-        """Why training ended early, if it did."""
-        return self.folder / "failure.json"
-
-    @property
-    def latest(self) -> Path:
-        """The checkpoint that an interrupted run continues from."""
-        return self.folder / "latest.safetensors"
-
-    @property
-    def latest_shards(self) -> Path:
-        """The same where the processes of a run hold the model together, a part each: a folder."""
-        return self.folder / "latest"
-
-    @property
-    def begun(self) -> bool:
-        """Whether there is a checkpoint to continue from."""
-        return self.latest.exists() or self.latest_shards.exists()
-
-    @property
-    def best(self) -> Path:
-        """The weights with the lowest validation loss: what evaluation takes."""
-        return self.folder / "best.safetensors"
-
-    @property
-    def samples(self) -> Path:
-        """Generated sentences."""
-        return self.folder / "samples.jsonl"
-
-    @property
-    def wandb(self) -> Path:
-        """wandb's own files."""
-        return self.folder / "wandb"
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A trained model with its data, ready for evaluation."""
-
-    files: ExperimentFiles
-    config: dict[str, Any]
-    model: "TextModel"
-    data: "PreparedData"
-    device: "torch.device"
 
 
 def settings_to_json(settings: ModelSettings) -> dict[str, Any]:
@@ -152,8 +44,6 @@ def cleaning(config: dict[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions that a result depends on, and the commit of this project where it is a git checkout."""
-    import importlib.metadata
-
     packages = ("nvib-suite", "torch", "accelerate", "datasets", "tokenizers")
     found = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
     return found | {"commit": commit()}
@@ -210,62 +100,6 @@ def read_config(files: ExperimentFiles) -> dict[str, Any]:
     return config
 
 
-def experiment_names(output_dir: Path, project: str) -> list[str]:
-    """The experiments of a project, by name.
-
-    Raises:
-        UserError: it has none.
-    """
-    names = names_in(Path(output_dir) / project)
-    if not names:
-        raise UserError(
-            f"{Path(output_dir) / project} holds no experiments; train one with train.py --PROJECT_NAME {project}"
-        )
-    return names
-
-
-def names_in(project: Path) -> list[str]:
-    """The names of the experiments in a project's folder."""
-    folders = (path.parent.name for path in project.glob("*/config.json"))
-    return sorted(name for name in folders if not name.startswith("."))  # such a one is being removed
-
-
-def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -> Experiment:
-    """Load an experiment of a project by its names; see `load_experiment_of`."""
-    return load_experiment_of(ExperimentFiles.of(output_dir, project, name), data_dir)
-
-
-def load_experiment_of(files: ExperimentFiles, data_dir: Path) -> Experiment:
-    """Load an experiment's best weights and its data.
-
-    Raises:
-        UserError: the experiment, its checkpoint or its data is absent, damaged or does not fit.
-    """
-    config = read_config(files)
-    if not files.best.exists():
-        raise UserError(
-            f"{files.best} is not there: the experiment has not finished its first epoch; run train.py again"
-        )
-
-    from pipeline.data.dataset import difference, load_prepared
-    from pipeline.experiments.weights import load_checkpoint, load_weights
-    from pipeline.runtime.devices import default_device, keep_freed_memory
-
-    keep_freed_memory()
-    settings = settings_from_json(config["model"], files.config)
-    data = load_prepared(data_dir, config["data"]["name"])
-    if differs := difference(config["data"], data.identity):
-        raise UserError(
-            f"{Path(data_dir) / config['data']['name']} is not the data that {files.folder.name!r} was trained on "
-            f"({differs}); prepare it as it was, or train the experiment anew"
-        )
-    tensors, _ = load_checkpoint(files.best, "train the experiment anew")
-    model = build(settings)
-    load_weights(model, tensors, files.best)
-    device = default_device()
-    return Experiment(files, config, model.to(device).eval(), data, device)
-
-
 @contextmanager
 def failure_recorded(files: ExperimentFiles) -> Iterator[None]:
     """Write down why training ends early, for the report; a new attempt begins without an old reason."""
@@ -295,8 +129,6 @@ def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[st
     earlier = read_config(files)
     without_effect = {"save_steps", "on_non_finite", "loader_workers", "gradient_checkpointing"}
     free = {"training": {"epochs", "max_steps", "patience", *without_effect}}
-    from pipeline.data.dataset import difference
-
     old, new = earlier["data"], config["data"]
     if old["name"] != new["name"] or difference(old, new):
         differs = difference(old, new)

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline.experiments.config import ExperimentFiles, flat_config
+from pipeline.experiments.config import flat_config
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_jsonl, read_record, read_records, write_record, write_records
 

@@ -11,7 +11,8 @@ import torch
 from models.decoding import GREEDY, Decoding
 from models.text_model import Encoding
 from pipeline.data.batches import Batch, in_order, loader
-from pipeline.experiments.config import Experiment, ExperimentFiles
+from pipeline.experiments.load import Experiment
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.generation.latents import Source, unsupported_told
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_jsonl

@@ -11,7 +11,8 @@ import torch
 from models.text_model import AS_TRAINED, Encoding, Noise, UnsupportedError
 from pipeline.data.batches import collate
 from pipeline.data.cleaning import CLEANERS, UNKNOWN
-from pipeline.experiments.config import Experiment, cleaning
+from pipeline.experiments.config import cleaning
+from pipeline.experiments.load import Experiment
 from pipeline.runtime.errors import UserError
 
 MEAN = Noise(temperature=0.0)

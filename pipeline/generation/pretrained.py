@@ -19,7 +19,9 @@ from models import build
 from pipeline.data.cleaning import CLEANERS
 from pipeline.data.tokenizer import FILE as TOKENIZER
 from pipeline.data.tokenizer import TextTokenizer, load_tokenizer
-from pipeline.experiments.config import Experiment, ExperimentFiles, cleaning, settings_from_json
+from pipeline.experiments.config import cleaning, settings_from_json
+from pipeline.experiments.load import Experiment
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.weights import load_checkpoint, load_weights, save_checkpoint
 from pipeline.generation.model_card import model_card
 from pipeline.runtime.devices import default_device, keep_freed_memory

@@ -10,7 +10,8 @@ import torch
 from models.text_model import Encoding
 from pipeline.cli import sampling_flags as sampling_options
 from pipeline.data.batches import Batch, collate, in_order
-from pipeline.experiments.config import Experiment, ExperimentFiles, load_experiment_of
+from pipeline.experiments.load import Experiment, load_experiment_of
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.generation.generate import checked_label, decode, interpolated, reconstructed, require_latent
 from pipeline.generation.latents import token_ids, unsupported_told
 from pipeline.runtime.errors import UserError

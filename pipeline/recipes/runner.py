@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.experiments.config import ExperimentFiles, read_config
+from pipeline.experiments.config import read_config
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.runtime.checkout import ROOT
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, write_json

@@ -15,7 +15,9 @@ import torch
 
 from models import ModelSettings, build
 from pipeline.evaluation.bleu import reconstruction_figures
-from pipeline.experiments.config import ExperimentFiles, load_experiment, new_config, read_config, write_config
+from pipeline.experiments.config import new_config, read_config, write_config
+from pipeline.experiments.load import load_experiment
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import tracking
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.generation.generate import reconstruct, subset_batches

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.experiments.config import ExperimentFiles, flat_config, read_config
+from pipeline.experiments.config import flat_config, read_config
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, read_records
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.text_model import TextModel
-from pipeline.experiments.config import ExperimentFiles
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.weights import (
     load_checkpoint,
     load_optimizer,

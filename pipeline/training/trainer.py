@@ -15,7 +15,7 @@ from tqdm import tqdm
 from models.loss import TokenLoss
 from models.text_model import Encoding, TextModel
 from pipeline.data.batches import Batch, EpochOrder, in_order, loader
-from pipeline.experiments.config import ExperimentFiles
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.devices import precision
 from pipeline.runtime.errors import LostError, UserError

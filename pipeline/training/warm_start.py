@@ -7,7 +7,8 @@ from torch import Tensor
 
 from models import ModelSettings
 from models.text_model import TextModel
-from pipeline.experiments.config import ExperimentFiles, read_config
+from pipeline.experiments.config import read_config
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.weights import load_checkpoint
 from pipeline.runtime.errors import UserError
 

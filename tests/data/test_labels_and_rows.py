@@ -20,7 +20,7 @@ from pipeline.evaluation.copies import nearest
 from pipeline.evaluation.diversity import text_figures
 from pipeline.evaluation.judge import novel_perplexity, perplexity, tokenized_samples
 from pipeline.evaluation.membership import members_and_others
-from pipeline.experiments.config import load_experiment
+from pipeline.experiments.load import load_experiment
 from pipeline.recipes.synth import Order, steps
 from pipeline.runtime.errors import UserError
 from tests.helpers import call, one_line_of_error, text

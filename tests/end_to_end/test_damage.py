@@ -16,7 +16,9 @@ import torch
 from models import MODELS, build
 from models.decoding import GREEDY
 from pipeline.data.dataset import load_prepared
-from pipeline.experiments.config import ExperimentFiles, load_experiment, new_config, start_or_continue
+from pipeline.experiments.config import new_config, start_or_continue
+from pipeline.experiments.load import load_experiment
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.experiments.weights import load_checkpoint

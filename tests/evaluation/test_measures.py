@@ -12,7 +12,7 @@ from pipeline.data.batches import collate
 from pipeline.data.dataset import load_prepared
 from pipeline.evaluation.diversity import text_figures
 from pipeline.evaluation.judge import fingerprint, tokenized_samples
-from pipeline.experiments.config import load_experiment
+from pipeline.experiments.load import load_experiment
 from pipeline.runtime.files import read_record, write_record
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 

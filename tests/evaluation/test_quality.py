@@ -24,7 +24,7 @@ from pipeline.evaluation.membership import losses, members_and_others
 from pipeline.evaluation.ngrams import Sentences, covered, divergence
 from pipeline.evaluation.sample_quality import Material, coverage, measure
 from pipeline.evaluation.usefulness import Labelled, labelled_samples, labelled_split, majority, usefulness
-from pipeline.experiments.config import load_experiment
+from pipeline.experiments.load import load_experiment
 from pipeline.reporting.quality_page import page
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record

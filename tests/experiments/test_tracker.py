@@ -11,7 +11,8 @@ import pytest
 
 from models import MODELS
 from pipeline.experiments import tracker as module
-from pipeline.experiments.config import ExperimentFiles, new_config, read_config, start_or_continue
+from pipeline.experiments.config import new_config, read_config, start_or_continue
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import tracking, upload
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.errors import UserError

@@ -14,7 +14,7 @@ from models import MODELS, build
 from models.decoding import GREEDY, Decoding, beam_search, generate, greedy, nucleus
 from models.text_model import Noise, TextModel, UnsupportedError
 from pipeline.data.batches import in_order
-from pipeline.experiments.config import Experiment, load_experiment
+from pipeline.experiments.load import Experiment, load_experiment
 from pipeline.generation.generate import interpolations, sample
 from pipeline.generation.latents import LengthRange, draw_lengths, from_prior, from_prior_with, mixture, near
 from pipeline.runtime.errors import UserError

@@ -18,7 +18,9 @@ from pipeline.data.dataset import load_prepared
 from pipeline.data.prepare import PreparationSettings, prepare
 from pipeline.data.sources import Source, Split
 from pipeline.experiments import tracker as tracking
-from pipeline.experiments.config import Experiment, ExperimentFiles, new_config
+from pipeline.experiments.config import new_config
+from pipeline.experiments.load import Experiment
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.generation.trained_model import TrainedModel
 from pipeline.runtime.errors import UserError

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from models import MODELS
-from pipeline.experiments.config import ExperimentFiles, write_config
+from pipeline.experiments.config import write_config
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.recipes.paper import RUNS, Budget, plan
 from pipeline.recipes.runner import Paper, Step
 from tests.helpers import ROOT, call, command_line, prepare_tiny, run

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from models import MODELS
-from pipeline.experiments.config import ExperimentFiles, flat_config, new_config
+from pipeline.experiments.config import flat_config, new_config
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.reporting.results import Result, from_outputs, from_wandb, grouped
 from pipeline.reporting.tables import write_tables

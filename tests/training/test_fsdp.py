@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from models import build
-from pipeline.experiments.config import ExperimentFiles, read_config, settings_from_json
+from pipeline.experiments.config import read_config, settings_from_json
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.runtime.checksums import write_checksums
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from models import MODELS, build
 from pipeline.data.batches import RUNS_OF_A_WINDOW, EpochOrder, collate, in_order
 from pipeline.data.dataset import PreparedData, load_prepared
-from pipeline.experiments.config import ExperimentFiles, new_config, start_or_continue
+from pipeline.experiments.config import new_config, start_or_continue
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import DEFAULT_STEPS, TrainingSettings
 from pipeline.experiments.weights import load_checkpoint, save_checkpoint

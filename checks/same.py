@@ -1,6 +1,6 @@
 """Show that this tree computes what another revision computed, bit for bit.
 
-    python -m benchmarks.same REVISION          # what `make same AS=REVISION` runs
+    python -m checks.same REVISION          # what `make same AS=REVISION` runs
 
 Runs one small workflow (prepare, train every model in float32, sample, reconstruct, interpolate, evaluate, report) in a
 worktree of the revision and in this tree, uncommitted changes included. Then compares every figure, sample, table,
