@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.locks import claim, leave_to_the_first
+from pipeline.runtime.locks import claim, leave_to_rank_0
 from pipeline.runtime.processes import is_first
 
 
@@ -28,7 +28,7 @@ class ExperimentFiles:
         """
         lock = self.folder.parent / f".{self.folder.name}.lock"
         if not is_first():
-            leave_to_the_first(lock)
+            leave_to_rank_0(lock)
             return
         claim(lock, f"experiment {self.folder.name!r}")
 

@@ -21,10 +21,17 @@ from pipeline.experiments.weights import (
     optimizer_tensors,
     save_checkpoint,
 )
-from pipeline.runtime.checksums import check_files, write_checksums
 from pipeline.runtime.devices import processes
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import put_back, read_record, remove_folder, replacing_folder, write_record
+from pipeline.runtime.files import (
+    check_files,
+    put_back,
+    read_record,
+    remove_folder,
+    replacing_folder,
+    write_checksums,
+    write_record,
+)
 from pipeline.runtime.locks import inherit
 from pipeline.runtime.processes import gathered
 from pipeline.training.fsdp import placed_like

@@ -247,9 +247,9 @@ def test_a_worker_says_nothing_when_its_pool_ends_it(tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(
         "import os, signal, time\n"
-        "from pipeline.runtime.signals import forks_end_with_it, raise_on_signals\n"
+        "from pipeline.runtime.signals import end_forks_with_parent, raise_on_signals\n"
         "raise_on_signals()\n"
-        "forks_end_with_it()\n"
+        "end_forks_with_parent()\n"
         "ready, told = os.pipe()\n"
         "worker = os.fork()\n"
         "if not worker:\n"

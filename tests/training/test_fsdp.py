@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 from models import build
 from pipeline.experiments.config import read_config, settings_from_json
 from pipeline.experiments.paths import ExperimentFiles
-from pipeline.runtime.checksums import write_checksums
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import read_record, write_record
+from pipeline.runtime.files import read_record, write_checksums, write_record
 from pipeline.training.checkpoints import MOMENTS, PROGRESS, WEIGHTS, Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.training.fsdp_tensors import INDEX, names_in, read_index, read_shards
 from tests.helpers import call, of_rank, one_line_of_error, prepare_tiny, run, start, wait_for
