@@ -327,7 +327,7 @@ def saying(**changes: object) -> Callable[[Path], None]:
         (holding("config.json", b'{"architectures": ["BertModel"], "hidden_size": 768}'), "config.json is damaged"),
         (holding("model.safetensors", pickle.dumps(Hostile())), "model.safetensors is damaged"),
         (holding("config.json", pickle.dumps(Hostile())), "config.json cannot be read"),
-        (saying(model={"name": "GPT"}), "no settings of a model that is known here"),
+        (saying(model={"name": "GPT"}), "does not hold the settings of a known model"),
         (saying(model={"name": "T", "vocabulary_size": "many"}), "no model that can be built here"),
         (saying(model={"name": "T", "vocabulary_size": 2}), "its tokenizer has more tokens than its model"),
         (saying(model={"name": "T", "vocabulary_size": 300, "dim_h": 16}), "does not fit the model"),
