@@ -11,9 +11,10 @@ from models.annealing import anneal
 from models.decoding import generate, nucleus
 from models.dropout import Dropout
 from models.gaussian import with_free_bits
+from models.latent import Memory
 from models.loss import token_loss
 from models.text_model import TextModel, UnsupportedError
-from models.vanilla_attention import Memory, MultiheadAttention
+from models.vanilla_attention import MultiheadAttention
 from nvib import DiscreteMixture
 
 VOCABULARY, START, END = 40, 2, 3
