@@ -241,11 +241,11 @@ def test_saving_replaces_a_shared_model_and_nothing_else(nvae: TrainedModel, tmp
     nvae.save_pretrained(tmp_path / "model")
     nvae.save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains something other"):
         nvae.save_pretrained(tmp_path / "model")
     assert (tmp_path / "model" / "thesis.tex").read_text() == "mine"
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains something other"):
         nvae.save_pretrained(tmp_path / "file")
 
 
@@ -328,14 +328,14 @@ def saying(**changes: object) -> Callable[[Path], None]:
         (holding("model.safetensors", pickle.dumps(Hostile())), "model.safetensors is damaged"),
         (holding("config.json", pickle.dumps(Hostile())), "config.json cannot be read"),
         (saying(model={"name": "GPT"}), "no settings of a model that is known here"),
-        (saying(model={"name": "T", "vocabulary_size": "many"}), "no model that can be built here"),
+        (saying(model={"name": "T", "vocabulary_size": "many"}), "no model that can be built"),
         (saying(model={"name": "T", "vocabulary_size": 2}), "its tokenizer has more tokens than its model"),
         (saying(model={"name": "T", "vocabulary_size": 300, "dim_h": 16}), "does not fit the model"),
-        (saying(length_distribution={}), "its lengths or their counts are not at least 1"),
-        (saying(length_distribution={"5": [1]}), "no model that can be built here"),
-        (saying(data={"name": "x", "settings": {"clean": "shell"}}), "or a cleaning that is known here"),
-        (saying(labels={"1": 2}), "its labels are not its tokenizer's"),
-        (saying(sha256=None), "no configuration of a shared model"),
+        (saying(length_distribution={}), "its lengths or their counts are below 1"),
+        (saying(length_distribution={"5": [1]}), "no model that can be built"),
+        (saying(data={"name": "x", "settings": {"clean": "shell"}}), "or its cleaning is unknown"),
+        (saying(labels={"1": 2}), "its labels differ from those of its tokenizer"),
+        (saying(sha256=None), "not the configuration of a shared model"),
     ],
 )
 def test_a_damaged_or_foreign_folder_is_one_line(shared: Path, tmp_path: Path, monkeypatch, damage, message: str):
