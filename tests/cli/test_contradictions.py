@@ -164,7 +164,7 @@ def test_a_bad_configuration_is_refused_with_its_place(place: Path, text: str):
     assert "c.json" in line or "--POOLING" in line or "DIM_H" in line
 
 
-def test_what_a_configuration_says_is_checked_even_where_a_flag_comes_before_it(place: Path):
+def test_a_configuration_is_checked_even_where_a_flag_has_precedence(place: Path):
     (place / "c.json").write_text('{"model": {"name": "T", "dropout": 2}, "training": {}}')
     assert "dropout must be" in refusal(place, "train.py", "--CONFIG", "c.json", "--DROPOUT", "0.1")
 

@@ -36,7 +36,7 @@ def test_a_bad_value_is_refused_by_the_flag_s_name(place: Path, script: str, act
 
 
 @every_flag
-def test_help_says_what_a_flag_means_and_what_it_is_without(script: str, action: argparse.Action):
+def test_help_explains_a_flag_and_its_default(script: str, action: argparse.Action):
     assert action.help
     assert action.help.strip()[-1] != "."
     sections = re.split(r"\n  (?=-)", PARSERS[script].format_help())
@@ -50,14 +50,14 @@ def test_help_says_what_a_flag_means_and_what_it_is_without(script: str, action:
 
 @pytest.mark.parametrize("script", PARSERS)
 @pytest.mark.parametrize("argument", ["--NO_SUCH_FLAG", "--no_such=1", "left_over", "-x", "a\nb", "\x1b[2J"])
-def test_what_is_no_flag_is_refused(place: Path, script: str, argument: str):
+def test_an_unknown_flag_is_refused(place: Path, script: str, argument: str):
     assert "unrecognized arguments" in refusal(place, script, argument)
 
 
 @pytest.mark.parametrize(
     "script", [script for script, parser in PARSERS.items() if any(a.required for a in flags(parser))]
 )
-def test_a_flag_that_is_needed_is_asked_for(place: Path, script: str):
+def test_a_missing_required_flag_is_named(place: Path, script: str):
     line = one_line_of_error(call(script, expect=2))
     assert all(action.option_strings[0] in line for action in flags(PARSERS[script]) if action.required)
 
