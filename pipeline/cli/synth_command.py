@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_column_options
 from pipeline.data.sources import Source, Split, check_source, dataset_name
-from pipeline.recipes.scripts import run_in_order
+from pipeline.recipes.runner import run_in_order
 from pipeline.recipes.synth import PROJECT, Order, steps
 
 
