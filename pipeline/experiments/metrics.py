@@ -369,6 +369,11 @@ TABLES: dict[str, tuple[str, ...]] = {
 
 
 def outdated_with_samples(key: str) -> bool:
-    """True if a figure is outdated once the samples change: one of samples, or one that no metric declares."""
-    figure = FIGURES.get(key)
-    return figure is None or figure.metric.of == "samples"
+    """True if a figure is outdated once the samples change.
+
+    A key that no metric declares, such as one of an earlier version, is judged by the declared figures of its group.
+    """
+    if key in FIGURES:
+        return FIGURES[key].metric.of == "samples"
+    group = key.partition("/")[0]
+    return {figure.metric.of for figure in FIGURES.values() if figure.group == group} == {"samples"}
