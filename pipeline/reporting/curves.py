@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from pipeline.experiments.metrics import FIGURES, REAL_TEXT, TAUS, Figure
+from pipeline.experiments.metric_types import REAL_TEXT, Figure
+from pipeline.experiments.metrics import FIGURES, TAUS
 from pipeline.reporting.results import Group
 from pipeline.runtime.plotting import figure
 

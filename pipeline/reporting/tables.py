@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.experiments.metrics import FIGURES, TABLES, Figure
+from pipeline.experiments.metric_types import Figure
+from pipeline.experiments.metrics import FIGURES, TABLES
 from pipeline.reporting.results import Failure, Group, Result, Spread, across_seeds
 from pipeline.runtime.files import write_csv, write_text
 
