@@ -10,9 +10,9 @@ from pipeline.evaluation.bottleneck import (
     Bottleneck,
     alpha_by_token,
     regularisation_figures,
-    shaded_page,
     unexplained_by_length,
 )
+from pipeline.reporting.bottleneck_page import shaded_page
 
 
 def test_a_number_that_follows_from_the_length_is_explained_by_it():
