@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -95,9 +95,9 @@ class Tracker:
             write_records(path, [*(old for old in earlier if old["epoch"] < row["epoch"]), new])
         self._to_wandb(_log_epoch, row, histograms)
 
-    def summarise(self, figures: dict[str, float | int | str | None]) -> None:
+    def summarise(self, figures: Mapping[str, float | int | str | None]) -> None:
         """Merge figures into `summary.json` and into the summary of the run. A value of None removes the figure."""
-        merged = {name: value for name, value in (self._summary() | figures).items() if value is not None}
+        merged = {name: value for name, value in {**self._summary(), **figures}.items() if value is not None}
         write_record(self.files.summary, dict(sorted(merged.items())))
         self._to_wandb(lambda run: run.summary.update(figures))
 
