@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"{rows_file.name} and {text_file.name}, all of them still in {experiment.files.samples.name}."
         )
         table, _ = write_synthetic(kept, experiment.data.statistics.get("source") or {}, folder)
-        dropped += f" {table.name} is without the copies, too; sample.py writes it with all samples." if table else ""
+        dropped += f" {table.name} is without the copies, too; sample.py writes it with all." if table else ""
     write_json(folder / "quality.json", {"compared": compared(material), "dropped": dropped, **quality.as_json()})
     title = f"Quality of the samples of {arguments.EXPERIMENT_NAME}"
     write_text(folder / "quality.html", page(material, quality, title, dropped))
