@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from models.latent import Latent
 from models.layers import LayerState
+from models.settings import ModelSettings
 from models.text_model import TextModel
 
 BLOCK = 256  # tokens of the vocabulary that greedy decoding looks at together
@@ -58,8 +59,8 @@ def nucleus(temperature: float = 1.0, top_p: float = 1.0, generator: torch.Gener
 
 @torch.inference_mode()
 def generate(
-    model: TextModel,
-    latent: Any,
+    model: TextModel[ModelSettings],
+    latent: Latent | None,
     batch: int,
     start_id: int,
     end_id: int,
@@ -110,8 +111,8 @@ def generate(
 
 @torch.inference_mode()
 def beam_search(
-    model: TextModel,
-    latent: Any,
+    model: TextModel[ModelSettings],
+    latent: Latent | None,
     batch: int,
     start_id: int,
     end_id: int,
@@ -195,8 +196,8 @@ class Decoding:
 
     def __call__(
         self,
-        model: TextModel,
-        latent: Any,
+        model: TextModel[ModelSettings],
+        latent: Latent | None,
         batch: int,
         start_id: int,
         end_id: int,
@@ -217,7 +218,7 @@ GREEDY = Decoding()
 
 
 def _next(
-    model: TextModel,
+    model: TextModel[ModelSettings],
     tokens: Tensor,
     position: int,
     state: list[LayerState],

@@ -165,7 +165,7 @@ MODELS: dict[str, type[ModelSettings]] = {
 }
 
 
-def build(settings: ModelSettings) -> "TextModel":
+def build(settings: ModelSettings) -> "TextModel[ModelSettings]":
     """Build the model of these settings, with fresh weights."""
     module, name = settings.implementation
     return getattr(importlib.import_module(module), name)(settings)

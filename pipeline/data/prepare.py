@@ -29,9 +29,8 @@ from pipeline.data.sources import (
 )
 from pipeline.data.table_rows import check_labels
 from pipeline.data.tokenizer import FILE, TextTokenizer, load_tokenizer, tokenizer_file, train_wordpiece
-from pipeline.runtime.checksums import write_checksums
 from pipeline.runtime.errors import UnfinishedError, UserError
-from pipeline.runtime.files import read_json, replacing_folder, write_json
+from pipeline.runtime.files import read_json, replacing_folder, write_checksums, write_json
 from pipeline.runtime.progress import bar
 
 if TYPE_CHECKING:

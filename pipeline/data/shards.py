@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.sources import SPLITS, Document
 from pipeline.runtime.files import read_json, write_json
-from pipeline.runtime.signals import forks_end_with_it
+from pipeline.runtime.signals import end_forks_with_parent
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -145,7 +145,7 @@ def mapped(
 
     if not len(rows):  # the library would give back the columns that it took
         return datasets.Dataset.from_dict({name: [] for name in columns}, features=datasets.Features(columns))
-    forks_end_with_it()
+    end_forks_with_parent()
     large = len(rows) > 1 and rows.data.nbytes >= PARALLEL_BYTES
     return rows.map(
         function,

@@ -13,7 +13,7 @@ from pipeline.data.batches import Batch, collate, in_order
 from pipeline.experiments.load import Experiment, load_experiment_of
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.generation.generate import checked_label, decode, interpolated, reconstructed, require_latent
-from pipeline.generation.latents import token_ids, unsupported_told
+from pipeline.generation.latents import token_ids, unsupported_as_user_error
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record
 
@@ -158,7 +158,7 @@ class TrainedModel:
         if not ids:
             raise UserError("there is no text to encode; give a list of one or more")
         batch = self._batch(ids)
-        with unsupported_told():
+        with unsupported_as_user_error():
             return self.model.encode(batch.source, batch.key_padding_mask)
 
     @torch.inference_mode()
@@ -195,7 +195,7 @@ class TrainedModel:
             raise UserError(f"steps must be an integer of at least 2, its two ends, got {steps}")
         latents = [self.encode([text], label).latent for text in (a, b)]
         taus = [step / (steps - 1) for step in range(steps)]
-        with unsupported_told():
+        with unsupported_as_user_error():
             return [made[0][0] for made in interpolated(self.experiment, *latents, 1, taus)]
 
     def tokenize(self, texts: Sequence[str], label: str | None = None) -> list[list[int]]:

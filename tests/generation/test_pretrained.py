@@ -1,4 +1,4 @@
-"""A trained model in Python: the texts of the scripts; shared with others, and what of a foreign folder is refused."""
+"""A trained model in Python: equal to the scripts, shared and loaded; damaged and foreign folders are refused."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def shared(nvae: TrainedModel, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def scripts(trained: Path, tmp_path: Path, monkeypatch) -> Callable[..., Path]:
-    """Runs a script on a copy of the experiment, and returns its folder."""
+    """Return a function that runs a script on a copy of the experiment and returns the experiment's folder."""
 
     def no_tracker(*_: object) -> None:
         raise RuntimeError("not in this test")
@@ -64,7 +64,7 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-# The same code as the scripts'.
+# The same results as the scripts.
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_interpolations_are_those_of_the_script(nvae: TrainedModel, scripts):
     assert any(len(set(row["outputs"].values())) > 1 for row in rows)
 
 
-def test_encoding_is_what_reconstruction_decodes(nvae: TrainedModel):
+def test_reconstruction_decodes_the_encoding(nvae: TrainedModel):
     encoding = nvae.encode(TEXTS)
-    assert encoding.vectors.tolist() == [len(ids) for ids in nvae.tokenize(TEXTS)]  # [CLS] is where the prior's stands
+    assert encoding.vectors.tolist() == [len(ids) for ids in nvae.tokenize(TEXTS)]  # the prior component replaces [CLS]
     assert (encoding.posterior.alpha[~encoding.posterior.key_padding_mask] > 0).all()
     assert nvae.decode(encoding) == nvae.reconstruct(TEXTS)
     assert not torch.is_grad_enabled() or not encoding.latent.mu.requires_grad
@@ -150,12 +150,12 @@ def test_texts_are_cleaned_as_the_data_was(nvae: TrainedModel):
         (lambda model: model.encode(["a cat", " "]), "nothing is left of the sentence"),
     ],
 )
-def test_bad_arguments_are_told(nvae: TrainedModel, ask: Callable, message: str):
+def test_bad_arguments_are_refused(nvae: TrainedModel, ask: Callable, message: str):
     with pytest.raises(UserError, match=message):
         ask(nvae)
 
 
-def test_what_a_model_cannot_do_is_told(trained: Path):
+def test_unsupported_operations_are_user_errors(trained: Path):
     vanilla = load_experiment(trained / "outputs" / "nvib" / "vanilla", data_dir=trained / "data")
     with pytest.raises(UserError, match="T has no prior to sample from"):
         vanilla.generate(2)
@@ -169,10 +169,10 @@ def test_no_experiment_is_one_line(trained: Path, tmp_path: Path):
         load_experiment(trained / "outputs" / "nvib" / "nvib", data_dir=tmp_path)
 
 
-# Shared.
+# Sharing and loading.
 
 
-def test_a_shared_model_says_the_same_without_its_data(nvae: TrainedModel, shared: Path):
+def test_a_shared_model_gives_the_same_texts_without_its_data(nvae: TrainedModel, shared: Path):
     assert sorted(path.name for path in shared.iterdir()) == [
         "README.md",
         "config.json",
@@ -186,7 +186,7 @@ def test_a_shared_model_says_the_same_without_its_data(nvae: TrainedModel, share
     assert fetched.figures == nvae.figures
 
 
-def test_what_was_shared_can_be_shared_on(shared: Path, tmp_path: Path):
+def test_a_shared_model_can_be_shared_again(shared: Path, tmp_path: Path):
     on = tmp_path / "small-nvae"
     from_pretrained(shared).save_pretrained(on)
     for name in ("README.md", "tokenizer.json"):
@@ -221,14 +221,14 @@ def test_the_model_card_holds_the_figures(nvae: TrainedModel, shared: Path):
     metadata = yaml.safe_load(front)
     assert metadata["library_name"] == "nvib-suite"
     assert "NVIB" in metadata["tags"]
-    huggingface_hub.ModelCard(f"---\n{front}---\n{body}")  # which parses it as the hub does
+    huggingface_hub.ModelCard(f"---\n{front}---\n{body}")  # parses it like the hub
     assert f"| validation perplexity | {nvae.figures['validation/perplexity']:.2f} |" in body
     assert f"{nvae.config['model']['dim_h']}" in body
     assert "`tiny`" in body
     assert nvae.config["data"]["fingerprint"] in body
 
 
-def test_figures_that_the_hub_lists_are_those_of_the_summary(nvae: TrainedModel, tmp_path: Path):
+def test_figures_on_the_hub_are_those_of_the_summary(nvae: TrainedModel, tmp_path: Path):
     nvae = TrainedModel(nvae.experiment, {**nvae.figures, "test/reconstruction_bleu": 61.25})
     nvae.save_pretrained(tmp_path / "scored")
     front = (tmp_path / "scored" / "README.md").read_text().split("---\n")[1]
@@ -241,11 +241,11 @@ def test_saving_replaces_a_shared_model_and_nothing_else(nvae: TrainedModel, tmp
     nvae.save_pretrained(tmp_path / "model")
     nvae.save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains something other"):
         nvae.save_pretrained(tmp_path / "model")
     assert (tmp_path / "model" / "thesis.tex").read_text() == "mine"
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains something other"):
         nvae.save_pretrained(tmp_path / "file")
 
 
@@ -304,7 +304,7 @@ def bit(name: str) -> Callable[[Path], None]:
 
 
 def saying(**changes: object) -> Callable[[Path], None]:
-    """Another configuration whose checksum fits: what somebody wrote on purpose."""
+    """Change the configuration and keep its checksum valid, as a deliberate change would."""
 
     def change(folder: Path) -> None:
         config = read_record(folder / "config.json", "")
@@ -327,15 +327,15 @@ def saying(**changes: object) -> Callable[[Path], None]:
         (holding("config.json", b'{"architectures": ["BertModel"], "hidden_size": 768}'), "config.json is damaged"),
         (holding("model.safetensors", pickle.dumps(Hostile())), "model.safetensors is damaged"),
         (holding("config.json", pickle.dumps(Hostile())), "config.json cannot be read"),
-        (saying(model={"name": "GPT"}), "no settings of a model that is known here"),
-        (saying(model={"name": "T", "vocabulary_size": "many"}), "no model that can be built here"),
+        (saying(model={"name": "GPT"}), "does not hold the settings of a known model"),
+        (saying(model={"name": "T", "vocabulary_size": "many"}), "no model that can be built"),
         (saying(model={"name": "T", "vocabulary_size": 2}), "its tokenizer has more tokens than its model"),
         (saying(model={"name": "T", "vocabulary_size": 300, "dim_h": 16}), "does not fit the model"),
-        (saying(length_distribution={}), "its lengths or their counts are not at least 1"),
-        (saying(length_distribution={"5": [1]}), "no model that can be built here"),
-        (saying(data={"name": "x", "settings": {"clean": "shell"}}), "or a cleaning that is known here"),
-        (saying(labels={"1": 2}), "its labels are not its tokenizer's"),
-        (saying(sha256=None), "no configuration of a shared model"),
+        (saying(length_distribution={}), "its lengths or their counts are below 1"),
+        (saying(length_distribution={"5": [1]}), "no model that can be built"),
+        (saying(data={"name": "x", "settings": {"clean": "shell"}}), "or its cleaning is unknown"),
+        (saying(labels={"1": 2}), "its labels differ from those of its tokenizer"),
+        (saying(sha256=None), "not the configuration of a shared model"),
     ],
 )
 def test_a_damaged_or_foreign_folder_is_one_line(shared: Path, tmp_path: Path, monkeypatch, damage, message: str):
@@ -350,11 +350,11 @@ def test_a_damaged_or_foreign_folder_is_one_line(shared: Path, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "a/b/c", "../x", "a b/c", "https://x/y", "/missing"])
-def test_what_is_no_name_is_not_asked_for(name: str):
+def test_an_invalid_name_is_not_requested_from_the_hub(name: str):
     with pytest.raises(UserError, match="neither a folder nor a model's name"):
         from_pretrained(name)
 
 
-def test_an_experiment_s_folder_is_told_from_a_shared_one(trained: Path):
+def test_an_experiment_s_folder_is_not_a_shared_model(trained: Path):
     with pytest.raises(UserError, match="load an experiment with load_experiment"):
         from_pretrained(trained / "outputs" / "nvib" / "nvib")
