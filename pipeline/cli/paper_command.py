@@ -13,7 +13,7 @@ import argparse
 
 from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_project_options
-from pipeline.data.sources import NAMES
+from pipeline.data.corpora import NAMES
 from pipeline.recipes.paper import RUNS, Budget, describe, plan
 from pipeline.recipes.runner import Paper, Step
 from pipeline.runtime.errors import UserError

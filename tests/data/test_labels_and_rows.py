@@ -11,10 +11,13 @@ import datasets
 import pytest
 from pyarrow import parquet
 
+from pipeline.data.column_types import CATEGORIES, ColumnSurvey, ColumnTypes
+from pipeline.data.corpora import HubCorpus, joined_columns
 from pipeline.data.dataset import PreparedData, load_prepared
+from pipeline.data.documents import Split
 from pipeline.data.prepare import PreparationSettings, prepare
-from pipeline.data.sources import HubCorpus, Source, Split, joined_columns
-from pipeline.data.table_rows import CATEGORIES, ColumnTypes, RowTemplate
+from pipeline.data.row_template import RowTemplate
+from pipeline.data.text_source import TextSource
 from pipeline.data.writers import write_synthetic
 from pipeline.evaluation.copies import nearest
 from pipeline.evaluation.diversity import text_figures
@@ -49,7 +52,7 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
 def prepared(path: Path, **more: object) -> PreparedData:
     whole = "row_template" in more
     settings = PreparationSettings("wordpiece", 200, "none", more_than=2, fewer_than=60, whole=whole)
-    prepare(Source(str(path), SPLIT, **more), "own", path.parent / "data", settings)
+    prepare(TextSource(str(path), SPLIT, **more), "own", path.parent / "data", settings)
     return load_prepared(path.parent / "data", "own")
 
 
@@ -110,6 +113,18 @@ def test_a_dataset_of_the_hub_without_such_a_column_is_refused():
 # Rows as texts.
 
 
+def surveyed(*rows: dict, spelt: bool = False) -> dict[str, dict]:
+    """The descriptions of the columns of rows."""
+    survey = ColumnSurvey(spelt)
+    for row in rows:
+        survey.see(row)
+    return survey.to_json()
+
+
+def types_of(*rows: dict, spelt: bool = False) -> ColumnTypes:
+    return ColumnTypes(surveyed(*rows, spelt=spelt))
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_a_row_becomes_a_text_that_becomes_the_row(tmp_path: Path, suffix: str):
     data = prepared(write_rows(tmp_path / f"own{suffix}", ROWS), row_template="")
@@ -152,9 +167,8 @@ def test_a_template_that_could_not_be_read_back_is_refused(pattern: str, message
 
 
 def test_what_is_no_row_or_has_a_value_of_another_kind_is_rejected():
-    template, types = RowTemplate(None, ["age", "town"], "own"), ColumnTypes()
-    for row in ({"age": 5, "town": "New York"}, {"age": 7, "town": "Ur"}, {"age": None, "town": "Ur"}):
-        types.see(row)
+    template = RowTemplate(None, ["age", "town"], "own")
+    types = types_of({"age": 5, "town": "New York"}, {"age": 7, "town": "Ur"}, {"age": None, "town": "Ur"})
     assert types.row(template.values("age is 6, town is new york")) is None
     assert types.row(template.values("age is 6, town is New York")) == {"age": 6, "town": "New York"}
     assert types.row(template.values("age is , town is Ur")) == {"age": None, "town": "Ur"}
@@ -165,10 +179,8 @@ def test_what_is_no_row_or_has_a_value_of_another_kind_is_rejected():
 
 
 def test_kinds_of_columns_follow_from_their_values():
-    types = ColumnTypes()
-    for row in ({"id": "007", "n": "-3", "x": "1.5", "flag": True}, {"id": "12", "n": "4", "x": "2", "flag": False}):
-        types.see(row)
-    kinds = {name: column["kind"] for name, column in types.to_json().items()}
+    rows = {"id": "007", "n": "-3", "x": "1.5", "flag": True}, {"id": "12", "n": "4", "x": "2", "flag": False}
+    kinds = {name: column["kind"] for name, column in surveyed(*rows).items()}
     assert kinds == {"id": "category", "n": "integer", "x": "number", "flag": "boolean"}
 
 
@@ -206,9 +218,7 @@ def test_values_come_back_in_their_types_and_whole(tmp_path: Path, suffix: str):
 
 
 def test_a_number_that_was_a_text_is_spelt_as_one_and_in_its_range():
-    types = ColumnTypes()
-    for n in ("4", "1.50", "20"):
-        types.see({"n": n})
+    types = types_of(*({"n": n} for n in ("4", "1.50", "20")))
     assert [types.row({"n": text}) for text in ("7", "4. 25", "21", "007", "1_0", "six")] == [
         {"n": "7"},
         {"n": "4.25"},
@@ -227,24 +237,19 @@ def test_a_column_of_numbers_remains_one_where_a_word_stands_for_missing_ones(tm
     with open(path, newline="") as file:
         found = sorted(csv.DictReader(file), key=lambda row: int(row["n"]))
     assert found == [{name: str(value) for name, value in row.items()} for row in rows]
-    types = ColumnTypes(spelt=True)
-    for row in rows:
-        types.see(row)
+    types = types_of(*rows, spelt=True)
     assert types.row({"n": "3", "x": "1.23"}) == {"n": 3, "x": 1.23}  # no value of the table, but within its range
     assert types.row({"n": "3", "x": "9.5"}) is None
 
 
 def test_a_column_of_words_keeps_those_that_might_stand_for_missing_ones():
-    types = ColumnTypes(spelt=True)
-    for row in ({"a": "NA", "b": "NA"}, {"a": "EU", "b": "NA"}):
-        types.see(row)
-    assert {name: column["values"] for name, column in types.to_json().items()} == {"a": ["EU", "NA"], "b": ["NA"]}
+    columns = surveyed({"a": "NA", "b": "NA"}, {"a": "EU", "b": "NA"}, spelt=True)
+    assert {name: column["values"] for name, column in columns.items()} == {"a": ["EU", "NA"], "b": ["NA"]}
 
 
 def test_free_text_keeps_its_spaces():
-    template, types = RowTemplate(None, ["name", "n"], "own"), ColumnTypes()
-    for number in range(CATEGORIES + 1):
-        types.see({"name": f"Anna Maria {number}", "n": number})
+    template = RowTemplate(None, ["name", "n"], "own")
+    types = types_of(*({"name": f"Anna Maria {number}", "n": number} for number in range(CATEGORIES + 1)))
     assert types.row(template.values("name is Klara von Berg , n is 5")) == {"name": "Klara von Berg", "n": 5}
     assert types.row(template.values("name is , n is 5")) == {"name": None, "n": 5}
 

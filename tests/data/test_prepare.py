@@ -10,9 +10,11 @@ from pathlib import Path
 import datasets
 import pytest
 
+from pipeline.data.corpora import HUB, HubCorpus, joined_columns
 from pipeline.data.dataset import PreparedData, load_prepared
+from pipeline.data.documents import SPLITS, Split, divide
 from pipeline.data.prepare import PreparationSettings, prepare
-from pipeline.data.sources import HUB, SPLITS, HubCorpus, Source, Split, divide, joined_columns
+from pipeline.data.text_source import TextSource
 from pipeline.runtime.errors import UserError
 from tests.helpers import ROOT, run, text
 
@@ -59,7 +61,7 @@ def write_wikitext(folder: Path) -> Path:
 def prepare_file(path: Path, data_dir: Path, split: Split = SPLIT, **settings: object) -> PreparedData:
     """Prepare a user's own file in this process, and load the result."""
     wanted = {"tokenizer": "wordpiece", "vocabulary_size": 150, "clean": "none"} | settings
-    prepare(Source(str(path), split, text_column=column_of(path)), "own", data_dir, PreparationSettings(**wanted))
+    prepare(TextSource(str(path), split, text_column=column_of(path)), "own", data_dir, PreparationSettings(**wanted))
     return load_prepared(data_dir, "own")
 
 
@@ -270,7 +272,7 @@ def test_what_the_hub_delivers_is_prepared_and_leaves_nothing_in_its_cache(tmp_p
     rows = {"sentence": [f"the old king saw the town and left it {number} ." for number in range(40)]}
     loaded = streamed(tmp_path, train=rows, validation=rows, test=rows)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: loaded)
-    prepare(Source("ptb", SPLIT), "ptb", tmp_path / "data", PreparationSettings("wordpiece", 150, "paper"))
+    prepare(TextSource("ptb", SPLIT), "ptb", tmp_path / "data", PreparationSettings("wordpiece", 150, "paper"))
     assert [len(part) for part in load_prepared(tmp_path / "data", "ptb").splits.values()] == [40, 40, 40]
     assert not [path for path in hub.rglob("*") if path.is_file()]
 
@@ -345,7 +347,7 @@ def test_a_folder_without_wikitexts_files_is_refused_by_their_names(tmp_path: Pa
         (write_wikitext(source) / "wiki.valid.tokens").unlink()
     settings = PreparationSettings("wordpiece", 150, "paper")
     with pytest.raises(UserError, match=f"{source} holds no {names[missing]};"):
-        prepare(Source("wikitext2", SPLIT, source), "wikitext2", tmp_path / "data", settings)
+        prepare(TextSource("wikitext2", SPLIT, source), "wikitext2", tmp_path / "data", settings)
     assert not (tmp_path / "data").exists()
 
 
@@ -375,7 +377,9 @@ def test_a_table_needs_a_column_and_plain_text_has_none(tmp_path: Path):
     settings = PreparationSettings("wordpiece", 150, "none")
     for suffix, column in ((".csv", None), (".txt", "review")):
         with pytest.raises(UserError, match=rf"--TEXT_COLUMN.*own\{suffix}|own\{suffix}.*--TEXT_COLUMN"):
-            prepare(Source(str(write_own(tmp_path, suffix)), SPLIT, None, column), "own", tmp_path / "data", settings)
+            prepare(
+                TextSource(str(write_own(tmp_path, suffix)), SPLIT, None, column), "own", tmp_path / "data", settings
+            )
 
 
 @pytest.mark.parametrize("empty", ["train", "validation", "test"])
@@ -388,7 +392,7 @@ def test_a_split_that_ends_empty_is_named(tmp_path: Path, empty: str, text: str)
         (folder / f"wiki.{part}.tokens").write_text(f"{words}\n" * 40)
     with pytest.raises(UserError, match=f"{empty} split|no sentence to train a tokenizer on"):
         prepare(
-            Source("wikitext2", SPLIT, folder),
+            TextSource("wikitext2", SPLIT, folder),
             "wikitext2",
             tmp_path / "data",
             PreparationSettings("wordpiece", 150, "paper"),
@@ -414,7 +418,7 @@ def test_a_data_folder_that_cannot_be_written_is_refused_by_its_path(tmp_path: P
 def test_a_name_that_no_folder_could_have_is_refused(tmp_path: Path, data: str):
     settings = PreparationSettings("wordpiece", 150, "none")
     with pytest.raises(UserError, match=r"unknown dataset|rename the file"):
-        prepare(Source(data, SPLIT), "own", tmp_path / "data", settings)
+        prepare(TextSource(data, SPLIT), "own", tmp_path / "data", settings)
 
 
 # The real corpora.
@@ -425,7 +429,7 @@ def test_wikitext2_has_the_papers_numbers(tmp_path: Path):
     if not (source.is_dir() and tokenizer.is_dir()):
         pytest.skip(f"WikiText-2 or the BERT vocabulary is not in {SHARED}")
     settings = PreparationSettings(str(tokenizer), 8000, "paper")
-    statistics = prepare(Source("wikitext2", SPLIT, source), "wikitext2", tmp_path, settings)
+    statistics = prepare(TextSource("wikitext2", SPLIT, source), "wikitext2", tmp_path, settings)
     published = {"train": 73_441, "validation": 7_698, "test": 9_084}
     assert {part: statistics[part]["sentences"] for part in published} == pytest.approx(published, rel=0.02)
     assert statistics["train"]["mean_length"] == pytest.approx(24.6, rel=0.02)
@@ -433,6 +437,6 @@ def test_wikitext2_has_the_papers_numbers(tmp_path: Path):
 
 def test_the_embedded_sample_has_some_twenty_thousand_sentences(tmp_path: Path):
     settings = PreparationSettings("wordpiece", 8000, "paper")
-    statistics = prepare(Source("wikipedia-sample", Split(0.05, 0.05, 42)), "sample", tmp_path, settings)
+    statistics = prepare(TextSource("wikipedia-sample", Split(0.05, 0.05, 42)), "sample", tmp_path, settings)
     assert 15_000 <= sum(statistics[part]["sentences"] for part in ("train", "validation", "test")) <= 25_000
     assert statistics["vocabulary_size"] == 8000

@@ -9,8 +9,9 @@ import pytest
 from pipeline.data import prepare as preparation
 from pipeline.data import shards
 from pipeline.data.dataset import PreparedData, load_prepared
+from pipeline.data.documents import Split
 from pipeline.data.prepare import PreparationSettings, prepare
-from pipeline.data.sources import Source, Split
+from pipeline.data.text_source import TextSource
 from tests.helpers import text
 
 SETTINGS = PreparationSettings("wordpiece", 200, "paper")
@@ -31,7 +32,7 @@ def own_text(folder: Path, seed: int = 0) -> Path:
 
 
 def prepared(source: Path, data_dir: Path) -> PreparedData:
-    prepare(Source(str(source), Split(0.1, 0.1, 0)), "own", data_dir, SETTINGS)
+    prepare(TextSource(str(source), Split(0.1, 0.1, 0)), "own", data_dir, SETTINGS)
     return load_prepared(data_dir, "own")
 
 

@@ -23,9 +23,11 @@ from pyarrow import parquet
 
 from pipeline.data.cleaning import paragraphs, split_document
 from pipeline.data.dataset import PreparedData, load_prepared
+from pipeline.data.documents import Split
+from pipeline.data.file_format import Columns
+from pipeline.data.formats import FORMATS
 from pipeline.data.prepare import PreparationSettings, prepare
-from pipeline.data.readers import rows
-from pipeline.data.sources import OWN_FORMATS, Source, Split
+from pipeline.data.text_source import TextSource
 from pipeline.data.tokenizer import train_wordpiece
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing_folder
@@ -68,8 +70,15 @@ def prepare_file(path: Path, data_dir: Path, **changes: object) -> PreparedData:
     """Prepare a file in this process, and load the result."""
     wanted = {"tokenizer": "wordpiece", "vocabulary_size": 150, "clean": "none"} | changes
     column = None if path.suffix == ".txt" else "review"
-    prepare(Source(str(path), SPLIT, text_column=column), "own", data_dir, PreparationSettings(**wanted))
+    prepare(TextSource(str(path), SPLIT, text_column=column), "own", data_dir, PreparationSettings(**wanted))
     return load_prepared(data_dir, "own")
+
+
+def rows(path: Path, column: str = "review") -> list[str]:
+    """The texts of a file."""
+    form = FORMATS[path.suffix]
+    read = form.read(path, form.columns(path) if form.is_table else Columns(), column if form.is_table else None)
+    return [row.text for row in read if row.text is not None]
 
 
 def texts(data: PreparedData) -> list[str]:
@@ -172,9 +181,7 @@ def test_text_of_every_script_comes_back_in_its_order(tmp_path: Path, name: str,
         ".csv": "review\n" + f"{line}\n" * 20,
         ".jsonl": json_lines(*[line] * 20).decode(),
     }
-    assert [
-        row["text"] for row in rows(write(tmp_path, suffix, content[suffix].encode()), OWN_FORMATS[suffix], "review")
-    ] == [line] * 20
+    assert rows(write(tmp_path, suffix, content[suffix].encode())) == [line] * 20
 
 
 @pytest.mark.parametrize("bom", [b"", codecs.BOM_UTF8], ids=["bare", "BOM"])
@@ -187,13 +194,13 @@ def test_line_ends_and_a_byte_order_mark_are_no_text(tmp_path: Path, suffix: str
     if suffix == ".jsonl":
         lines = [json.dumps({"review": line}, ensure_ascii=False) if line else "" for line in lines]
     own = write(tmp_path, suffix, bom + end.join(lines).encode())
-    assert [row["text"] for row in rows(own, OWN_FORMATS[suffix], "review")] == ["the king", "the\u2028queen"]
+    assert rows(own) == ["the king", "the\u2028queen"]
 
 
 def test_a_document_of_a_csv_file_may_hold_lines_and_be_long(tmp_path: Path):
     long = "the old king " * 100_000
     own = write(tmp_path, ".csv", f'review\n"the king\r\nsaw, ""the"" queen"\n{long}\n'.encode())
-    assert [row["text"] for row in rows(own, "csv", "review")] == ['the king\r\nsaw, "the" queen', long]
+    assert rows(own) == ['the king\r\nsaw, "the" queen', long]
 
 
 @pytest.mark.parametrize(
@@ -231,9 +238,9 @@ def test_a_sentence_that_spells_a_special_token_is_left_out(tmp_path: Path):
 def test_wide_encodings_are_named_where_they_are_marked_and_refused_where_not(tmp_path: Path, encoding: str):
     with_mark, without = ((mark + PLAIN.decode()).encode(encoding) for mark in ("\ufeff", ""))
     with pytest.raises(UserError, match=f"is in {encoding[:6].upper()}; convert"):
-        list(rows(write(tmp_path, ".txt", with_mark), "text", None))
+        rows(write(tmp_path, ".txt", with_mark))
     with pytest.raises(UserError, match=r"line 1, byte offset [01]: a NUL byte"):
-        list(rows(write(tmp_path, ".txt", without), "text", None))
+        rows(write(tmp_path, ".txt", without))
 
 
 @pytest.mark.parametrize("before", [b"", codecs.BOM_UTF8, b"one\r\n\r\xc3\xa9\r\n", codecs.BOM_UTF8 + b"one\r"])
@@ -243,7 +250,7 @@ def test_a_wrong_byte_is_found_where_it_is(tmp_path: Path, suffix: str, before: 
     for wrong in (b"\xff", b"\0"):
         own = write(tmp_path, suffix, before + b"a" + wrong + b"\r\n")
         with pytest.raises(UserError, match=rf"own\{suffix}, line {line}, byte offset {len(before) + 1}:"):
-            list(rows(own, OWN_FORMATS[suffix], "one"))
+            rows(own, "one")
 
 
 @pytest.mark.parametrize(
@@ -303,14 +310,14 @@ def test_a_parquet_column_that_is_no_text_is_refused(
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())], ids=str)
 def test_every_kind_of_text_that_parquet_has_is_read_and_nulls_are_passed_over(tmp_path: Path, kind: pa.DataType):
     own = parquet_file(tmp_path / "own.parquet", pa.array([None, *DOCUMENTS, "", None]).cast(kind))
-    assert [row["text"] for row in rows(own, "parquet", "review")] == DOCUMENTS
+    assert rows(own) == DOCUMENTS
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_a_column_may_hold_numbers_and_nothing_beside_text(tmp_path: Path, suffix: str):
     table = {".csv": b"review,n\n12,1\n,2\nthe king,3\n", ".jsonl": json_lines("12", None, "the king") + b'{"n": 1}\n'}
     own = write(tmp_path, suffix, table[suffix])
-    assert [row["text"] for row in rows(own, OWN_FORMATS[suffix], "review")] == ["12", "the king"]
+    assert rows(own) == ["12", "the king"]
 
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path, data_dir: Path):
@@ -333,7 +340,7 @@ def test_a_file_that_the_disk_does_not_deliver_is_refused_by_its_own_name(
         raise PermissionError(13, "Permission denied")
 
     own = write(tmp_path, suffix, PLAIN)
-    monkeypatch.setattr("pipeline.data.readers.open", fail, raising=False)
+    monkeypatch.setattr("pipeline.data.text_files.open", fail, raising=False)
     monkeypatch.setattr(parquet, "ParquetFile", fail)
     assert refused(own, data_dir) == f"{own} cannot be read (Permission denied); mend that"
 
@@ -343,7 +350,10 @@ def test_a_wrong_byte_in_wikitext_names_the_file_of_the_three(tmp_path: Path, da
         (tmp_path / f"wiki.{part}.tokens").write_bytes(PLAIN + (b"\n\xff" if part == "valid" else b""))
     with pytest.raises(UserError, match=rf"wiki\.valid\.tokens, line 41, byte offset {len(PLAIN) + 1}: no UTF-8"):
         prepare(
-            Source("wikitext2", SPLIT, tmp_path), "wikitext2", data_dir, PreparationSettings("wordpiece", 150, "paper")
+            TextSource("wikitext2", SPLIT, tmp_path),
+            "wikitext2",
+            data_dir,
+            PreparationSettings("wordpiece", 150, "paper"),
         )
     assert os.listdir(data_dir) == ["own"]
 
@@ -383,7 +393,7 @@ def without_space(text: str) -> str:
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(st.lists(DOCUMENT, max_size=16), st.sampled_from([*OWN_FORMATS]), st.integers(2, 4), CLEANED)
+@given(st.lists(DOCUMENT, max_size=16), st.sampled_from([*FORMATS]), st.integers(2, 4), CLEANED)
 def test_arbitrary_documents_are_prepared_whole_or_refused(
     documents: list[str], suffix: str, more_than: int, clean: str
 ):
@@ -446,17 +456,17 @@ PIECES = st.sampled_from(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(PIECES | st.binary(max_size=4) | ANY.map(str.encode)).map(b"".join), st.sampled_from([*OWN_FORMATS]))
+@given(st.lists(PIECES | st.binary(max_size=4) | ANY.map(str.encode)).map(b"".join), st.sampled_from([*FORMATS]))
 def test_arbitrary_bytes_are_text_or_refused(content: bytes, suffix: str):
     with tempfile.TemporaryDirectory() as folder:
         own = write(Path(folder), suffix, content)
         try:
-            found = list(rows(own, OWN_FORMATS[suffix], "review"))
+            found = rows(own)
         except UserError as error:
             assert str(own) in str(error)
         else:
             assert found
-            assert all(row["text"].strip() and row["text"].encode() for row in found)
+            assert all(found_text.strip() and found_text.encode() for found_text in found)
 
 
 # A preparation that is killed, and two at once.
