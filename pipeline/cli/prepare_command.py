@@ -43,13 +43,13 @@ def parse(description: str) -> argparse.Namespace:
         "--VALIDATION_FRACTION",
         type=types.number(above=0, below=1),
         default=0.05,
-        help="fraction of the documents for validation, for a text without splits of its own",
+        help="share of the documents for validation, for a text without splits of its own",
     )
     group.add_argument(
         "--TEST_FRACTION",
         type=types.number(above=0, below=1),
         default=0.05,
-        help="fraction of the documents for testing, for a text without splits of its own",
+        help="share of the documents for testing, for a text without splits of its own",
     )
     group.add_argument("--SEED", type=types.integer(0, 2**63 - 1), default=42, help="seed of the division into splits")
     group = parser.add_argument_group("sentences")

@@ -231,7 +231,7 @@ class TextSource:
     def _others(self) -> list[str] | None:
         """Return the columns to read beside the text column; None for all columns of the table."""
         others = [] if self.template is None else list(self.template.columns)
-        others += [] if self.label_column is None or self.label_column in others else [self.label_column]
+        others += [] if self.label_column is None else [self.label_column]
         return None if self.template is not None and set(others) == set(self.columns.names) else others
 
 

@@ -1,4 +1,4 @@
-"""Preparation of what does not fit memory: shard after shard, continued where it was ended."""
+"""Preparation in shards: equal to one shard, and resumed after an interruption."""
 
 import os
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_a_shard_without_a_sentence_changes_nothing(tmp_path: Path, place: int):
 def test_a_preparation_that_was_ended_goes_on_behind_its_last_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_at: int | str
 ):
-    """Ended as by a signal: within a shard, while the tokenizer is trained, and while the files are moved."""
+    """Interrupt within a shard, during the training of the tokenizer, and while the files are moved."""
     source, done = own_text(tmp_path), []
     whole = prepared(source, tmp_path / "whole")
     mapped, train, replace = preparation.mapped, preparation.train_wordpiece, os.replace
