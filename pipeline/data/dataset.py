@@ -87,7 +87,7 @@ def difference(trained_on: dict[str, Any], found: dict[str, Any]) -> str:
     if trained_on.get("fingerprint") == found.get("fingerprint"):
         return ""
     old, new = (identity.get("settings") or {} for identity in (trained_on, found))
-    told = [f"{name} was {old.get(name)}, not {new.get(name)}" for name in new if old.get(name) != new.get(name)]
+    differing = [f"{name} was {old.get(name)}, not {new.get(name)}" for name in new if old.get(name) != new.get(name)]
     if trained_on.get("tokenizer_fingerprint") != found.get("tokenizer_fingerprint"):
-        told.append("another tokenizer")
-    return ", ".join(told) or "other text"
+        differing.append("another tokenizer")
+    return ", ".join(differing) or "other text"
