@@ -37,14 +37,14 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.evaluation.bleu import reconstruction_figures
     from pipeline.evaluation.likelihood import likelihood_bounds
     from pipeline.generation.generate import reconstruct, shortest_text, subset_batches
-    from pipeline.generation.latents import unsupported_told
+    from pipeline.generation.latents import unsupported_as_user_error
     from pipeline.runtime.processes import is_first
     from pipeline.training.validation import evaluate
 
     subset, size, samples = arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE, arguments.IMPORTANCE_SAMPLES
     bounds = {}
     if samples:
-        with unsupported_told():
+        with unsupported_as_user_error():
             experiment.model.log_importance_weights(*shortest_text(experiment))
         batches = subset_batches(experiment, subset, size, f"bounds {subset}")
         bounds = likelihood_bounds(experiment.model, batches, experiment.device, samples)

@@ -17,7 +17,7 @@ from pipeline.cli.parser import Parser, add_column_options
 from pipeline.data.documents import Split
 from pipeline.data.formats import listed_formats
 from pipeline.data.text_source import TextSource, dataset_name
-from pipeline.recipes.scripts import run_in_order
+from pipeline.recipes.runner import run_in_order
 from pipeline.recipes.synth import PROJECT, Order, steps
 
 

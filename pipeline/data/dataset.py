@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.documents import SPLITS
 from pipeline.data.tokenizer import TextTokenizer, load_tokenizer
-from pipeline.runtime.checksums import check_files
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import read_json
+from pipeline.runtime.files import check_files, read_json
 
 if TYPE_CHECKING:
     from datasets import Dataset

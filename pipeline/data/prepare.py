@@ -21,9 +21,8 @@ from pipeline.data.documents import SPLITS
 from pipeline.data.shards import PART, REMEDY, SHARD_BYTES, Shards, grouped, mapped
 from pipeline.data.text_source import TextSource
 from pipeline.data.tokenizer import FILE, TextTokenizer, load_tokenizer, tokenizer_file, train_wordpiece
-from pipeline.runtime.checksums import write_checksums
 from pipeline.runtime.errors import UnfinishedError, UserError
-from pipeline.runtime.files import read_json, replacing_folder, write_json
+from pipeline.runtime.files import read_json, replacing_folder, write_checksums, write_json
 from pipeline.runtime.plotting import figure
 from pipeline.runtime.progress import bar
 

@@ -16,7 +16,7 @@ from datasets import Dataset
 
 from pipeline.data.documents import SPLITS, Document
 from pipeline.runtime.files import read_json, write_json
-from pipeline.runtime.signals import forks_end_with_it
+from pipeline.runtime.signals import end_forks_with_parent
 
 SHARD_BYTES = 2**23  # text of a shard; memory holds a few times as much
 PARALLEL_BYTES = 2**19  # text from which further processes are faster
@@ -138,7 +138,7 @@ def mapped(
     """
     if not len(rows):  # for no rows, `map` would return the old columns
         return Dataset.from_dict({name: [] for name in columns}, features=datasets.Features(columns))
-    forks_end_with_it()
+    end_forks_with_parent()
     large = len(rows) > 1 and rows.data.nbytes >= PARALLEL_BYTES
     return rows.map(
         function,

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from models.latent import Latent
 from models.text_model import Encoding
 from pipeline.generation.generate import decode, interpolated
-from pipeline.generation.latents import unsupported_told
+from pipeline.generation.latents import unsupported_as_user_error
 from pipeline.generation.trained_model import TrainedModel
 from pipeline.runtime.errors import UserError
 
@@ -84,7 +85,7 @@ def view(model: TrainedModel, a: str, b: str, tau: float, threshold: float | Non
     pair = [_tokens(model, text) for text in (a, b)]
     encodings = [_above(model.encode([text]), threshold) for text in (a, b)]
     first, second = (encoding.latent for encoding in encodings)
-    with unsupported_told():
+    with unsupported_as_user_error():
         latent = model.model.interpolate(first, second, tau)
         ends = interpolated(model.experiment, first, second, 1, (0.0, 1.0))
     [(text, ids)] = decode(model.experiment, latent, 1)
@@ -151,7 +152,7 @@ def _numbers(count: int) -> list[str]:
 
 
 def _attention(
-    model: TrainedModel, ids: list[int], latent: object, vectors: tuple[Vectors, Vectors], tau: float
+    model: TrainedModel, ids: list[int], latent: Latent, vectors: tuple[Vectors, Vectors], tau: float
 ) -> Attention:
     """The weights that each token was generated with."""
     tokenizer = model.tokenizer

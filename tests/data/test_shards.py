@@ -133,17 +133,17 @@ def test_what_was_ended_is_not_continued_with_other_text_or_settings(tmp_path: P
 
 
 def test_the_checksums_of_a_large_corpus_stop_at_so_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from pipeline.runtime import checksums
+    from pipeline.runtime import files
     from pipeline.runtime.errors import UserError
     from pipeline.runtime.files import read_record
 
-    monkeypatch.setattr(checksums, "HASHED_BYTES", 5_000)
+    monkeypatch.setattr(files, "HASHED_BYTES", 5_000)
     for name, size in (("small", 10), ("middle", 4_000), ("large", 4_001)):
         (tmp_path / name).write_bytes(b"x" * size)
-    checksums.write_checksums(tmp_path)
-    known = read_record(tmp_path / checksums.NAME, "")["files"]
+    files.write_checksums(tmp_path)
+    known = read_record(tmp_path / files.CHECKSUMS, "")["files"]
     assert {name for name, by in known.items() if "sha256" in by} == {"small", "middle"}
-    checksums.check_files(tmp_path, "prepare")
+    files.check_files(tmp_path, "prepare")
     (tmp_path / "large").write_bytes(b"x" * 4_000)
     with pytest.raises(UserError, match="large is damaged"):
-        checksums.check_files(tmp_path, "prepare")
+        files.check_files(tmp_path, "prepare")
