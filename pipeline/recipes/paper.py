@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.sources import NAMES
+from pipeline.data.corpora import NAMES
 from pipeline.recipes.runner import Step, StepRunner
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_text

@@ -1,4 +1,4 @@
-"""Preparation of what does not fit memory: shard after shard, continued where it was ended."""
+"""Preparation in shards: equal to one shard, and resumed after an interruption."""
 
 import os
 from pathlib import Path
@@ -9,8 +9,9 @@ import pytest
 from pipeline.data import prepare as preparation
 from pipeline.data import shards
 from pipeline.data.dataset import PreparedData, load_prepared
+from pipeline.data.documents import Split
 from pipeline.data.prepare import PreparationSettings, prepare
-from pipeline.data.sources import Source, Split
+from pipeline.data.text_source import TextSource
 from tests.helpers import text
 
 SETTINGS = PreparationSettings("wordpiece", 200, "paper")
@@ -31,7 +32,7 @@ def own_text(folder: Path, seed: int = 0) -> Path:
 
 
 def prepared(source: Path, data_dir: Path) -> PreparedData:
-    prepare(Source(str(source), Split(0.1, 0.1, 0)), "own", data_dir, SETTINGS)
+    prepare(TextSource(str(source), Split(0.1, 0.1, 0)), "own", data_dir, SETTINGS)
     return load_prepared(data_dir, "own")
 
 
@@ -72,7 +73,7 @@ def test_a_shard_without_a_sentence_changes_nothing(tmp_path: Path, place: int):
 def test_a_preparation_that_was_ended_goes_on_behind_its_last_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_at: int | str
 ):
-    """Ended as by a signal: within a shard, while the tokenizer is trained, and while the files are moved."""
+    """Interrupt within a shard, during the training of the tokenizer, and while the files are moved."""
     source, done = own_text(tmp_path), []
     whole = prepared(source, tmp_path / "whole")
     mapped, train, replace = preparation.mapped, preparation.train_wordpiece, os.replace

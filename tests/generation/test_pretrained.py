@@ -15,8 +15,9 @@ import yaml
 from models import MODELS, build
 from pipeline import from_pretrained, load_experiment
 from pipeline.data.dataset import load_prepared
+from pipeline.data.documents import Split
 from pipeline.data.prepare import PreparationSettings, prepare
-from pipeline.data.sources import Source, Split
+from pipeline.data.text_source import TextSource
 from pipeline.experiments import tracker as tracking
 from pipeline.experiments.config import new_config
 from pipeline.experiments.load import Experiment
@@ -198,7 +199,7 @@ def test_labels_travel_with_the_model(tmp_path: Path):
     (tmp_path / "own.csv").write_text(
         "stars,review\n" + "".join(f"{1 + 4 * (n % 4 == 0)},{line}\n" for n, line in enumerate(text(60).splitlines()))
     )
-    source = Source(str(tmp_path / "own.csv"), Split(0.1, 0.1, 0), text_column="review", label_column="stars")
+    source = TextSource(str(tmp_path / "own.csv"), Split(0.1, 0.1, 0), text_column="review", label_column="stars")
     prepare(source, "own", tmp_path, PreparationSettings("wordpiece", 200, "none", more_than=2, fewer_than=60))
     data = load_prepared(tmp_path, "own")
     settings = MODELS["NVIB"](vocabulary_size=data.tokenizer.vocabulary_size, dim_h=16)
