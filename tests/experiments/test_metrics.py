@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.data.documents import Split
 from pipeline.data.prepare import PreparationSettings, prepare
-from pipeline.data.sources import Source, Split
+from pipeline.data.text_source import TextSource
 from pipeline.evaluation.quality_rows import SECTIONS, Row
 from pipeline.experiments import metrics
 from pipeline.experiments.metrics import FIGURES, HEADLINE, METRICS, TABLES, outdated_with_samples
@@ -28,7 +29,7 @@ def measure_everything(folder: Path) -> None:
     """Run every script that writes figures, on labelled sentences with models that have hardly learned."""
     lines = [f'"{line}",{("good", "bad")[n % 2]}\n' for n, line in enumerate(text(400).splitlines())]
     (folder / "tiny.csv").write_text("review,mood\n" + "".join(lines))
-    source = Source(str(folder / "tiny.csv"), Split(0.2, 0.2, 0), text_column="review", label_column="mood")
+    source = TextSource(str(folder / "tiny.csv"), Split(0.2, 0.2, 0), text_column="review", label_column="mood")
     prepare(source, "tiny", folder / "data", PreparationSettings("wordpiece", 200, "none", 2, 60))
     places = ("--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
     for name in ("NVIB", "VTV", "LM"):
