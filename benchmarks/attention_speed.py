@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,11 @@ def peak_megabytes(action: Callable[[], object]) -> float:
     """The most that an action has allocated at once, from the allocator's own record."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         action()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    recorded = profiler.profiler
+    if recorded is None or recorded.kineto_results is None:
+        raise RuntimeError("the profiler recorded nothing")
+    # torch's own annotations of its events lack `nbytes`.
+    events: list[Any] = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]
     held = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()

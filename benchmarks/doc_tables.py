@@ -460,7 +460,7 @@ def filled(text: str, results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Fill the texts in."""
-    from pipeline.files import write_text
+    from pipeline.runtime.files import write_text
 
     results = json.loads(RESULTS.read_text())
     for path in map(Path, sys.argv[1:]) if sys.argv[1:] else TEXTS:

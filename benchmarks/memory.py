@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 INTERVAL = 0.05  # seconds between two looks
 
@@ -45,7 +46,7 @@ def held(session: int) -> tuple[int, int]:
     return whole, anonymous
 
 
-def watch(command: Sequence[str], **options: object) -> Watched:
+def watch(command: Sequence[str], **options: Any) -> Watched:
     """Run a command in a session of its own, with `options` of `subprocess.Popen`, and look at it until it ends.
 
     Raises:
@@ -80,4 +81,4 @@ def watch(command: Sequence[str], **options: object) -> Watched:
         looking.join()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, process.args, output)
-    return Watched(seconds, *peaks, output)
+    return Watched(seconds, peaks[0], peaks[1], output)

@@ -1,22 +1,25 @@
-"""The textbook way, to compare with: padded batches, attention step by step, full logits, whole prefixes again."""
+"""Textbook implementations to compare with: padded batches, unfused attention, full logits, no kept keys."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.autoencoder import TextAutoencoder
+from models.latent import Latent
+from models.layers import DecoderLayer, EncoderLayer
+from models.settings import ModelSettings
 from models.vanilla_attention import MultiheadAttention
 from pipeline.data.batches import Batch
 
 
-def plain_loss(model: TextAutoencoder, batch: Batch) -> Tensor:
-    """The objective of a batch, every position computed and projected, padding too: []."""
+def plain_loss(model: TextAutoencoder[ModelSettings], batch: Batch) -> Tensor:
+    """Compute the objective of a batch at every position, padding included: []."""
     hidden = model.embedding(batch.source)
     hidden_from_keys = batch.key_padding_mask[:, None, None, :]
-    for layer in model.encoder:
+    for layer in cast(list[EncoderLayer], model.encoder):
         hidden = layer.norms[0](hidden + layer.dropout(_attention(layer.self_attention, hidden, hidden_from_keys)))
         hidden = layer.norms[1](hidden + layer.dropout(layer.feed_forward(hidden)))
     encoding = model.latent_from(hidden, batch.key_padding_mask)
@@ -25,12 +28,12 @@ def plain_loss(model: TextAutoencoder, batch: Batch) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100) + model.penalty(encoding, 1.0)
 
 
-def plain_logits(model: TextAutoencoder, target_input: Tensor, latent: Any) -> Tensor:
-    """Logits [B, T, V] of every position of the decoder's input [B, T]."""
+def plain_logits(model: TextAutoencoder[ModelSettings], target_input: Tensor, latent: Latent) -> Tensor:
+    """Compute the logits [B, T, V] at every position of the decoder's input [B, T]."""
     hidden = model.embedding(target_input)
     length = target_input.shape[1]
     future = torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)
-    for layer in model.decoder:
+    for layer in cast(list[DecoderLayer[Latent, Any]], model.decoder):
         hidden = layer.norms[0](hidden + layer.dropout(_attention(layer.self_attention, hidden, future)))
         attended, _ = layer.cross_attention.attend(hidden, layer.cross_attention.prepare(latent))
         hidden = layer.norms[1](hidden + layer.dropout(attended))
@@ -39,8 +42,10 @@ def plain_logits(model: TextAutoencoder, target_input: Tensor, latent: Any) -> T
 
 
 @torch.inference_mode()
-def plain_generate(model: TextAutoencoder, latent: Any, batch: int, start_id: int, max_tokens: int) -> Tensor:
-    """Greedy tokens [B, max_tokens], the whole prefix decoded and projected again for each."""
+def plain_generate(
+    model: TextAutoencoder[ModelSettings], latent: Latent, batch: int, start_id: int, max_tokens: int
+) -> Tensor:
+    """Decode greedily [B, max_tokens], with the whole prefix computed anew for each token."""
     tokens = torch.full((batch, 1), start_id)
     for _ in range(max_tokens):
         logits = plain_logits(model, tokens, latent)  # [B, T, V]
@@ -49,7 +54,7 @@ def plain_generate(model: TextAutoencoder, latent: Any, batch: int, start_id: in
 
 
 def _attention(attention: MultiheadAttention, hidden: Tensor, masked: Tensor) -> Tensor:
-    """Self-attention from its definition (Vaswani et al. 2017); `masked` is True where a query may not look."""
+    """Compute self-attention by its definition (Vaswani et al. 2017). `masked` is True at keys to leave out."""
     projected = F.linear(hidden, attention.in_proj_weight, attention.in_proj_bias)
     q, key, value = (
         part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in projected.chunk(3, dim=-1)

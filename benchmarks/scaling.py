@@ -60,7 +60,7 @@ VARIED = {
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = Parser(__doc__)
+    parser = Parser(__doc__ or "")
     parser.add_argument("--PART", choices=["all", *PARTS], default="all", help="what to measure")
     parser.add_argument(
         "--LOCAL_PATH",

@@ -27,7 +27,9 @@ import torch
 from benchmarks.machine import processor
 from benchmarks.plain import plain_generate, plain_loss
 from models import MODELS, build
+from models.autoencoder import TextAutoencoder
 from models.decoding import generate
+from models.settings import ModelSettings
 from models.text_model import TextModel
 from pipeline.data.batches import Batch, collate
 from pipeline.runtime.devices import bfloat16_speedup, keep_freed_memory
@@ -70,7 +72,7 @@ class Steps:
         self.number += 1
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             if self.plain:
-                loss = plain_loss(self.model, batch)
+                loss = plain_loss(autoencoder(self.model), batch)
             else:
                 encoding, tokens = self.model(batch.source, batch.key_padding_mask, batch.target_input)
                 loss = tokens.mean + self.model.penalty(encoding, 1.0)
@@ -80,13 +82,20 @@ class Steps:
         self.optimizer.zero_grad()
 
 
+def autoencoder(model: TextModel) -> TextAutoencoder[ModelSettings]:
+    """Return the model, which must be an autoencoder."""
+    if not isinstance(model, TextAutoencoder):
+        raise TypeError(f"{model.settings.name} is not an autoencoder")
+    return model
+
+
 def generation(model: TextModel, length: int, plain: bool) -> Callable[[], object]:
     """An action that generates 32 sentences of `length` tokens from the latents of 32 others."""
     batch = batches(1)[0]
     with torch.inference_mode():
         latent = model.encode(batch.source[:32], batch.key_padding_mask[:32]).latent
     if plain:
-        return lambda: plain_generate(model, latent, 32, START, length)
+        return lambda: plain_generate(autoencoder(model), latent, 32, START, length)
     return lambda: generate(model, latent, 32, START, NO_END, length)
 
 
@@ -124,6 +133,8 @@ class ByDefault:
 
     def __call__(self, name: str) -> float:
         """Seconds of a run of `unit`, `step`, or `generate 30`."""
+        if self.process.stdin is None or self.process.stdout is None:
+            raise RuntimeError("the process has no pipes")
         print(name, file=self.process.stdin, flush=True)
         return float(self.process.stdout.readline())
 

@@ -1,7 +1,7 @@
 """Sharded tensors in a folder, through torch.distributed.checkpoint. Each process writes and reads its part.
 
-Torch's own index, `.metadata`, is a pickle. It is written for the tools of Accelerate and torch, and never read:
-`index.json` holds the same. Only tensors are written, and torch reads them with `weights_only`.
+Torch's own index, `.metadata`, can run code when it is read. It is written for the tools of Accelerate and torch, and
+never read: `index.json` holds the same. Only tensors are written, and torch reads them with `weights_only`.
 """
 
 from collections.abc import Callable
