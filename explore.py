@@ -1,11 +1,11 @@
-"""Look inside a trained model: a page on this machine, with two sentences and what lies between them.
+"""Look inside a trained model: a local web page with two sentences and the texts between them.
 
     python explore.py --EXPERIMENT_NAME nvib
     python explore.py --EXPERIMENT_NAME nvib --COMPARE_WITH vanillaTransformer
 
-Shows the text at any τ, each token shaded by its pseudo-count α and the vectors kept at any threshold, the attention
-from each generated token to the latent's vectors, and samples from the prior. Only this machine can open it unless
---HOST says otherwise. It writes nothing, and asks nothing of any other machine. Ctrl+C ends it.
+The page shows the text at any τ, each token shaded by its pseudo-count α, the vectors kept at any threshold, the
+attention from each generated token to the latent's vectors, and samples from the prior. Only this machine can open it,
+unless --HOST allows others. The script writes no files and contacts no other machine. Ctrl+C ends it.
 """
 
 from pipeline.cli import entry, explore_command

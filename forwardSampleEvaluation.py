@@ -4,7 +4,7 @@
     python sample.py --EXPERIMENT_NAME nvib --NUMBER_SAMPLES 5000
     python forwardSampleEvaluation.py --EXPERIMENT_NAME nvib --LANGUAGE_MODEL lm
 
-Writes samples/forward_perplexity into summary.json, and beside it that of real held-out text: what good is.
+Writes samples/forward_perplexity into summary.json, and beside it the perplexity of real held-out text for comparison.
 """
 
 from pipeline.cli import entry, forward_command

@@ -1,9 +1,9 @@
-"""Interpolate between pairs of validation sentences and score what lies between.
+"""Interpolate between pairs of validation sentences and score the texts between them.
 
     python interpolation_evaluation.py --RUN_INTERPOLATIONS True --EXPERIMENT_NAME nvib
     python interpolation_evaluation.py --RUN_INTERPOLATIONS False --EXPERIMENT_NAME nvib --LANGUAGE_MODEL lm
 
-The second scores what the first wrote, and the fluency of the novel outputs with a language model.
+The second command scores the outputs that the first wrote, and the fluency of the novel ones with a language model.
 
 Writes interpolations.jsonl and interpolation_examples.txt beside the model, and figures into summary.json.
 """

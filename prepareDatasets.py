@@ -5,7 +5,7 @@
     python prepareDatasets.py --DATA reviews.csv --TEXT_COLUMN text --LABEL_COLUMN stars
     python prepareDatasets.py --DATA people.csv --ROW_TEMPLATE
 
-Writes data/<DATA>/; a file of your own is known afterwards by its stem (reviews.csv -> --DATA reviews).
+Writes data/<DATA>/. The dataset of your own file has the stem of its name (reviews.csv -> --DATA reviews).
 """
 
 from pipeline.cli import entry, prepare_command

@@ -1,4 +1,4 @@
-"""Say of an experiment's samples whether they are good and whether they are safe, beside held-out real text.
+"""Measure the quality and the safety of an experiment's samples, beside held-out real text.
 
     python sample.py --EXPERIMENT_NAME nvib --NUMBER_SAMPLES 5000
     python quality.py --EXPERIMENT_NAME nvib --LANGUAGE_MODEL lm
@@ -6,8 +6,8 @@
 
 Writes quality.html and quality.json beside the model, and quality/ figures into summary.json: fidelity, coverage,
 diversity, a check for copies of training sentences, a membership-inference test, and with labels the usefulness for a
-classifier. None of them is a privacy guarantee. With --DROP_COPIES, samples_without_copies.jsonl and .txt too, and
-synthetic.<format>, where the text came from a file of your own, without the copies.
+classifier. None of them is a privacy guarantee. With --DROP_COPIES, it also writes samples_without_copies.jsonl and
+.txt, and for text from your own file synthetic.<format>, all without the copies.
 """
 
 from pipeline.cli import entry, quality_command

@@ -1,4 +1,4 @@
-"""Show what a nonparametric bottleneck keeps of held-out sentences.
+"""Show which vectors a nonparametric bottleneck keeps of held-out sentences.
 
     python regularisation.py --EXPERIMENT_NAME nvib
     python regularisation.py --EXPERIMENT_NAME nvib --DATA_SUBSET test

@@ -3,8 +3,8 @@
     python reverseSampleEvaluation.py --EXPERIMENT_NAME nvib --LANGUAGE_MODEL lm
     python reverseSampleEvaluation.py --EXPERIMENT_NAME nvib --LANGUAGE_MODEL lm --DATA_SUBSET test
 
-The model has the settings of --LANGUAGE_MODEL and is not kept. Writes <subset>/reverse_perplexity into summary.json,
-and beside it that of a model trained on as many real sentences: what good is.
+The model has the settings of --LANGUAGE_MODEL and is not saved. Writes <subset>/reverse_perplexity into summary.json,
+and beside it the perplexity of a model trained on as many real sentences for comparison.
 """
 
 from pipeline.cli import entry, reverse_command

@@ -6,9 +6,9 @@
     python sample.py --EXPERIMENT_NAME nvib --MIX "the river is long." "a king was born." --WEIGHTS 0.7 0.3
     python sample.py --EXPERIMENT_NAME lm --DECODING sample      (without a latent, only drawn tokens differ)
 
-Writes samples.txt (a sentence a line) and samples.jsonl (text, what it was made from, tokens generated) beside the
-model, and how varied, new and long the samples are into summary.json, beside the same of as many real held-out
-sentences.
+Writes samples.txt (one sentence per line) and samples.jsonl (text, source of its latent, tokens generated) beside the
+model. Writes figures of the variety, novelty and length of the samples into summary.json, and beside them the same
+figures of as many real held-out sentences.
 """
 
 from pipeline.cli import entry, sample_command

@@ -4,8 +4,8 @@
     python train.py --EXPERIMENT_NAME nvib --MODEL NVIB
     python train.py --EXPERIMENT_NAME lm --MODEL LM
 
-A run that was stopped continues by the same command. Writes outputs/<PROJECT_NAME>/<EXPERIMENT_NAME>/:
-config.json, metrics.jsonl (a line an epoch), summary.json, best.safetensors, latest.safetensors.
+The same command resumes a run that was stopped. Writes outputs/<PROJECT_NAME>/<EXPERIMENT_NAME>/:
+config.json, metrics.jsonl (one line per epoch), summary.json, best.safetensors, latest.safetensors.
 """
 
 from pipeline.cli import entry, train_command

@@ -2,7 +2,7 @@
 
     python upload.py --EXPERIMENT_NAME nvib --WANDB_ENTITY someone
 
-The files hold everything; a page that is there already is completed.
+The files contain everything that the page shows. A page that exists already is completed.
 """
 
 from pipeline.cli import entry, upload_command

@@ -32,7 +32,7 @@ from benchmarks.machine import processor
 from pipeline.cli import types
 from pipeline.cli.entry import run
 from pipeline.cli.parser import Parser
-from pipeline.data.sources import WIKITEXT_FILES
+from pipeline.data.corpora import WIKITEXT_FILES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

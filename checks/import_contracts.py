@@ -22,13 +22,13 @@ class OnlyContract(Contract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Find every direct import that is not allowed, also those inside functions and for types alone."""
-        package = str(self.package)
-        allowed = {package, *self.allowed, *sys.stdlib_module_names}
+        package, permitted, exceptions = str(self.package), _texts(self.allowed), _texts(self.exceptions)
+        allowed = {package, *permitted, *sys.stdlib_module_names}
         found = []
         for module in sorted({package, *graph.find_descendants(package)}):
             for imported in sorted(graph.find_modules_directly_imported_by(module)):
                 pair = f"{module} -> {imported.partition('.')[0]}"
-                if imported.partition(".")[0] not in allowed and pair not in self.exceptions:
+                if imported.partition(".")[0] not in allowed and pair not in exceptions:
                     lines = [
                         each["line_number"] for each in graph.get_import_details(importer=module, imported=imported)
                     ]
@@ -39,3 +39,8 @@ class OnlyContract(Contract):
         """Name both modules of each import."""
         for line in check.metadata["found"]:
             output.print_error(f"{line} is not allowed")
+
+
+def _texts(field: object) -> list[str]:
+    """Return the value of a list field, which import-linter sets in place of the field's declaration."""
+    return [str(value) for value in field] if isinstance(field, list) else []

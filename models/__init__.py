@@ -1,12 +1,13 @@
-"""The models: Transformer autoencoders and a language model behind one interface and one registry.
+"""The models: Transformer autoencoders and a language model with one interface and one registry.
 
     from models import MODELS, build
-    model = build(MODELS["NVIB"](vocabulary_size=8000))      # fresh weights
+    model = build(MODELS["NVIB"](vocabulary_size=8000))  # fresh weights
 
-`pipeline.load_experiment` loads a trained model. Nothing heavy is imported until a model is built, so that a script's
+`pipeline.load_experiment` loads a trained model. This package imports torch only when a model is built, so that
 `--help` answers at once.
 """
 
-from models.settings import MODELS, ModelSettings, NVAESettings, TransformerSettings, build
+from models.registry import MODELS, build
+from models.settings import ModelSettings, NVAESettings, TransformerSettings
 
 __all__ = ["MODELS", "ModelSettings", "NVAESettings", "TransformerSettings", "build"]

@@ -1,4 +1,4 @@
-"""Schedules of the regulariser's weight over a run (Fu et al. 2019)."""
+"""Schedules of the regulariser's weight during training (Fu et al. 2019)."""
 
 import math
 
@@ -7,14 +7,14 @@ CYCLES = 4
 
 
 def anneal(schedule: str, progress: float, warmup: float = 0.0) -> float:
-    """The factor of the regulariser's weight, in [0, 1].
+    """Compute the factor of the regulariser's weight, in [0, 1].
 
     Args:
-        schedule: `constant` (1), `monotonic` (a half cosine from 0 to 1 over the first quarter of
-            training, then 1) or `cyclic` (4 cycles, each a half cosine up over its first half, then 1).
-        progress: share of training that is done, in [0, 1]; at 1 every schedule is at full strength.
-        warmup: share of training, in [0, 1), before the schedule starts: the factor is 0, and the schedule has
-            the rest of training for its course.
+        schedule: `constant` (1), `monotonic` (a half cosine from 0 to 1 over the first quarter of training, then 1) or
+            `cyclic` (4 cycles, each a half cosine from 0 to 1 over its first half, then 1).
+        progress: completed share of training, in [0, 1]; at 1 the factor of every schedule is 1.
+        warmup: share of training, in [0, 1), before the schedule starts. Until then the factor is 0; the schedule then
+            spans the rest of training.
 
     Raises:
         ValueError: the schedule is unknown.
@@ -32,4 +32,5 @@ def anneal(schedule: str, progress: float, warmup: float = 0.0) -> float:
 
 
 def _half_cosine(position: float) -> float:
+    """Rise from 0 at position 0 to 1 at position 1, and stay at 1."""
     return 0.5 * (1.0 - math.cos(math.pi * min(position, 1.0)))

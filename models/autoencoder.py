@@ -1,35 +1,41 @@
 """Transformer autoencoders: text to latent, latent to text."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from models.layers import DecoderLayer, EncoderLayer, output_projection
+from models.latent import Latent
+from models.layers import (
+    AttentionKeys,
+    CrossAttention,
+    DecoderLayer,
+    EncoderLayer,
+    OwnKeys,
+    OwnLatent,
+    output_projection,
+)
 from models.loss import TokenLoss
 from models.packing import Packing
-from models.settings import ModelSettings
-from models.text_model import Encoding, TextModel, UnsupportedError
-
-__all__ = ["Encoding", "TextAutoencoder", "UnsupportedError"]
+from models.text_model import Encoding, Settings, TextModel
 
 
-class TextAutoencoder(TextModel):
-    """A Transformer encoder, a latent, and a Transformer decoder that attends to it.
+class TextAutoencoder(TextModel[Settings]):
+    """A Transformer encoder, a latent, and a Transformer decoder that attends to the latent.
 
-    Encoder input is `x_1 … x_{n-1} [SEP]`, decoder input `[CLS] x_1 … x_{n-1}`, the target the encoder input.
-    A model fills in `latent_from`.
+    The encoder's input is `x_1 … x_{n-1} [SEP]`, the decoder's input `[CLS] x_1 … x_{n-1}`, and the target the
+    encoder's input. A subclass implements `latent_from`.
 
     Args:
-        settings: sizes and whatever else the model has.
-        cross_attention: makes the decoder layers' attention to the latent.
+        settings: sizes and the model's own settings.
+        cross_attention: makes the attention of one decoder layer to the latent, a module.
     """
 
     _no_split_modules: ClassVar = ["EncoderLayer", "DecoderLayer"]
 
-    def __init__(self, settings: ModelSettings, cross_attention: Callable[[], nn.Module]) -> None:
+    def __init__(self, settings: Settings, cross_attention: Callable[[], CrossAttention[OwnLatent, OwnKeys]]) -> None:
         super().__init__(settings)
         dim, heads, dropout = settings.dim_h, settings.num_heads, settings.dropout
         self.encoder = nn.ModuleList(EncoderLayer(dim, heads, dropout) for _ in range(settings.num_layers))
@@ -39,30 +45,37 @@ class TextAutoencoder(TextModel):
         self.output = output_projection(dim, settings.vocabulary_size)
 
     def forward(self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor) -> tuple[Encoding, TokenLoss]:
-        """Encode, decode and score."""
+        """Encode, decode and score; see `TextModel.forward`."""
         packing = Packing.of(key_padding_mask)
         encoding = self.latent_from(self.encode_tokens(source, packing), key_padding_mask)
         return encoding, self.score(target_input, encoding.latent, source, packing)
 
     def encode(self, source: Tensor, key_padding_mask: Tensor) -> Encoding:
-        """[B, N] token ids to the latent: a sample in training, the mean in evaluation."""
+        """Encode token ids [B, N]; see `TextModel.encode`."""
         return self.latent_from(self.encode_tokens(source, Packing.of(key_padding_mask)), key_padding_mask)
 
-    def attention_weights(self, target_input: Tensor, latent: Any) -> Tensor:
-        """Every layer's and head's weights over the latent's vectors: [B, layers, H, T, K]."""
-        hidden, weights = self.embedding(target_input), []
-        for layer in self.decoder:
-            hidden, of_layer = layer.with_weights(hidden, latent)
-            weights.append(of_layer)
+    def attention_weights(self, target_input: Tensor, latent: Latent | None) -> Tensor:
+        """Compute the weights of every layer and head over the vectors: [B, layers, H, T, K]."""
+        hidden: Tensor = self.embedding(target_input)
+        weights: list[Tensor] = []
+        # torch types the items of a ModuleList as modules.
+        for layer in cast(Iterable[DecoderLayer[Latent | None, AttentionKeys]], self.decoder):
+            hidden, weights_of_layer = layer.with_weights(hidden, latent)
+            weights.append(weights_of_layer)
         return torch.stack(weights, dim=1)
 
     def encode_tokens(self, source: Tensor, packing: Packing) -> Tensor:
-        """[B, N] token ids to the encoder's output [B, N, D], zeros at padding."""
-        hidden = self.embedding(source, packing=packing)
+        """Apply the encoder: token ids [B, N] to vectors [B, N, D], zeros at padding."""
+        hidden: Tensor = self.embedding(source, packing=packing)
         for layer in self.encoder:
             hidden = self.through(layer, hidden, packing)
         return packing.pad(hidden)
 
     @abstractmethod
     def latent_from(self, hidden: Tensor, key_padding_mask: Tensor) -> Encoding:
-        """What stands between encoder and decoder, from the encoder's output [B, N, D]."""
+        """Compute the latent from the encoder's output.
+
+        Args:
+            hidden: [B, N, D], zeros at padding.
+            key_padding_mask: [B, N], bool, True at padding.
+        """

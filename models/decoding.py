@@ -1,31 +1,39 @@
-"""Generation: token by token from a latent, until the end token or a limit."""
+"""Generation of texts from latents, token by token, until the end token or a limit."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from models.latent import Latent
 from models.layers import LayerState
+from models.settings import ModelSettings
 from models.text_model import TextModel
 
-BLOCK = 256  # tokens of the vocabulary that greedy decoding looks at together
+BLOCK = 256  # tokens of the vocabulary whose maximum greedy decoding computes together
 
 Choose = Callable[[Tensor], Tensor]  # logits [B, V] -> tokens [B]
 
 
 def greedy(logits: Tensor) -> Tensor:
-    """The most probable token of [B, V] logits: [B].
+    """Return the most probable token of each row of logits.
 
-    On a CPU `argmax` takes a tenth of a generated token's time and `amax` a tenth of that, so the largest block of
-    the vocabulary is looked for first, then the largest token in it.
+    On a CPU `argmax` takes a tenth of the time of a generated token, and `amax` a tenth of that. So the block of the
+    vocabulary with the largest logit is found first, then the largest logit in it.
+
+    Args:
+        logits: [B, V].
+
+    Returns:
+        [B], token ids; the smallest of equal logits.
     """
     by_token = logits.t()  # [V, B], as `TextModel.step` lays them out
     count = by_token.shape[0]
     whole = count // BLOCK * BLOCK
-    largest = by_token[:whole].unflatten(0, (-1, BLOCK)).amax(dim=1)  # [V / BLOCK, B]
+    largest = torch.unflatten(by_token[:whole], 0, (-1, BLOCK)).amax(dim=1)  # [V / BLOCK, B]
     if whole < count:
         largest = torch.cat([largest, by_token[whole:].amax(dim=0, keepdim=True)])
     first = largest.argmax(dim=0) * BLOCK  # [B]
@@ -36,19 +44,22 @@ def greedy(logits: Tensor) -> Tensor:
 
 
 def nucleus(temperature: float = 1.0, top_p: float = 1.0, generator: torch.Generator | None = None) -> Choose:
-    """Draw from the smallest set of tokens whose probability is at least `top_p` (Holtzman et al. 2020).
+    """Draw from the smallest set of tokens with a total probability of at least `top_p` (Holtzman et al. 2020).
 
     Args:
         temperature: divides the logits; above 0.
         top_p: share of the probability that is kept, in (0, 1].
-        generator: source of randomness, of the logits' device.
+        generator: source of randomness, on the device of the logits; None for torch's own.
+
+    Returns:
+        A function from logits [B, V] to tokens [B].
     """
 
     def choose(logits: Tensor) -> Tensor:
         probability = (logits.float() / temperature).softmax(dim=-1)
         if top_p < 1.0:
             ordered, order = probability.sort(dim=-1, descending=True, stable=True)
-            # A token stays if those before it do not yet reach top_p: the first always does.
+            # A token stays if the tokens before it sum to less than top_p. The first always stays.
             kept = ordered.cumsum(dim=-1) - ordered < top_p
             probability = torch.zeros_like(probability).scatter_(1, order, ordered * kept)
         return torch.multinomial(probability, 1, generator=generator).squeeze(1)
@@ -58,8 +69,8 @@ def nucleus(temperature: float = 1.0, top_p: float = 1.0, generator: torch.Gener
 
 @torch.inference_mode()
 def generate(
-    model: TextModel,
-    latent: Any,
+    model: TextModel[ModelSettings],
+    latent: Latent | None,
     batch: int,
     start_id: int,
     end_id: int,
@@ -70,33 +81,34 @@ def generate(
 ) -> list[list[int]]:
     """Generate one text from each latent.
 
-    Keys and values of the past are kept, those of the latent are computed once, only the last position is
-    projected to the vocabulary, and sentences that have ended leave the batch.
+    The keys and values of past tokens are cached, those of the latent are computed once, only the last position is
+    projected to the vocabulary, and texts that have ended leave the batch.
 
     Args:
-        model: in evaluation mode.
-        latent: of B texts, as `encode`, `sample_prior`, `sample_posterior` or `mix` return it.
+        model: model in evaluation mode.
+        latent: latents of B texts, as `encode`, `sample_prior`, `sample_posterior` or `mix` return them.
         batch: B.
         start_id: token that every text begins with; not returned.
         end_id: token that ends a text; not returned.
-        max_tokens: most tokens of a text, without the end token, which is forced after so many.
-        choose: picks a token from each row of logits.
-        min_tokens: fewest tokens of a text, without the end token, which is forbidden before.
-        first: [B], the token that each text begins with, its label for one; None leaves the choice to the model.
+        max_tokens: largest number of tokens of a text, without the end token, which is forced after them.
+        choose: function from logits [B, V] to tokens [B].
+        min_tokens: smallest number of tokens of a text, without the end token, which is forbidden before.
+        first: [B], first token of each text, for example its label; None leaves it to the model.
 
     Returns:
         B lists of token ids.
     """
     device = model.output.weight.device
     texts: list[list[int]] = [[] for _ in range(batch)]
-    rows = torch.arange(batch, device=device)  # which text each row of the shrinking batch is
+    rows = torch.arange(batch, device=device)  # number of the text of each row of the shrinking batch
     tokens = torch.full((batch,), start_id, device=device)
     state = model.start(latent)
     for position in range(max_tokens):
         logits, state = _next(model, tokens, position, state, end_id, min_tokens, first)
         tokens = choose(logits)
         running = tokens != end_id
-        for row, token, runs in zip(rows.tolist(), tokens.tolist(), running.tolist(), strict=True):
+        numbers: list[int] = _listed(rows)
+        for row, token, runs in zip(numbers, _listed(tokens), _listed(running), strict=True):
             if runs:
                 texts[row].append(token)
         if not running.all():
@@ -110,8 +122,8 @@ def generate(
 
 @torch.inference_mode()
 def beam_search(
-    model: TextModel,
-    latent: Any,
+    model: TextModel[ModelSettings],
+    latent: Latent | None,
     batch: int,
     start_id: int,
     end_id: int,
@@ -123,15 +135,16 @@ def beam_search(
 ) -> list[list[int]]:
     """Search for the text of each latent with the highest `log p / tokens ** length_penalty`.
 
-    Of all that the beams of a text could go on to, the `beams` most probable are followed at each token (Sutskever et
-    al. 2014); those that end leave the search, which is over once `beams` have ended. One beam is greedy decoding, and
-    as many beams as there are texts find the best of all.
+    At each token the search follows the `beams` most probable continuations of the beams of a text (Sutskever et al.
+    2014). A beam that ends leaves the search, and the search of a text ends when `beams` beams have ended. One beam is
+    greedy decoding, and as many beams as there are possible texts find the best of all.
 
     Args:
         model, latent, batch, start_id, end_id, max_tokens, min_tokens, first: see `generate`.
-        beams: how many are followed.
-        length_penalty: not negative; 0 compares whole texts, which favours short ones, 1 the mean over their tokens,
-            the end token counted. Where it is forbidden the others share its probability, and forced it is certain.
+        beams: number of beams, at least 1.
+        length_penalty: not negative. 0 compares the probability of whole texts, which favours short ones, 1 the mean
+            over their tokens, the end token counted. Where the end token is forbidden, the other tokens share its
+            probability; where it is forced, its probability is 1.
 
     Returns:
         B lists of token ids.
@@ -142,26 +155,28 @@ def beam_search(
 
     def keep(row: int, log_p: float, ids: list[int], tokens: int) -> None:
         score = log_p / tokens**length_penalty
-        best[row] = max(best[row], (score, ids), key=lambda found: found[0])  # the first of equals
+        best[row] = max(best[row], (score, ids), key=lambda found: found[0])  # the first of equal scores
         ended[row] += 1
 
-    rows = torch.arange(batch, device=device)  # which text each of the S is that are still searched for
-    texts = torch.empty(batch, 1, 0, dtype=torch.long, device=device)  # [S, b, tokens so far]
-    log_p = torch.zeros(batch, 1, device=device)  # [S, b], of them; -inf where a beam has ended
+    rows = torch.arange(batch, device=device)  # [S], numbers of the texts whose search runs
+    texts = torch.empty(batch, 1, 0, dtype=torch.long, device=device)  # [S, b, tokens so far], of b beams
+    log_p = torch.zeros(batch, 1, device=device)  # [S, b]; -inf for a beam that has ended
     tokens = torch.full((batch,), start_id, device=device)  # [S b]
     state = model.start(latent)
     for position in range(max_tokens):
         logits, state = _next(model, tokens, position, state, end_id, min_tokens, first)
         width, vocabulary = log_p.shape[1], logits.shape[1]
-        onward = log_p.unsqueeze(-1) + logits.float().log_softmax(dim=-1).unflatten(0, (-1, width))  # [S, b, V]
+        by_beam = torch.unflatten(logits.float().log_softmax(dim=-1), 0, (-1, width))  # [S, b, V]
+        onward = log_p.unsqueeze(-1) + by_beam
         log_p, index = onward.flatten(1).topk(min(beams, width * vocabulary))  # [S, b']
         parent, token = index // vocabulary, index % vocabulary
         texts = torch.cat([texts.gather(1, parent.unsqueeze(-1).expand(-1, -1, position)), token.unsqueeze(-1)], dim=-1)
         ends = (token == end_id) & (log_p > -math.inf)
-        for s, beam in ends.nonzero().tolist():
-            keep(int(rows[s]), log_p[s, beam].item(), texts[s, beam, :-1].tolist(), position + 1)
+        for s, beam in _listed(ends.nonzero()):
+            keep(int(rows[s]), log_p[s, beam].item(), _listed(texts[s, beam, :-1]), position + 1)
         log_p = log_p.masked_fill(ends, -math.inf)
-        runs = [ended[row] < beams for row in rows.tolist()]
+        numbers: list[int] = _listed(rows)
+        runs = [ended[number] < beams for number in numbers]
         going = ((log_p > -math.inf).any(dim=1) & torch.tensor(runs, device=device)).nonzero().squeeze(1)
         if not going.numel():
             break
@@ -169,22 +184,22 @@ def beam_search(
         same = len(going) == len(rows) and parent.shape[1] == width
         state = [layer.select_past(parents) if same else layer.select(parents) for layer in state]
         rows, texts, log_p, tokens = rows[going], texts[going], log_p[going], token[going].flatten()
-    else:  # what has come to the limit ends there
-        for s, beam in (log_p > -math.inf).nonzero().tolist():
-            keep(int(rows[s]), log_p[s, beam].item(), texts[s, beam].tolist(), max_tokens + 1)
+    else:  # the beams at the limit end there
+        for s, beam in _listed((log_p > -math.inf).nonzero()):
+            keep(int(rows[s]), log_p[s, beam].item(), _listed(texts[s, beam]), max_tokens + 1)
     return [ids for _, ids in best]
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How texts are made of latents.
+    """A way to choose the tokens of texts: greedy decoding, sampling or beam search.
 
     Args:
         method: `greedy`, `sample` (see `nucleus`) or `beam` (see `beam_search`).
-        temperature: of `sample`.
-        top_p: of `sample`.
-        beams: of `beam`.
-        length_penalty: of `beam`.
+        temperature: divides the logits, for `sample`.
+        top_p: share of the probability that is kept, for `sample`.
+        beams: number of beams, for `beam`.
+        length_penalty: power of the number of tokens that divides log probabilities, for `beam`.
     """
 
     method: str = "greedy"
@@ -195,8 +210,8 @@ class Decoding:
 
     def __call__(
         self,
-        model: TextModel,
-        latent: Any,
+        model: TextModel[ModelSettings],
+        latent: Latent | None,
         batch: int,
         start_id: int,
         end_id: int,
@@ -205,7 +220,7 @@ class Decoding:
         generator: torch.Generator | None = None,
         first: Tensor | None = None,
     ) -> list[list[int]]:
-        """A list of token ids for each of B latents; for the arguments see `generate`."""
+        """Generate a list of token ids from each of B latents. See `generate` for the arguments."""
         where = (model, latent, batch, start_id, end_id, max_tokens)
         if self.method == "beam":
             return beam_search(*where, self.beams, self.length_penalty, min_tokens, first)
@@ -216,8 +231,13 @@ class Decoding:
 GREEDY = Decoding()
 
 
+def _listed(values: Tensor) -> Any:
+    """Values as nested lists. The annotation of `Tensor.tolist` does not say of what."""
+    return cast(Any, values).tolist()
+
+
 def _next(
-    model: TextModel,
+    model: TextModel[ModelSettings],
     tokens: Tensor,
     position: int,
     state: list[LayerState],
@@ -225,9 +245,11 @@ def _next(
     min_tokens: int,
     first: Tensor | None,
 ) -> tuple[Tensor, list[LayerState]]:
-    """A step's logits [B, V], of the first token alone where that is given, and the state after it.
+    """Decode one step.
 
-    The end token is left out where it would come too early.
+    Returns:
+        The logits [B, V] and the state after the step. Only the first token is possible where it is given, and the end
+        token is impossible before `min_tokens` tokens.
     """
     logits, state = model.step(tokens, position, state)
     if position == 0 and first is not None:

@@ -12,8 +12,12 @@ from models.settings import LanguageModelSettings
 from models.text_model import AS_TRAINED, Noise, TextModel, UnsupportedError
 
 
-class LanguageModel(TextModel):
-    """Predicts every token from those before it and nothing else: it never sees its target."""
+class LanguageModel(TextModel[LanguageModelSettings]):
+    """Causal language model: it predicts every token from the earlier tokens alone, and has no latent.
+
+    Args:
+        settings: sizes.
+    """
 
     _no_split_modules: ClassVar = ["CausalLayer"]
 
@@ -24,12 +28,16 @@ class LanguageModel(TextModel):
         self.output = output_projection(dim, settings.vocabulary_size)
 
     def forward(self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor) -> tuple[None, TokenLoss]:
-        """Score; there is nothing to encode."""
+        """Score texts; see `TextModel.forward`. The encoding is None."""
         return None, self.score(target_input, None, source, Packing.of(key_padding_mask))
 
     def sample_prior(
         self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
     ) -> None:
-        """Nothing: its texts come from their tokens' draws alone."""
+        """Return None: generation draws the tokens alone.
+
+        Raises:
+            UnsupportedError: noise is given.
+        """
         if noise != AS_TRAINED:
             raise UnsupportedError(f"{self.settings.name} has no latent: its temperature and kappa mean nothing")

@@ -1,8 +1,8 @@
-"""The Transformer's parts: embedding with positions, encoder, decoder."""
+"""Parts of the Transformer: embedding with positions, encoder layers, decoder layers."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, Protocol, Self, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,15 @@ from models.vanilla_attention import Keys, MultiheadAttention
 
 
 class Embedding(nn.Module):
-    """Token vectors times √D plus sinusoidal positions (Vaswani et al. 2017), then dropout."""
+    """Token vectors times √D plus sinusoidal positions (Vaswani et al. 2017), then dropout.
+
+    Args:
+        vocabulary_size: V, number of tokens.
+        dim: D, width of the vectors.
+        dropout: probability, in [0, 1).
+    """
+
+    frequency: Tensor
 
     def __init__(self, vocabulary_size: int, dim: int, dropout: float) -> None:
         super().__init__()
@@ -26,9 +34,16 @@ class Embedding(nn.Module):
     def forward(
         self, tokens: Tensor, start: int = 0, hidden_words: Tensor | None = None, packing: Packing | None = None
     ) -> Tensor:
-        """[B, N] token ids, the first at position `start`, to [B, N, D]; with a packing the real ones', [M, D].
+        """Embed token ids.
 
-        Where `hidden_words` [B, N] is True, the position stays and the word is hidden.
+        Args:
+            tokens: [B, N], token ids.
+            start: position of the first token.
+            hidden_words: [B, N], bool; where True, the token vector is zero and the position is kept. None hides none.
+            packing: positions of the real tokens; None for all.
+
+        Returns:
+            [B, N, D], or with a packing [M, D] of the real tokens.
         """
         dim = self.weight.shape[1]
         angles = torch.arange(start, start + tokens.shape[1], device=tokens.device).unsqueeze(1) * self.frequency
@@ -43,7 +58,12 @@ class Embedding(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers, the inner one four times as wide, with a ReLU and dropout between."""
+    """Two linear layers with a ReLU and dropout between them; the inner width is 4 D.
+
+    Args:
+        dim: D.
+        dropout: probability, in [0, 1).
+    """
 
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
@@ -55,20 +75,26 @@ class FeedForward(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[…, D] to […, D]."""
+        """Map each vector: […, D] to […, D]."""
         return self.outer(self.dropout(self.inner(hidden).relu()))
 
 
 def output_projection(dim: int, vocabulary_size: int) -> nn.Linear:
-    """From the decoder's vectors to logits of the vocabulary."""
+    """Make the projection from the decoder's vectors [D] to the logits of the vocabulary [V]."""
     output = nn.Linear(dim, vocabulary_size)
     nn.init.xavier_uniform_(output.weight)
     nn.init.zeros_(output.bias)
     return output
 
 
-class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, each followed by the sum with its input and a norm (post-norm)."""
+class _SelfAttentionLayer(nn.Module):
+    """Self-attention and feed-forward, each followed by a residual sum and a norm (post-norm).
+
+    Args:
+        dim: D.
+        num_heads: heads of the self-attention.
+        dropout: probability, in [0, 1).
+    """
 
     def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -77,59 +103,115 @@ class EncoderLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: Tensor, packing: Packing | None = None) -> Tensor:
-        """[M, D] of the real tokens, or [B, N, D] where none is padding, to the same shape."""
-        return self._after_self_attention(hidden, self.self_attention.attend_to_self(hidden, packing))
-
     def _after_self_attention(self, hidden: Tensor, attended: Tensor) -> Tensor:
         hidden = self.norms[0](hidden + self.dropout(attended))
         return self.norms[1](hidden + self.dropout(self.feed_forward(hidden)))
 
 
+class EncoderLayer(_SelfAttentionLayer):
+    """Self-attention to all positions, then feed-forward (post-norm)."""
+
+    def forward(self, hidden: Tensor, packing: Packing | None = None) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            hidden: [B, N, D] without padding; with a packing the real tokens alone, [M, D].
+            packing: positions of the real tokens; None for all.
+
+        Returns:
+            The shape of `hidden`.
+        """
+        return self._after_self_attention(hidden, self.self_attention.attend_to_self(hidden, packing))
+
+
+class AttentionKeys(Protocol):
+    """Projected keys and values of B latents."""
+
+    def select(self, rows: Tensor) -> Self:
+        """Select the keys of some of the B latents."""
+        ...
+
+
+OwnLatent = TypeVar("OwnLatent", contravariant=True)
+OwnKeys = TypeVar("OwnKeys", bound=AttentionKeys)
+
+
+class CrossAttention(Protocol[OwnLatent, OwnKeys]):
+    """Attention of a decoder layer to latents of one type.
+
+    `MultiheadAttention` and `nvib.DenoisingMultiheadAttention` are cross-attentions.
+    """
+
+    def prepare(self, latent: OwnLatent, /) -> OwnKeys:
+        """Project latents of B texts, once for all queries."""
+        ...
+
+    def attend(self, query: Tensor, keys: OwnKeys, need_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Attend from [B, T, D]: the output [B, T, D], and the weights [B, H, T, K] if requested, else None."""
+        ...
+
+
 @dataclass(frozen=True)
 class LayerState:
-    """What one decoder layer keeps between two generated tokens: keys of the memory, if any, and of the past."""
+    """State of one decoder layer between two generated tokens.
 
-    memory: Any | None = None
+    Args:
+        latent_keys: keys of B latents; None in a layer that attends to none.
+        past: keys of the earlier positions; None before the first token.
+    """
+
+    latent_keys: AttentionKeys | None = None
     past: Keys | None = None
 
     def select(self, rows: Tensor) -> "LayerState":
-        """The state of some of the B sentences."""
-        return LayerState(*(None if keys is None else keys.select(rows) for keys in (self.memory, self.past)))
+        """Select the state of some of the B texts."""
+        keys = None if self.latent_keys is None else self.latent_keys.select(rows)
+        return LayerState(keys, None if self.past is None else self.past.select(rows))
 
     def select_past(self, rows: Tensor) -> "LayerState":
-        """The state after each of the B sentences has gone on from the past of another with the same memory."""
-        return LayerState(self.memory, None if self.past is None else self.past.select(rows))
+        """Replace the past of each text by the past of text `rows[b]`, which has the same latent."""
+        return LayerState(self.latent_keys, None if self.past is None else self.past.select(rows))
 
 
-class CausalLayer(EncoderLayer):
-    """An encoder layer each of whose positions sees those before it alone: a decoder's without a memory."""
+class CausalLayer(_SelfAttentionLayer):
+    """Decoder layer without a latent: causal self-attention, then feed-forward (post-norm)."""
 
-    def forward(self, hidden: Tensor, memory: None = None, packing: Packing | None = None) -> Tensor:
-        """[B, T, D] of all positions at once, or with a packing [M, D] of the real ones."""
+    def forward(self, hidden: Tensor, latent: None = None, packing: Packing | None = None) -> Tensor:
+        """Apply the layer to all positions; each position sees itself and earlier positions.
+
+        Args:
+            hidden: [B, T, D]; with a packing the real positions alone, [M, D].
+            latent: None, the argument of `DecoderLayer` that this layer lacks.
+            packing: the real positions; None for all.
+
+        Returns:
+            The shape of `hidden`.
+        """
         return self._after_self_attention(hidden, self.self_attention.attend_to_self(hidden, packing, causal=True))
 
     def step(self, hidden: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-        """[B, 1, D] of the next position."""
+        """Apply the layer to the next position: [B, 1, D] to [B, 1, D], and the new state."""
         attended, past = self.self_attention.attend_to_past(hidden, state.past)
         return self._after_self_attention(hidden, attended), LayerState(past=past)
 
-    def start(self, memory: None = None) -> LayerState:
-        """The state before the first token."""
+    def start(self, latent: None = None) -> LayerState:
+        """Return the state before the first token."""
         return LayerState()
 
 
-class DecoderLayer(nn.Module):
-    """Causal self-attention, attention to the memory and feed-forward, post-norm.
+class DecoderLayer(nn.Module, Generic[OwnLatent, OwnKeys]):
+    """Causal self-attention, attention to a latent and feed-forward (post-norm).
 
     Args:
         dim: D.
         num_heads: heads of the self-attention.
-        dropout: probability.
-        cross_attention: the attention to the memory: anything with `prepare` and `attend`.
+        dropout: probability, in [0, 1).
+        cross_attention: attention to the latent, a module.
     """
 
-    def __init__(self, dim: int, num_heads: int, dropout: float, cross_attention: nn.Module) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, dropout: float, cross_attention: CrossAttention[OwnLatent, OwnKeys]
+    ) -> None:
         super().__init__()
         self.self_attention = MultiheadAttention(dim, num_heads, dropout)
         self.cross_attention = cross_attention
@@ -137,27 +219,45 @@ class DecoderLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: Tensor, memory: Any, packing: Packing | None = None) -> Tensor:
-        """[B, T, D] of all positions at once, each seeing those before it; with a packing [M, D] of the real ones."""
-        attended = self.self_attention.attend_to_self(hidden, packing, causal=True)
-        return self._after_self_attention(hidden, attended, self.cross_attention.prepare(memory), packing)[0]
+    def forward(self, hidden: Tensor, latent: OwnLatent, packing: Packing | None = None) -> Tensor:
+        """Apply the layer to all positions; each position sees itself and earlier positions.
 
-    def with_weights(self, hidden: Tensor, memory: Any) -> tuple[Tensor, Tensor]:
-        """What `forward` returns, and how every position weighs the memory's K vectors: [B, H, T, K]."""
+        Args:
+            hidden: [B, T, D]; with a packing the real positions alone, [M, D].
+            latent: of B texts.
+            packing: the real positions; None for all.
+
+        Returns:
+            The shape of `hidden`.
+        """
+        attended = self.self_attention.attend_to_self(hidden, packing, causal=True)
+        return self._after_self_attention(hidden, attended, self.cross_attention.prepare(latent), packing)[0]
+
+    def with_weights(self, hidden: Tensor, latent: OwnLatent) -> tuple[Tensor, Tensor]:
+        """Return the output of `forward` [B, T, D] and the weights over the K vectors of the latent [B, H, T, K]."""
         attended = self.self_attention.attend_to_self(hidden, causal=True)
-        return self._after_self_attention(hidden, attended, self.cross_attention.prepare(memory), need_weights=True)
+        keys = self.cross_attention.prepare(latent)
+        output, weights = self._after_self_attention(hidden, attended, keys, need_weights=True)
+        assert weights is not None  # for the type checker: they are requested
+        return output, weights
 
     def step(self, hidden: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-        """[B, 1, D] of the next position."""
+        """Apply the layer to the next position: [B, 1, D] to [B, 1, D], and the new state."""
         attended, past = self.self_attention.attend_to_past(hidden, state.past)
-        return self._after_self_attention(hidden, attended, state.memory)[0], LayerState(state.memory, past)
+        keys = cast(OwnKeys, state.latent_keys)  # from `start` of this layer
+        return self._after_self_attention(hidden, attended, keys)[0], LayerState(keys, past)
 
-    def start(self, memory: Any) -> LayerState:
-        """The state before the first token."""
-        return LayerState(self.cross_attention.prepare(memory))
+    def start(self, latent: OwnLatent) -> LayerState:
+        """Return the state before the first token of B texts."""
+        return LayerState(self.cross_attention.prepare(latent))
 
     def _after_self_attention(
-        self, hidden: Tensor, attended: Tensor, keys: Any, packing: Packing | None = None, need_weights: bool = False
+        self,
+        hidden: Tensor,
+        attended: Tensor,
+        keys: OwnKeys,
+        packing: Packing | None = None,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         hidden = self.norms[0](hidden + self.dropout(attended))
         query = hidden if packing is None else packing.pad(hidden)

@@ -7,21 +7,26 @@ from torch import Tensor
 
 import nvib
 from models.annealing import anneal
-from models.autoencoder import Encoding, TextAutoencoder
+from models.autoencoder import TextAutoencoder
 from models.gaussian import Gaussians, kl_by_dimension, with_free_bits
+from models.latent import Latent
 from models.settings import NVAESettings
-from models.text_model import AS_TRAINED, Noise, UnsupportedError
+from models.text_model import AS_TRAINED, Encoding, Noise, UnsupportedError, required
 from nvib import DiscreteMixture, GaussianMixture, Posterior, Prior
 
-# e^2 pseudo-counts a token keep the noise of the sampled weights low while the decoder learns to attend;
-# from e^1 it takes more than twice as many steps until it does.
+# Initial log pseudo-count of a token. e^2 keeps the noise of the sampled weights low while the decoder learns to
+# attend; with e^1 this takes more than twice as many steps.
 INITIAL_LOG_ALPHA = 2.0
 
-COLD = 1e-6  # temperature of a latent below which float32 cannot tell its draws from its mean
+COLD = 1e-6  # latent temperature below which float32 cannot distinguish draws from the mean
 
 
-class NVAE(TextAutoencoder):
-    """The encoder's output goes through an NVIB layer; every decoder layer denoises its mixture."""
+class NVAE(TextAutoencoder[NVAESettings]):
+    """Transformer autoencoder with an NVIB layer after the encoder and denoising attention in every decoder layer.
+
+    Args:
+        settings: sizes, prior, bottleneck and objective.
+    """
 
     def __init__(self, settings: NVAESettings) -> None:
         super().__init__(
@@ -36,7 +41,9 @@ class NVAE(TextAutoencoder):
         torch.nn.init.constant_(self.bottleneck.alpha.bias, start)
 
     def latent_from(self, hidden: Tensor, key_padding_mask: Tensor) -> Encoding:
-        """A mixture: a sample of the posterior in training, its mean measure in evaluation."""
+        """Compute the mixture: a sample from the posterior in training, its mean measure in evaluation."""
+        posterior: Posterior
+        mixture: DiscreteMixture | GaussianMixture
         posterior, mixture = self.bottleneck(hidden, key_padding_mask)
         above_threshold = posterior.mean(self.settings.alpha_threshold) if self.training else mixture
         return Encoding(
@@ -49,25 +56,34 @@ class NVAE(TextAutoencoder):
             posterior=posterior,
         )
 
-    def penalty(self, encoding: Encoding, progress: float) -> Tensor:
-        """`lambda_G anneal_G mean KL_G + lambda_D anneal_D mean KL_D`, KL_G's dimensions free up to the free bits."""
-        s = self.settings
+    def penalty(self, encoding: Encoding | None, progress: float) -> Tensor:
+        """Compute `lambda_G anneal_G mean KL_G + lambda_D anneal_D mean KL_D`, KL_G with the free bits.
+
+        See `TextModel.penalty`.
+        """
+        encoding, s = required(encoding, "latent"), self.settings
         gaussian = s.kl_gaussian_lambda * anneal(s.kl_annealing_gaussian, progress, s.kl_warmup)
         dirichlet = s.kl_dirichlet_lambda * anneal(s.kl_annealing_dirichlet, progress, s.kl_warmup)
-        return gaussian * self._kl_gaussian(encoding) + dirichlet * encoding.kl_dirichlet.mean()
+        kl_dirichlet = required(encoding.kl_dirichlet, "kl_dirichlet")
+        return gaussian * self._kl_gaussian(encoding) + dirichlet * kl_dirichlet.mean()
 
     def _kl_gaussian(self, encoding: Encoding) -> Tensor:
-        s, posterior = self.settings, encoding.posterior
+        """Compute the mean KL_G of the batch, with the free bits of each dimension: [], nats."""
+        s = self.settings
         if not s.free_bits:
-            return encoding.kl_gaussian.mean()
-        # The prior's own component, which is left out here, does not diverge from it.
+            return required(encoding.kl_gaussian, "kl_gaussian").mean()
+        posterior, gaussians = required(encoding.posterior, "posterior"), required(encoding.gaussians, "gaussians")
+        # Left out is the prior component, whose divergence is zero.
         shares = s.kappa * posterior.log_alpha.softmax(dim=-1)[:, 1:]
-        return with_free_bits(kl_by_dimension(encoding.gaussians, s.prior_mu, s.prior_var, shares), s.free_bits)
+        return with_free_bits(kl_by_dimension(gaussians, s.prior_mu, s.prior_var, shares), s.free_bits)
 
     def sample_prior(
         self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
     ) -> DiscreteMixture | GaussianMixture:
-        """Weights and vectors of the prior at these lengths; its mean, the base distribution, at temperature 0."""
+        """Draw weights and vectors from the prior at these lengths; its base distribution at temperature 0.
+
+        See `TextModel.sample_prior`.
+        """
         s = self.settings
         if noise.temperature < COLD:
             shape = (len(lengths), 1, s.dim_h)
@@ -80,7 +96,7 @@ class NVAE(TextAutoencoder):
         return _with_rest(drawn, torch.full_like(drawn.z, math.log(s.prior_var)), noise.temperature)
 
     def length_with(self, vectors: int, noise: Noise = AS_TRAINED) -> int:
-        """`n` of `kappa (n + 1)` vectors."""
+        """Return the n at which `kappa (n + 1)` is the number of vectors; see `TextModel.length_with`."""
         kappa = self._kappa(noise)
         if vectors % kappa or vectors < 2 * kappa:
             raise UnsupportedError(
@@ -91,33 +107,39 @@ class NVAE(TextAutoencoder):
 
     def sample_posterior(
         self, encoding: Encoding, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
-    ) -> DiscreteMixture | GaussianMixture:
-        """Weights and vectors of the posterior, all components' (none is dropped, as in training)."""
+    ) -> Latent:
+        """Draw weights and vectors from the posterior, of all components, as in training (none is dropped).
+
+        See `TextModel.sample_posterior`.
+        """
         if noise.temperature < COLD:
             return encoding.latent
-        own, kappa, shift = encoding.posterior, self._kappa(noise), 2.0 * math.log(noise.temperature)
+        own, kappa = required(encoding.posterior, "posterior"), self._kappa(noise)
+        shift = 2.0 * math.log(noise.temperature)
         tempered = Posterior(own.mu, own.logvar + shift, own.log_alpha - shift, own.key_padding_mask)
         logvar = own.logvar.repeat_interleave(kappa, dim=1)
         return _with_rest(tempered.sample(kappa, generator), logvar, noise.temperature)
 
+    def interpolate(self, a: Latent, b: Latent, tau: float) -> DiscreteMixture | GaussianMixture:
+        """Compute the mixture `(1 - tau) a + tau b` of two mixtures of one type; see `TextModel.interpolate`."""
+        if isinstance(a, DiscreteMixture) and isinstance(b, DiscreteMixture):
+            return nvib.interpolate(a, b, tau)
+        if isinstance(a, GaussianMixture) and isinstance(b, GaussianMixture):
+            return nvib.interpolate(a, b, tau)
+        raise TypeError(f"a and b must be mixtures of one type, got {type(a).__name__} and {type(b).__name__}")
+
     def _kappa(self, noise: Noise) -> int:
         return self.settings.kappa if noise.kappa is None else noise.kappa
 
-    def interpolate(
-        self, a: DiscreteMixture | GaussianMixture, b: DiscreteMixture | GaussianMixture, tau: float
-    ) -> DiscreteMixture | GaussianMixture:
-        """The mixture of both mixtures."""
-        return nvib.interpolate(a, b, tau)
-
 
 def _with_rest(drawn: DiscreteMixture, logvar: Tensor, temperature: float) -> DiscreteMixture | GaussianMixture:
-    """Vectors that were drawn at a temperature, with what it leaves of their variance.
+    """Return vectors drawn at a temperature below 1 with the variance that the temperature leaves.
 
-    Below 1 the draws hold `temperature²` of the variance, and the rest stays in the mixture, for the attention to
-    average over. So the mean measure is the same at every temperature up to 1, and what is left at 0.
+    The draws have `temperature²` of the variance. The rest stays in the mixture, and attention integrates over it. The
+    mean measure is therefore the same at every temperature up to 1, and at 0 it is the whole mixture.
 
     Args:
-        drawn: [B, K, …].
+        drawn: [B, K, …], drawn at the temperature.
         logvar: [B, K, D], log variances at temperature 1.
         temperature: above 0.
     """

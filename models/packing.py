@@ -1,23 +1,24 @@
-"""Real tokens without their padding: what all but attention and the latent work on."""
+"""Packing of padded sentences to the rows of their real tokens."""
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Which positions of B padded sentences hold their M real tokens.
+    """Positions of the M real tokens of B padded sentences.
 
-    A batch of mixed lengths is half padding. Embeddings, self-attention's projections, feed-forward layers, norms and
-    dropout are done with the real tokens alone, as [M, …] rows in the order of sentences and positions; what attends,
-    and the latent, needs sentences, [B, N, …].
+    Half of a batch of mixed lengths is padding. Embeddings, the projections of self-attention, feed-forward layers,
+    norms and dropout therefore process the real tokens alone, as rows [M, …] in the order of sentences and positions.
+    Attention and the latent need sentences, [B, N, …].
 
     Args:
         key_padding_mask: [B, N], bool, True at padding.
-        rows: [M], int, where the real tokens stand among the B N positions.
+        rows: [M], int, indices of the real tokens among the B N positions.
     """
 
     key_padding_mask: Tensor
@@ -25,54 +26,69 @@ class Packing:
 
     @classmethod
     def of(cls, key_padding_mask: Tensor) -> "Packing":
-        """Of sentences with this mask [B, N]."""
+        """Make the packing of sentences with the mask [B, N], bool, True at padding."""
         return cls(key_padding_mask, (~key_padding_mask).flatten().nonzero().squeeze(1))
 
     @property
     def positions(self) -> Tensor:
-        """[M], int, the position of each real token in its sentence."""
+        """[M], int, position of each real token in its sentence."""
         return self.rows % self.key_padding_mask.shape[1]
 
     def pack(self, padded: Tensor) -> Tensor:
-        """[B, N, …] to its real tokens [M, …]."""
-        return _Pack.apply(padded.flatten(0, 1), self.rows)
+        """Select the real tokens: [B, N, …] to [M, …]."""
+        return _Pack.apply(  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] not annotated
+            padded.flatten(0, 1), self.rows
+        )
 
     def pad(self, packed: Tensor) -> Tensor:
-        """[M, …] to [B, N, …], zeros at padding."""
-        return _Pad.apply(packed, self.rows, self.key_padding_mask.numel()).unflatten(0, self.key_padding_mask.shape)
+        """Return the real tokens to their positions: [M, …] to [B, N, …], zeros at padding."""
+        flat = _Pad.apply(  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] not annotated
+            packed, self.rows, self.key_padding_mask.numel()
+        )
+        return torch.unflatten(cast(Tensor, flat), 0, self.key_padding_mask.shape)
 
 
-# Each other's gradient. As indexing, they would have one that adds up rows that might come twice, which is slow.
+# Each function is the gradient of the other. The gradient of indexing would add up rows that could repeat, which is
+# slower.
 class _Pack(torch.autograd.Function):
+    """Select rows [M, …] of [B N, …]."""
+
     @staticmethod
-    def forward(ctx: FunctionCtx, padded: Tensor, rows: Tensor) -> Tensor:
-        """[B N, …] to its rows [M, …]."""
+    def forward(ctx: Any, padded: Tensor, rows: Tensor) -> Tensor:
+        """Return the rows [M, …] of [B N, …]."""
         ctx.save_for_backward(rows)
         ctx.count = padded.shape[0]
         return padded.index_select(0, rows)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        """[M, …] to [B N, …], zeros elsewhere."""
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] torch passes one gradient per output
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor, None]:
+        """Return the gradient [B N, …] of [M, …], zeros at the other rows."""
         (rows,) = ctx.saved_tensors
         return _spread(gradient, rows, ctx.count), None
 
 
 class _Pad(torch.autograd.Function):
+    """Write rows [M, …] into zeros [B N, …]."""
+
     @staticmethod
-    def forward(ctx: FunctionCtx, packed: Tensor, rows: Tensor, count: int) -> Tensor:
-        """[M, …] to [B N, …], zeros elsewhere."""
+    def forward(ctx: Any, packed: Tensor, rows: Tensor, count: int) -> Tensor:
+        """Return [B N, …] of rows [M, …], zeros at the other rows."""
         ctx.save_for_backward(rows)
         return _spread(packed, rows, count)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """[B N, …] to its rows [M, …]."""
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] torch passes one gradient per output
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor, None, None]:
+        """Return the rows [M, …] of the gradient [B N, …]."""
         (rows,) = ctx.saved_tensors
         return gradient.index_select(0, rows), None, None
 
 
 def _spread(packed: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Write rows [M, …] into zeros [count, …]."""
     return packed.new_zeros(count, *packed.shape[1:]).index_copy_(0, rows, packed)

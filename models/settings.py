@@ -1,49 +1,61 @@
-"""The models' settings, their defaults, and the registry that names them."""
+"""Settings of the models: one frozen dataclass for each model, every field declared once (`models.declaration`)."""
 
-import importlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from models.text_model import TextModel
+from models.declaration import Choice, Range, SettingError, check_settings, declare
+
+# Settings that several models have.
+PRIOR_MU = declare("mean of the prior's vectors")
+PRIOR_VAR = declare("variance of the prior's vectors, above 0", above=0)
+KL_GAUSSIAN_LAMBDA = declare("weight of KL_G (nats per dimension) in the loss", low=0, tune=Range(1e-5, 1e-1, log=True))
+SCHEDULES = ("constant", "monotonic", "cyclic")
+KL_ANNEALING_GAUSSIAN = declare("schedule of KL_G's weight over the run", choices=SCHEDULES, tune=Choice(SCHEDULES))
+KL_WARMUP = declare("share of the run before the KL starts, in [0, 1)", low=0, below=1)
+FREE_BITS = declare(
+    "nats of KL_G that each dimension has free, on average over one batch of one process", low=0
+)  # Kingma et al. 2016
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What every model has; the paper's sizes are the defaults.
+    """Settings that every model has. The defaults are the paper's sizes.
 
-    Args:
-        vocabulary_size: tokens the tokenizer knows.
-        dim_h: width D of every vector; the feed-forward layers are four times as wide.
-        num_heads: attention heads, which divide `dim_h`.
-        num_layers: encoder layers, and as many decoder layers.
-        dropout: probability, in [0, 1).
-        word_dropout: probability, in [0, 1), that training hides a word from the decoder's input (Bowman et al. 2016).
+    The metadata of each field holds its meaning, unit and range.
 
     Raises:
-        ValueError: the heads do not divide the width.
+        ValueError: if a value is out of its range, or `num_heads` does not divide `dim_h`.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     implementation: ClassVar[tuple[str, str]]  # module and class, imported when the model is built
-    sees_target: ClassVar[bool] = True  # whether it scores a text from an encoding of that very text
+    sees_target: ClassVar[bool] = True  # True if the model scores a text from an encoding of that very text
 
-    vocabulary_size: int
-    dim_h: int = 256
-    num_heads: int = 1
-    num_layers: int = 1
-    dropout: float = 0.1
-    word_dropout: float = 0.0
+    vocabulary_size: int = field(metadata=declare("tokens of the tokenizer's vocabulary", low=1, flag=False))
+    dim_h: int = field(
+        default=256,
+        metadata=declare("width of every vector; feed-forward layers are four times as wide", low=2, high=2**16),
+    )
+    num_heads: int = field(default=1, metadata=declare("attention heads, which divide DIM_H", low=1))
+    num_layers: int = field(default=1, metadata=declare("encoder layers, and as many decoder layers", low=1, high=1000))
+    dropout: float = field(
+        default=0.1, metadata=declare("dropout probability, in [0, 1)", low=0, below=1, tune=Range(0.0, 0.3))
+    )
+    word_dropout: float = field(  # Bowman et al. 2016
+        default=0.0,
+        metadata=declare("probability that training hides a word of the decoder's input, in [0, 1)", low=0, below=1),
+    )
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if self.dim_h % self.num_heads:
-            raise ValueError(f"DIM_H must be a multiple of NUM_HEADS, got {self.dim_h} and {self.num_heads}")
+            raise SettingError(f"DIM_H must be a multiple of NUM_HEADS, got {self.dim_h} and {self.num_heads}")
 
 
 @dataclass(frozen=True)
 class TransformerSettings(ModelSettings):
-    """The vanilla Transformer autoencoder."""
+    """Settings of the vanilla Transformer autoencoder."""
 
     name = "T"
     summary = "vanilla Transformer"
@@ -52,28 +64,19 @@ class TransformerSettings(ModelSettings):
 
 @dataclass(frozen=True)
 class VariationalSettings(ModelSettings):
-    """What the models with a Gaussian for each vector have: their prior and their objective.
+    """Settings of the models with one Gaussian for each vector: the prior and the objective."""
 
-    Args:
-        prior_mu: mean of the prior's vectors.
-        prior_var: variance of it, above 0.
-        kl_gaussian_lambda: weight of KL_G in the loss.
-        kl_annealing_gaussian: schedule of KL_G's weight: constant, monotonic or cyclic.
-        kl_warmup: share of training, in [0, 1), before the KL starts.
-        free_bits: nats of KL_G that each dimension has free (Kingma et al. 2016).
-    """
-
-    prior_mu: float = 0.0
-    prior_var: float = 1.0
-    kl_gaussian_lambda: float = 0.001
-    kl_annealing_gaussian: str = "constant"
-    kl_warmup: float = 0.0
-    free_bits: float = 0.0
+    prior_mu: float = field(default=0.0, metadata=PRIOR_MU)
+    prior_var: float = field(default=1.0, metadata=PRIOR_VAR)
+    kl_gaussian_lambda: float = field(default=0.001, metadata=KL_GAUSSIAN_LAMBDA)
+    kl_annealing_gaussian: str = field(default="constant", metadata=KL_ANNEALING_GAUSSIAN)
+    kl_warmup: float = field(default=0.0, metadata=KL_WARMUP)
+    free_bits: float = field(default=0.0, metadata=FREE_BITS)
 
 
 @dataclass(frozen=True)
 class VTVSettings(VariationalSettings):
-    """The variational Transformer that keeps every vector."""
+    """Settings of the variational Transformer that keeps every vector."""
 
     name = "VTV"
     summary = "variational Transformer, a vector for every token"
@@ -82,90 +85,83 @@ class VTVSettings(VariationalSettings):
 
 @dataclass(frozen=True)
 class VTPSettings(VariationalSettings):
-    """The variational Transformer with one pooled vector.
-
-    Args:
-        pooling: over a text's tokens: mean or max.
-    """
+    """Settings of the variational Transformer that pools each text to one vector."""
 
     name = "VTP"
     summary = "variational Transformer, one pooled vector"
     implementation = ("models.vtp", "VariationalTransformerPooled")
 
-    pooling: str = "mean"
+    pooling: str = field(
+        default="mean",
+        metadata=declare("how the encoder's vectors become one", choices=("mean", "max"), tune=Choice(("mean", "max"))),
+    )
 
 
 @dataclass(frozen=True)
 class VTSSettings(VariationalSettings):
-    """The variational Transformer that drops vectors by position.
-
-    Args:
-        stride_perc: share of the vectors that is dropped, in [0, 1).
-    """
+    """Settings of the variational Transformer that drops vectors by position."""
 
     name = "VTS"
     summary = "variational Transformer, a fixed share of its vectors dropped"
     implementation = ("models.vts", "VariationalTransformerStride")
 
-    stride_perc: float = 0.5
+    stride_perc: float = field(
+        default=0.5,
+        metadata=declare(
+            "share of the vectors that is dropped by position, in [0, 1)", low=0, below=1, tune=Range(0.2, 0.8)
+        ),
+    )
 
 
 @dataclass(frozen=True)
 class NVAESettings(ModelSettings):
-    """The nonparametric variational autoencoder: its prior, its bottleneck and its objective.
-
-    Args:
-        prior_mu: mean of the prior's base distribution.
-        prior_var: variance of it, above 0.
-        prior_alpha: concentration of the prior at length 0, in pseudo-counts.
-        delta: concentration that the prior adds for every token, in pseudo-counts.
-        kappa: vectors drawn per component in training.
-        alpha_activation: `exp` or `relu`, from a score to a pseudo-count.
-        alpha_threshold: components with a smaller pseudo-count are dropped in evaluation.
-        kl_gaussian_lambda: weight of KL_G in the loss.
-        kl_dirichlet_lambda: weight of KL_D in the loss.
-        kl_annealing_gaussian: schedule of KL_G's weight: constant, monotonic or cyclic.
-        kl_annealing_dirichlet: schedule of KL_D's weight.
-        kl_warmup: share of training, in [0, 1), before both start.
-        free_bits: nats of KL_G that each dimension has free (Kingma et al. 2016).
-    """
+    """Settings of the nonparametric variational autoencoder: the prior, the bottleneck and the objective."""
 
     name = "NVIB"
     summary = "nonparametric variational autoencoder (NVAE)"
     implementation = ("models.nvae", "NVAE")
 
-    prior_mu: float = 0.0
-    prior_var: float = 1.0
-    prior_alpha: float = 1.0
-    delta: float = 1.0
-    kappa: int = 1
-    alpha_activation: str = "exp"
-    alpha_threshold: float = 0.1
-    kl_gaussian_lambda: float = 0.001
-    kl_dirichlet_lambda: float = 0.1
-    kl_annealing_gaussian: str = "constant"
-    kl_annealing_dirichlet: str = "constant"
-    kl_warmup: float = 0.0
-    free_bits: float = 0.0
+    prior_mu: float = field(default=0.0, metadata=PRIOR_MU)
+    prior_var: float = field(default=1.0, metadata=PRIOR_VAR)
+    prior_alpha: float = field(
+        default=1.0, metadata=declare("concentration of the prior at length 0, in pseudo-counts", above=0)
+    )
+    delta: float = field(
+        default=1.0,
+        metadata=declare(
+            "concentration the prior adds for every token, in pseudo-counts; 0 does not grow with length",
+            low=0,
+            tune=Range(0.0, 1.0),
+        ),
+    )
+    kappa: int = field(default=1, metadata=declare("vectors drawn per component in training", low=1, high=1000))
+    alpha_activation: str = field(
+        default="exp",
+        metadata=declare("from a score to a pseudo-count; relu gives exact zeros", choices=("exp", "relu")),
+    )
+    alpha_threshold: float = field(
+        default=0.1,
+        metadata=declare("vectors with a smaller pseudo-count are dropped in evaluation; 0 keeps all", low=0),
+    )
+    kl_gaussian_lambda: float = field(default=0.001, metadata=KL_GAUSSIAN_LAMBDA)
+    kl_dirichlet_lambda: float = field(
+        default=0.1,
+        metadata=declare("weight of KL_D (nats per component) in the loss", low=0, tune=Range(1e-3, 1e1, log=True)),
+    )
+    kl_annealing_gaussian: str = field(default="constant", metadata=KL_ANNEALING_GAUSSIAN)
+    kl_annealing_dirichlet: str = field(
+        default="constant",
+        metadata=declare("schedule of KL_D's weight over the run", choices=SCHEDULES, tune=Choice(SCHEDULES)),
+    )
+    kl_warmup: float = field(default=0.0, metadata=KL_WARMUP)
+    free_bits: float = field(default=0.0, metadata=FREE_BITS)
 
 
 @dataclass(frozen=True)
 class LanguageModelSettings(ModelSettings):
-    """The language model that judges samples."""
+    """Settings of the language model that judges samples."""
 
     name = "LM"
     summary = "causal Transformer language model"
     implementation = ("models.language_model", "LanguageModel")
     sees_target = False
-
-
-MODELS: dict[str, type[ModelSettings]] = {
-    settings.name: settings
-    for settings in (TransformerSettings, VTVSettings, VTPSettings, VTSSettings, NVAESettings, LanguageModelSettings)
-}
-
-
-def build(settings: ModelSettings) -> "TextModel":
-    """Build the model of these settings, with fresh weights."""
-    module, name = settings.implementation
-    return getattr(importlib.import_module(module), name)(settings)

@@ -1,16 +1,17 @@
-"""What all models share: tokens in, cross-entropies of the next tokens out, one token after the other."""
+"""Interface of all models: cross-entropies of the next tokens in training, one token after the other in generation."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Generic, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils import checkpoint
 
 from models.gaussian import Gaussians
+from models.latent import Latent
 from models.layers import Embedding, LayerState
 from models.loss import TokenLoss, token_loss
 from models.packing import Packing
@@ -19,19 +20,19 @@ from nvib import Posterior
 
 
 class UnsupportedError(ValueError):
-    """A model was asked for something that it cannot do; the message is one line that says so."""
+    """The model lacks the requested operation; the message is one line that names the model and the reason."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """How a latent is drawn.
+    """Noise of the draws from a prior or a posterior.
 
     Args:
-        temperature: scale of the noise, not negative: 0 is the mean latent, 1 the distribution as it is, more is wider.
-            Gaussians are drawn with `temperature` times their standard deviation. Weights are drawn from Gammas of
-            `1 / temperature²` times their pseudo-counts, whose standard deviation is `temperature` times as large a
-            share of their mean.
-        kappa: draws per component; None for as many as in training.
+        temperature: scale of the noise, not negative: 0 gives the mean latent, 1 the distribution itself, more a wider
+            one. Gaussians are drawn with `temperature` times their standard deviation. Weights are drawn from Gammas
+            with `1 / temperature²` times their pseudo-counts, whose standard deviation relative to the mean is
+            `temperature` times as large.
+        kappa: draws per component, at least 1; None for the model's setting.
 
     Raises:
         ValueError: a value is out of its range.
@@ -52,19 +53,19 @@ AS_TRAINED = Noise()
 
 @dataclass(frozen=True)
 class Encoding:
-    """What an encoder made of B texts.
+    """Encoder output of B texts: the latent and its statistics.
 
     Args:
-        latent: what the decoder attends to.
+        latent: of B texts, for the decoder.
         vectors_kept: [B], int, vectors that the latent keeps.
-        vectors: [B], int, vectors that it could have kept.
-        kl_gaussian: [B], nats per dimension, or None where the model has no such term.
-        kl_dirichlet: [B], nats per component, or None.
-        gaussians: of the text's own vectors (the prior's component left out), or None.
-        posterior: the Dirichlet processes, or None.
+        vectors: [B], int, vectors before any is dropped.
+        kl_gaussian: [B], KL_G in nats per dimension; None where the model has no such term.
+        kl_dirichlet: [B], KL_D in nats per component; None where the model has no such term.
+        gaussians: Gaussians of the text's own vectors, without the prior component; None where the model has none.
+        posterior: the posterior Dirichlet processes; None where the model has none.
     """
 
-    latent: Any
+    latent: Latent
     vectors_kept: Tensor
     vectors: Tensor
     kl_gaussian: Tensor | None = None
@@ -73,33 +74,65 @@ class Encoding:
     posterior: Posterior | None = None
 
 
-class TextModel(nn.Module, ABC):
-    """Scores and generates text token by token, perhaps from a latent.
+Part = TypeVar("Part")
 
-    Decoder input is `[CLS] x_1 … x_{n-1}`, the target `x_1 … x_{n-1} [SEP]`. Sentences are padded at their end.
-    A model makes `decoder` and `output`, names its layers' classes and fills in `forward`, and what it can of `encode`,
-    `penalty`, `sample_prior`, `length_with`, `sample_posterior`, `interpolate` (and with it `mix`) and
-    `log_importance_weights`.
+
+def required(part: Part | None, name: str) -> Part:
+    """Return an optional part that all encodings of a model have.
+
+    Raises:
+        ValueError: the part is None, because another model made the encoding.
+    """
+    if part is None:
+        raise ValueError(f"the encoding has no {name}: another model made it")
+    return part
+
+
+class Layer(Protocol):
+    """Decoder layer, as `TextModel` calls it; see `DecoderLayer` and `CausalLayer`."""
+
+    def __call__(self, hidden: Tensor, latent: Latent | None, packing: Packing | None = None, /) -> Tensor: ...
+
+    def start(self, latent: Latent | None, /) -> LayerState: ...
+
+    def step(self, hidden: Tensor, state: LayerState, /) -> tuple[Tensor, LayerState]: ...
+
+
+Settings = TypeVar("Settings", bound=ModelSettings, covariant=True)
+
+
+class TextModel(nn.Module, ABC, Generic[Settings]):
+    """A model that scores and generates texts token by token, from a latent or without one.
+
+    The decoder's input is `[CLS] x_1 … x_{n-1}`, its target `x_1 … x_{n-1} [SEP]`. Sentences are padded at their end.
+    A subclass makes `decoder` and `output`, lists the classes of its layers, and implements `forward`. It overrides
+    those of `encode`, `penalty`, `sample_prior`, `length_with`, `sample_posterior`, `interpolate` (which `mix` calls),
+    `attention_weights` and `log_importance_weights` that it supports; the others raise `UnsupportedError`.
 
     Args:
-        settings: sizes and whatever else the model has.
+        settings: sizes and the model's own settings.
     """
 
     decoder: nn.ModuleList
     output: nn.Linear
-    _no_split_modules: ClassVar[list[str]]  # the layers' classes, by the name that Accelerate looks for: FSDP's units
-    recompute = False  # whether the layers' inner values are computed again for the gradient, and not kept
+    _no_split_modules: ClassVar[list[str]]  # classes of the layers, FSDP's units; Accelerate looks for this name
+    recompute = False  # True to recompute the layers' activations in the backward pass instead of storing them
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self.settings = settings
+        self._settings = settings
         self.embedding = Embedding(settings.vocabulary_size, settings.dim_h, settings.dropout)
+
+    @property
+    def settings(self) -> Settings:
+        """Settings that the model was built with."""
+        return self._settings
 
     @abstractmethod
     def forward(
         self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor
     ) -> tuple[Encoding | None, TokenLoss]:
-        """All that a training step needs.
+        """Encode and score texts: all that a training step needs.
 
         Args:
             source: [B, N], token ids, the encoder's input and the decoder's target.
@@ -107,16 +140,16 @@ class TextModel(nn.Module, ABC):
             target_input: [B, N], token ids, the decoder's input.
 
         Returns:
-            The encoding, None from a model that has none, and the cross-entropy of the real target tokens.
+            The encoding, None from a model without a latent, and the cross-entropy of the real target tokens.
         """
 
-    def decode(self, target_input: Tensor, latent: Any, packing: Packing | None = None) -> Tensor:
-        """The decoder's vectors, all positions at once (teacher forcing).
+    def decode(self, target_input: Tensor, latent: Latent | None, packing: Packing | None = None) -> Tensor:
+        """Compute the decoder's vectors at all positions at once (teacher forcing).
 
         Args:
             target_input: [B, T], token ids of the decoder's input.
-            latent: of B texts.
-            packing: which of the positions are real; None for all.
+            latent: of B texts; None for a model without one.
+            packing: the real positions; None for all.
 
         Returns:
             [B, T, D], or with a packing [M, D] of the real positions.
@@ -124,55 +157,62 @@ class TextModel(nn.Module, ABC):
         dropped = None
         if self.training and self.settings.word_dropout:
             dropped = torch.rand(target_input.shape, device=target_input.device) < self.settings.word_dropout
-        hidden = self.embedding(target_input, hidden_words=dropped, packing=packing)
-        for layer in self.decoder:
+        hidden: Tensor = self.embedding(target_input, hidden_words=dropped, packing=packing)
+        for layer in self._layers():
             hidden = self.through(layer, hidden, latent, packing)
         return hidden
 
-    def through(self, layer: nn.Module, *inputs: Any) -> Tensor:
-        """A layer's output; where `recompute` is set, a gradient computes it once more and keeps only the inputs."""
+    def through(self, layer: Callable[..., Tensor], *inputs: Tensor | Latent | Packing | None) -> Tensor:
+        """Apply a layer; with `recompute`, the backward pass recomputes it, and only the inputs are stored."""
         if self.recompute and torch.is_grad_enabled():
-            return checkpoint(layer, *inputs, use_reentrant=False)
+            return checkpoint.checkpoint(layer, *inputs, use_reentrant=False)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] not annotated
         return layer(*inputs)
 
-    def score(self, target_input: Tensor, latent: Any, source: Tensor, packing: Packing) -> TokenLoss:
-        """Cross-entropy of the real tokens of [B, N] targets from the decoder's input [B, N] and B latents."""
+    def score(self, target_input: Tensor, latent: Latent | None, source: Tensor, packing: Packing) -> TokenLoss:
+        """Compute the cross-entropy of the real target tokens.
+
+        Args:
+            target_input: [B, N], token ids of the decoder's input.
+            latent: of B texts; None for a model without one.
+            source: [B, N], target token ids.
+            packing: the real positions, M in number.
+        """
         hidden = self.decode(target_input, latent, packing)
         return token_loss(hidden, self.output.weight, self.output.bias, packing.pack(source))
 
-    def attention_weights(self, target_input: Tensor, latent: Any) -> Tensor:
-        """How the decoder weighs a latent's vectors at every position of a text (teacher forcing).
+    def attention_weights(self, target_input: Tensor, latent: Latent | None) -> Tensor:
+        """Compute the decoder's weights over the vectors of a latent at every position (teacher forcing).
 
         Args:
             target_input: [B, T], token ids of the decoder's input.
             latent: of B texts, K vectors each.
 
         Returns:
-            [B, layers, H, T, K]: each layer's and head's weights over the vectors sum to one; 0 at padding.
+            [B, layers, H, T, K]: the weights of each layer and head sum to one over the vectors; 0 at padding.
 
         Raises:
             UnsupportedError: the decoder attends to no latent.
         """
         raise UnsupportedError(f"{self.settings.name} has no latent that its decoder attends to")
 
-    def start(self, latent: Any) -> list[LayerState]:
-        """The decoder's state before the first token of each text."""
-        return [layer.start(latent) for layer in self.decoder]
+    def start(self, latent: Latent | None) -> list[LayerState]:
+        """Return the decoder's state before the first token of B texts; the latent is None for a model without one."""
+        return [layer.start(latent) for layer in self._layers()]
 
     def step(self, tokens: Tensor, position: int, state: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
-        """One generated token further.
+        """Decode one position.
 
         Args:
             tokens: [B], the tokens at `position`.
-            position: how many stand before them.
-            state: what `start` or the last `step` returned.
+            position: number of earlier tokens.
+            state: from `start` or the previous `step`.
 
         Returns:
             The logits [B, V] of the next token, and the new state.
         """
-        hidden = self.embedding(tokens.unsqueeze(1), start=position)
-        states = []
-        for layer, before in zip(self.decoder, state, strict=True):
+        hidden: Tensor = self.embedding(tokens.unsqueeze(1), start=position)
+        states: list[LayerState] = []
+        for layer, before in zip(self._layers(), state, strict=True):
             hidden, after = layer.step(hidden, before)
             states.append(after)
         # The vocabulary as rows, as in the loss: twice as fast on a CPU for the few texts of a batch.
@@ -180,7 +220,11 @@ class TextModel(nn.Module, ABC):
         return logits.t(), states
 
     def encode(self, source: Tensor, key_padding_mask: Tensor) -> Encoding:
-        """[B, N] token ids to the latent: a sample in training, the mean in evaluation.
+        """Encode texts to latents: samples in training, the mean latents in evaluation.
+
+        Args:
+            source: [B, N], token ids.
+            key_padding_mask: [B, N], bool, True at padding.
 
         Raises:
             UnsupportedError: the model has no latent.
@@ -188,37 +232,52 @@ class TextModel(nn.Module, ABC):
         raise UnsupportedError(f"{self.settings.name} has no latent: it cannot encode a text")
 
     def penalty(self, encoding: Encoding | None, progress: float) -> Tensor:
-        """What the objective adds to the cross-entropy: [], nats.
+        """Compute the regulariser that the objective adds to the cross-entropy: [], nats.
 
         Args:
-            encoding: of a batch.
-            progress: share of training that is done, in [0, 1]; 1 is the regulariser at full strength.
+            encoding: of a batch; None from a model without a latent.
+            progress: completed share of training, in [0, 1]; at 1 the regulariser has its full weight.
         """
         return torch.zeros((), device=self.output.weight.device)
 
-    def sample_prior(self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED) -> Any:
-        """Latents of new texts of about [B] tokens, drawn from the model's prior.
+    def sample_prior(
+        self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
+    ) -> Latent | None:
+        """Draw latents of new texts from the model's prior.
+
+        Args:
+            lengths: [B], int, approximate lengths of the texts in tokens, the end token included.
+            generator: source of randomness, on the device of the lengths; torch's default generator if None.
+            noise: of the draws.
+
+        Returns:
+            Latents of B texts; None from a language model, whose texts need none.
 
         Raises:
-            UnsupportedError: the model has no prior, or no such noise.
+            UnsupportedError: the model has no prior, or the noise does not apply to it.
         """
         raise UnsupportedError(f"{self.settings.name} has no prior to sample from; sample from a variational model")
 
     def length_with(self, vectors: int, noise: Noise = AS_TRAINED) -> int:
-        """The tokens of the shortest text for which `sample_prior` draws so many vectors.
+        """Find the shortest length, in tokens, at which `sample_prior` draws exactly `vectors` vectors.
 
         Raises:
-            UnsupportedError: no text has so many, or the model has no prior.
+            UnsupportedError: no length gives this number of vectors, or the model has no prior.
         """
         raise UnsupportedError(f"{self.settings.name} draws no vectors whose number could be asked for")
 
     def sample_posterior(
         self, encoding: Encoding, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
-    ) -> Any:
-        """Latents drawn around B encoded texts; in evaluation exactly their own at temperature 0.
+    ) -> Latent:
+        """Draw latents from the posterior of B encoded texts.
+
+        Args:
+            encoding: of B texts.
+            generator: source of randomness, on the device of the model; torch's default generator if None.
+            noise: of the draws; in evaluation, temperature 0 gives the latent of the encoding.
 
         Raises:
-            UnsupportedError: the model has no posterior, or no such noise.
+            UnsupportedError: the model has no posterior, or the noise does not apply to it.
         """
         if noise.temperature == 0.0:
             return encoding.latent
@@ -226,15 +285,15 @@ class TextModel(nn.Module, ABC):
             f"{self.settings.name} has no posterior to sample from: a text has one latent, that of temperature 0"
         )
 
-    def mix(self, latents: Sequence[Any], weights: Sequence[float]) -> Any:
-        """The mixture of latents; of two with weights `1 - tau` and `tau` exactly what `interpolate` returns.
+    def mix(self, latents: Sequence[Latent], weights: Sequence[float]) -> Latent:
+        """Mix latents; two with weights `1 - tau` and `tau` give the result of `interpolate`.
 
         Args:
-            latents: at least one, of B texts each.
-            weights: not negative and not all 0; their sum is made 1.
+            latents: one or more, of B texts each.
+            weights: one for each latent, not negative and not all 0; they are normalised to sum to 1.
 
         Raises:
-            UnsupportedError: the model's latents have no such thing.
+            UnsupportedError: the model cannot interpolate.
         """
         pairs = [pair for pair in zip(latents, weights, strict=True) if pair[1] > 0]
         mixed, total = pairs[0]
@@ -243,11 +302,20 @@ class TextModel(nn.Module, ABC):
             mixed = self.interpolate(mixed, latent, weight / total)
         return mixed
 
-    def interpolate(self, a: Any, b: Any, tau: float) -> Any:
-        """The latent `tau` of the way from `a` to `b`; exactly `a` at 0 and `b` at 1.
+    def interpolate(self, a: Latent, b: Latent, tau: float) -> Latent:
+        """Compute the latent at share `tau` of the way from `a` to `b`.
+
+        Args:
+            a: latent of B texts.
+            b: latent of B texts.
+            tau: in [0, 1].
+
+        Returns:
+            Latents of B texts; exactly `a` at 0 and `b` at 1.
 
         Raises:
-            UnsupportedError: the model's latents have no such thing.
+            UnsupportedError: the model cannot interpolate.
+            TypeError: `a` or `b` is no latent of this model.
         """
         raise UnsupportedError(f"{self.settings.name} cannot interpolate between two latents")
 
@@ -258,12 +326,22 @@ class TextModel(nn.Module, ABC):
         target_input: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """`log p(x, z) - log q(z | x)` of B texts with one draw of z each: [B], nats.
+        """Compute `log p(x, z) - log q(z | x)` of B texts with one draw of z each: [B], nats.
 
-        Their mean over draws estimates the evidence lower bound, the log of the mean of their exponentials the
-        importance-weighted bound (Burda et al. 2016).
+        Their mean over draws estimates the evidence lower bound; the log of the mean of their exponentials estimates
+        the importance-weighted bound (Burda et al. 2016).
+
+        Args:
+            source: [B, N], token ids, the encoder's input and the decoder's target.
+            key_padding_mask: [B, N], bool, True at padding.
+            target_input: [B, N], token ids, the decoder's input.
+            generator: source of randomness, on the device of the model; torch's default generator if None.
 
         Raises:
-            UnsupportedError: the model's densities are not known.
+            UnsupportedError: the model's densities are unknown.
         """
         raise UnsupportedError(f"{self.settings.name} has no known density of its latent to weigh draws with")
+
+    def _layers(self) -> Iterable[Layer]:
+        # torch types the items of a ModuleList as modules; those of a decoder take the latents of their model.
+        return cast(Iterable[Layer], self.decoder)

@@ -2,22 +2,28 @@
 
 from torch import Tensor
 
-from models.autoencoder import Encoding, TextAutoencoder
+from models.autoencoder import TextAutoencoder
+from models.latent import Latent, Memory, interpolate_by_position
 from models.settings import TransformerSettings
-from models.vanilla_attention import Memory, MultiheadAttention, interpolate
+from models.text_model import Encoding
+from models.vanilla_attention import MultiheadAttention
 
 
-class TransformerAutoencoder(TextAutoencoder):
-    """The memory is the encoder's output: every vector kept, nothing regularised, no prior."""
+class TransformerAutoencoder(TextAutoencoder[TransformerSettings]):
+    """Transformer autoencoder whose memory is the encoder's output: no vector is dropped, and there is no prior.
+
+    Args:
+        settings: sizes.
+    """
 
     def __init__(self, settings: TransformerSettings) -> None:
         super().__init__(settings, lambda: MultiheadAttention(settings.dim_h, settings.num_heads, settings.dropout))
 
     def latent_from(self, hidden: Tensor, key_padding_mask: Tensor) -> Encoding:
-        """The encoder's output as it is."""
+        """Return the encoder's output as the memory."""
         vectors = (~key_padding_mask).sum(dim=-1)
         return Encoding(Memory(hidden, key_padding_mask), vectors_kept=vectors, vectors=vectors)
 
-    def interpolate(self, a: Memory, b: Memory, tau: float) -> Memory:
-        """By position."""
-        return interpolate(a, b, tau)
+    def interpolate(self, a: Latent, b: Latent, tau: float) -> Memory:
+        """Interpolate by position; see `TextModel.interpolate`."""
+        return interpolate_by_position(a, b, tau)

@@ -2,16 +2,17 @@
 
 from torch import Tensor
 
+from models.settings import VTVSettings
 from models.variational import VariationalTransformer
 
 
-class VariationalTransformerVectors(VariationalTransformer):
-    """Every vector of the encoder's output is kept."""
+class VariationalTransformerVectors(VariationalTransformer[VTVSettings]):
+    """Variational Transformer that keeps every vector of the encoder's output."""
 
     def keep(self, hidden: Tensor, key_padding_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """All."""
+        """Keep all N vectors."""
         return hidden, key_padding_mask
 
     def count_kept(self, lengths: Tensor) -> Tensor:
-        """As many as tokens."""
+        """Return one vector for each token."""
         return lengths

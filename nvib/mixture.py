@@ -35,6 +35,24 @@ class DiscreteMixture:
         check_shape("log_pi", self.log_pi, tuple(self.z.shape[:2]))
         check_mask("key_padding_mask", self.key_padding_mask, tuple(self.z.shape[:2]))
 
+    def __len__(self) -> int:
+        """Return B, the number of texts."""
+        return self.z.shape[0]
+
+    def select(self, rows: Tensor) -> "DiscreteMixture":
+        """Select the mixtures of some of the B texts.
+
+        Args:
+            rows: [S], int, indices of texts; or [B], bool.
+
+        Returns:
+            S mixtures, in the order of `rows`.
+
+        Raises:
+            IndexError: if an index or the length of `rows` is out of range.
+        """
+        return DiscreteMixture(self.z[rows], self.log_pi[rows], self.key_padding_mask[rows])
+
 
 @dataclass(frozen=True)
 class GaussianMixture:
@@ -62,6 +80,24 @@ class GaussianMixture:
         check_shape("logvar", self.logvar, tuple(self.mu.shape))
         check_shape("log_pi", self.log_pi, tuple(self.mu.shape[:2]))
         check_mask("key_padding_mask", self.key_padding_mask, tuple(self.mu.shape[:2]))
+
+    def __len__(self) -> int:
+        """Return B, the number of texts."""
+        return self.mu.shape[0]
+
+    def select(self, rows: Tensor) -> "GaussianMixture":
+        """Select the mixtures of some of the B texts.
+
+        Args:
+            rows: [S], int, indices of texts; or [B], bool.
+
+        Returns:
+            S mixtures, in the order of `rows`.
+
+        Raises:
+            IndexError: if an index or the length of `rows` is out of range.
+        """
+        return GaussianMixture(self.mu[rows], self.logvar[rows], self.log_pi[rows], self.key_padding_mask[rows])
 
 
 # torch.export accepts and returns only registered dataclasses.

@@ -5,7 +5,7 @@
     nvae.generate(10, seed=1)
     nvae.reconstruct(["the old king left the town."])
 
-Importing this package imports nothing heavy, so that a script's `--help` answers at once.
+This package imports torch only when a model is loaded, so that `--help` answers at once.
 """
 
 import os
@@ -22,10 +22,10 @@ def load_experiment(folder: str | os.PathLike[str], data_dir: str | os.PathLike[
 
     Args:
         folder: the experiment's folder, `outputs/<PROJECT_NAME>/<EXPERIMENT_NAME>`.
-        data_dir: folder of all prepared datasets. The experiment's configuration names its own.
+        data_dir: folder of all prepared datasets. The configuration of the experiment names the dataset.
 
     Raises:
-        UserError: the experiment, its checkpoint or its data is absent, damaged or does not fit.
+        UserError: if the experiment, its checkpoint or its data is missing or damaged, or they do not fit each other.
     """
     from pipeline.generation.trained_model import TrainedModel
 
@@ -33,13 +33,13 @@ def load_experiment(folder: str | os.PathLike[str], data_dir: str | os.PathLike[
 
 
 def from_pretrained(name: str | os.PathLike[str]) -> "TrainedModel":
-    """Load a model that `TrainedModel.save_pretrained` wrote. It needs no prepared data.
+    """Load a model that `TrainedModel.save_pretrained` wrote. This needs no prepared data.
 
     Args:
-        name: a folder, or a model's name on the Hugging Face hub.
+        name: folder of the model, or its name on the Hugging Face hub.
 
     Raises:
-        UserError: the model is absent, damaged, foreign or out of reach.
+        UserError: if the model is missing, damaged or of another format, or the hub cannot be reached.
     """
     from pipeline.generation.trained_model import TrainedModel
 

@@ -1,10 +1,10 @@
-"""Run a recipe: python -m pipeline demo | synth | paper."""
+"""Run a recipe: `python -m pipeline demo | synth | paper`."""
 
 import sys
 
 from pipeline.cli import demo_command, entry, paper_command, synth_command
 
-RECIPES = {"demo": demo_command, "synth": synth_command, "paper": paper_command}
+RECIPES: dict[str, entry.Command] = {"demo": demo_command, "synth": synth_command, "paper": paper_command}
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else ""

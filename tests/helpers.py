@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.documents import Split
 from pipeline.data.prepare import PreparationSettings, prepare
-from pipeline.data.sources import Source, Split
+from pipeline.data.text_source import TextSource
 from tests.zygote import zygote
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +38,7 @@ def prepare_tiny(data_dir: Path, name: str = "tiny", count: int = 300) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
     source.write_text(text(count))
     settings = PreparationSettings("wordpiece", 200, "paper", more_than=5, fewer_than=50)
-    prepare(Source(str(source), Split(0.1, 0.1, 0)), name, data_dir, settings)
+    prepare(TextSource(str(source), Split(0.1, 0.1, 0)), name, data_dir, settings)
 
 
 def train_tiny(folder: Path, name: str, model: str, steps: int = 100) -> None:

@@ -1,4 +1,4 @@
-"""Run the suite's main job on the embedded Wikipedia sample, from text to the final table: `make demo`.
+"""Run the main job of the suite on the embedded Wikipedia sample, from text to the final table: `make demo`.
 
     python -m pipeline demo
 
@@ -9,11 +9,11 @@ import argparse
 
 from pipeline.cli.parser import Parser
 from pipeline.recipes.demo import steps
-from pipeline.recipes.scripts import run_in_order
+from pipeline.recipes.runner import run_in_order
 
 
 def parse(description: str) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line of the recipe, which has no flags."""
     return Parser(description).parse_args()
 
 

@@ -1,4 +1,4 @@
-"""How a script begins and ends: its command is run, and an error becomes one line and an exit status."""
+"""Run a script: its command module does the work, and an error becomes one line and an exit status."""
 
 import argparse
 import errno
@@ -14,24 +14,24 @@ from pipeline.runtime.locks import inherit, release
 from pipeline.runtime.processes import is_first, leave, peer_lost
 from pipeline.runtime.signals import CONTINUES, Interrupted, ignore_signals, raise_on_signals, received
 
-# What the disk refuses with, and what to do: it is full, a quota or the largest size of a file is reached; or this
-# user may not write.
-NO_ROOM = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"make room; {CONTINUES}")
-# Seconds that another process than the first gives that one: to tell the same error, and then to have the launcher end
-# this one; or to be gone, when a signal ends all.
+# Errors of the file system that a user can remedy. The first ones: the disk is full, or a quota or the largest size of
+# a file is reached.
+REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"make room; {CONTINUES}")
+REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "mend its rights, or name another folder")
+# Seconds that every other rank waits for rank 0 before it exits. After an error, rank 0 reports it first and the
+# launcher then ends this process. After a signal, rank 0 only has to end.
 ERROR_WAIT, SIGNAL_WAIT = 20.0, 3.0
-NO_RIGHT = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "mend its rights, or name another folder")
 
 
 class Command(Protocol):
-    """A command module: a function that reads the command line and one that does the work."""
+    """A command module: one function parses the command line, and one does the work."""
 
     def parse(self, description: str) -> argparse.Namespace:
-        """Read the command line of a script with this description."""
+        """Parse the command line of a script with this description."""
         ...
 
     def run(self, arguments: argparse.Namespace) -> None:
-        """Do the work."""
+        """Do the work of the script."""
         ...
 
 
@@ -39,26 +39,26 @@ def run_script(description: str | None, command: Command) -> NoReturn:
     """Run a command module as a script.
 
     Args:
-        description: the script's docstring, shown by `--help`.
-        command: the module.
+        description: docstring of the script, the text of `--help`.
+        command: its command module.
     """
     run(lambda: command.run(command.parse(description or "")))
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a script's `main`; a `UserError` becomes one line on stderr and exit status 2."""
+    """Run `main` and exit. A `UserError` becomes one line on stderr and exit status 2."""
     script = Path(sys.argv[0]).name
     raise_on_signals()
     try:
         try:
             main()
         finally:
-            ignore_signals()  # it ends anyway
+            ignore_signals()  # the process ends in any case
             release()
             leave()
     except (Exception, Interrupted) as error:
-        if (stop := received()) is not None:  # whatever it has come out as
-            # The launcher ends the others when one has ended: what there is to say, that one said, if it could.
+        if (stop := received()) is not None:  # libraries may have turned the interruption into another exception
+            # The launcher ends all processes as soon as one has ended, so one report is enough.
             sys.exit(report(f"{script}: {stop}", stop.status, only_in_its_place=True))
         if isinstance(error, LostError):
             sys.exit(report(f"{script}: error: {one_line(str(error))}", 2, inherit()))
@@ -66,28 +66,27 @@ def run(main: Callable[[], None]) -> NoReturn:
             sys.exit(report(f"{script}: error: {one_line(str(error))}", 2))
         if peer_lost(error):
             sys.exit(report(f"{script}: error: another process of this run has ended; {CONTINUES}", 2, inherit()))
-        remedy = (NO_ROOM | NO_RIGHT).get(error.errno) if isinstance(error, OSError) else None
-        if remedy is None:
+        if not isinstance(error, OSError) or error.errno not in REMEDIES:
             raise
-        where = error.filename or "the disk"
+        where, remedy = error.filename or "the disk", REMEDIES[error.errno]
         sys.exit(report(f"{script}: error: {where} cannot be written ({error.strerror}): {remedy}", 2))
     sys.exit(0)
 
 
 def report(line: str, status: int, in_its_place: bool = False, only_in_its_place: bool = False) -> int:
-    """Tell how this process ends.
+    """Print the line with which this process ends. Only rank 0 prints at once.
 
     Args:
-        line: that says so.
-        status: the process's.
-        in_its_place: whether the first of several processes is gone, and this one speaks for it.
-        only_in_its_place: whether another process than the first is silent, unless it can still take that place.
+        line: message.
+        status: exit status of this process.
+        in_its_place: True if rank 0 is gone and this process prints instead.
+        only_in_its_place: True if another rank prints only after it has taken the place of rank 0.
 
     Returns:
-        The status.
+        `status`.
     """
     if not (is_first() or in_its_place):
-        # The first has the same to say most often, and the launcher then ends this process.
+        # Rank 0 usually reports the same error, and the launcher then ends this process.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SIGNAL_WAIT if only_in_its_place else ERROR_WAIT)
         if only_in_its_place and not inherit():
@@ -97,5 +96,5 @@ def report(line: str, status: int, in_its_place: bool = False, only_in_its_place
 
 
 def one_line(text: str) -> str:
-    """Text as one line, with what a terminal would not print written out."""
+    """Return a text as one line, with every character that is not printable escaped."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""The command line of explore.py."""
+"""Command line of explore.py."""
 
 import argparse
 
@@ -8,22 +8,22 @@ from pipeline.runtime.errors import UserError
 
 
 def parse(description: str) -> argparse.Namespace:
-    """Read the command line of a script with this description."""
+    """Parse the command line of a script with this description."""
     parser = Parser(description)
     add_experiment_options(parser, logged=False)
     group = parser.add_argument_group("page")
     group.add_argument(
         "--COMPARE_WITH",
         type=types.name,
-        help="experiment of the project that is shown beside it (default: none)",
+        help="experiment of the project that the page shows beside it (default: none)",
     )
     group.add_argument(
         "--HOST",
         type=types.address,
         default="127.0.0.1",
-        help="address that is listened on: the default is this machine's alone, 0.0.0.0 lets the whole network in",
+        help="address of the page: the default serves this machine alone, 0.0.0.0 the whole network",
     )
-    group.add_argument("--PORT", type=types.integer(1, 65535), default=7860, help="port that is listened on")
+    group.add_argument("--PORT", type=types.integer(1, 65535), default=7860, help="port of the page")
     arguments = parser.parse_args()
     if arguments.COMPARE_WITH == arguments.EXPERIMENT_NAME:
         raise UserError(f"--COMPARE_WITH {arguments.COMPARE_WITH} is --EXPERIMENT_NAME itself; name another experiment")
@@ -31,16 +31,15 @@ def parse(description: str) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Parse, load, serve."""
+    """Load the models and serve the page until it is interrupted."""
     from pipeline.experiments.paths import ExperimentFiles
     from pipeline.generation.trained_model import TrainedModel
+    from pipeline.reporting.explorer_page import build, require_free, serve
 
     models = {}
     for name in filter(None, (arguments.EXPERIMENT_NAME, arguments.COMPARE_WITH)):
         files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, name)
         models[name] = TrainedModel.from_experiment(files.folder, arguments.DATA_DIR)
-    from pipeline.reporting.explorer_page import build, require_free, serve
-
     require_free(arguments.HOST, arguments.PORT)
 
     def ready(address: str) -> None:

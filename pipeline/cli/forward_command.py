@@ -1,4 +1,4 @@
-"""The command line of forwardSampleEvaluation.py."""
+"""Command of forwardSampleEvaluation.py: perplexity of samples under a language model."""
 
 import argparse
 
@@ -17,7 +17,7 @@ def parse(description: str) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Parse, score, report."""
+    """Score the samples and real text, and print both perplexities."""
     from pipeline.evaluation.judge import figure_name, load_judge, perplexity, tokenized_samples
     from pipeline.experiments.config import read_config
     from pipeline.experiments.paths import ExperimentFiles
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     own = perplexity(judge.model, tokenized_samples(rows, data), data, size, "samples")
     real = perplexity(judge.model, data.splits[subset], data, size, f"real text, {subset}")
     if not is_first():
-        return  # of several processes the first writes and speaks
+        return  # only rank 0 writes files and logs
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
         tracker.summarise({name: own, f"{name}_of_real_text": real, f"{name}_judge": arguments.LANGUAGE_MODEL})
     print(

@@ -1,4 +1,4 @@
-"""The command line of interpolation_evaluation.py."""
+"""Command of interpolation_evaluation.py: interpolate pairs of sentences and score the results."""
 
 import argparse
 
@@ -15,12 +15,12 @@ def parse(description: str) -> argparse.Namespace:
         "--RUN_INTERPOLATIONS",
         type=types.boolean,
         default=True,
-        help="True: interpolate; False: score what an earlier run wrote",
+        help="True: interpolate; False: score the interpolations of an earlier run",
     )
     group.add_argument(
         "--NUMBER_PAIRS",
         type=types.integer(1),
-        help="pairs of sentences, from the first (default: half the validation split, each sentence once)",
+        help="number of pairs of sentences, from the first (default: half the validation split, each sentence once)",
     )
     add_judge_option(group, required=False)
     add_batch_option(group)
@@ -28,12 +28,14 @@ def parse(description: str) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Parse, interpolate, report."""
+    """Interpolate, or read earlier interpolations, write examples and print the scores."""
     from pipeline.evaluation.bleu import interpolation_figures
+    from pipeline.evaluation.judge import load_judge, novel_perplexity
     from pipeline.experiments.config import read_config
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.generation.generate import interpolations, read_interpolations
     from pipeline.reporting.console import interpolation_blocks
     from pipeline.runtime.files import write_jsonl, write_text
     from pipeline.runtime.processes import is_first
@@ -44,8 +46,6 @@ def run(arguments: argparse.Namespace) -> None:
     files.claim()
     path, examples = files.folder / "interpolations.jsonl", files.folder / "interpolation_examples.txt"
     if arguments.RUN_INTERPOLATIONS:
-        from pipeline.generation.generate import interpolations
-
         experiment = load_experiment(
             arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
         )
@@ -53,19 +53,15 @@ def run(arguments: argparse.Namespace) -> None:
         if is_first():
             write_jsonl(path, rows)
     else:
-        from pipeline.generation.generate import read_interpolations
-
         rows = read_interpolations(path)[: arguments.NUMBER_PAIRS]
     judged = {}
     if arguments.LANGUAGE_MODEL is not None:
-        from pipeline.evaluation.judge import load_judge, novel_perplexity
-
         judge = load_judge(
             arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
         )
         judged = novel_perplexity(judge, rows, arguments.GENERATION_BATCH_SIZE)
     if not is_first():
-        return  # of several processes the first writes and speaks
+        return  # only rank 0 writes files and logs
     write_text(examples, interpolation_blocks(rows[:100]))
     figures = interpolation_figures(rows)
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:

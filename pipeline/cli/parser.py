@@ -1,14 +1,15 @@
-"""Command-line options that the scripts share: their types, their ranges, and how an error is told.
+"""The parser of the scripts, and the flags that several scripts share.
 
-Nothing heavy is imported here, so that `--help` answers at once.
+This module imports nothing heavy, so that `--help` answers at once.
 """
 
 import argparse
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline.cli import types
 from pipeline.cli.entry import one_line, report
@@ -19,14 +20,14 @@ class Parser(argparse.ArgumentParser):
     """An argument parser with upper-case flags, defaults in its help, and errors of one line.
 
     Args:
-        description: of the script.
-        together: whether several processes, launched together, share the script's work.
+        description: text of `--help`, the script's docstring.
+        together: True if several processes may share the work of the script.
     """
 
     def __init__(self, description: str, together: bool = False) -> None:
         super().__init__(description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
         self.together = together
-        # argparse takes -1e-3 and -inf for flags otherwise.
+        # By default argparse reads -1e-3 and -inf as flags.
         self._negative_number_matcher = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
     def error(self, message: str) -> NoReturn:
@@ -36,22 +37,27 @@ class Parser(argparse.ArgumentParser):
     def _refuse(self, message: str) -> NoReturn:
         sys.exit(report(f"{self.prog}: error: {message}", 2))
 
-    def parse_known_args(self, args=None, namespace=None) -> tuple[argparse.Namespace, list[str]]:
-        """Parse, hide the GPUs if the CPU is asked for, and refuse company that the script has no work for."""
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse the command line. `--DEVICE cpu` hides the GPUs.
+
+        Exits with status 2 if several processes were launched and the script runs in one.
+        """
         args = sys.argv[1:] if args is None else list(args)
         for flag in (text.removesuffix("=--") for text in args if text.endswith("=--")):
-            self.error(f"argument {flag}: -- is no value")  # argparse takes it for an empty list
+            self.error(f"argument {flag}: -- is no value")  # argparse reads it as an empty list
         if size() > 1 and not self.together:
             self._refuse("it runs in one process; start it without torchrun or accelerate launch")
         parsed, unknown = super().parse_known_args(args, namespace)
         if getattr(parsed, "DEVICE", None) == "cpu":
-            # torch, which is not imported yet, Accelerate and every process started from here go by it.
+            # torch is not imported yet. It, Accelerate and every subprocess read this variable.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return parsed, unknown
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Adds ` (default: …)` to a help text that does not already speak of its default."""
+    """Add ` (default: …)` to each help text that does not mention the default itself."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text = action.help
@@ -60,7 +66,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def add_experiment_options(parser: Parser, logged: bool = True) -> None:
-    """Add the options that say which experiment is meant, where it lies and, if it is `logged`, where."""
+    """Add the flags for the experiment's name and those of `add_project_options`."""
     group = parser.add_argument_group("experiment")
     group.add_argument(
         "--EXPERIMENT_NAME", type=types.name, required=True, help="name of the run: its folder and its name in wandb"
@@ -69,11 +75,15 @@ def add_experiment_options(parser: Parser, logged: bool = True) -> None:
 
 
 def add_project_options(parser: Parser, project: str = "nvib", logged: bool = True) -> None:
-    """Add the options that say which project is meant, where it lies and, if it is `logged`, where."""
+    """Add the flags for the project's name, the folders of outputs and data, wandb and the device.
+
+    Args:
+        parser: parser of the script.
+        project: default name of the project.
+        logged: True if the script logs to wandb.
+    """
     group = parser.add_argument_group("project")
-    group.add_argument(
-        "--PROJECT_NAME", type=types.name, default=project, help="project that the run belongs to: a folder of runs"
-    )
+    group.add_argument("--PROJECT_NAME", type=types.name, default=project, help="project of the run: a folder of runs")
     group.add_argument(
         "--OUTPUT_DIR", type=types.folder, default=Path("outputs"), help="folder that holds all projects"
     )
@@ -91,47 +101,47 @@ def add_project_options(parser: Parser, project: str = "nvib", logged: bool = Tr
         "--DEVICE",
         choices=("auto", "cpu"),
         default="auto",
-        help="auto computes on a GPU where there is one, cpu does not",
+        help="auto computes on a GPU if there is one, cpu never does",
     )
 
 
 def add_column_options(group: argparse._ArgumentGroup) -> None:
-    """Add the options that say what the columns of a table hold."""
+    """Add the flags for the columns of a table."""
     group.add_argument(
         "--TEXT_COLUMN", type=types.OrNone(str), help="column of a table that holds the text (default: None)"
     )
     group.add_argument(
         "--LABEL_COLUMN",
         type=types.OrNone(str),
-        help="column of a table that holds labels: a token for each, in front of its texts (default: None)",
+        help="column of a table that holds labels; a token of the label precedes each text (default: None)",
     )
     group.add_argument(
         "--ROW_TEMPLATE",
         nargs="?",
         const="",
-        help="makes a text of each row of a table, '{name} is {age} years old' for one; without a value 'column is "
-        "value, …' of all columns but the label's (default: none, TEXT_COLUMN holds the text)",
+        help="template that makes a text of each row of a table, such as '{name} is {age} years old'; the flag without "
+        "a value makes 'column is value, …' of all columns but the label's (default: none, TEXT_COLUMN holds the text)",
     )
 
 
 def add_judge_option(group: argparse._ArgumentGroup, required: bool) -> None:
-    """Add the experiment that judges sentences."""
+    """Add the flag for the experiment whose model judges sentences."""
     group.add_argument(
         "--LANGUAGE_MODEL",
         type=types.name,
         required=required,
-        help="experiment of the project whose model judges: one of --MODEL LM; the figure of another, which sees the "
-        f"sentence that it scores, has a name of its own{'' if required else ' (default: none judges)'}",
+        help="experiment of the project whose model judges, trained with --MODEL LM; the figure of any other model, "
+        f"which sees the sentence that it scores, has another name{'' if required else ' (default: no judge)'}",
     )
 
 
 def add_subset_option(group: argparse._ArgumentGroup, text: str) -> None:
-    """Add the split that is evaluated."""
+    """Add the flag for the split that is evaluated."""
     group.add_argument("--DATA_SUBSET", choices=("validation", "test"), default="validation", help=text)
 
 
 def add_batch_option(group: argparse._ArgumentGroup) -> None:
-    """Add the size of a batch of sentences that are generated together."""
+    """Add the flag for the size of a batch of generated sentences."""
     group.add_argument(
         "--GENERATION_BATCH_SIZE", type=types.integer(1), default=128, help="sentences that are generated together"
     )

@@ -6,22 +6,25 @@ from pathlib import Path
 
 from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_column_options
-from pipeline.data.sources import HUB, NAMES, Source, Split, check_source, dataset_name
+from pipeline.data.corpora import HUB, NAMES
+from pipeline.data.documents import Split
+from pipeline.data.formats import listed_formats
+from pipeline.data.text_source import TextSource, dataset_name
 from pipeline.data.tokenizer import tokenizer_file
 from pipeline.runtime.errors import UserError
 
-VOCABULARY = 8000  # tokens of a trained tokenizer, unless another number is asked for
+VOCABULARY = 8000  # tokens of a trained tokenizer by default
 
 
 def parse(description: str) -> argparse.Namespace:
-    """Read the command line of a script with this description."""
+    """Parse the command line of a script with this description."""
     parser = Parser(description)
     group = parser.add_argument_group("text")
     group.add_argument(
         "--DATA",
         type=types.Checked(dataset_name),
         default="wikitext2",
-        help=f"{', '.join(NAMES)}, or the path of a .txt (a document a line), .csv, .jsonl or .parquet file",
+        help=f"{', '.join(NAMES)}, or the path of a {listed_formats()} file",
     )
     group.add_argument(
         "--LOCAL_PATH",
@@ -33,56 +36,55 @@ def parse(description: str) -> argparse.Namespace:
     group.add_argument(
         "--WHOLE_DOCUMENTS",
         type=types.boolean,
-        help="True: a document stays one text; False: it is divided into sentences (default: True for a table's rows "
-        "as text, False otherwise)",
+        help="True keeps a document as one text; False splits it into sentences (default: True for a table's rows as "
+        "text, False otherwise)",
     )
     group.add_argument(
         "--VALIDATION_FRACTION",
         type=types.number(above=0, below=1),
         default=0.05,
-        help="share of the documents for validation, where the text has no splits of its own",
+        help="share of the documents for validation, for a text without splits of its own",
     )
     group.add_argument(
         "--TEST_FRACTION",
         type=types.number(above=0, below=1),
         default=0.05,
-        help="share of the documents for testing, where the text has no splits of its own",
+        help="share of the documents for testing, for a text without splits of its own",
     )
     group.add_argument("--SEED", type=types.integer(0, 2**63 - 1), default=42, help="seed of the division into splits")
     group = parser.add_argument_group("sentences")
     group.add_argument(
         "--CLEAN",
         choices=("paper", "none"),
-        help="paper: lower case, letters, digits and , ' < > . alone; none: white space only "
+        help="paper: lower case; letters, digits and , ' < > . only; none: changes white space only "
         "(default: paper for the named corpora, none for a file of your own)",
     )
     group.add_argument(
         "--MORE_THAN",
         type=types.integer(2),
         default=5,
-        help="keep sentences of more tokens than this, [CLS] and [SEP] counted",
+        help="keep sentences with more tokens than this, [CLS] and [SEP] counted",
     )
     group.add_argument(
         "--FEWER_THAN",
         type=types.integer(4),
-        help="keep sentences of fewer tokens than this, [CLS] and [SEP] counted (default: 50; 250 for rows as text)",
+        help="keep sentences with fewer tokens than this, [CLS] and [SEP] counted (default: 50; 250 for rows as text)",
     )
     group = parser.add_argument_group("tokenizer")
     group.add_argument(
         "--TOKENIZER",
         type=types.OrNone(types.Checked(tokenizer_file)),
-        help="hub name, folder or tokenizer.json; or wordpiece: trained on the training split "
+        help="hub name, folder or tokenizer.json; wordpiece trains one on the training split "
         "(default: bert-base-uncased for the paper's corpora, wordpiece for wikipedia-sample and a file of your own)",
     )
     group.add_argument(
         "--VOCAB_SIZE",
         type=types.integer(100, 10**6),
-        help=f"tokens of a trained tokenizer; single characters are kept even beyond it (default: {VOCABULARY})",
+        help="maximal number of tokens of a trained tokenizer; single characters are kept even beyond it "
+        f"(default: {VOCABULARY})",
     )
     group = parser.add_argument_group("output")
-    group.add_argument(
-        "--DATA_DIR", type=types.folder, default=Path("data"), help="folder that holds all prepared datasets"
-    )
+    group.add_argument("--DATA_DIR", type=types.folder, default=Path("data"), help="folder of all prepared datasets")
     arguments = parser.parse_args()
     if arguments.TOKENIZER is None:
         arguments.TOKENIZER = "bert-base-uncased" if arguments.DATA in HUB else "wordpiece"
@@ -96,10 +98,10 @@ def parse(description: str) -> argparse.Namespace:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """See to it that the flags do not contradict each other.
+    """Check that the flags are consistent.
 
     Raises:
-        UserError: two of them do; the message names them.
+        UserError: two flags contradict each other; the message names them.
     """
     if arguments.VALIDATION_FRACTION + arguments.TEST_FRACTION >= 1:
         raise UserError(
@@ -109,7 +111,7 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError("--MORE_THAN and --FEWER_THAN leave no length between them; set them further apart")
     if arguments.ROW_TEMPLATE is not None and not arguments.WHOLE_DOCUMENTS:
         raise UserError("--WHOLE_DOCUMENTS False would divide a row's text; leave it out, or take no --ROW_TEMPLATE")
-    check_source(source(arguments))
+    text_source(arguments)
     if arguments.VOCAB_SIZE is not None and arguments.TOKENIZER != "wordpiece":
         raise UserError(
             f"--VOCAB_SIZE means nothing for --TOKENIZER {arguments.TOKENIZER}, which is not trained; leave it out, or "
@@ -117,18 +119,18 @@ def check(arguments: argparse.Namespace) -> None:
         )
 
 
-def source(arguments: argparse.Namespace) -> Source:
-    """Where the flags say that the text is."""
+def text_source(arguments: argparse.Namespace) -> TextSource:
+    """Create the source of the text from the flags, which checks them."""
     split = Split(arguments.VALIDATION_FRACTION, arguments.TEST_FRACTION, arguments.SEED)
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
-    return Source(arguments.DATA, split, arguments.LOCAL_PATH, *columns)
+    return TextSource(arguments.DATA, split, arguments.LOCAL_PATH, *columns)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Parse, prepare, report."""
-    name = dataset_name(arguments.DATA)
+    """Prepare the text and print the statistics of the splits."""
     from pipeline.data.prepare import PreparationSettings, prepare
 
+    name = dataset_name(arguments.DATA)
     settings = PreparationSettings(
         tokenizer=arguments.TOKENIZER,
         vocabulary_size=arguments.VOCAB_SIZE or VOCABULARY,
@@ -138,7 +140,7 @@ def run(arguments: argparse.Namespace) -> None:
         whole=arguments.WHOLE_DOCUMENTS,
     )
     started = time.monotonic()
-    statistics = prepare(source(arguments), name, arguments.DATA_DIR, settings)
+    statistics = prepare(text_source(arguments), name, arguments.DATA_DIR, settings)
     print(f"\n{'split':<12}{'sentences':>12}{'tokens':>14}{'mean length':>14}")
     for part in ("train", "validation", "test"):
         row = statistics[part]

@@ -1,4 +1,4 @@
-"""The command line of quality.py."""
+"""Command of quality.py: compare samples with held-out real text."""
 
 import argparse
 
@@ -12,42 +12,41 @@ def parse(description: str) -> argparse.Namespace:
     add_experiment_options(parser)
     group = parser.add_argument_group("quality")
     add_judge_option(group, required=False)
-    add_subset_option(group, "split of real text that stands beside the samples")
+    add_subset_option(group, "split of real text that the samples are compared with")
     distance = types.number(0, 0.5)
     group.add_argument(
         "--NEAR_COPY_DISTANCE",
         type=distance,
         default=0.2,
-        help="share of its tokens, in [0, 0.5], that are edited where a sentence counts as a near copy of a training "
-        "sentence; as does one of whose 3-grams all but this share stand in one training sentence",
+        help="largest share of its tokens, in [0, 0.5], that is edited in a near copy of a training sentence; a "
+        "sentence is also a near copy if one training sentence has all but this share of its 3-grams",
     )
     group.add_argument(
         "--DROP_COPIES",
         type=types.BooleanOr(distance),
         default=False,
-        help="True writes the samples without exact and near copies into files of their own, and synthetic.<format> "
-        "without them; a number in [0, 0.5] does so with this in the place of --NEAR_COPY_DISTANCE",
+        help="True: write the samples without exact and near copies into files of their own, and synthetic.<format> "
+        "without copies; a number in [0, 0.5]: do so with this distance in place of --NEAR_COPY_DISTANCE",
     )
     add_batch_option(group)
     return parser.parse_args()
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Parse, measure, write, report."""
+    """Measure the samples, write the report and print it."""
+    from pipeline.data.writers import write_synthetic
+    from pipeline.evaluation.judge import load_judge
+    from pipeline.evaluation.sample_quality import Material, kept_files, measure, without_copies
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.generation.generate import read_samples
+    from pipeline.reporting.quality_page import as_text, compared, page
     from pipeline.runtime.files import write_json, write_jsonl, write_text
 
     check_login(arguments.WANDB_ENTITY)
     places = arguments.OUTPUT_DIR, arguments.PROJECT_NAME
     experiment = load_experiment(*places, arguments.EXPERIMENT_NAME, arguments.DATA_DIR)
     experiment.files.claim()
-    from pipeline.data.writers import write_synthetic
-    from pipeline.evaluation.judge import load_judge
-    from pipeline.evaluation.sample_quality import Material, kept_files, measure, without_copies
-    from pipeline.generation.generate import read_samples
-    from pipeline.reporting.quality_page import as_text, compared, page
-
     near, drop = arguments.NEAR_COPY_DISTANCE, arguments.DROP_COPIES
     rows = read_samples(experiment.files)
     judge = arguments.LANGUAGE_MODEL and load_judge(

@@ -1,4 +1,4 @@
-"""The command line of reconstruction.py."""
+"""Command of reconstruction.py: reconstruct a split and score the reconstructions."""
 
 import argparse
 
@@ -17,34 +17,33 @@ def parse(description: str) -> argparse.Namespace:
         type=types.integer(0),
         default=0,
         help="draws of the latent for each sentence, for the evidence lower bound and the importance-weighted bound "
-        "in nats a sentence, of a model whose densities are known (VTV, VTP, VTS); 0 leaves them out",
+        "in nats a sentence, of a model with known densities (VTV, VTP, VTS); 0 leaves the bounds out",
     )
     add_batch_option(group)
     return parser.parse_args()
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Parse, reconstruct, report."""
+    """Reconstruct a split, write the reconstructions and print their scores."""
+    from pipeline.evaluation.bleu import reconstruction_figures
+    from pipeline.evaluation.likelihood import likelihood_bounds
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.generation.generate import reconstruct, shortest_text, subset_batches
+    from pipeline.generation.latents import unsupported_as_user_error
     from pipeline.runtime.files import write_jsonl
+    from pipeline.runtime.processes import is_first
+    from pipeline.training.validation import evaluate
 
     check_login(arguments.WANDB_ENTITY)
     experiment = load_experiment(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
     )
     experiment.files.claim()
-    from pipeline.evaluation.bleu import reconstruction_figures
-    from pipeline.evaluation.likelihood import likelihood_bounds
-    from pipeline.generation.generate import reconstruct, shortest_text, subset_batches
-    from pipeline.generation.latents import unsupported_told
-    from pipeline.runtime.processes import is_first
-    from pipeline.training.validation import evaluate
-
     subset, size, samples = arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE, arguments.IMPORTANCE_SAMPLES
     bounds = {}
     if samples:
-        with unsupported_told():
+        with unsupported_as_user_error():
             experiment.model.log_importance_weights(*shortest_text(experiment))
         batches = subset_batches(experiment, subset, size, f"bounds {subset}")
         bounds = likelihood_bounds(experiment.model, batches, experiment.device, samples)
@@ -53,11 +52,11 @@ def run(arguments: argparse.Namespace) -> None:
     batches = subset_batches(experiment, subset, size, f"perplexity {subset}")
     means = evaluate(experiment.model, batches, experiment.device, experiment.data.tokenizer.sep_id)
     if not is_first():
-        return  # of several processes the first writes and speaks
+        return  # only rank 0 writes files and logs
     path = experiment.files.folder / f"reconstruction_{subset}.jsonl"
     write_jsonl(path, rows)
-    means |= reconstruction_figures(rows, means["perplexity"]) | bounds
-    figures = {f"{subset}/{name}": value for name, value in means.items()}
+    found = means | reconstruction_figures(rows, means["perplexity"]) | bounds
+    figures = {f"{subset}/{name}": value for name, value in found.items()}
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
         tracker.summarise(figures)
     for row in rows[:5]:
@@ -67,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"{subset}: evidence lower bound {bounds['elbo']:.1f}, importance-weighted bound "
             f"{bounds['importance_weighted_bound']:.1f} nats a sentence ({samples} draws)"
         )
-    bleu, signature = means["reconstruction_bleu"], means["reconstruction_bleu_signature"]
+    bleu, signature = found["reconstruction_bleu"], found["reconstruction_bleu_signature"]
     print(
         f"{subset}: BLEU {bleu:.2f} ({signature}), perplexity {means['perplexity']:.3f}, vectors kept "
         f"{means['vectors_kept']:.1f} ({means['vectors_kept_fraction']:.0%}), {len(rows)} sentences, written to {path}"

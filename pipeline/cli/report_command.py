@@ -1,4 +1,4 @@
-"""The command line of report.py."""
+"""Command of report.py: tables and plots of the experiments of a project."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.cli import types
 from pipeline.cli.parser import Parser
 
-FEW = 6  # experiments that fit beside each other
+FEW = 6  # largest number of experiments printed side by side
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -27,18 +27,21 @@ def parse(description: str) -> argparse.Namespace:
         "--FROM_WANDB",
         type=types.OrNone(types.wandb_project),
         default=None,
-        help="ENTITY/PROJECT of Weights & Biases whose runs are gathered too; an experiment that is here as well is "
-        "taken from here (default: none)",
+        help="ENTITY/PROJECT of Weights & Biases whose runs are gathered too; an experiment that is also in "
+        "--OUTPUT_DIR is read from there (default: none)",
     )
     return parser.parse_args()
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Parse, gather, write, print."""
+    """Gather the figures of the experiments, write tables and plots, and print a summary."""
     from pipeline.experiments.config import read_config
     from pipeline.experiments.paths import ExperimentFiles, experiment_names, names_in
+    from pipeline.experiments.tracker import api
     from pipeline.reporting.console import files_written, side_by_side
+    from pipeline.reporting.curves import write_figures
     from pipeline.reporting.results import from_outputs, from_wandb, grouped
+    from pipeline.reporting.tables import write_experiments, write_tables
     from pipeline.runtime.errors import UserError
 
     project = arguments.OUTPUT_DIR / arguments.PROJECT_NAME
@@ -48,8 +51,6 @@ def run(arguments: argparse.Namespace) -> None:
         names = arguments.EXPERIMENTS or experiment_names(arguments.OUTPUT_DIR, arguments.PROJECT_NAME)
         results, failures = from_outputs(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, names)
     else:
-        from pipeline.experiments.tracker import api
-
         theirs, failures = from_wandb(arguments.FROM_WANDB, arguments.EXPERIMENTS, api())
         names = [name for name in names_in(project) if arguments.EXPERIMENTS is None or name in arguments.EXPERIMENTS]
         results, own_failures = from_outputs(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, names)
@@ -58,9 +59,6 @@ def run(arguments: argparse.Namespace) -> None:
     if not results:
         reasons = "; ".join(f"{failure.name}: {failure.reason}" for failure in failures)
         raise UserError(f"no experiment of {arguments.PROJECT_NAME} has figures yet ({reasons or 'there is none'})")
-
-    from pipeline.reporting.curves import write_figures
-    from pipeline.reporting.tables import write_experiments, write_tables
 
     folder = project / "report"
     groups = grouped(results)

@@ -1,4 +1,4 @@
-"""The command line of reverseSampleEvaluation.py."""
+"""Command of reverseSampleEvaluation.py: perplexity of real text under a model trained on samples."""
 
 import argparse
 
@@ -14,13 +14,13 @@ def parse(description: str) -> argparse.Namespace:
     add_judge_option(group, required=True)
     add_subset_option(group, "split of real text that is scored")
     group.add_argument(
-        "--MAX_STEPS", type=types.integer(1), help="optimizer steps at most (default: as many as the judge was given)"
+        "--MAX_STEPS", type=types.integer(1), help="largest number of optimizer steps (default: that of the judge)"
     )
     group.add_argument(
         "--PATIENCE",
         type=types.limit,
         default=3,
-        help="epochs without a better loss on real validation text after which training stops; -1 for none",
+        help="epochs without a better loss on real validation text after which training stops; -1 for no limit",
     )
     group.add_argument("--SEED", type=types.integer(0, 2**32 - 1), help="seed of the training (default: the judge's)")
     add_batch_option(group)
@@ -28,7 +28,7 @@ def parse(description: str) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Parse, train, score, report."""
+    """Train a model on the samples and one on real text, score both on real text, and print both perplexities."""
     from pipeline.evaluation.judge import (
         figure_name,
         fingerprint,
@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
         perplexity,
         real_text_control,
         tokenized_samples,
+        train_judge,
     )
-    from pipeline.evaluation.judge import train_judge as train
     from pipeline.experiments.config import read_config
     from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
     data, subset, size = judge.data, arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE
     training = judge_settings(judge, arguments.MAX_STEPS, arguments.PATIENCE, arguments.SEED)
     name = f"{subset}/{figure_name(judge, 'reverse_perplexity')}"
-    own = perplexity(train(judge, tokenized_samples(rows, data), training), data.splits[subset], data, size, subset)
+    model = train_judge(judge, tokenized_samples(rows, data), training)
+    own = perplexity(model, data.splits[subset], data, size, subset)
     control = real_text_control(judge, len(rows), training, size)
     figures = {
         name: own,

@@ -1,47 +1,45 @@
-"""The command line of sample.py."""
+"""Command line of sample.py."""
 
 import argparse
 
-from pipeline.cli import sampling_flags as sampling_options
 from pipeline.cli.parser import Parser, add_experiment_options
+from pipeline.cli.sampling_flags import add_sampling_options, sampling_settings
 
 
 def parse(description: str) -> argparse.Namespace:
-    """Read the command line of a script with this description."""
+    """Parse the command line of a script with this description."""
     parser = Parser(description, together=True)
     add_experiment_options(parser)
-    sampling_options.add_latent_options(parser)
-    sampling_options.add_decoding_options(parser)
+    add_sampling_options(parser)
     arguments = parser.parse_args()
-    sampling_options.check(arguments)
+    sampling_settings(arguments)  # flags that contradict each other are refused before any work
     return arguments
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Parse, sample, report."""
+    """Sample, write the samples and their figures, and print a summary."""
+    from pipeline.data.writers import write_synthetic
+    from pipeline.evaluation.diversity import text_figures
+    from pipeline.evaluation.judge import tokenized_samples
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.tracker import check_login, read_summary, tracking
+    from pipeline.generation.sampler import sample_with
+    from pipeline.reporting.console import beside_real_text
     from pipeline.runtime.files import as_jsonl, write_text
+    from pipeline.runtime.processes import is_first
 
     check_login(arguments.WANDB_ENTITY)
     experiment = load_experiment(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
     )
     experiment.files.claim()
-    read_summary(experiment.files)  # a damaged one is refused before the work
-
-    from pipeline.data.writers import write_synthetic
-    from pipeline.evaluation.diversity import text_figures
-    from pipeline.evaluation.judge import tokenized_samples
-    from pipeline.reporting.console import beside_real_text
-    from pipeline.runtime.processes import is_first
-
-    rows = sampling_options.sampled(arguments, experiment)
+    read_summary(experiment.files)  # refuses a damaged summary before the work
+    rows = sample_with(experiment, sampling_settings(arguments), arguments.GENERATION_BATCH_SIZE)
     if not is_first():
-        return  # of several processes the first writes and speaks
+        return  # only rank 0 writes files and logs
     samples, text_file = experiment.files.samples, experiment.files.samples.with_suffix(".txt")
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
-        # Before they go: a process that is killed in between leaves no figure of what is no longer there.
+        # Figures of the old samples are removed first, so that a killed process leaves no outdated figure.
         if not samples.exists() or samples.read_bytes() != as_jsonl(rows).encode():
             tracker.forget_samples()
         write_text(samples, as_jsonl(rows))
@@ -50,9 +48,9 @@ def run(arguments: argparse.Namespace) -> None:
         table, rejected = write_synthetic(rows, source, experiment.files.folder)
         split = tokenized_samples(rows, experiment.data)
         held_out = experiment.data.splits["validation"]
-        as_many = range(min(len(rows), len(held_out)))  # of more sentences more is repeated
+        as_many = range(min(len(rows), len(held_out)))  # repetition grows with the number of sentences
         own, real = (text_figures(sentences.select(as_many), experiment.data) for sentences in (split, held_out))
-        drawn = [row["drawn_length"] for row in rows if "drawn_length" in row]  # none but of the prior
+        drawn = [row["drawn_length"] for row in rows if "drawn_length" in row]  # only for latents of the prior
         figures = {
             **{f"samples/{name}": value for name, value in own.items()},
             **{f"samples/{name}_of_real_text": value for name, value in real.items()},

@@ -1,163 +1,147 @@
-"""A command-line option for each setting of models and training, and settings from a configuration file."""
+"""Flags from declared settings, and settings from flags and configuration files.
+
+Each field of a settings dataclass is declared once (`models.declaration`). This module makes a flag of it, in upper
+case, with the type, range and help of the declaration.
+"""
 
 import argparse
-import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pipeline.cli.types import OrNone, boolean, integer, limit, name, number
-from pipeline.experiments.training_settings import DEFAULT_STEPS
+from models import ModelSettings
+from models.declaration import Setting, SettingError, declared
+from pipeline.cli import types
+from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_json
 
-# One flag for each field of the settings' dataclasses: its type, and what it means with its unit.
-FLAGS: dict[str, tuple[Callable[[str], object] | tuple[str, ...], str]] = {
-    "dim_h": (integer(2, 2**16), "width of every vector; feed-forward layers are four times as wide"),
-    "num_heads": (integer(1), "attention heads, which divide DIM_H"),
-    "num_layers": (integer(1, 1000), "encoder layers, and as many decoder layers"),
-    "dropout": (number(0, below=1), "dropout probability, in [0, 1)"),
-    "word_dropout": (number(0, below=1), "probability that training hides a word of the decoder's input, in [0, 1)"),
-    "pooling": (("mean", "max"), "how the encoder's vectors become one"),
-    "stride_perc": (number(0, below=1), "share of the vectors that is dropped by position, in [0, 1)"),
-    "prior_mu": (number(), "mean of the prior's vectors"),
-    "prior_var": (number(above=0), "variance of the prior's vectors, above 0"),
-    "prior_alpha": (number(above=0), "concentration of the prior at length 0, in pseudo-counts"),
-    "delta": (number(0), "concentration the prior adds for every token, in pseudo-counts; 0 does not grow with length"),
-    "kappa": (integer(1, 1000), "vectors drawn per component in training"),
-    "alpha_activation": (("exp", "relu"), "from a score to a pseudo-count; relu gives exact zeros"),
-    "alpha_threshold": (number(0), "vectors with a smaller pseudo-count are dropped in evaluation; 0 keeps all"),
-    "kl_gaussian_lambda": (number(0), "weight of KL_G (nats per dimension) in the loss"),
-    "kl_dirichlet_lambda": (number(0), "weight of KL_D (nats per component) in the loss"),
-    "kl_annealing_gaussian": (("constant", "monotonic", "cyclic"), "schedule of KL_G's weight over the run"),
-    "kl_annealing_dirichlet": (("constant", "monotonic", "cyclic"), "schedule of KL_D's weight over the run"),
-    "kl_warmup": (number(0, below=1), "share of the run before the KL starts, in [0, 1)"),
-    "free_bits": (number(0), "nats of KL_G that each dimension has free, on average over one batch of one process"),
-    "learning_rate": (number(above=0), "learning rate of Adam"),
-    "warmup_steps": (integer(0), "optimizer steps over which the learning rate rises from 0"),
-    "epochs": (limit, "passes over the training sentences; -1 for no limit"),
-    "max_steps": (
-        limit,
-        f"optimizer steps after which training stops; -1 for no limit, but {DEFAULT_STEPS} if EPOCHS has none either",
-    ),
-    "patience": (limit, "epochs without a lower validation loss after which training stops, -1 for no limit"),
-    "batch_size": (integer(1), "sentences of a batch, of one process"),
-    "accumulation_steps": (integer(1), "batches whose gradients make one optimizer step"),
-    "gradient_clip": (number(above=0), "largest norm of an optimizer step's gradient"),
-    "save_steps": (integer(1), "optimizer steps between two checkpoints within an epoch"),
-    "on_non_finite": (
-        ("stop", "skip"),
-        "what a loss or gradient that is not finite does: stop training, or skip the step and count it",
-    ),
-    "seed": (integer(0, 2**32 - 1), "seed of weights, order, dropout and sampling"),
-    "precision": (
-        ("auto", "fp32", "bf16"),
-        "fp32, bf16 for autocast to bfloat16, or auto: bf16 on a GPU that has it and a processor found to be faster so",
-    ),
-    "gradient_checkpointing": (
-        boolean,
-        "True computes the layers again for the gradient and does not keep what is in them: less memory, more time, "
-        "the same numbers",
-    ),
-    "shuffle_window": (
-        integer(1),
-        "sentences that are shuffled together, 8 bytes of memory each: all of a corpus that has no more, otherwise "
-        "runs of neighbours drawn at random",
-    ),
-    "loader_workers": (
-        integer(-1, 64),
-        "processes that read batches ahead, which changes no number; -1 for two beside a GPU and none otherwise",
-    ),
-    "start_from": (
-        OrNone(name),
-        "experiment of the project whose best weights training starts from, wherever its model and this one have the "
-        "same; the rest is drawn with SEED",
-    ),
-    "compile": (boolean, "True compiles the model with torch.compile, which needs a C++ compiler on a CPU"),
-}
+
+def flag(name: str) -> str:
+    """Flag of the setting `name`."""
+    return f"--{name.upper()}"
+
+
+def add_setting(group: argparse._ArgumentGroup, setting: Setting, help: str, default: Any = None) -> None:
+    """Add the flag of one setting.
+
+    Args:
+        group: group of flags in `--help`.
+        setting: its declaration.
+        help: text for `--help`.
+        default: value of a flag that is not given.
+    """
+    options: dict[str, Any] = {"choices": setting.choices} if setting.choices else {"type": _type_of(setting)}
+    if setting.several:
+        options["nargs"] = "+"
+    if setting.distinct:
+        options["action"] = types.Distinct
+    group.add_argument(flag(setting.name), default=default, help=help, **options)
 
 
 def add_fields(group: argparse._ArgumentGroup, *settings: type, leave_out: Sequence[str] = ()) -> None:
-    """Add a flag for each field of these dataclasses but some; one that is not given stays at its field's default."""
+    """Add a flag for each field of some dataclasses. A flag that is not given is None, and its help shows the default.
+
+    Args:
+        group: group of flags in `--help`.
+        settings: dataclasses of declared settings, which may have fields in common.
+        leave_out: names of fields without a flag.
+    """
+    declarations: dict[str, Setting] = {}
     defaults: dict[str, dict[str, object]] = {}
     for kind in settings:
-        for field in dataclasses.fields(kind):
-            if field.name in FLAGS and field.name not in leave_out:
-                defaults.setdefault(field.name, {})[getattr(kind, "name", "")] = field.default
-    for field, by_kind in defaults.items():
-        kind, text = FLAGS[field]
+        for setting in declared(kind):
+            if setting.flag and setting.name not in leave_out:
+                declarations.setdefault(setting.name, setting)
+                defaults.setdefault(setting.name, {})[getattr(kind, "name", "")] = setting.default
+    for name, by_kind in defaults.items():
         values = list(dict.fromkeys(by_kind.values()))
-        default = values[0] if len(values) == 1 else ", ".join(f"{value} of {name}" for name, value in by_kind.items())
+        default = values[0] if len(values) == 1 else ", ".join(f"{value} of {kind}" for kind, value in by_kind.items())
         only = f"{', '.join(by_kind)} only; " if 0 < len(by_kind) < len(settings) else ""
-        group.add_argument(
-            f"--{field.upper()}",
-            default=None,
-            help=f"{text} ({only}default: {default})",
-            **({"choices": kind} if isinstance(kind, tuple) else {"type": kind}),
-        )
+        setting = declarations[name]
+        add_setting(group, setting, f"{setting.help} ({only}default: {default})")
 
 
-def given_fields(arguments: argparse.Namespace, settings: type, *others: type) -> dict[str, object]:
-    """The values given for a dataclass's fields.
+def _type_of(setting: Setting) -> Any:
+    """Argparse type of a setting without choices."""
+    if setting.kind is bool:
+        return types.boolean
+    if setting.bounds is not None:
+        return types.Bounded(setting.bounds)
+    if setting.form == "name":
+        return types.OrNone(types.name) if setting.optional else types.name
+    return types.sentence if setting.form == "sentence" else str
+
+
+def given_fields(
+    arguments: argparse.Namespace, settings: type[ModelSettings] | type[TrainingSettings], *others: type[ModelSettings]
+) -> dict[str, Any]:
+    """Values of the flags that were given for the fields of a dataclass.
+
+    Args:
+        arguments: the command line.
+        settings: the dataclass.
+        others: dataclasses whose other fields must not be given.
 
     Raises:
-        UserError: a flag was given that only `others` have.
+        UserError: if a flag was given that only `others` have.
     """
-    own = {field.name for field in dataclasses.fields(settings)}
+    own = [setting.name for setting in declared(settings)]
     for kind in others:
-        for field in dataclasses.fields(kind):
-            if field.name not in own and getattr(arguments, field.name.upper(), None) is not None:
-                raise UserError(f"--{field.name.upper()} means nothing for --MODEL {settings.name}; leave it out")
+        for setting in declared(kind):
+            if setting.name not in own and getattr(arguments, setting.name.upper(), None) is not None:
+                raise UserError(
+                    f"{flag(setting.name)} means nothing for --MODEL {getattr(settings, 'name', '')}; leave it out"
+                )
     given = {name: getattr(arguments, name.upper(), None) for name in own}
     return {name: value for name, value in given.items() if value is not None}
 
 
-def model_fields(arguments: argparse.Namespace, models: Mapping[str, type]) -> dict[str, object]:
-    """The values given for the settings of `--MODEL`.
+def model_fields(arguments: argparse.Namespace, models: Mapping[str, type[ModelSettings]]) -> dict[str, Any]:
+    """Values of the flags that were given for the settings of `--MODEL`.
 
     Raises:
-        UserError: a flag was given that only other models have, or they contradict each other.
+        UserError: if a flag was given that only other models have, or if two settings contradict each other.
     """
     chosen = models[arguments.MODEL]
     given = given_fields(arguments, chosen, *models.values())
     try:
-        chosen(vocabulary_size=1, **given)  # the data will say how large it is
-    except ValueError as error:
-        raise UserError(str(error)) from None
+        chosen(vocabulary_size=1, **given)  # a check; the prepared data determines the vocabulary
+    except SettingError as error:
+        raise UserError(error.named(flag)) from None
     return given
 
 
-def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[str, type]) -> None:
-    """Give flags that were left out the values of a configuration (`tune.py` writes one, `config.json` is one).
+def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[str, type[ModelSettings]]) -> None:
+    """Set the flags that were not given to the values of a configuration file.
+
+    `tune.py` writes such a file, and the `config.json` of an experiment is one.
 
     Raises:
-        UserError: the file is damaged, or names a model or a setting that is unknown or out of its range.
+        UserError: if the file is damaged, or contains an unknown model or setting, or a value that is out of range.
     """
-    from pipeline.runtime.files import read_json
-
     config = read_json(path, "--CONFIG takes a file with the settings of a model and of training")
-    parts = [config.get(part) for part in ("model", "training")] if isinstance(config, dict) else []
-    if not parts or not all(isinstance(part, dict) for part in parts):
+    model_part, training_part = (_part(config, name) for name in ("model", "training"))
+    if model_part is None or training_part is None:
         raise UserError(f'{path} is no configuration: it needs {{"model": {{…}}, "training": {{…}}}}')
-    values = {**parts[1], **parts[0]}
+    values = {**training_part, **model_part}
     model = values.pop("name", "T")
     if model not in list(models):
         raise UserError(f"{path} names the model {model!r}; it must be one of {', '.join(models)}")
     arguments.MODEL = arguments.MODEL or model
-    values.pop("vocabulary_size", None)  # the data's
-    for field, value in values.items():
-        flag = field.upper()
-        if field not in FLAGS or not hasattr(arguments, flag):
-            raise UserError(f"{path} has {field!r}, which is no setting of a model or of training; remove it")
-        kind, _ = FLAGS[field]
-        if isinstance(kind, tuple):
-            if value not in kind:
-                raise UserError(f"{path}: {field} must be one of {', '.join(kind)}, got {value!r}")
-        else:
-            try:
-                # A text, in quotes, is no number; a name is a text.
-                named = isinstance(kind, OrNone) and (value is None or isinstance(value, str))
-                value = kind(str(value) if named else json.dumps(value))
-            except argparse.ArgumentTypeError as error:
-                raise UserError(f"{path}: {field} {error}") from None
-        if getattr(arguments, flag) is None:
-            setattr(arguments, flag, value)
+    known = {setting.name: setting for kind in (*models.values(), TrainingSettings) for setting in declared(kind)}
+    values.pop("vocabulary_size", None)  # determined by the prepared data
+    for name, value in values.items():
+        if name not in known or not hasattr(arguments, name.upper()):
+            raise UserError(f"{path} has {name!r}, which is no setting of a model or of training; remove it")
+        try:
+            value = known[name].checked(value)
+        except SettingError as error:
+            raise UserError(f"{path}: {error}") from None
+        if getattr(arguments, name.upper()) is None:
+            setattr(arguments, name.upper(), value)
+
+
+def _part(config: Any, name: str) -> dict[str, Any] | None:
+    part = config.get(name) if isinstance(config, dict) else None
+    return part if isinstance(part, dict) else None

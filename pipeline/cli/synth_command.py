@@ -1,12 +1,12 @@
-"""From a file of your own to synthetic text in the same form, with a report of its quality: `make synth`.
+"""Generate synthetic text in the form of a file of your own, with a report of its quality: `make synth`.
 
     python -m pipeline synth --DATA my_reviews.csv --TEXT_COLUMN text --NUMBER_SAMPLES 1000
     python -m pipeline synth --DATA my_reviews.csv --TEXT_COLUMN text --LABEL_COLUMN stars
     python -m pipeline synth --DATA people.csv --ROW_TEMPLATE
 
 Runs prepareDatasets.py, train.py (a language model that judges, and the NVAE), sample.py, reverseSampleEvaluation.py
-and quality.py, each as you would type it. Writes outputs/synth/<name>/: synthetic.<format>, quality.html and all else
-that an experiment leaves.
+and quality.py, each as you would type it. Writes outputs/synth/<name>/: synthetic.<format>, quality.html and the other
+files of an experiment.
 """
 
 import argparse
@@ -14,20 +14,22 @@ from pathlib import Path
 
 from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_column_options
-from pipeline.data.sources import Source, Split, check_source, dataset_name
-from pipeline.recipes.scripts import run_in_order
+from pipeline.data.documents import Split
+from pipeline.data.formats import listed_formats
+from pipeline.data.text_source import TextSource, dataset_name
+from pipeline.recipes.runner import run_in_order
 from pipeline.recipes.synth import PROJECT, Order, steps
 
 
 def parse(description: str) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line of a recipe with this description."""
     parser = Parser(description)
     group = parser.add_argument_group("text")
     group.add_argument(
         "--DATA",
         type=types.Checked(dataset_name),
         required=True,
-        help="path of a .txt (a document a line), .csv, .jsonl or .parquet file, or a dataset on the hub as owner/name",
+        help=f"path of a {listed_formats()} file, or a dataset on the hub as owner/name",
     )
     add_column_options(group)
     group = parser.add_argument_group("amount")
@@ -35,7 +37,7 @@ def parse(description: str) -> argparse.Namespace:
     group.add_argument("--MAX_STEPS", type=types.integer(1), default=1500, help="optimizer steps of each training")
     arguments = parser.parse_args()
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
-    check_source(Source(arguments.DATA, Split(0.05, 0.05, 42), None, *columns))
+    TextSource(arguments.DATA, Split(0.05, 0.05, 42), None, *columns)  # checks the flags
     return arguments
 
 

@@ -1,118 +1,90 @@
-"""Types of command-line options: what they accept, and what they say of what they do not."""
+"""Types of command-line flags: the values that each accepts, and the error for any other value."""
 
 import argparse
 import ipaddress
 import os
 import re
-import reprlib
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from models.declaration import Bounds, repeated, shortened, text_problem
 from pipeline.runtime.errors import UserError
-
-# No count beyond the first can be meant; numbers beyond the others are lost on the way through float32.
-MOST = {int: 2**31 - 1, float: 1e30}
-LEAST = 1e-30
 
 
 @dataclass(frozen=True)
 class Bounded:
-    """An argparse type: a number within limits; `integer` and `number` make it.
+    """An argparse type: a number within bounds. `integer`, `number` and `limit` are the usual ones."""
 
-    Args:
-        kind: int or float.
-        low: the least.
-        high: the largest.
-        above: it is larger than this.
-        below: it is smaller than this.
-    """
+    bounds: Bounds
 
-    kind: type[int] | type[float]
-    low: float | None = None
-    high: float | None = None
-    above: float | None = None
-    below: float | None = None
-
-    def __call__(self, text: str) -> int | float:
-        """Parse.
+    def __call__(self, text: str) -> Any:
+        """Parse the number, an int or a float.
 
         Raises:
-            ArgumentTypeError: it is no such number.
+            ArgumentTypeError: if the text is not a number, or the number is out of bounds.
         """
         try:
-            value = self.kind(text)
+            value = self.bounds.kind(text)
         except ValueError:
-            name = "an integer" if self.kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"must be {name}, got {_shown(text)}") from None
-        limits = [
-            (self.low, "at least", lambda limit: value >= limit),
-            (self.high, "at most", lambda limit: value <= limit),
-            (self.above, "above", lambda limit: value > limit),
-            (self.below, "below", lambda limit: value < limit),
-        ]
-        limits = [(limit, word, holds) for limit, word, holds in limits if limit is not None]
-        wanted = " and ".join(f"{word} {limit}" for limit, word, _ in limits) or "finite"
-        if value - value != 0 or not all(holds(limit) for limit, _, holds in limits):  # inf - inf is no number
-            raise argparse.ArgumentTypeError(f"must be {wanted}, got {_shown(text)[1:-1]}")
-        most = self.high or MOST[self.kind]
-        if abs(value) > most:
-            raise argparse.ArgumentTypeError(f"must be at most {most} in size, got {_shown(text)[1:-1]}")
-        if 0 < abs(value) < LEAST:
-            raise argparse.ArgumentTypeError(f"must be at least {LEAST} in size, got {_shown(text)[1:-1]}")
+            name = "an integer" if self.bounds.kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {name}, got {shortened(text)}") from None
+        problem = self.bounds.problem(value)
+        if problem is not None:
+            raise argparse.ArgumentTypeError(f"{problem}, got {shortened(text)[1:-1]}")
         return value
 
 
 def integer(low: int | None = None, high: int | None = None) -> Bounded:
     """An argparse type: an integer in [low, high]."""
-    return Bounded(int, low, high)
+    return Bounded(Bounds(int, low, high))
 
 
 def number(
     low: float | None = None, high: float | None = None, *, above: float | None = None, below: float | None = None
 ) -> Bounded:
     """An argparse type: a finite number in [low, high], or strictly above `above` and below `below`."""
-    return Bounded(float, low, high, above, below)
+    return Bounded(Bounds(float, low, high, above, below))
 
 
-def limit(text: str) -> int:
-    """An argparse type: a count of at least 1, or -1 for no limit."""
-    value = integer(-1)(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("must be at least 1, or -1 for no limit, got 0")
-    return value
+limit = Bounded(Bounds(int, low=1, no_limit=True))  # an argparse type: a count of at least 1, or -1 for no limit
 
 
 def boolean(text: str) -> bool:
-    """An argparse type: `True` or `False`, typed out."""
+    """An argparse type: the word `True` or `False`."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    raise argparse.ArgumentTypeError(f"must be True or False, got {_shown(text)}")
+    raise argparse.ArgumentTypeError(f"must be True or False, got {shortened(text)}")
 
 
 @dataclass(frozen=True)
 class OrNone:
-    """An argparse type: another type, where `None` typed out (or nothing) means that it was not given."""
+    """An argparse type: another type, or the word `None` (or an empty text) for no value."""
 
     kind: Callable[[str], object]
 
     def __call__(self, text: str) -> object | None:
-        """Parse as the other type does."""
+        """Parse the text with the other type.
+
+        Raises:
+            ArgumentTypeError: if the other type refuses the text.
+        """
         return None if text in ("None", "") else self.kind(text)
 
 
 @dataclass(frozen=True)
 class BooleanOr:
-    """An argparse type: `True` or `False`, typed out, or a number of another type."""
+    """An argparse type: the word `True` or `False`, or a number of another type."""
 
     kind: Bounded
 
     def __call__(self, text: str) -> bool | int | float:
-        """Parse.
+        """Parse the text.
 
         Raises:
-            ArgumentTypeError: it is neither.
+            ArgumentTypeError: if it is neither a boolean nor a number within bounds.
         """
         if text.lower() in ("true", "false"):
             return boolean(text)
@@ -124,15 +96,15 @@ class BooleanOr:
 
 @dataclass(frozen=True)
 class Checked:
-    """An argparse type: text that a check lets pass, which raises a `UserError` otherwise."""
+    """An argparse type: a text that `check` accepts; it raises a `UserError` for any other text."""
 
     check: Callable[[str], object]
 
     def __call__(self, text: str) -> str:
-        """Check.
+        """Check the text and return it unchanged.
 
         Raises:
-            ArgumentTypeError: what the check says.
+            ArgumentTypeError: if `check` refuses the text, with its message.
         """
         try:
             self.check(text)
@@ -142,81 +114,82 @@ class Checked:
 
 
 class Distinct(argparse.Action):
-    """Stores the values of a flag that takes several, of which no two may be equal."""
+    """Store the values of a flag that takes several values, all of them different."""
 
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Store.
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the values.
 
         Raises:
-            ArgumentError: a value stands there twice.
+            ArgumentError: if a value occurs twice.
         """
-        twice = [value for number, value in enumerate(values) if value in values[:number]]
-        if twice:
-            raise argparse.ArgumentError(self, f"{twice[0]} stands there twice; name each once")
+        if twice := repeated(values or ()):
+            raise argparse.ArgumentError(self, f"{twice[0]} is given twice; give each value once")
         setattr(namespace, self.dest, values)
 
 
 def folder(text: str) -> Path:
-    """An argparse type: a folder that is there, or one that can be made."""
+    """An argparse type: an existing folder, or a path at which one can be made."""
     try:
-        reason = None if text and stat.S_ISDIR(os.stat(text).st_mode) else "that is none"
+        reason = None if text and stat.S_ISDIR(os.stat(text).st_mode) else "not a folder"
     except FileNotFoundError:
         reason = None
-    except (OSError, ValueError) as error:  # a file on the way to it, a name too long or with a NUL, no permission
+    except (OSError, ValueError) as error:  # a file among the parents, a name too long or with a NUL, no permission
         reason = getattr(error, "strerror", None) or str(error)
     if reason:
-        raise argparse.ArgumentTypeError(f"must be a folder, got {_shown(text)} ({reason})")
+        raise argparse.ArgumentTypeError(f"must be a folder, got {shortened(text)} ({reason})")
     return Path(text)
 
 
 def file(text: str) -> Path:
-    """An argparse type: a file that is there."""
+    """An argparse type: an existing file."""
     if not os.path.exists(text) or os.path.isdir(text):
-        raise argparse.ArgumentTypeError(f"must be a file that is there, got {_shown(text)}")
+        raise argparse.ArgumentTypeError(f"must be an existing file, got {shortened(text)}")
     return Path(text)
 
 
 def address(text: str) -> str:
-    """An argparse type: an IP address of this machine, or localhost."""
+    """An argparse type: an IP address, or localhost."""
     try:
         return text if text == "localhost" else str(ipaddress.ip_address(text))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be an IP address or localhost, got {_shown(text)}") from None
+        raise argparse.ArgumentTypeError(f"must be an IP address or localhost, got {shortened(text)}") from None
 
 
 def database(text: str) -> str:
     """An argparse type: the URL of a database."""
     if re.fullmatch(r"[a-z][a-z0-9+]*://\S*", text):
         return text
-    raise argparse.ArgumentTypeError(f"must be the URL of a database, such as sqlite:///study.db, got {_shown(text)}")
-
-
-def wandb_project(text: str) -> str:
-    """An argparse type: a project on Weights & Biases with whose it is."""
-    if re.fullmatch(r"[A-Za-z0-9_\-]+/\w[^/\\#?%:]*", text) and text.isprintable():
-        return text
-    raise argparse.ArgumentTypeError(f"must be ENTITY/PROJECT, got {_shown(text)}")
-
-
-def name(text: str) -> str:
-    """An argparse type: the name of an experiment, a project or a dataset; one folder, nothing else."""
-    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}", text):
-        return text
     raise argparse.ArgumentTypeError(
-        f"must be 1 to 100 letters, digits, '_', '-' or '.', and begin with no '-' or '.', got {_shown(text)}"
+        f"must be the URL of a database, such as sqlite:///study.db, got {shortened(text)}"
     )
 
 
+def wandb_project(text: str) -> str:
+    """An argparse type: a project on Weights & Biases, as ENTITY/PROJECT."""
+    if re.fullmatch(r"[A-Za-z0-9_\-]+/\w[^/\\#?%:]*", text) and text.isprintable():
+        return text
+    raise argparse.ArgumentTypeError(f"must be ENTITY/PROJECT, got {shortened(text)}")
+
+
+def name(text: str) -> str:
+    """An argparse type: the name of an experiment, a project or a dataset, which is also the name of its folder."""
+    _require(text, "name")
+    return text
+
+
 def sentence(text: str) -> str:
-    """An argparse type: a sentence, with one space wherever there was white space."""
-    words = " ".join(text.split())
-    if not words or "\0" in words:
-        raise argparse.ArgumentTypeError(f"must be a sentence, got {_shown(text)}")
-    return words
+    """An argparse type: a sentence; each run of white space becomes one space."""
+    _require(text, "sentence")
+    return " ".join(text.split())
 
 
-def _shown(text: str) -> str:
-    """What was typed, quoted, and cut short where it is long."""
-    show = reprlib.Repr()
-    show.maxstring = 80
-    return show.repr(text)
+def _require(text: str, form: str) -> None:
+    problem = text_problem(text, form)
+    if problem is not None:
+        raise argparse.ArgumentTypeError(f"{problem}, got {shortened(text)}")

@@ -1,4 +1,4 @@
-"""The command line of upload.py."""
+"""Command line of upload.py."""
 
 import argparse
 
@@ -7,16 +7,17 @@ from pipeline.runtime.errors import UserError
 
 
 def parse(description: str) -> argparse.Namespace:
-    """Read the command line of a script with this description."""
+    """Parse the command line of a script with this description."""
     parser = Parser(description)
     add_experiment_options(parser)
     return parser.parse_args()
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Parse, upload."""
+    """Upload an experiment and print the address of its page."""
     if arguments.WANDB_ENTITY is None:
-        raise UserError("--WANDB_ENTITY says where to upload to: a user or team of Weights & Biases")
+        raise UserError("--WANDB_ENTITY must name the user or team of Weights & Biases to upload to")
+
     from pipeline.experiments.config import read_config
     from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, upload

@@ -1,25 +1,27 @@
-"""Batches of sentences, in an order that seed and epoch alone decide."""
+"""Batches of sentences, in an order that depends on the seed and the epoch alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.experiments.training_settings import TrainingSettings
+if TYPE_CHECKING:
+    import datasets
 
-RUNS_OF_A_WINDOW = 256
+RUNS_OF_A_WINDOW = 256  # runs of neighbouring sentences that fill a window
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Sentences padded at their end.
+    """Token ids of B sentences, padded at the end to N positions.
 
     Args:
-        source: [B, N], `x_1 … x_{n-1} [SEP]`: the encoder's input and the decoder's target.
-        target_input: [B, N], `[CLS] x_1 … x_{n-1}`: the decoder's input.
+        source: [B, N], int64, `x_1 … x_{n-1} [SEP]`: encoder input and decoder target.
+        target_input: [B, N], int64, `[CLS] x_1 … x_{n-1}`: decoder input.
         key_padding_mask: [B, N], bool, True at padding, for both.
     """
 
@@ -29,15 +31,15 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Real target tokens."""
+        """Number of target tokens, padding left out."""
         return int((~self.key_padding_mask).sum())
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
+        """Copy the batch to a device."""
         return Batch(*(t.to(device, non_blocking=True) for t in self._tensors()))
 
     def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory, from where a GPU copies while it computes."""
+        """Copy the batch to page-locked memory, from which a GPU copies while it computes."""
         return Batch(*(t.pin_memory() for t in self._tensors()))
 
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,7 +47,7 @@ class Batch:
 
 
 def collate(sentences: Sequence[Sequence[int]], pad_id: int) -> Batch:
-    """Pad sentences of ids, each `[CLS] x_1 … x_{n-1} [SEP]`, to a batch."""
+    """Pad sentences of token ids, each `[CLS] x_1 … x_{n-1} [SEP]`, to a batch."""
     width = max(len(ids) for ids in sentences) - 1
     source = np.full((len(sentences), width), pad_id, dtype=np.int64)
     target_input = source.copy()
@@ -58,23 +60,24 @@ def collate(sentences: Sequence[Sequence[int]], pad_id: int) -> Batch:
 
 
 class EpochOrder(Sampler[list[int]]):
-    """The batches of one epoch, as lists of sentence numbers: shuffled, cut, and nothing else.
+    """The batches of one epoch as lists of row numbers, shuffled without regard to length.
 
     Batches of similar lengths would hold less padding, but each would teach one length alone: with them the
     models need about twice as many steps until the decoder attends to the encoder's vectors in order.
 
-    All sentences are shuffled together where `window` of them are no fewer. Of more, runs of neighbours are drawn, as
-    many as fill a window, and shuffled together: memory holds a window's index, and the disk is read in few places.
+    Up to `window` sentences are shuffled together. More sentences are cut into runs of neighbours; the runs are
+    shuffled, and the sentences of as many runs as fill a window are shuffled together. Memory holds the row numbers of
+    one window, and the disk is read in few places.
 
     Args:
-        count: sentences.
-        batch_size: sentences of a batch, of one process.
-        seed: of the run.
-        epoch: from 0.
-        first: sentences to leave out, which an interrupted epoch has already seen.
-        rank: number of this process; it takes each `processes`-th sentence of every batch.
-        processes: how many train together, on batches as many times as large.
-        window: sentences that are shuffled together, at most.
+        count: number of sentences.
+        batch_size: sentences of a batch on one process.
+        seed: seed of the run.
+        epoch: number of the epoch, from 0.
+        first: sentences to skip, which an interrupted epoch has already seen.
+        rank: rank of this process; it takes every `processes`-th sentence of a batch.
+        processes: number of processes; a batch of all processes is that many times larger.
+        window: maximal number of sentences that are shuffled together; None shuffles all of them.
     """
 
     def __init__(
@@ -86,9 +89,10 @@ class EpochOrder(Sampler[list[int]]):
         first: int = 0,
         rank: int = 0,
         processes: int = 1,
-        window: int = TrainingSettings.shuffle_window,
+        window: int | None = None,
     ) -> None:
-        self.count, self.seed, self.epoch, self.first, self.window = count, seed, epoch, first, window
+        self.count, self.seed, self.epoch, self.first = count, seed, epoch, first
+        self.window = count if window is None else window
         self.rank, self.processes, self.size = rank, processes, batch_size * processes
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -99,7 +103,7 @@ class EpochOrder(Sampler[list[int]]):
             for start in range(0, whole, self.size):
                 yield waiting[start + self.rank : start + self.size : self.processes].tolist()
             waiting = waiting[whole:]
-        # A last batch with fewer sentences than processes would leave one of them with nothing to do.
+        # A last batch with fewer sentences than processes would leave one process without a sentence.
         if len(waiting) >= self.processes:
             yield waiting[self.rank :: self.processes].tolist()
 
@@ -108,7 +112,7 @@ class EpochOrder(Sampler[list[int]]):
         return whole + (rest >= self.processes)
 
     def _windows(self) -> Iterator[np.ndarray]:
-        """The sentences of each window in their order, but the first ones of the epoch."""
+        """Yield the shuffled row numbers of each window, without the first ones of the epoch."""
         if self.count <= self.window:
             yield np.random.default_rng([self.seed, self.epoch]).permutation(self.count)[self.first :]
             return
@@ -126,25 +130,25 @@ class EpochOrder(Sampler[list[int]]):
 
 
 def in_order(count: int, batch_size: int) -> list[list[int]]:
-    """The batches of `count` sentences as they stand, for evaluation."""
+    """Return the batches of `count` sentences as lists of row numbers, in order, for evaluation."""
     return [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
 
 
 def loader(
-    sentences: Dataset,
+    sentences: "datasets.Dataset",
     batches: Sampler[list[int]] | list[list[int]],
     pad_id: int,
     device: torch.device,
     workers: int = -1,
-):
-    """A loader of `Batch`es; beside a GPU it reads ahead into page-locked memory.
+) -> DataLoader[list[int]]:
+    """Create a loader of `Batch`es; for a GPU it reads ahead into page-locked memory.
 
     Args:
-        sentences: of a prepared split.
-        batches: row numbers of each.
-        pad_id: of the padding token.
-        device: where the batches go.
-        workers: processes that read ahead, -1 for two beside a GPU and none otherwise.
+        sentences: prepared split.
+        batches: row numbers of each batch.
+        pad_id: id of the padding token.
+        device: device of the batches.
+        workers: processes that read ahead; -1 means two for a GPU and none otherwise.
     """
     on_gpu = device.type == "cuda"
     if workers < 0:
@@ -159,10 +163,10 @@ def loader(
     )
 
 
-class _Rows(Dataset):
-    """Token ids of a prepared split, a batch of rows at a time."""
+class _Rows(Dataset[list[int]]):
+    """Token ids of a prepared split, read one batch of rows at a time."""
 
-    def __init__(self, split: Dataset) -> None:
+    def __init__(self, split: "datasets.Dataset") -> None:
         self.split = split
 
     def __len__(self) -> int:

@@ -1,6 +1,7 @@
 """From documents to sentences: paragraphs, sentence boundaries, and the paper's cleaning."""
 
 import re
+from typing import cast
 
 UNKNOWN = "[UNK]"
 
@@ -10,22 +11,22 @@ _SPACE_BEFORE_MARK = re.compile(r" +(?=[,.'])")
 
 
 def paragraphs(document: str) -> list[str]:
-    """The paragraphs of a document, a line each; empty lines and headings (` = Title = `) are dropped."""
+    """Split a document into paragraphs, one a line; drop empty lines and headings (` = Title = `)."""
     return [line for line in document.splitlines() if line.strip() and not _HEADING.match(line)]
 
 
 def sentences(paragraph: str) -> list[str]:
-    """The sentences of a paragraph, by nupunkt, whose English model ships with it."""
-    from nupunkt import sent_tokenize
+    """Split a paragraph into sentences with nupunkt, which ships an English model."""
+    from nupunkt import sent_tokenize  # loads its model; only preparing data needs it
 
-    return sent_tokenize(paragraph)
+    return cast(list[str], sent_tokenize(paragraph))  # pairs with a confidence only if that is asked for
 
 
 def clean_paper(sentence: str) -> str:
-    """The paper's preprocessing of a sentence.
+    """Clean a sentence as in the paper.
 
-    Only letters, digits, spaces and `, ' < > .` stay; no space before `, . '`; lower case; one space at a
-    time. `<unk>` becomes `[UNK]`, which every tokenizer here keeps as one token.
+    Lower the case; keep only letters, digits, spaces and `, ' < > .`; drop spaces before `, . '` and repeated spaces.
+    `<unk>` becomes `[UNK]`, which every tokenizer of the project keeps as one token.
     """
     kept = _FOREIGN.sub("", " ".join(sentence.lower().split()))
     kept = kept.replace("<unk>", f" {UNKNOWN} ")
@@ -33,15 +34,20 @@ def clean_paper(sentence: str) -> str:
 
 
 def clean_none(sentence: str) -> str:
-    """The sentence as it is, with one space wherever there was white space."""
+    """Replace each run of white space by one space, and drop it at both ends."""
     return " ".join(sentence.split())
+
+
+def without_space(text: str) -> str:
+    """Remove all white space."""
+    return "".join(text.split())
 
 
 CLEANERS = {"paper": clean_paper, "none": clean_none}
 
 
 def split_document(document: str, clean: str) -> list[str]:
-    """The cleaned sentences of a document, none of them empty.
+    """Split a document into cleaned sentences, none of them empty.
 
     Args:
         document: any text.
@@ -53,6 +59,6 @@ def split_document(document: str, clean: str) -> list[str]:
 
 
 def whole_document(document: str, clean: str) -> list[str]:
-    """A document as one text, cleaned; none, if nothing is left of it."""
+    """Clean a document as one text; return no text if nothing is left of it."""
     cleaned = CLEANERS[clean](document)
     return [cleaned] if cleaned else []

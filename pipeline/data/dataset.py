@@ -1,4 +1,4 @@
-"""Prepared data on disk: `data/<DATA>/`, written by `pipeline.data.prepare`, read by everything after it.
+"""Prepared data on disk: `data/<DATA>/`, which `pipeline.data.prepare` writes and all later steps read.
 
     dataset/                  a DatasetDict of Arrow files, one a shard: text, input_ids, length
     tokenizer/tokenizer.json
@@ -7,19 +7,18 @@
     length_distribution.png
     checksums.json            sizes and SHA-256 of all these
 
-`input_ids` is `[CLS] x_1 … x_{n-1} [SEP]`; `length` is n, the tokens that a model encodes and predicts: the end
-token counts, the start token does not.
+`input_ids` is `[CLS] x_1 … x_{n-1} [SEP]`. `length` is n, the number of tokens that a model encodes and predicts: it
+counts the end token, not the start token.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.sources import SPLITS
+from pipeline.data.documents import SPLITS
 from pipeline.data.tokenizer import TextTokenizer, load_tokenizer
-from pipeline.runtime.checksums import check_files
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import read_json
+from pipeline.runtime.files import check_files, read_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,11 +29,11 @@ class PreparedData:
     """A prepared dataset.
 
     Args:
-        splits: `train`, `validation`, `test`, each with `text`, `input_ids`, `length`.
-        tokenizer: stored with it.
-        statistics: `statistics.json`.
-        length_distribution: how many training sentences have each length.
-        fingerprint: of all token ids and the tokenizer.
+        splits: `train`, `validation`, `test`, each with the columns `text`, `input_ids`, `length`.
+        tokenizer: tokenizer of the data.
+        statistics: content of `statistics.json`.
+        length_distribution: number of training sentences by length in tokens.
+        fingerprint: SHA-256 of all token ids and the tokenizer.
     """
 
     splits: "dict[str, Dataset]"
@@ -45,15 +44,15 @@ class PreparedData:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes it the same data: how it was prepared, and what came out."""
+        """Fingerprints and settings, by which an experiment recognizes its data."""
         return {name: self.statistics.get(name) for name in ("fingerprint", "tokenizer_fingerprint", "settings")}
 
 
 def load_prepared(data_dir: Path, name: str) -> PreparedData:
-    """Load prepared data.
+    """Load the prepared dataset `name` from the folder of all prepared datasets.
 
     Raises:
-        UserError: it is absent or damaged; the message says how to prepare it.
+        UserError: the dataset is absent or damaged; the message says how to prepare it.
     """
     folder = Path(data_dir) / name
     remedy = f"prepare it with prepareDatasets.py --DATA {name}"
@@ -66,10 +65,11 @@ def load_prepared(data_dir: Path, name: str) -> PreparedData:
     lengths = read_json(folder / "length_distribution.json", remedy)
     tokenizer = load_tokenizer(str(folder / "tokenizer"))
 
-    import datasets
+    # Loads slowly, and the commands that compare identities alone, with `difference`, do without it.
+    from datasets import DatasetDict
 
     try:
-        splits = dict(datasets.load_from_disk(str(folder / "dataset")))
+        splits = DatasetDict.load_from_disk(str(folder / "dataset"))
         return PreparedData(
             {split: splits[split] for split in SPLITS},
             tokenizer,
@@ -82,11 +82,11 @@ def load_prepared(data_dir: Path, name: str) -> PreparedData:
 
 
 def difference(trained_on: dict[str, Any], found: dict[str, Any]) -> str:
-    """How two identities of data differ, for a message; empty if they do not."""
+    """Describe the difference between two identities of data for a message; empty if they are equal."""
     if trained_on.get("fingerprint") == found.get("fingerprint"):
         return ""
     old, new = (identity.get("settings") or {} for identity in (trained_on, found))
-    told = [f"{name} was {old.get(name)}, not {new.get(name)}" for name in new if old.get(name) != new.get(name)]
+    differing = [f"{name} was {old.get(name)}, not {new.get(name)}" for name in new if old.get(name) != new.get(name)]
     if trained_on.get("tokenizer_fingerprint") != found.get("tokenizer_fingerprint"):
-        told.append("another tokenizer")
-    return ", ".join(told) or "other text"
+        differing.append("another tokenizer")
+    return ", ".join(differing) or "other text"

@@ -1,4 +1,4 @@
-"""From a corpus to `data/<DATA>/` (see `pipeline.data.dataset`): shard after shard, whatever its size."""
+"""Preparation of a text of any size as `data/<DATA>/` (see `pipeline.data.dataset`), one shard at a time."""
 
 import dataclasses
 import hashlib
@@ -10,47 +10,37 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
+
+import datasets
+import pyarrow as pa
+from datasets import Dataset
 
 from pipeline.data.cleaning import sentences, split_document, whole_document
+from pipeline.data.documents import SPLITS
 from pipeline.data.shards import PART, REMEDY, SHARD_BYTES, Shards, grouped, mapped
-from pipeline.data.sources import (
-    SPLITS,
-    Source,
-    check_source,
-    column_delimiter,
-    column_names,
-    documents,
-    is_file,
-    is_table,
-    source_files,
-    survey,
-    template_of,
-)
-from pipeline.data.table_rows import check_labels
+from pipeline.data.text_source import TextSource
 from pipeline.data.tokenizer import FILE, TextTokenizer, load_tokenizer, tokenizer_file, train_wordpiece
-from pipeline.runtime.checksums import write_checksums
 from pipeline.runtime.errors import UnfinishedError, UserError
-from pipeline.runtime.files import read_json, replacing_folder, write_json
+from pipeline.runtime.files import read_json, replacing_folder, write_checksums, write_json
+from pipeline.runtime.plotting import figure
 from pipeline.runtime.progress import bar
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 TRAINED = "wordpiece"
+LABELS = 1000  # distinct labels at most
 
 
 @dataclass(frozen=True)
 class PreparationSettings:
-    """How text is prepared.
+    """Settings of the preparation of a text.
 
     Args:
         tokenizer: hub name, folder, `tokenizer.json`, or `wordpiece`: trained on the training split.
-        vocabulary_size: of a trained tokenizer.
+        vocabulary_size: maximal number of tokens of a trained tokenizer.
         clean: `paper` or `none`.
         more_than: sentences have more tokens than this, [CLS] and [SEP] counted.
         fewer_than: sentences have fewer tokens than this, [CLS] and [SEP] counted.
-        whole: whether a document stays one text, and no sentences are made of it.
+        whole: True keeps a document as one text; False splits it into sentences.
     """
 
     tokenizer: str
@@ -61,37 +51,34 @@ class PreparationSettings:
     whole: bool = False
 
 
-def prepare(source: Source, name: str, data_dir: Path, settings: PreparationSettings) -> dict[str, Any]:
-    """Prepare a corpus as `data_dir/name`, whole or not at all.
+def prepare(source: TextSource, name: str, data_dir: Path, settings: PreparationSettings) -> dict[str, Any]:
+    """Prepare a text as `data_dir/name`, whole or not at all.
 
-    Documents become sentences and sentences tokens, a shard at a time: memory holds one, whatever the corpus, and a
-    process that was killed is continued by the next one with the same arguments.
+    Documents become sentences and sentences tokens, one shard at a time: memory holds one shard, whatever the size of
+    the text. After a kill, a call with the same arguments resumes after the last complete shard.
 
     Args:
-        source: of the text.
-        name: of the prepared dataset.
+        source: text to prepare.
+        name: name of the prepared dataset.
         data_dir: folder of all prepared datasets.
-        settings: how.
+        settings: tokenizer, cleaning and limits of length.
 
     Returns:
-        The statistics that were written.
+        The statistics, as `statistics.json` holds them.
 
     Raises:
-        UserError: the text or tokenizer cannot be had, a split ends without a sentence, or the disk refuses.
+        UserError: the text or the tokenizer is not available, a split has no sentence, or the disk fails.
     """
-    import datasets
-
     datasets.disable_progress_bars()
-    check_source(source)
     with (
-        _disk_errors_told(Path(data_dir)),
+        _disk_errors(Path(data_dir)),
         replacing_folder(Path(data_dir) / name, _plan(source, settings)) as folder,
     ):
-        # A tokenizer that cannot be had is told of before the long work.
+        # A missing tokenizer is reported before the long work.
         tokenizer = None if settings.tokenizer == TRAINED else load_tokenizer(settings.tokenizer)
         work = folder / "work"
         segmented, encoded = Shards(work / "sentences"), Shards(work / "tokens")
-        found = _once(work / "survey.json", lambda: survey(source))
+        found = _once(work / "survey.json", source.survey)
         if not segmented.complete:
             try:
                 _segment_all(source, settings, segmented, work, found["bytes"])
@@ -104,7 +91,7 @@ def prepare(source: Source, name: str, data_dir: Path, settings: PreparationSett
         _check_splits(segmented, encoded, source, settings)
         tokenizer.save(folder / "tokenizer")
         statistics, lengths = _describe(encoded, tokenizer, settings, source)
-        statistics["source"] = _described_source(source, found["columns"])
+        statistics["source"] = source.described(found["columns"])
         encoded.move_to(folder / "dataset", statistics["fingerprint"])
         write_json(folder / "statistics.json", statistics)
         write_json(folder / "length_distribution.json", {str(length): lengths[length] for length in sorted(lengths)})
@@ -115,8 +102,8 @@ def prepare(source: Source, name: str, data_dir: Path, settings: PreparationSett
 
 
 @contextmanager
-def _disk_errors_told(data_dir: Path) -> Iterator[None]:
-    """Turn what the file system refuses (no permission, a file in the way, a full disk) into a `UserError`."""
+def _disk_errors(data_dir: Path) -> Iterator[None]:
+    """Turn errors of the file system (no permission, a file in the way, a full disk) into a `UserError`."""
     try:
         yield
     except OSError as error:
@@ -125,16 +112,16 @@ def _disk_errors_told(data_dir: Path) -> Iterator[None]:
         ) from None
 
 
-def _plan(source: Source, settings: PreparationSettings) -> dict[str, Any]:
-    """All that the result follows from: what a killed process left is continued if it worked by the same."""
-    files = source_files(source)
+def _plan(source: TextSource, settings: PreparationSettings) -> dict[str, Any]:
+    """Return everything that determines the result; a preparation resumes only under an equal plan."""
+    files = source.files
     if settings.tokenizer != TRAINED and (file := tokenizer_file(settings.tokenizer)) is not None:
         files.append(file)
     return {
         "files": [
             [str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.exists()
         ],
-        "source": dataclasses.asdict(source) | {"local_path": str(source.local_path)},
+        "source": source.settings(),
         "settings": dataclasses.asdict(settings),
         "shard_bytes": SHARD_BYTES,
         "versions": _versions(),
@@ -142,19 +129,20 @@ def _plan(source: Source, settings: PreparationSettings) -> dict[str, Any]:
 
 
 def _columns(labelled: bool) -> dict[str, Any]:
-    import datasets
-
+    """Return the columns of a shard of sentences, with their types."""
     columns = {"text": datasets.Value("string"), PART: datasets.Value("int8")}
     return columns | ({"label": datasets.Value("string")} if labelled else {})
 
 
-def _segment_all(source: Source, settings: PreparationSettings, shards: Shards, work: Path, total: int | None) -> None:
-    """Documents to shards of sentences."""
-    sentences("Its model is read. Those who are forked have it then.")
+def _segment_all(
+    source: TextSource, settings: PreparationSettings, shards: Shards, work: Path, total: int | None
+) -> None:
+    """Split all documents into sentences, from the first document that no complete shard holds."""
+    sentences("This loads the model. Forked processes inherit it.")
     done = [sum(record[quantity] for record in shards.records) for quantity in ("documents", "bytes")]
     columns = _columns(labelled=source.label_column is not None)
     with bar(total=total, initial=done[1], desc="sentences", unit="B", unit_scale=True) as shown:
-        for rows, size in grouped(itertools.islice(documents(source), done[0], None)):
+        for rows, size in grouped(itertools.islice(source.documents(), done[0], None)):
             found = mapped(rows, lambda rows: _segment(rows, settings, columns), columns, work / "sentences.arrow")
             counts = Counter(found[PART][:])
             shards.append(
@@ -166,22 +154,22 @@ def _segment_all(source: Source, settings: PreparationSettings, shards: Shards, 
                     "labels": sorted(found.unique("label")) if "label" in columns else [],
                 },
             )
-            del rows, found  # before the next ones are read
+            del rows, found  # free the memory before the next shard is read
             shown.update(size)
     shards.finish()
 
 
 def _once(path: Path, compute: Callable[[], Any]) -> Any:
-    """What was computed before, or now."""
+    """Return what an earlier process computed and left in the file, or compute it now."""
     if not path.exists():
         write_json(path, compute())
     return read_json(path, REMEDY)
 
 
 def _segment(rows: dict[str, list], settings: PreparationSettings, columns: Iterable[str]) -> dict[str, list]:
-    """Documents to sentences, each with the part and the label that its document has."""
+    """Split documents into sentences; each sentence has the part and the label of its document."""
     split = whole_document if settings.whole else split_document
-    found = {name: [] for name in columns}
+    found: dict[str, list] = {name: [] for name in columns}
     for number, document in enumerate(rows["text"]):
         parts = split(document, settings.clean)
         found["text"] += parts
@@ -190,15 +178,22 @@ def _segment(rows: dict[str, list], settings: PreparationSettings, columns: Iter
     return found
 
 
-def _labels(shards: Shards, source: Source) -> list[str]:
-    """All labels that there are."""
+def _labels(shards: Shards, source: TextSource) -> list[str]:
+    """Return all labels of the data, sorted.
+
+    Raises:
+        UserError: the label column has more than `LABELS` distinct values.
+    """
     labels = sorted({label for record in shards.records for label in record["labels"]})
-    check_labels(labels, source.label_column)
+    if len(labels) > LABELS:
+        raise UserError(
+            f"--LABEL_COLUMN {source.label_column} has more than {LABELS} different values; name one with few"
+        )
     return labels
 
 
 class _Texts:
-    """The texts of the training split, as often as they are asked for."""
+    """The texts of the training split; each iteration reads them anew."""
 
     def __init__(self, shards: Shards) -> None:
         self.shards = shards
@@ -207,8 +202,8 @@ class _Texts:
         return self.shards.texts("train")
 
 
-def _trained(shards: Shards, source: Source, settings: PreparationSettings, work: Path) -> TextTokenizer:
-    """The tokenizer of the training split; of a continued preparation the one that it had."""
+def _trained(shards: Shards, source: TextSource, settings: PreparationSettings, work: Path) -> TextTokenizer:
+    """Train the tokenizer on the training split; load it if the preparation resumes after its training."""
     if (work / FILE).exists():
         return load_tokenizer(str(work / FILE))
     if not sum(record["sentences"][0] for record in shards.records):
@@ -222,9 +217,7 @@ def _trained(shards: Shards, source: Source, settings: PreparationSettings, work
 def _encode_all(
     segmented: Shards, tokenizer: TextTokenizer, settings: PreparationSettings, shards: Shards, work: Path
 ) -> None:
-    """Shards of sentences to shards of tokens."""
-    import datasets
-
+    """Encode all shards of sentences, from the first one without a shard of tokens."""
     columns = _columns(labelled=any(record["labels"] for record in segmented.records))
     columns |= {"input_ids": datasets.List(datasets.Value("int32")), "length": datasets.Value("int32")}
     sizes = [sum(record["sentences"]) for record in segmented.records]
@@ -241,7 +234,7 @@ def _encode_all(
 
 
 def _encode(rows: dict[str, list], tokenizer: TextTokenizer, settings: PreparationSettings) -> dict[str, list]:
-    """Sentences to those of the right length, with their ids; one that spells [PAD], [CLS] or [SEP] is left out."""
+    """Encode sentences; drop those outside the limits of length and those that spell [PAD], [CLS], [SEP] or a label."""
     ids = tokenizer.encode(rows["text"], rows.get("label"))
     reserved = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, *tokenizer.labels.values()}
     start = 2 if "label" in rows else 1
@@ -257,25 +250,25 @@ def _encode(rows: dict[str, list], tokenizer: TextTokenizer, settings: Preparati
     }
 
 
-def _measured(rows: "Dataset") -> dict[str, Any]:
-    """A shard's sentences by length, and a digest of their ids, both by split."""
-    import pyarrow.compute as pc
-
-    table = rows.with_format("arrow")[:]
+def _measured(rows: Dataset) -> dict[str, Any]:
+    """Count a shard's sentences by length and digest their ids, for each split; count the training labels."""
+    table = cast(pa.Table, rows.with_format("arrow")[:])
+    parts = table[PART].to_numpy()
     lengths, digests = [], []
     for number in range(len(SPLITS)):
-        part = table.filter(pc.equal(table[PART], number))
+        part = table.filter(pa.array(parts == number))
         counts = Counter(part["length"].to_pylist())
         lengths.append({str(length): counts[length] for length in sorted(counts)})
         digest = hashlib.sha256()
         for ids in part["input_ids"].chunks:
             digest.update(ids.flatten().to_numpy())
         digests.append(digest.hexdigest())
-    labels = Counter(table.filter(pc.equal(table[PART], 0))["label"].to_pylist()) if "label" in rows.features else {}
+    labels = Counter(table.filter(pa.array(parts == 0))["label"].to_pylist()) if "label" in rows.column_names else {}
     return {"lengths": lengths, "digests": digests, "labels": dict(labels)}
 
 
-def _check_splits(segmented: Shards, encoded: Shards, source: Source, settings: PreparationSettings) -> None:
+def _check_splits(segmented: Shards, encoded: Shards, source: TextSource, settings: PreparationSettings) -> None:
+    """Check that every split has a sentence."""
     for number, part in enumerate(SPLITS):
         if not any(record["lengths"][number] for record in encoded.records):
             count = sum(record["sentences"][number] for record in segmented.records)
@@ -286,8 +279,9 @@ def _check_splits(segmented: Shards, encoded: Shards, source: Source, settings: 
 
 
 def _describe(
-    shards: Shards, tokenizer: TextTokenizer, settings: PreparationSettings, source: Source
+    shards: Shards, tokenizer: TextTokenizer, settings: PreparationSettings, source: TextSource
 ) -> tuple[dict[str, Any], Counter]:
+    """Return the statistics of the prepared data, and the number of training sentences by length."""
     own = hashlib.sha256(tokenizer.tokenizer.to_str().encode())
     digest = own.copy()
     described, distributions = {}, []
@@ -306,7 +300,7 @@ def _describe(
         }
         distributions.append(values)
     labels = sum((Counter(record["labels"]) for record in shards.records), Counter())
-    # Where a tokenizer lay is no part of what it is.
+    # The name of a tokenizer's folder identifies it, its place on this disk does not.
     kept = dataclasses.asdict(settings) | {"tokenizer": Path(settings.tokenizer).name}
     return {
         **described,
@@ -320,26 +314,13 @@ def _describe(
     }, distributions[0]
 
 
-def _described_source(source: Source, columns: dict[str, Any]) -> dict[str, Any]:
-    """What is to be known to write texts in the form that they came in."""
-    return {
-        "format": Path(source.data).suffix if is_file(source.data) else None,
-        "text_column": source.text_column,
-        "label_column": source.label_column,
-        "row_template": None if source.row_template is None else template_of(source).pattern,
-        "columns": columns,
-        "delimiter": column_delimiter(source),
-        "order": column_names(source) if is_file(source.data) and is_table(source.data) else [],
-    }
-
-
 def _versions() -> dict[str, str]:
+    """Return the versions of the libraries that affect the result."""
     return {name: importlib.metadata.version(name) for name in ("datasets", "tokenizers", "nupunkt")}
 
 
 def _plot(lengths: Counter, name: str, path: Path) -> None:
-    from pipeline.runtime.plotting import figure
-
+    """Plot the training sentences by length."""
     with figure(path) as axes:
         axes.bar(list(lengths), list(lengths.values()), width=1.0, color="#4477aa")
         axes.set(title=f"{name}: training sentences by length", xlabel="tokens, end token counted", ylabel="sentences")

@@ -1,34 +1,36 @@
-"""Datasets in shards, between the steps of preparing a corpus: each is on disk whole, or not there.
+"""Datasets in shards, between the steps of a preparation; each shard is on disk whole or not at all.
 
-`<folder>/00000/` and so on hold a shard's splits as Hugging Face Datasets and `record.json`; whoever comes after a
-process that was killed goes on behind the last of them.
+`<folder>/00000/` and so on hold a shard's splits as Hugging Face Datasets, and `record.json`. After a kill, the next
+process resumes after the last complete shard.
 """
 
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
-from pipeline.data.sources import SPLITS, Document
+import datasets
+import numpy as np
+from datasets import Dataset
+
+from pipeline.data.documents import SPLITS, Document
 from pipeline.runtime.files import read_json, write_json
-from pipeline.runtime.signals import forks_end_with_it
+from pipeline.runtime.signals import end_forks_with_parent
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-SHARD_BYTES = 2**23  # of a shard's documents: what memory holds at a time, several times over
-PARALLEL_BYTES = 2**19  # of text, from which further processes pay
-PART = "part"  # the column that numbers a row's split
+SHARD_BYTES = 2**23  # text of a shard; memory holds a few times as much
+PARALLEL_BYTES = 2**19  # text from which further processes are faster
+PART = "part"  # column with the index of a row's split in `SPLITS`
+ROWS = 1000  # rows of a batch that is read at once
 ARROW = "data-00000-of-00001.arrow"
 REMEDY = "remove the folder and prepare the data anew"
 
 
 class Shards:
-    """A folder of shards, which grows at its end.
+    """A folder of shards, to which shards are appended.
 
     Args:
-        folder: is made where it is not there.
+        folder: folder of the shards; created if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,22 +41,20 @@ class Shards:
             self.records.append(read_json(self.place(len(self.records)) / "record.json", REMEDY))
 
     def place(self, number: int) -> Path:
-        """The folder of a shard."""
+        """Return the folder of a shard."""
         return self.folder / f"{number:05d}"
 
     @property
     def complete(self) -> bool:
-        """Whether all shards are there."""
+        """True if all shards are written."""
         return (self.folder / "complete.json").exists()
 
     def finish(self) -> None:
-        """Say that all shards are there."""
+        """Mark the shards as complete."""
         write_json(self.folder / "complete.json", {"shards": len(self.records)})
 
-    def append(self, rows: "Dataset", record: dict[str, Any]) -> None:
-        """A shard more, out of rows whose column `part` numbers their split."""
-        import numpy as np
-
+    def append(self, rows: Dataset, record: dict[str, Any]) -> None:
+        """Write a shard of rows, whose column `part` holds the index of their split, and its record."""
         new = self.folder / "next"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
@@ -67,33 +67,29 @@ class Shards:
         os.replace(new, self.place(len(self.records)))
         self.records.append(record)
 
-    def rows(self, number: int) -> "Dataset":
-        """A shard's rows, of all splits, in the form that `append` takes."""
-        import datasets
-
+    def rows(self, number: int) -> Dataset:
+        """Load a shard's rows of all splits, in the form that `append` takes."""
         parts = []
         for part, name in enumerate(SPLITS):
             if (self.place(number) / name).exists():
-                rows = datasets.load_from_disk(str(self.place(number) / name))
+                rows = Dataset.load_from_disk(str(self.place(number) / name))
                 parts.append(rows.add_column(PART, [part] * len(rows)))
-        return datasets.concatenate_datasets(parts) if parts else datasets.Dataset.from_dict({"text": [], PART: []})
+        return datasets.concatenate_datasets(parts) if parts else Dataset.from_dict({"text": [], PART: []})
 
     def texts(self, name: str) -> Iterator[str]:
-        """The texts of a split, a batch in memory at a time."""
-        import datasets
-
+        """Read the texts of a split; memory holds one batch at a time."""
         for number in range(len(self.records)):
             if (folder := self.place(number) / name).exists():
-                for rows in datasets.load_from_disk(str(folder)).iter(1000):
-                    yield from rows["text"]
+                for rows in Dataset.load_from_disk(str(folder)).iter(ROWS):
+                    yield from cast(dict[str, list[str]], rows)["text"]
 
     def drop(self, number: int) -> None:
-        """Remove a shard's rows; its record stays."""
+        """Remove a shard's rows and keep its record."""
         for name in SPLITS:
             shutil.rmtree(self.place(number) / name, ignore_errors=True)
 
     def move_to(self, folder: Path, fingerprint: str) -> None:
-        """Make of all shards one `DatasetDict` on disk, an Arrow file each; a move that was cut short goes on."""
+        """Move all shards into one `DatasetDict` on disk, an Arrow file for each; resume an interrupted move."""
         for name in SPLITS:
             numbers = [n for n in range(len(self.records)) if (self.place(n) / name).exists()]
             files = [f"data-{n:05d}-of-{len(numbers):05d}.arrow" for n in range(len(numbers))]
@@ -108,9 +104,10 @@ class Shards:
         write_json(folder / "dataset_dict.json", {"splits": list(SPLITS)})
 
 
-def grouped(documents: Iterable[Document]) -> Iterator[tuple["Dataset", int]]:
-    """Documents, so many at a time that they fill a shard, each time with the bytes of their text."""
-    group, size = [], 0
+def grouped(documents: Iterable[Document]) -> Iterator[tuple[Dataset, int]]:
+    """Group documents into shards of at least `SHARD_BYTES` of text; yield each with the bytes of its text."""
+    group: list[Document] = []
+    size = 0
     for document in documents:
         group.append(document)
         size += len(document.text.encode())
@@ -122,30 +119,26 @@ def grouped(documents: Iterable[Document]) -> Iterator[tuple["Dataset", int]]:
         yield _dataset(group), size
 
 
-def _dataset(group: list[Document]) -> "Dataset":
-    import datasets
-
+def _dataset(group: list[Document]) -> Dataset:
     columns = {PART: datasets.Value("int8"), "text": datasets.Value("string"), "label": datasets.Value("string")}
     rows = dict(zip(columns, map(list, zip(*group, strict=True)), strict=True))
-    return datasets.Dataset.from_dict(rows, features=datasets.Features(columns))
+    return Dataset.from_dict(rows, features=datasets.Features(columns))
 
 
 def mapped(
-    rows: "Dataset", function: Callable[[dict[str, list]], dict[str, list]], columns: dict[str, Any], file: Path
-) -> "Dataset":
-    """A function of batches of rows over a shard, on all processors where that pays.
+    rows: Dataset, function: Callable[[dict[str, list]], dict[str, list]], columns: dict[str, Any], file: Path
+) -> Dataset:
+    """Apply a function to a shard, batch by batch, on all processors if the shard is large.
 
     Args:
-        rows: of a shard.
-        function: from columns to columns.
-        columns: of the result, with their types.
-        file: that holds the result.
+        rows: rows of a shard.
+        function: maps the columns of a batch to new columns.
+        columns: types of the new columns, by name.
+        file: Arrow file for the result.
     """
-    import datasets
-
-    if not len(rows):  # the library would give back the columns that it took
-        return datasets.Dataset.from_dict({name: [] for name in columns}, features=datasets.Features(columns))
-    forks_end_with_it()
+    if not len(rows):  # for no rows, `map` would return the old columns
+        return Dataset.from_dict({name: [] for name in columns}, features=datasets.Features(columns))
+    end_forks_with_parent()
     large = len(rows) > 1 and rows.data.nbytes >= PARALLEL_BYTES
     return rows.map(
         function,

@@ -1,10 +1,13 @@
-"""Tokenizers: loaded or trained, stored with the data, and turned back into readable text."""
+"""Tokenizers: loaded or trained, stored with the data; token ids decoded to readable text.
+
+The tokenizers library is imported in functions: this module is imported while a command line is parsed.
+"""
 
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing
@@ -20,52 +23,52 @@ _JOINED = re.compile(r" (?=[,.'!?;:)\]}])|(?<=[(\[{]) |(?<=') (?=(?:s|t|re|ve|ll
 
 
 class TextTokenizer:
-    """A tokenizer with `[CLS] … [SEP]` around every sentence.
+    """A tokenizer that puts `[CLS] … [SEP]` around every sentence.
 
     Args:
-        tokenizer: of the tokenizers library.
-        source: where it came from, for errors.
+        tokenizer: a tokenizer of the tokenizers library.
+        source: name or file of the tokenizer, for error messages.
 
     Raises:
-        UserError: it lacks one of [PAD], [UNK], [CLS], [SEP].
+        UserError: the tokenizer lacks one of [PAD], [UNK], [CLS], [SEP].
     """
 
     def __init__(self, tokenizer: "Tokenizer", source: str) -> None:
-        missing = [token for token in SPECIAL[:4] if tokenizer.token_to_id(token) is None]
-        if missing:
+        known = {token: number for token in SPECIAL[:4] if (number := tokenizer.token_to_id(token)) is not None}
+        if missing := [token for token in SPECIAL[:4] if token not in known]:
             raise UserError(f"the tokenizer {source} has no {', '.join(missing)}; take a BERT-like one, or wordpiece")
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id = (tokenizer.token_to_id(token) for token in SPECIAL[:4])
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id = (known[token] for token in SPECIAL[:4])
         marked = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-        # A token that the file does not mark as special would be cut like any other text: "[UNK]" into three.
+        # A token that the file does not mark as special would be split like any other text: "[UNK]" into three.
         tokenizer.add_special_tokens([token for token in SPECIAL[:4] if token not in marked])
         tokenizer.no_padding()
         tokenizer.no_truncation()
         _add_template(tokenizer, self.cls_id, self.sep_id)
         self.tokenizer = tokenizer
-        self.labels = {
+        self.labels: dict[str, int] = {
             token.content[len(_LABEL) : -1]: number
             for number, token in sorted(tokenizer.get_added_tokens_decoder().items())
             if token.content.startswith(_LABEL)
         }
 
     def add_labels(self, labels: Sequence[str]) -> None:
-        """Have a token of its own for each label, which stands in front of its texts."""
+        """Add a special token for each label, which `encode` puts in front of the label's texts."""
         for label in labels:
             self.tokenizer.add_special_tokens([f"{_LABEL}{label}]"])
-            self.labels[label] = self.tokenizer.token_to_id(f"{_LABEL}{label}]")
+            self.labels[label] = cast(int, self.tokenizer.token_to_id(f"{_LABEL}{label}]"))  # just added
 
     @property
     def label_ids(self) -> list[int]:
-        """Ids of the labels' tokens."""
+        """Token ids of the labels."""
         return list(self.labels.values())
 
     @property
     def vocabulary_size(self) -> int:
-        """Ids that can occur: 0 to this, exclusive."""
+        """Number of token ids: ids range from 0 to this, exclusive."""
         return max(self.tokenizer.get_vocab().values()) + 1
 
     def encode(self, texts: Sequence[str], labels: Sequence[str | None] | None = None) -> list[list[int]]:
-        """The ids of each text, `[CLS] … [SEP]`, whatever its length; `[CLS] label … [SEP]` where it has a label."""
+        """Encode texts of any length as `[CLS] … [SEP]`, or as `[CLS] label … [SEP]` if they have labels."""
         encoded = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
         if labels is not None:
             for ids, label in zip(encoded, labels, strict=True):
@@ -74,26 +77,26 @@ class TextTokenizer:
         return encoded
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Readable text: word pieces joined, [UNK] shown, other special tokens left out."""
+        """Decode token ids to readable text: join word pieces, keep [UNK], drop other special tokens."""
         hidden = {self.pad_id, self.cls_id, self.sep_id, *self.label_ids}
         tokens = [self.tokenizer.id_to_token(int(index)) or SPECIAL[1] for index in ids if index not in hidden]
         return _JOINED.sub("", " ".join(tokens).replace(" ##", "").removeprefix("##"))
 
     def decode_batch(self, batch: Iterable[Sequence[int]]) -> list[str]:
-        """The text of each sentence."""
+        """Decode the token ids of each sentence to readable text."""
         return [self.decode(ids) for ids in batch]
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` into a folder."""
+        """Write `tokenizer.json` to a folder."""
         with replacing(Path(folder) / FILE) as temporary:
             self.tokenizer.save(str(temporary))
 
 
 def tokenizer_file(name: str) -> Path | None:
-    """The `tokenizer.json` that a path leads to, or None for a name on the hub.
+    """Return the `tokenizer.json` of a folder or path, or None for a name on the hub.
 
     Raises:
-        UserError: there is none, and the hub has no such names.
+        UserError: no such file exists, and `name` cannot be a name on the hub.
     """
     path = os.path.join(name, FILE) if os.path.isdir(name) else name
     if os.path.isfile(path):
@@ -108,7 +111,7 @@ def load_tokenizer(name: str) -> TextTokenizer:
     """Load a tokenizer by hub name, folder or `tokenizer.json`.
 
     Raises:
-        UserError: it is not there, damaged, out of reach, or lacks a special token.
+        UserError: the tokenizer does not exist, is damaged, cannot be downloaded, or lacks a special token.
     """
     from tokenizers import Tokenizer
 
@@ -126,11 +129,11 @@ def load_tokenizer(name: str) -> TextTokenizer:
     try:
         from huggingface_hub import hf_hub_download, logging
 
-        logging.set_verbosity_error()  # a line for every retry; the one that counts is ours
+        logging.set_verbosity_error()  # no line for every retry: the last error has its own line
         return TextTokenizer(Tokenizer.from_file(hf_hub_download(name, FILE)), name)
     except UserError:
         raise
-    except Exception as error:  # many kinds; all mean that it did not come
+    except Exception as error:  # many kinds; all mean that the tokenizer did not arrive
         raise UserError(
             f"the Hugging Face hub did not deliver the tokenizer {name!r} ({type(error).__name__}); check the "
             "connection, give a folder with a tokenizer.json, or take --TOKENIZER wordpiece"
@@ -141,32 +144,33 @@ def train_wordpiece(texts: Iterable[str], vocabulary_size: int, lower_case: bool
     """Train WordPiece (Wu et al. 2016) on texts; the same texts give the same tokenizer.
 
     Args:
-        texts: the training split; read twice, so no iterator.
-        vocabulary_size: tokens at most, special ones counted; single characters are kept even beyond it.
-        lower_case: whether case and accents are dropped; only text that has none already should.
+        texts: training split; it is read twice and cannot be an iterator.
+        vocabulary_size: maximal number of tokens, special ones counted; single characters are kept even beyond it.
+        lower_case: True drops case and accents; meant for text that is cleaned of both.
     """
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-    first = _bert_like(Tokenizer(models.WordPiece(unk_token=SPECIAL[1])), lower_case)
+    model = models.WordPiece(unk_token=SPECIAL[1])
+    first = _bert_like(Tokenizer(model), lower_case)
     # The trainer numbers the characters that continue a word (##a) in the order of a randomly seeded hash, and
-    # breaks ties by these numbers. Named among the special tokens, they have their numbers before it begins.
+    # breaks ties by these numbers. As special tokens, they have their numbers before the training begins.
     reserved = [*SPECIAL, *_continuing_characters(first, texts)]
-    # A word of more characters than WordPiece cuts is [UNK], and takes the trainer time with the square of its length.
-    too_long = pre_tokenizers.Split(Regex(f".{{{first.model.max_input_chars_per_word + 1},}}"), "removed")
+    # WordPiece encodes a longer word as [UNK], and the trainer's time grows with the square of a word's length.
+    too_long = pre_tokenizers.Split(Regex(f".{{{model.max_input_chars_per_word + 1},}}"), "removed")
     first.pre_tokenizer = pre_tokenizers.Sequence([first.pre_tokenizer, too_long])
     trainer = trainers.WordPieceTrainer(vocab_size=vocabulary_size, special_tokens=reserved, show_progress=False)
     first.train_from_iterator(texts, trainer)
-    # The vocabulary moves to a tokenizer in which ##a is a piece like any other.
+    # The vocabulary moves to a tokenizer in which ##a is no special token.
     tokenizer = _bert_like(Tokenizer(models.WordPiece(first.get_vocab(), unk_token=SPECIAL[1])), lower_case)
     tokenizer.add_special_tokens(list(SPECIAL))
     return TextTokenizer(tokenizer, "wordpiece")
 
 
 def _bert_like(tokenizer: "Tokenizer", lower_case: bool) -> "Tokenizer":
-    """Give a tokenizer BERT's treatment of case, accents and punctuation.
+    """Give a tokenizer BERT's normalizer and its splitting at punctuation.
 
-    Text whose case is kept also keeps the joiners inside the words of Persian and Hindi and inside emoji, which
-    BERT's cleaning drops with all other format characters.
+    BERT's cleaning would drop the joiners inside Persian and Hindi words and inside emoji, with all other format
+    characters. Text that keeps its case is not cleaned in this way.
     """
     from tokenizers import normalizers, pre_tokenizers
 
@@ -178,7 +182,7 @@ def _bert_like(tokenizer: "Tokenizer", lower_case: bool) -> "Tokenizer":
 
 
 def _continuing_characters(tokenizer: "Tokenizer", texts: Iterable[str]) -> list[str]:
-    """The characters of texts that can continue a word, sorted and written as pieces: `##a`."""
+    """Return the characters of texts that can continue a word, sorted, as word pieces: `##a`."""
     characters: set[str] = set()
     for text in texts:
         characters.update(text)
@@ -191,7 +195,7 @@ def _continuing_characters(tokenizer: "Tokenizer", texts: Iterable[str]) -> list
 
 
 def _add_template(tokenizer: "Tokenizer", cls_id: int, sep_id: int) -> None:
-    """Put [CLS] and [SEP] around every sentence: a freshly trained tokenizer has no such template."""
+    """Put [CLS] and [SEP] around every sentence; a newly trained tokenizer has no such template."""
     from tokenizers.processors import TemplateProcessing
 
     tokenizer.post_processor = TemplateProcessing(

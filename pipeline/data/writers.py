@@ -1,91 +1,75 @@
-"""Samples in the form that the user's own text came in: the same format, columns and types."""
+"""Generated text in the form of the user's own: the same format, columns and types."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.table_rows import ColumnTypes, RowTemplate
-from pipeline.runtime.files import replacing, write_csv, write_jsonl, write_text
+from pipeline.data.column_types import ColumnTypes
+from pipeline.data.file_format import TEXT, Columns
+from pipeline.data.formats import FORMATS
+from pipeline.data.row_template import RowTemplate
 
-LABEL = "label"  # a row of samples has it under this key
+LABEL = "label"  # key of the label in a row of samples
 NAME = "synthetic"
+OF_THE_HUB = ".jsonl"  # form of samples of a dataset on the hub, which has no file
 
 
 def write_synthetic(
     rows: Sequence[Mapping[str, Any]], source: Mapping[str, Any], folder: Path
 ) -> tuple[Path | None, int]:
-    """Write samples as `synthetic.<format>`, those of a dataset on the hub as JSON lines.
+    """Write samples as `synthetic.<format>`; samples of a dataset on the hub as JSON lines.
 
     Args:
-        rows: samples, each with its `text`, and with its `label` where the data has labels.
-        source: how the text came, as `statistics.json` has it.
-        folder: for the file.
+        rows: samples, each with its `text`, and with its `label` if the data has labels.
+        source: form of the text, as `TextSource.described` returns it and `statistics.json` holds it.
+        folder: folder of the file.
 
     Returns:
-        The file, None for text that was nobody's own, and how many samples it lacks: what could not be read back as a
-        row of the table.
+        The file, None for a named corpus; and the number of samples left out, since they could not be read back as rows
+        of the table.
     """
-    suffix = source.get("format") or (".jsonl" if source.get("text_column") else None)
+    suffix = source.get("format") or (OF_THE_HUB if source.get("text_column") else None)
     if suffix is None:
         return None, 0
-    path = folder / f"{NAME}{suffix}"
-    if suffix == ".txt":
-        write_text(path, "".join(row["text"] + "\n" for row in rows))
+    path, form = folder / f"{NAME}{suffix}", FORMATS[suffix]
+    if not form.is_table:
+        form.write(path, [{TEXT: row["text"]} for row in rows], Columns(), {})
         return path, 0
-    table = [made for row in rows if (made := _row(row, source)) is not None]
-    names = _columns(source)
-    if suffix == ".jsonl":
-        write_jsonl(path, table)
-    elif suffix == ".csv":
-        cells = ([_cell(row[name]) for name in names] for row in table)
-        write_csv(path, names, cells, source.get("delimiter", ","))
-    else:
-        _write_parquet(path, table, {name: source["columns"].get(name, {}) for name in names})
+    template, types = _template(source), ColumnTypes(source["columns"])
+    columns = Columns(tuple(_written(source, template)), source.get("delimiter", ","))
+    table = [made for row in rows if (made := _row(row, source, template, types)) is not None]
+    form.write(path, [{name: row[name] for name in columns.names} for row in table], columns, source["columns"])
     return path, len(rows) - len(table)
 
 
-def _columns(source: Mapping[str, Any]) -> list[str]:
-    """The columns that are written, in the order that the source had them, as far as it is known."""
-    written = {source["text_column"], source["label_column"]} - {None}
-    if source["row_template"] is not None:
-        written |= set(RowTemplate(source["row_template"], list(source["columns"]), "the data").columns)
+def _template(source: Mapping[str, Any]) -> RowTemplate | None:
+    pattern = source["row_template"]
+    return None if pattern is None else RowTemplate(pattern, list(source["columns"]), "the data")
+
+
+def _written(source: Mapping[str, Any], template: RowTemplate | None) -> list[str]:
+    """Return the columns to write, in the order of the source; columns of unknown order stand last."""
+    own = [name for name in (source["text_column"], source["label_column"]) if name is not None]
+    written = {*own, *(() if template is None else template.columns)}
     known = [name for name in source["order"] if name in written]
-    return known + [name for name in (source["text_column"], source["label_column"]) if name in written - set(known)]
+    return known + [name for name in own if name not in known]
 
 
-def _row(row: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A sample as a row of the table; None if it is none."""
-    types = ColumnTypes(source["columns"])
+def _row(
+    row: Mapping[str, Any], source: Mapping[str, Any], template: RowTemplate | None, types: ColumnTypes
+) -> dict[str, Any] | None:
+    """Convert a sample to a row of the table; None if it cannot be one."""
     made: dict[str, Any] = {}
-    if source["row_template"] is None:
+    if template is None:
         made[source["text_column"]] = row["text"]
     else:
-        read = types.row(RowTemplate(source["row_template"], list(source["columns"]), "the data").values(row["text"]))
+        read = types.row(template.values(row["text"]))
         if read is None:
             return None
         made |= read
     if (label := source["label_column"]) is not None:
         try:
             made[label] = types.value(label, "" if row.get(LABEL) is None else str(row[LABEL]))
-        except (KeyError, ValueError):  # no label of the table, written by hand
+        except (KeyError, ValueError):  # the label was written by hand and is no label of the table
             return None
-    return {name: made[name] for name in _columns(source)}
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None else value
-
-
-def _write_parquet(path: Path, table: Sequence[Mapping[str, Any]], columns: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write rows in the types of their columns (see `ColumnTypes`), even where all of a column is missing."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    def held(column: Mapping[str, Any]) -> pa.DataType:
-        integer = pa.uint64() if column.get("high", 0) >= 2**63 else pa.int64()
-        types = {"integer": integer, "number": pa.float64(), "boolean": pa.bool_()}
-        return pa.string() if column.get("text") else types.get(column.get("kind"), pa.string())
-
-    schema = pa.schema([(name, held(column)) for name, column in columns.items()])
-    with replacing(path) as temporary:
-        parquet.write_table(pa.Table.from_pylist(list(table), schema), temporary)
+    return made

@@ -1,38 +1,37 @@
-"""A check for copies: sentences beside the training sentences that are nearest to them.
+"""Copy check: the training sentences that are nearest to other sentences.
 
-It finds copies and near copies of single sentences. It is no guarantee of anybody's privacy: what a paraphrase gives
-away, it does not see.
+It finds copies and near copies of single sentences, and no paraphrases. It does not guarantee privacy.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from datasets import Dataset
+from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import extractOne
 
 from pipeline.evaluation.ngrams import Index, Sentences
 from pipeline.runtime.errors import UserError
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-OVERLAP = 3  # tokens of the n-grams whose overlap is taken
-FURTHEST = 0.5  # the index finds everything up to this distance
-BESIDE = 32  # training sentences that are compared beyond those that can be near
-INDEXED = 200_000  # training sentences in an index at once: what bounds the memory
-SLACK = 1e-9  # of distances, which are fractions
+OVERLAP = 3  # tokens of the n-grams whose overlap is measured
+FURTHEST = 0.5  # largest distance up to which the index finds every near sentence
+BESIDE = 32  # training sentences compared beyond those that can be near
+INDEXED = 200_000  # training sentences in an index at once, which bounds the memory
+SLACK = 1e-9  # tolerance in comparing distances, which are fractions
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """The training sentences that are nearest to M sentences, in two senses.
+    """The training sentences nearest to M sentences, by edit distance and by overlap.
 
     Args:
-        distance: [M], edits of tokens over the tokens of the longer sentence, in [0, 1]; exact up to the threshold
-            that was asked for, above it at least as large as the exact one.
-        by_distance: [M], number of that training sentence; -1 where none shares anything.
-        overlap: [M], share of the sentence's 3-grams that one training sentence holds, in [0, 1], the largest.
-        by_overlap: [M], number of that training sentence; -1 where none shares any.
+        distance: [M], smallest number of edited tokens over the tokens of the longer sentence, in [0, 1]. It is exact
+            up to the threshold of the search, and never too small.
+        by_distance: [M], number of that training sentence; -1 if none shares a bigram.
+        overlap: [M], largest share of the sentence's 3-grams that one training sentence has, in [0, 1].
+        by_overlap: [M], number of that training sentence; -1 if none shares a 3-gram.
     """
 
     distance: np.ndarray
@@ -42,43 +41,41 @@ class Nearest:
 
     @property
     def exact(self) -> np.ndarray:
-        """[M], bool: word for word a training sentence."""
+        """[M], bool: True if the sentence is a training sentence word for word."""
         return self.distance == 0.0
 
     def edited(self, threshold: float) -> np.ndarray:
-        """[M], bool: not more edits away from a training sentence than this, exact copies included."""
+        """[M], bool: True if the edit distance is at most the threshold, exact copies included."""
         return self.distance <= threshold + SLACK
 
     def contained(self, threshold: float) -> np.ndarray:
-        """[M], bool: all but this share of its 3-grams stand in one training sentence, exact copies included."""
+        """[M], bool: True if one training sentence has all but this share of its 3-grams, exact copies included."""
         return (self.overlap >= 1.0 - threshold - SLACK) | self.exact
 
     def copies(self, threshold: float) -> np.ndarray:
-        """[M], bool: a near copy in either sense, exact copies included."""
+        """[M], bool: True if the sentence is a near copy in either sense, exact copies included."""
         return self.edited(threshold) | self.contained(threshold)
 
 
-def nearest(
-    split: "Dataset", train: "Dataset", vocabulary: int, threshold: float, labels: Collection[int] = ()
-) -> Nearest:
-    """Find the nearest training sentences.
+def nearest(split: Dataset, train: Dataset, vocabulary: int, threshold: float, labels: Collection[int] = ()) -> Nearest:
+    """Find the training sentences nearest to the sentences of a split.
 
-    Two sentences of which the longer has L tokens, k edits apart, share at least `L + 1 - 2k` bigrams, start and end
-    counted (Ukkonen 1992): so an index of bigrams finds all that may be within the threshold, and only these are
-    compared, besides the few that share most with a sentence.
+    If the longer of two sentences has L tokens and k edits separate them, they share at least `L + 1 - 2k` bigrams,
+    start and end included (Ukkonen 1992). So an index of bigrams finds every sentence that can be within the threshold.
+    The search compares these, and the `BESIDE` sentences that share the largest part of their bigrams.
 
     Args:
-        split: the sentences' ids, by the data's tokenizer.
-        train: the training split.
-        vocabulary: size of the tokenizer's.
-        threshold: distance up to which nothing is missed, at most `FURTHEST`.
-        labels: ids of tokens that are no words: a copy under another label is a copy.
+        split: token ids of M sentences, by the tokenizer of the data.
+        train: training split.
+        vocabulary: size of the tokenizer's vocabulary.
+        threshold: distance in [0, `FURTHEST`] up to which no training sentence is missed.
+        labels: ids of label tokens, which are ignored: a copy under another label is a copy.
 
     Raises:
-        UserError: the threshold is larger.
+        UserError: the threshold is out of range.
     """
     if not 0.0 <= threshold <= FURTHEST:
-        raise UserError(f"near copies can be told up to a distance of {FURTHEST}, got {threshold}")
+        raise UserError(f"near copies can be found up to a distance of {FURTHEST}, got {threshold}")
     own, count = Sentences.of(split, labels), len(split)
     best = Nearest(np.ones(count), np.full(count, -1), np.zeros(count), np.full(count, -1))
     for start in range(0, len(train), INDEXED):
@@ -97,9 +94,7 @@ def nearest(
 
 
 def _by_distance(own: Sentences, known: Sentences, vocabulary: int, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    from rapidfuzz.distance import Levenshtein
-    from rapidfuzz.process import extractOne
-
+    """Return the smallest edit distance of each sentence [M], and the number of that known sentence [M]."""
     distance, which = np.ones(len(own)), np.full(len(own), -1)
     lengths, others = own.words, known.words
     for number, found, shared in Index(known, 2, vocabulary).shared(own):
@@ -108,13 +103,13 @@ def _by_distance(own: Sentences, known: Sentences, vocabulary: int, threshold: f
         longer = np.maximum(lengths[number], others[found])
         edits = np.floor(threshold * longer + SLACK)
         can_be_near = (shared >= longer + 1 - 2 * edits) & (np.abs(lengths[number] - others[found]) <= edits)
-        # The fewest edits that the bigrams leave possible, over the length.
+        # Lower bound of the distance, from the shared bigrams.
         least = np.maximum(longer + 1 - shared, 0) / (2 * np.maximum(longer, 1))
         if len(found) > BESIDE:
             can_be_near[np.argpartition(least, BESIDE)[:BESIDE]] = True
         else:
             can_be_near[:] = True
-        compared = np.sort(found[can_be_near])  # of several as near, the first
+        compared = np.sort(found[can_be_near])  # in order: the first of several equally near ones wins
         texts = [known.text(candidate) for candidate in compared]
         _, distance[number], place = extractOne(own.text(number), texts, scorer=Levenshtein.normalized_distance)
         which[number] = compared[place]
@@ -122,6 +117,7 @@ def _by_distance(own: Sentences, known: Sentences, vocabulary: int, threshold: f
 
 
 def _by_overlap(own: Sentences, known: Sentences, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest overlap of each sentence [M], and the number of that known sentence [M]."""
     overlap, which = np.zeros(len(own)), np.full(len(own), -1)
     counts = np.maximum(own.words + 2 - OVERLAP + 1, 1)
     for number, found, shared in Index(known, OVERLAP, vocabulary).shared(own):
@@ -132,7 +128,16 @@ def _by_overlap(own: Sentences, known: Sentences, vocabulary: int) -> tuple[np.n
 
 
 def copy_figures(found: Nearest, threshold: float) -> dict[str, float]:
-    """Figures of the copies among sentences: shares of them, and how near they are to the training split."""
+    """Summarise the nearest training sentences of a text.
+
+    Args:
+        found: nearest training sentences.
+        threshold: largest distance of a near copy.
+
+    Returns:
+        Shares of exact copies and of near copies by edits, by overlap and in either sense; mean distance and mean
+        overlap.
+    """
     return {
         "exact_copies": float(found.exact.mean()),
         "near_copies_by_edits": float(found.edited(threshold).mean()),
@@ -144,17 +149,17 @@ def copy_figures(found: Nearest, threshold: float) -> dict[str, float]:
 
 
 def worst_cases(found: Nearest, texts: Sequence[str], training_text: Sequence[str], count: int) -> list[dict[str, Any]]:
-    """The sentences that are nearest to a training sentence, the nearest first.
+    """List the sentences nearest to a training sentence, the nearest first.
 
     Args:
-        found: of the sentences.
-        texts: theirs.
-        training_text: of all training sentences.
-        count: how many, at most.
+        found: nearest training sentences of M sentences.
+        texts: [M], the sentences as text.
+        training_text: all training sentences as text.
+        count: largest number of rows.
 
     Returns:
-        A row each: `number`, `text`, `distance`, `overlap`, and `nearest`, the training sentence by distance, or by
-        overlap where the sentence is nearer to that one in its sense.
+        A row for each sentence: `number`, `text`, `distance`, `overlap`, and `nearest`, the training sentence that is
+        nearest by distance, or by overlap if that is nearer.
     """
     nearness = np.minimum(found.distance, 1.0 - found.overlap)
     rows = []

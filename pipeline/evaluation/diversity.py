@@ -1,34 +1,31 @@
-"""What a language model's judgement does not show: how varied sentences are, how new, and how long."""
+"""Diversity, novelty and lengths of sentences, which a language model's perplexity does not show."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from datasets import Dataset
+from sacrebleu.metrics.bleu import BLEU
 
+from pipeline.data.dataset import PreparedData
 from pipeline.evaluation.ngrams import Sentences
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from pipeline.data.dataset import PreparedData
-
-# Of more sentences more n-grams are repetitions, and more references find more of a sentence: figures of a text are
-# comparable with those of as many sentences alone.
+# The share of repeated n-grams grows with the number of sentences, and BLEU with the number of references. So both are
+# measured on a fixed number of sentences.
 DISTINCT_SENTENCES = 500
 SELF_BLEU_SENTENCES = 100
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The words of many sentences in one row, without [CLS] and [SEP].
+    """The M words of many sentences in one row, without [CLS] and [SEP].
 
     Args:
         ids: [M], token ids.
-        sentence: [M], the number of the sentence that each stands in.
-        left: [M], tokens from each to its sentence's end, itself counted.
-        count: sentences, of which some may be empty.
+        sentence: [M], number of the sentence of each word.
+        left: [M], number of words from each to the end of its sentence, itself included.
+        count: number of sentences. Some may be empty.
     """
 
     ids: np.ndarray
@@ -37,8 +34,8 @@ class Tokens:
     count: int
 
     @classmethod
-    def of(cls, split: "Dataset", leave_out: Collection[int] = ()) -> "Tokens":
-        """The words of a split whose sentences are `[CLS] x_1 … x_{n-1} [SEP]`, without certain tokens."""
+    def of(cls, split: Dataset, leave_out: Collection[int] = ()) -> "Tokens":
+        """Read the words of a split, without the tokens to leave out; sentences are `[CLS] x_1 … x_{n-1} [SEP]`."""
         every = Sentences.of(split, leave_out)
         sizes = np.diff(every.starts)
         position = _within(sizes)
@@ -48,26 +45,26 @@ class Tokens:
         return cls(every.ids[words], sentence, left, len(sizes))
 
     def sentences(self) -> list[bytes]:
-        """Each sentence's ids, as bytes to compare."""
+        """Return the token ids of each sentence as bytes, for comparison."""
         ends = np.cumsum(np.bincount(self.sentence, minlength=self.count))
         return [part.tobytes() for part in np.split(self.ids, ends[:-1])]
 
 
-def text_figures(split: "Dataset", data: "PreparedData") -> dict[str, float]:
-    """How varied, how new and how long sentences are, against the training split.
+def text_figures(split: Dataset, data: PreparedData) -> dict[str, float]:
+    """Measure diversity, novelty and lengths of sentences against the training split.
 
-    A label's token is no word. How varied they are is measured on fixed numbers of them, taken at random under a fixed
-    seed.
+    Label tokens are ignored. Diversity is measured on fixed numbers of random sentences, drawn with a fixed seed.
 
     Args:
-        split: the sentences' ids, by the data's tokenizer.
-        data: prepared.
+        split: token ids of the sentences, by the tokenizer of the data.
+        data: prepared data.
 
     Returns:
-        `distinct_1`, `_2`, `_3`: different n-grams of tokens over all; `self_bleu`;
-        `exact_training_fraction`: sentences that stand in the training split as they are;
-        `longest_training_ngram`: tokens of the longest n-gram that a sentence shares with it, on average;
-        `length_divergence`: of the distribution of lengths from its own, in bits.
+        `distinct_1`, `distinct_2`, `distinct_3`: number of different n-grams over number of n-grams;
+        `self_bleu`: BLEU of a sentence against the others, in [0, 100];
+        `exact_training_fraction`: share of sentences that are in the training split word for word;
+        `longest_training_ngram`: mean length in tokens of the longest n-gram that a sentence shares with it;
+        `length_divergence`: Jensen-Shannon divergence of the lengths from those of the training split, in bits.
     """
     labels = data.tokenizer.label_ids
     tokens, train = Tokens.of(split, labels), Tokens.of(data.splits["train"], labels)
@@ -83,12 +80,12 @@ def text_figures(split: "Dataset", data: "PreparedData") -> dict[str, float]:
 
 
 def _chosen(count: int, size: int, seed: int = 0) -> np.ndarray:
-    """Numbers of at most `size` of `count` sentences, in order."""
+    """Choose at most `size` random numbers below `count`, in order."""
     return np.sort(np.random.default_rng(seed).permutation(count)[:size])
 
 
 def distinct(tokens: Tokens, n: int) -> float:
-    """Different n-grams over all n-grams, within sentences, in (0, 1] (Li et al. 2016); 0 where there are none."""
+    """Number of different n-grams over number of n-grams (Li et al. 2016), in (0, 1]; 0 if there are none."""
     starts = np.flatnonzero(tokens.left >= n)
     if not len(starts):
         return 0.0
@@ -97,27 +94,30 @@ def distinct(tokens: Tokens, n: int) -> float:
 
 
 def self_bleu(texts: Sequence[str], seed: int = 0) -> float:
-    """BLEU of a sentence against the others, on average, in [0, 100]: high where they repeat each other.
+    """Mean BLEU of a sentence against the others (Zhu et al. 2018), in [0, 100]; high if they repeat each other.
 
-    Zhu et al. (2018), on `SELF_BLEU_SENTENCES` sentences. 0 of fewer than two.
+    Args:
+        texts: sentences, of which `SELF_BLEU_SENTENCES` are chosen; fewer than two give 0.
+        seed: seed of the choice.
     """
-    from sacrebleu.metrics import BLEU
-
     if len(texts) < 2:
         return 0.0
-    texts = [texts[number] for number in _chosen(len(texts), SELF_BLEU_SENTENCES, seed)]
+    chosen = [texts[int(number)] for number in _chosen(len(texts), SELF_BLEU_SENTENCES, seed)]
     metric = BLEU(effective_order=True, force=True)
-    scores = [metric.sentence_score(text, texts[:row] + texts[row + 1 :]).score for row, text in enumerate(texts)]
+    scores = [metric.sentence_score(text, chosen[:row] + chosen[row + 1 :]).score for row, text in enumerate(chosen)]
     return float(np.mean(scores))
 
 
 def longest_shared(tokens: Tokens, train: Tokens) -> np.ndarray:
-    """Tokens of the longest n-gram that each sentence shares with any training sentence: [sentences].
+    """Find the longest n-gram that each sentence shares with any training sentence.
 
-    Length by length: only what is shared at one length can be longer, so each length has less to compare.
+    n grows by one, and only the n-grams that are shared go on to the next n.
+
+    Returns:
+        [sentences], length in tokens.
     """
     longest = np.zeros(tokens.count, dtype=np.int64)
-    # A random number of 64 bits for each token, and polynomials of them: two n-grams collide once in 2^64.
+    # Polynomials of a random 64-bit number for each token: two n-grams collide with a chance of about 2^-64.
     vocabulary = 1 + max(tokens.ids.max(initial=0), train.ids.max(initial=0))
     codes = np.random.default_rng(0).integers(0, 2**64, size=vocabulary, dtype=np.uint64)
     own, known = _Grams(tokens, codes), _Grams(train, codes)
@@ -134,8 +134,8 @@ def length_divergence(lengths: Mapping[int, int], reference: Mapping[int, int]) 
     """Jensen-Shannon divergence of two distributions of lengths, in bits, in [0, 1].
 
     Args:
-        lengths: how many sentences have each length.
-        reference: the same of other sentences.
+        lengths: number of sentences by length.
+        reference: number of other sentences by length.
     """
     support = sorted({*lengths, *reference})
     p, q = (np.array([counts.get(n, 0) for n in support], dtype=float) for counts in (lengths, reference))
@@ -146,7 +146,7 @@ def length_divergence(lengths: Mapping[int, int], reference: Mapping[int, int]) 
 
 
 class _Grams:
-    """All n-grams of sentences by their hashes, n growing by one."""
+    """Hashes of the n-grams of sentences, for n that grows by one."""
 
     def __init__(self, tokens: Tokens, codes: np.ndarray) -> None:
         self.tokens = tokens
@@ -156,17 +156,17 @@ class _Grams:
         self.hashes = np.zeros(len(tokens.ids), dtype=np.uint64)
 
     def lengthen(self) -> None:
-        """To n-grams one token longer; those that would leave their sentence go."""
+        """Make the n-grams one token longer and drop those that exceed their sentence."""
         self.length += 1
         self.keep(self.tokens.left[self.starts] >= self.length)
         following = self.tokens.ids[self.starts + self.length - 1]
         self.hashes = self.hashes * np.uint64(0x9E3779B97F4A7C15) + self.codes[following]
 
     def keep(self, which: np.ndarray) -> None:
-        """Go on with these alone."""
+        """Keep only the n-grams for which `which` is True."""
         self.starts, self.hashes = self.starts[which], self.hashes[which]
 
 
 def _within(sizes: np.ndarray) -> np.ndarray:
-    """Positions within rows of these sizes, the rows one after the other: 0 1 2 0 1 …"""
+    """Positions within consecutive rows of these sizes: 0 1 2 0 1 …"""
     return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)

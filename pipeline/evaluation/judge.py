@@ -1,21 +1,24 @@
-"""Texts judged by a language model: how probable they are to it, and what it learns from them."""
+"""Judging texts by a language model: its perplexity on them, and its perplexity after learning from them."""
 
 import dataclasses
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import datasets
 import numpy as np
 import torch
 
 from models import build
 from models.text_model import TextModel
 from pipeline.data.batches import in_order, loader
+from pipeline.data.dataset import PreparedData
 from pipeline.evaluation.bleu import novel
 from pipeline.experiments.config import read_config
 from pipeline.experiments.load import Experiment, load_experiment
+from pipeline.experiments.metric_types import AUTOENCODER
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
@@ -29,19 +32,14 @@ from pipeline.runtime.signals import Interrupted
 from pipeline.training.trainer import Trainer
 from pipeline.training.validation import evaluate
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from pipeline.data.dataset import PreparedData
-
 
 def load_judge(output_dir: Path, project: str, name: str, data_dir: Path, judged: dict[str, Any]) -> Experiment:
     """Load the experiment that judges.
 
     Args:
         output_dir: folder of all projects.
-        project: its and the judged experiment's.
-        name: the judge's.
+        project: project of the judge and of the judged experiment.
+        name: name of the judge.
         data_dir: folder of all prepared datasets.
         judged: `config.json` of the experiment whose texts are judged.
 
@@ -60,37 +58,62 @@ def load_judge(output_dir: Path, project: str, name: str, data_dir: Path, judged
 
 
 def figure_name(judge: Experiment, name: str) -> str:
-    """The name of a judge's figure: one that has seen the text that it scores says so."""
-    return f"autoencoder_{name}" if judge.model.settings.sees_target else name
+    """Name a figure by its judge: the prefix `AUTOENCODER` marks a judge that has seen the text that it scores."""
+    return AUTOENCODER + name if judge.model.settings.sees_target else name
 
 
 def fingerprint(texts: Sequence[str]) -> str:
-    """What tells texts from others, so that a figure is known to be theirs: 16 digits of their SHA-256."""
+    """Identify texts, so that a figure measured on them is recognised: first 16 digits of their SHA-256."""
     return hashlib.sha256("\0".join(texts).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def tokenized(texts: Sequence[str], data: "PreparedData", labels: Sequence[str | None] | None = None) -> "Dataset":
-    """Texts as a split of the data: `[CLS] … [SEP]` by its own tokenizer, with lengths, and their labels in front."""
+def tokenized(texts: Sequence[str], data: PreparedData, labels: Sequence[str | None] | None = None) -> datasets.Dataset:
+    """Tokenize texts as a split of prepared data.
+
+    Args:
+        texts: the texts.
+        data: prepared data, whose tokenizer is used.
+        labels: labels whose tokens are put in front of the texts; none if None.
+
+    Returns:
+        `input_ids`, `[CLS] … [SEP]`, and `length` of each text.
+    """
     return as_split(data.tokenizer.encode(texts, labels))
 
 
-def tokenized_samples(rows: Sequence[Mapping[str, Any]], data: "PreparedData") -> "Dataset":
-    """Samples as a split of the data, with their labels in front where they have any that the data has."""
+def tokenized_samples(rows: Sequence[Mapping[str, Any]], data: PreparedData) -> datasets.Dataset:
+    """Tokenize samples as a split of prepared data, with labels in front if each is a label of the data.
+
+    Args:
+        rows: rows of `samples.jsonl`.
+        data: prepared data, whose tokenizer is used.
+    """
     labels = [row.get("label") for row in rows]
     known = bool(data.tokenizer.labels) and set(labels) <= data.tokenizer.labels.keys()
     return tokenized([row["text"] for row in rows], data, labels if known else None)
 
 
-def as_split(sentences: Sequence[Sequence[int]]) -> "Dataset":
-    """Sentences of ids, `[CLS] … [SEP]`, as a split of prepared data."""
-    import datasets
-
+def as_split(sentences: Sequence[Sequence[int]]) -> datasets.Dataset:
+    """Turn token ids of sentences, `[CLS] … [SEP]`, into a split of prepared data."""
     sentences = [list(ids) for ids in sentences]
     return datasets.Dataset.from_dict({"input_ids": sentences, "length": [len(ids) - 1 for ids in sentences]})
 
 
-def perplexity(model: TextModel, split: "Dataset", data: "PreparedData", batch_size: int, description: str) -> float:
-    """`exp` of the summed cross-entropy over the number of tokens, end tokens included; shared among processes."""
+def perplexity(
+    model: TextModel, split: datasets.Dataset, data: PreparedData, batch_size: int, description: str
+) -> float:
+    """Compute the perplexity of a model on a split, shared among all processes.
+
+    Args:
+        model: any; it is left in evaluation mode.
+        split: token ids of the sentences.
+        data: prepared data of the tokenizer.
+        batch_size: sentences that go through the model together.
+        description: label of the progress bar.
+
+    Returns:
+        exp(summed cross-entropy / number of tokens), end tokens included.
+    """
     device = model.output.weight.device
     batches = share(in_order(len(split), batch_size))
     loaded = loader(split, batches, data.tokenizer.pad_id, device)
@@ -99,15 +122,15 @@ def perplexity(model: TextModel, split: "Dataset", data: "PreparedData", batch_s
 
 
 def novel_perplexity(judge: Experiment, rows: Sequence[dict[str, Any]], batch_size: int) -> dict[str, float]:
-    """Perplexity of the interpolations that equal neither end, for each tau that has any.
+    """Compute the perplexity of the interpolations that equal neither end.
 
     Args:
-        judge: the language model.
+        judge: experiment of the judge.
         rows: as `pipeline.generation.generate.interpolations` returns them.
-        batch_size: sentences scored together.
+        batch_size: sentences that go through the judge together.
 
     Returns:
-        `interpolation/tau_<tau>/novel_forward_perplexity`.
+        `interpolation/tau_<tau>/novel_forward_perplexity` of each tau with such interpolations.
     """
     figures = {}
     for tau in rows[0]["outputs"]:
@@ -124,13 +147,13 @@ def novel_perplexity(judge: Experiment, rows: Sequence[dict[str, Any]], batch_si
 
 
 def judge_settings(judge: Experiment, max_steps: int | None, patience: int, seed: int | None) -> TrainingSettings:
-    """How a second model of the judge's settings is trained: as the judge was, but for what is given.
+    """Settings to train a second model like the judge.
 
     Args:
-        judge: whose settings are taken.
-        max_steps: optimizer steps at most; the judge's own budget if None.
-        patience: epochs without a better validation loss after which it stops, -1 for none.
-        seed: the judge's if None.
+        judge: experiment of the judge.
+        max_steps: largest number of optimizer steps; as many as the judge's training has if None.
+        patience: epochs without a better validation loss after which training stops, -1 for no limit.
+        seed: seed of the training; the judge's if None.
     """
     own = TrainingSettings(**judge.config["training"])
     if max_steps is None:
@@ -139,10 +162,18 @@ def judge_settings(judge: Experiment, max_steps: int | None, patience: int, seed
     return dataclasses.replace(own, epochs=-1, max_steps=max_steps, patience=patience, seed=seed)
 
 
-def train_judge(judge: Experiment, sentences: "Dataset", training: TrainingSettings) -> TextModel:
-    """Train a model of the judge's settings on other sentences; the epoch is chosen on real validation text.
+def train_judge(judge: Experiment, sentences: datasets.Dataset, training: TrainingSettings) -> TextModel:
+    """Train a second model of the judge's settings on other sentences.
 
-    Nothing of it stays on disk.
+    Real validation text chooses the best epoch. Checkpoints go into a temporary folder.
+
+    Args:
+        judge: experiment of the judge.
+        sentences: token ids to train on.
+        training: training settings.
+
+    Returns:
+        The model of the best epoch, in evaluation mode.
     """
     data = dataclasses.replace(judge.data, splits={"train": sentences, "validation": judge.data.splits["validation"]})
     torch.manual_seed(training.seed)
@@ -152,7 +183,7 @@ def train_judge(judge: Experiment, sentences: "Dataset", training: TrainingSetti
         try:
             Trainer(model, data, training, files, Tracker(files, run=None, offline=True)).train()
         except Interrupted as stop:
-            raise Interrupted(stop.number) from None  # what it saved does not stay
+            raise Interrupted(stop.number) from None  # without its message: the checkpoints are removed
         weights, _ = load_checkpoint(files.best, "run the evaluation again")
         load_weights(model, weights, files.best)
     return model.eval()
@@ -161,13 +192,19 @@ def train_judge(judge: Experiment, sentences: "Dataset", training: TrainingSetti
 def real_text_control(
     judge: Experiment, count: int, training: TrainingSettings, batch_size: int
 ) -> dict[str, float | int]:
-    """Perplexities of held-out text under a model trained on `count` real sentences: what good is.
+    """Compute perplexities of held-out text under a model trained on real sentences, for comparison with samples.
 
-    It depends on the judge alone, so it is kept in the judge's folder and computed once; of two processes that want it
-    at the same time, the second waits for it.
+    The result depends on the judge alone. It is computed once and kept in the judge's folder, in
+    `reverse_controls.jsonl`; a process that needs it at the same time waits.
+
+    Args:
+        judge: experiment of the judge.
+        count: number of training sentences, at most all.
+        training: training settings.
+        batch_size: sentences that go through the model together.
 
     Returns:
-        `validation` and `test` perplexity, and `count`, of the sentences it was trained on.
+        Perplexities of the splits `validation` and `test`, and `count`, the number of sentences trained on.
     """
     path = judge.files.folder / "reverse_controls.jsonl"
     train = judge.data.splits["train"]

@@ -1,4 +1,4 @@
-"""Bounds of the likelihood, for models whose latent's densities are known."""
+"""Lower bounds of the log likelihood, for models whose latent has known densities."""
 
 import itertools
 import math
@@ -16,21 +16,21 @@ from pipeline.runtime.seeds import mixed
 def likelihood_bounds(
     model: TextModel, batches: Iterable[Batch], device: torch.device, samples: int, seed: int = 0
 ) -> dict[str, float]:
-    """Lower bounds of the log likelihood of a text, given its number of vectors, on average.
+    """Estimate lower bounds of the log likelihood of a text, given its number of vectors, averaged over texts.
 
     Args:
-        model: in evaluation mode.
-        batches: this process's share of a split; the bounds are those of all processes' batches.
-        device: the model's.
-        samples: draws of the latent for each text; more make the second bound tighter.
-        seed: of the draws.
+        model: any; it is left in evaluation mode.
+        batches: this process's share of a split. The bounds are averages over the batches of all processes.
+        device: device of the model.
+        samples: draws of the latent for each text. More draws make the second bound tighter.
+        seed: seed of the draws.
 
     Returns:
-        `elbo`, the evidence lower bound, and `importance_weighted_bound` (Burda et al. 2016), both nats a sentence
-        with its end token; the second is never lower.
+        `elbo`, the evidence lower bound, and `importance_weighted_bound` (Burda et al. 2016), both in nats a sentence
+        with its end token. The second is never lower.
 
     Raises:
-        UnsupportedError: the model's densities are not known.
+        UnsupportedError: the densities of the model are not known.
     """
     model.eval()
     parts = []

@@ -1,9 +1,8 @@
-"""MAUVE (Pillutla et al. 2021) over a model's own features: nothing is downloaded."""
-
-from typing import TYPE_CHECKING
+"""MAUVE (Pillutla et al. 2021) over features of the experiment's own model, so that nothing is downloaded."""
 
 import numpy as np
 import torch
+from datasets import Dataset
 
 from models.autoencoder import TextAutoencoder
 from models.packing import Packing
@@ -11,16 +10,22 @@ from models.text_model import TextModel
 from pipeline.data.batches import in_order, loader
 from pipeline.runtime.progress import bar
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-A_CLUSTER = 20  # sentences of either text; with fewer, k-means has too few to place its centres by
-LEAST = 2 * A_CLUSTER
+A_CLUSTER = 20  # sentences of a text for each cluster; k-means cannot place its centres with fewer
+LEAST = 2 * A_CLUSTER  # sentences of a text that MAUVE needs
 
 
 @torch.inference_mode()
-def sentence_features(model: TextModel, split: "Dataset", pad_id: int, batch_size: int, description: str) -> np.ndarray:
-    """A vector for each sentence: the mean of the encoder's output over its tokens, of an LM the decoder's.
+def sentence_features(model: TextModel, split: Dataset, pad_id: int, batch_size: int, description: str) -> np.ndarray:
+    """Compute a feature vector for each sentence.
+
+    It is the mean over the sentence's tokens of the encoder's output, or of the decoder's output of a language model.
+
+    Args:
+        model: any; it is left in evaluation mode.
+        split: token ids of M sentences.
+        pad_id: id of the padding token.
+        batch_size: sentences that go through the model together.
+        description: label of the progress bar.
 
     Returns:
         [M, D], float32.
@@ -42,22 +47,25 @@ def sentence_features(model: TextModel, split: "Dataset", pad_id: int, batch_siz
 
 
 def mauve(reference: np.ndarray, own: np.ndarray) -> float | None:
-    """MAUVE of two texts by their sentences' features, in (0, 1], 1 where they are alike.
+    """Compute MAUVE of two texts from the features of their sentences.
 
-    The clusters are as many as there are `A_CLUSTER` sentences of a text, so that values of other numbers of
-    sentences or of other models' features are not comparable.
+    The number of clusters grows with the number of sentences. Values are comparable only for equal numbers of sentences
+    and features of the same model.
 
     Args:
-        reference: [M, D], of real text.
-        own: [M, D].
+        reference: [M, D] features of real text.
+        own: [N, D] features of the other text.
 
     Returns:
-        None of fewer than `LEAST` sentences.
+        MAUVE in (0, 1], 1 for texts that are alike; None for fewer than `LEAST` sentences.
     """
     count = min(len(reference), len(own))
     if count < LEAST:
         return None
-    # Under the GPL: asked, and no part of it taken. Its own models are never loaded, since it is given features.
+    # Imported here: heavy, and only the quality report needs it. It is under the GPL: called, and no part of it taken.
+    # Given features, it loads no model of its own.
     from mauve import compute_mauve
 
-    return float(compute_mauve(reference, own, num_buckets=count // A_CLUSTER, seed=0).mauve)
+    buckets = count // A_CLUSTER
+    found = compute_mauve(reference, own, num_buckets=buckets, seed=0)  # pyright: ignore[reportArgumentType] (an int, too)
+    return float(found.mauve)

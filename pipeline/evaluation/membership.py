@@ -1,40 +1,36 @@
-"""Does a model's loss tell the sentences that it was trained on from others? (Yeom et al. 2018)
+"""Membership inference by the loss (Yeom et al. 2018): tell training sentences from others.
 
-The attack is the simplest there is; a figure of 0.5 says that this one learns nothing, and nothing of others.
+The attack is the simplest known. A figure of 0.5 says that this attack learns nothing; stronger attacks may learn more.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from datasets import Dataset
 
 from models.text_model import TextModel
 from pipeline.data.batches import in_order, loader
+from pipeline.data.dataset import PreparedData
 from pipeline.evaluation.diversity import Tokens
 from pipeline.runtime.progress import bar
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from pipeline.data.dataset import PreparedData
-
-SENTENCES = 1000  # of either kind, at most
+SENTENCES = 1000  # largest number of sentences of each kind
 
 
 @torch.inference_mode()
-def losses(model: TextModel, split: "Dataset", pad_id: int, description: str) -> dict[str, np.ndarray]:
-    """What each sentence costs a model, sentence by sentence, so that every model's own objective can be asked for.
+def losses(model: TextModel, split: Dataset, pad_id: int, description: str) -> dict[str, np.ndarray]:
+    """Compute the loss of each sentence, one sentence at a time.
 
     Args:
-        model: any; the latent is the mean one.
-        split: sentences' ids.
-        pad_id: of the padding token.
-        description: of the progress bar.
+        model: any; it is left in evaluation mode. The latent is the mean of its posterior.
+        split: token ids of M sentences.
+        pad_id: id of the padding token.
+        description: label of the progress bar.
 
     Returns:
-        `reconstruction`, [M], cross-entropy in nats a token, and `objective`, [M], with the regulariser at full
-        strength added: what training minimised.
+        `reconstruction`, [M], cross-entropy in nats a token, and `objective`, [M], the training objective: the same
+        plus the regulariser at full strength.
     """
     model.eval()
     device = model.output.weight.device
@@ -48,14 +44,19 @@ def losses(model: TextModel, split: "Dataset", pad_id: int, description: str) ->
     return {"reconstruction": np.array(reconstruction), "objective": np.array(objective)}
 
 
-def members_and_others(data: "PreparedData", subset: str, seed: int = 0) -> "dict[str, Dataset]":
-    """Sentences of the training split and of both held-out splits, at most `SENTENCES` of each.
+def members_and_others(data: PreparedData, subset: str, seed: int = 0) -> dict[str, Dataset]:
+    """Choose random sentences of the training split and of both held-out splits, at most `SENTENCES` of each.
 
-    Held-out sentences that stand in the training split too, under whatever label, are left out: they are members.
+    Held-out sentences that are in the training split too, under any label, are members and left out.
+
+    Args:
+        data: prepared data.
+        subset: held-out split of the non-members, `validation` or `test`.
+        seed: seed of the choice.
 
     Returns:
-        `members`; `others`, of the subset; `again`, of the other held-out split, which tells how far two splits that
-        no training has seen can be told apart. A kind of which there is none is left out.
+        `members`; `others` of the subset; `again` of the other held-out split. The attack on the latter in the members'
+        place shows how far two splits differ that no training has seen. A kind without sentences is left out.
     """
     train, labels = data.splits["train"], data.tokenizer.label_ids
     known = set(Tokens.of(train, labels).sentences())
@@ -67,6 +68,7 @@ def members_and_others(data: "PreparedData", subset: str, seed: int = 0) -> "dic
     return {kind: split for kind, split in chosen.items() if len(split)}
 
 
-def _some(split: "Dataset", numbers: Sequence[int], seed: int) -> "Dataset":
+def _some(split: Dataset, numbers: Sequence[int], seed: int) -> Dataset:
+    """Select at most `SENTENCES` random sentences of those with the given numbers, in order."""
     order = np.random.default_rng(seed).permutation(len(numbers))[:SENTENCES]
     return split.select([numbers[place] for place in np.sort(order)])

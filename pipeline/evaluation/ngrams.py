@@ -1,35 +1,31 @@
-"""n-grams of token ids, each as one number: how texts' distributions of them differ, and which they share."""
+"""n-grams of token ids, each coded as one number: divergence, coverage, and an index of sentences."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow
+from datasets import Dataset
+from scipy.sparse import csr_matrix
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-    from scipy.sparse import csr_matrix
-
-POSTINGS = 20_000_000  # entries of an index that are looked up at once: what bounds the memory
+POSTINGS = 20_000_000  # entries of an index that are looked up at once, which bounds the memory
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences `[CLS] x_1 … x_{n-1} [SEP]` in one row.
+    """M sentences `[CLS] x_1 … x_{n-1} [SEP]` in one row of T tokens.
 
     Args:
         ids: [T], token ids, sentence after sentence.
-        starts: [M + 1], where each begins, and the end of the last.
+        starts: [M + 1], position of the first token of each sentence, and T.
     """
 
     ids: np.ndarray
     starts: np.ndarray
 
     @classmethod
-    def of(cls, split: "Dataset", leave_out: Collection[int] = ()) -> "Sentences":
-        """Those of a split, without certain tokens: labels are no words, and a text under another one is the same."""
-        import pyarrow
-
+    def of(cls, split: Dataset, leave_out: Collection[int] = ()) -> "Sentences":
+        """Read the sentences of a split, without the tokens to leave out, such as labels."""
         column = split.with_format("arrow")[:]["input_ids"]
         if isinstance(column, pyarrow.ChunkedArray):
             column = column.combine_chunks()
@@ -46,24 +42,24 @@ class Sentences:
 
     @property
     def words(self) -> np.ndarray:
-        """[M], tokens of each without [CLS] and [SEP]."""
+        """[M], number of tokens of each sentence without [CLS] and [SEP]."""
         return np.diff(self.starts) - 2
 
     def text(self, number: int) -> str:
-        """A sentence's words as the letters of a string, each token one letter."""
+        """Code the words of a sentence as a string, one letter for each token."""
         words = self.ids[self.starts[number] + 1 : self.starts[number + 1] - 1]
         return words.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
     def grams(self, n: int, vocabulary: int, ends: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """All n-grams within sentences.
+        """Code all n-grams within sentences as numbers.
 
         Args:
-            n: tokens of each.
-            vocabulary: size of it; n-grams of at most 63 bits fit.
-            ends: whether [CLS] and [SEP] count as tokens, so that a sentence of n - 1 words has two n-grams more.
+            n: number of tokens of an n-gram.
+            vocabulary: size of the vocabulary; vocabulary^n must fit into 63 bits.
+            ends: True if [CLS] and [SEP] count as tokens.
 
         Returns:
-            [G] their numbers, and [G] those of their sentences.
+            [G], codes of the n-grams, and [G], numbers of their sentences.
         """
         inset = 0 if ends else 1
         sizes = np.diff(self.starts) - 2 * inset
@@ -77,11 +73,11 @@ class Sentences:
 
 
 def divergence(own: np.ndarray, reference: np.ndarray) -> float:
-    """Jensen-Shannon divergence of two texts' distributions of n-grams, in bits, in [0, 1].
+    """Jensen-Shannon divergence of the n-gram distributions of two texts, in bits, in [0, 1].
 
     Args:
-        own: [G], the n-grams of one, as often as they stand there.
-        reference: [R], those of the other.
+        own: [G], codes of all n-grams of one text.
+        reference: [R], codes of all n-grams of the other.
     """
     if not len(own) or not len(reference):
         return float(len(own) != len(reference))
@@ -92,22 +88,25 @@ def divergence(own: np.ndarray, reference: np.ndarray) -> float:
 
 
 def covered(own: np.ndarray, reference: np.ndarray) -> float:
-    """The share of a reference's n-grams, as often as they stand there, that a text has too."""
+    """Share of the n-grams of a reference that a text has too, in [0, 1].
+
+    Args:
+        own: [G], codes of all n-grams of the text.
+        reference: [R], codes of all n-grams of the reference, repetitions included.
+    """
     return float(np.isin(reference, own).mean()) if len(reference) else 0.0
 
 
 class Index:
-    """An inverted index: which sentences hold an n-gram, [CLS] and [SEP] counted.
+    """Inverted index from n-grams to the sentences that have them; [CLS] and [SEP] count as tokens.
 
     Args:
-        sentences: indexed.
-        n: tokens of an n-gram.
-        vocabulary: size of it.
+        sentences: sentences to index.
+        n: number of tokens of an n-gram.
+        vocabulary: size of the vocabulary.
     """
 
     def __init__(self, sentences: Sentences, n: int, vocabulary: int) -> None:
-        from scipy.sparse import csr_matrix
-
         self.n, self.vocabulary = n, vocabulary
         codes, sentence = sentences.grams(n, vocabulary, ends=True)
         self.known, rows = np.unique(codes, return_inverse=True)
@@ -117,10 +116,11 @@ class Index:
         self.postings.data[:] = 1
 
     def shared(self, sentences: Sentences) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Which indexed sentences share n-grams with each of others, in order.
+        """Look up the indexed sentences that share n-grams with each of other sentences.
 
         Yields:
-            A sentence's number, those of the indexed ones [C], in any order, and how many of its n-grams each has [C].
+            Number of the sentence, in order; [C], numbers of the indexed sentences that share any n-gram with it, in
+            any order; [C], how many of its n-grams each of them has.
         """
         own = self._rows(sentences)
         cost = own @ np.diff(self.postings.indptr)  # postings looked up for each
@@ -130,10 +130,8 @@ class Index:
             for number, start, end in zip(rows, found.indptr, found.indptr[1:], strict=False):
                 yield int(number), found.indices[start:end], found.data[start:end]
 
-    def _rows(self, sentences: Sentences) -> "csr_matrix":
-        """How often each sentence holds each n-gram that is known."""
-        from scipy.sparse import csr_matrix
-
+    def _rows(self, sentences: Sentences) -> csr_matrix:
+        """Count each indexed n-gram in each sentence: [sentences, n-grams]."""
         codes, sentence = sentences.grams(self.n, self.vocabulary, ends=True)
         where = np.minimum(np.searchsorted(self.known, codes), max(len(self.known) - 1, 0))
         found = self.known[where] == codes if len(self.known) else np.zeros(len(codes), dtype=bool)

@@ -1,12 +1,14 @@
-"""What `quality.py` finds: figures of samples beside those of held-out real text, and what its page draws and lists."""
+"""Results of `quality.py`: figures of samples beside those of held-out real text, and data for its page."""
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from pipeline.evaluation.bootstrap import Estimate
 from pipeline.evaluation.copies import Nearest
+from pipeline.experiments.metric_types import REAL_TEXT, Figure, QualityRow
+from pipeline.experiments.metrics import FIGURES
 
 SECTIONS = ("fidelity", "coverage", "diversity", "copies", "membership", "usefulness")
 CAUTION = (
@@ -17,32 +19,69 @@ CAUTION = (
 
 @dataclass(frozen=True)
 class Row:
-    """A figure of the samples beside that of held-out real text.
+    """A figure of the samples beside the same figure of held-out real text.
+
+    Section, label, format and direction are declared in `pipeline.experiments.metrics`.
 
     Args:
-        section: of `SECTIONS`.
-        name: in `quality.json` and, below `quality/`, in `summary.json`.
-        label: for people.
-        better: when it is good.
-        form: format specification of the values.
-        synthetic: of the samples; None where it was not measured.
-        real: of held-out text; None where it was not measured.
-        missing: how to get what was not measured.
+        name: its name in `quality.json`; its key in `summary.json` is `quality/<name>`.
+        synthetic: value of the samples; None if it was not measured.
+        real: value of held-out text; None if it was not measured.
+        missing: how to measure what is missing, or why it cannot be measured.
+        near: largest share of its tokens that may be edited in a near copy, for the labels that name it.
     """
 
-    section: str
     name: str
-    label: str
-    better: str
-    form: str
     synthetic: float | Estimate | None
     real: float | Estimate | None
+    _: KW_ONLY
     missing: str = ""
+    near: float = 0.0
+
+    @property
+    def figure(self) -> Figure:
+        """Declared figure in `summary.json`."""
+        return FIGURES[f"quality/{self.name}"]
+
+    @property
+    def section(self) -> str:
+        """Section of the report, one of `SECTIONS`."""
+        return self._declared.section
+
+    @property
+    def label(self) -> str:
+        """Name of the row for people."""
+        return self._declared.label.format(near=self.near, rest=1 - self.near)
+
+    @property
+    def better(self) -> str:
+        """When the value is good."""
+        return self._declared.better
+
+    @property
+    def form(self) -> str:
+        """Format specification of the values."""
+        return self.figure.metric.form
+
+    @property
+    def _declared(self) -> QualityRow:
+        declared = self.figure.metric.quality
+        assert declared is not None, f"{self.name} is not declared as a row of the quality report"
+        return declared
 
 
 @dataclass
 class Quality:
-    """All figures, and what the page draws and lists."""
+    """All figures of the report, and data for its page.
+
+    Args:
+        rows: figures in the order of the report.
+        found: nearest training sentences of each text, by kind (`synthetic`, `real`).
+        worst: sentences nearest to a training sentence, by kind.
+        lengths: sentence lengths in tokens, by kind (`synthetic`, `real`, `train`).
+        losses: cross-entropy of sentences in nats a token, by kind (`members`, `others`, `again`).
+        notes: remarks by section.
+    """
 
     rows: list[Row] = field(default_factory=list)
     found: dict[str, Nearest] = field(default_factory=dict)
@@ -52,24 +91,28 @@ class Quality:
     notes: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The figures by section and name, `low` and `high` the bounds of an interval."""
+        """Return the content of `quality.json`: figures by section and name, notes and worst cases.
+
+        A figure with an interval is a record of `value`, `low` and `high`.
+        """
         figures: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         for row in self.rows:
             values = {"synthetic": _plain(row.synthetic), "held_out_real": _plain(row.real), "better": row.better}
             figures[row.section][row.name] = values | ({"missing": row.missing} if row.missing else {})
         return {"figures": figures, "notes": self.notes, "worst_cases": self.worst, "caution": CAUTION}
 
-    def summary(self) -> dict[str, float]:
-        """The figures as `summary.json` has them; those that were not measured are left out."""
-        found = {}
+    def summary(self) -> dict[str, float | int | str | None]:
+        """Return the measured figures by their keys in `summary.json`, without intervals."""
+        found: dict[str, float | int | str | None] = {}
         for row in self.rows:
-            for suffix, value in (("", row.synthetic), ("_of_real_text", row.real)):
+            for suffix, value in (("", row.synthetic), (REAL_TEXT, row.real)):
                 if value is not None:
-                    found[f"quality/{row.name}{suffix}"] = value.value if isinstance(value, Estimate) else value
+                    found[row.figure.key + suffix] = value.value if isinstance(value, Estimate) else value
         return found
 
 
 def _plain(value: float | Estimate | None) -> Any:
+    """Turn an estimate into a record for JSON."""
     if not isinstance(value, Estimate):
         return value
     return {"value": value.value, "low": value.low, "high": value.high}

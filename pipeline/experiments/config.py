@@ -1,4 +1,4 @@
-"""An experiment's `config.json`: settings of model and training, the identity of its data, versions."""
+"""An experiment's `config.json`: settings of model and training, identity of the data, versions."""
 
 import dataclasses
 import importlib.metadata
@@ -18,32 +18,36 @@ from pipeline.runtime.checkout import commit
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record
 
+# Training settings that may differ when a run is resumed: how long it trains, and settings that change no number.
+FREE = {"epochs", "max_steps", "patience"}
+FREE |= {"save_steps", "on_non_finite", "loader_workers", "gradient_checkpointing"}
+
 
 def settings_to_json(settings: ModelSettings) -> dict[str, Any]:
-    """A model's settings with its name, as `config.json` holds them."""
+    """Return a model's settings with its name, as `config.json` holds them."""
     return {"name": settings.name, **dataclasses.asdict(settings)}
 
 
 def settings_from_json(values: dict[str, Any], path: Path, remedy: str = "train the experiment anew") -> ModelSettings:
-    """A model's settings from `config.json`.
+    """Build a model's settings from `config.json`.
 
     Raises:
-        UserError: the model is unknown or the settings are not its own; the message ends with `remedy`.
+        UserError: the model is unknown or has other settings. The message ends with `remedy`.
     """
     try:
         values = dict(values)
         return MODELS[values.pop("name")](**values)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} holds no settings of a model that is known here ({error}); {remedy}") from None
+        raise UserError(f"{path} does not hold the settings of a known model ({error}); {remedy}") from None
 
 
 def cleaning(config: dict[str, Any]) -> str:
-    """How the sentences of an experiment's data were cleaned, one of `pipeline.data.cleaning.CLEANERS`."""
+    """Return how the experiment's sentences were cleaned, a key of `pipeline.data.cleaning.CLEANERS`."""
     return (config["data"].get("settings") or {}).get("clean", "none")
 
 
 def versions() -> dict[str, str]:
-    """Versions that a result depends on, and the commit of this project where it is a git checkout."""
+    """Return the versions that a result depends on, with the commit of this project in a git checkout."""
     packages = ("nvib-suite", "torch", "accelerate", "datasets", "tokenizers")
     found = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
     return found | {"commit": commit()}
@@ -52,7 +56,14 @@ def versions() -> dict[str, str]:
 def new_config(
     settings: ModelSettings, training: TrainingSettings, name: str, identity: dict[str, Any]
 ) -> dict[str, Any]:
-    """What `config.json` of a new experiment holds; the data is known by its name and identity."""
+    """Return the `config.json` of a new experiment.
+
+    Args:
+        settings: settings of the model.
+        training: settings of training.
+        name: name of the prepared dataset.
+        identity: `PreparedData.identity` of the dataset.
+    """
     return {
         "model": settings_to_json(settings),
         "training": dataclasses.asdict(training),
@@ -63,7 +74,7 @@ def new_config(
 
 
 def flat_config(config: dict[str, Any]) -> dict[str, Any]:
-    """`config.json` as wandb compares it: the settings of model and training side by side, and which data it was."""
+    """Flatten `config.json` for wandb: settings of model and training side by side, and the data's identity."""
     flat = {key: value for part in ("model", "training") for key, value in config[part].items() if key != "name"}
     return {
         "model": config["model"]["name"],
@@ -83,7 +94,7 @@ def read_config(files: ExperimentFiles) -> dict[str, Any]:
     """Read an experiment's `config.json`.
 
     Raises:
-        UserError: there is no such experiment, or the file is damaged.
+        UserError: the experiment does not exist, or the file is damaged.
     """
     if not files.config.exists():
         project = files.folder.parent
@@ -96,13 +107,13 @@ def read_config(files: ExperimentFiles) -> dict[str, Any]:
     remedy = "train the experiment anew under another name"
     config = read_record(files.config, remedy)
     if not {"model", "training", "data"} <= config.keys():
-        raise UserError(f"{files.config} is no configuration of an experiment; {remedy}")
+        raise UserError(f"{files.config} is not the configuration of an experiment; {remedy}")
     return config
 
 
 @contextmanager
 def failure_recorded(files: ExperimentFiles) -> Iterator[None]:
-    """Write down why training ends early, for the report; a new attempt begins without an old reason."""
+    """Record why training ends early, for the report. Entering the context removes an older reason."""
     files.failure.unlink(missing_ok=True)
     try:
         yield
@@ -112,35 +123,25 @@ def failure_recorded(files: ExperimentFiles) -> Iterator[None]:
 
 
 def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[str, Any]:
-    """Write a new experiment's `config.json`, or check that an earlier one is the same experiment.
+    """Write a new experiment's `config.json`, or check that an existing one is the same experiment.
 
-    The number of epochs and steps, the patience, how often is saved, what is done about a loss that is not finite and
-    how batches are read may differ: a finished run goes on to a later end.
+    The training settings in `FREE` may differ: a finished run can resume to a later end.
 
     Returns:
-        The configuration to go by: the earlier one's identity with the present settings.
+        The present configuration with the wandb id of the existing one.
 
     Raises:
-        UserError: an experiment of this name was trained with other settings; the message names them.
+        UserError: an experiment of this name has other settings or other data. The message names them.
     """
     if not files.config.exists():
         write_config(files, config)
         return config
     earlier = read_config(files)
-    without_effect = {"save_steps", "on_non_finite", "loader_workers", "gradient_checkpointing"}
-    free = {"training": {"epochs", "max_steps", "patience", *without_effect}}
-    old, new = earlier["data"], config["data"]
-    if old["name"] != new["name"] or difference(old, new):
-        differs = difference(old, new)
-        raise UserError(
-            f"experiment {files.folder.name!r} was trained on {old['name']!r}, not on {new['name']!r}"
-            f"{f' ({differs})' if differs else ''}; choose another --EXPERIMENT_NAME, prepare the data as it was, or "
-            "train it anew with --RESTART True"
-        )
+    _require_same_data(files, earlier["data"], config["data"])
     for part in ("model", "training"):
         for key in config[part].keys() | earlier[part].keys():
             old, new = earlier[part].get(key), config[part].get(key)
-            if old != new and key not in free.get(part, ()):
+            if old != new and not (part == "training" and key in FREE):
                 raise UserError(
                     f"experiment {files.folder.name!r} was trained with {key} = {old}, not {new}; choose another "
                     "--EXPERIMENT_NAME, or train it anew with --RESTART True"
@@ -148,3 +149,13 @@ def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[st
     config = {**config, "wandb_id": earlier["wandb_id"]}
     write_config(files, config)
     return config
+
+
+def _require_same_data(files: ExperimentFiles, old: dict[str, Any], new: dict[str, Any]) -> None:
+    differs = difference(old, new)
+    if old["name"] != new["name"] or differs:
+        raise UserError(
+            f"experiment {files.folder.name!r} was trained on {old['name']!r}, not on {new['name']!r}"
+            f"{f' ({differs})' if differs else ''}; choose another --EXPERIMENT_NAME, prepare the data as it was, or "
+            "train it anew with --RESTART True"
+        )

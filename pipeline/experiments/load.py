@@ -1,4 +1,4 @@
-"""A trained experiment, loaded: its model with the best weights, and its data."""
+"""Load a trained experiment: its model with the best weights, and its data."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,15 @@ from pipeline.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Experiment:
-    """A trained model with its data, ready for evaluation."""
+    """A trained model with its data, ready for evaluation.
+
+    Args:
+        files: paths of the experiment's files.
+        config: content of its `config.json`.
+        model: model with the best weights, in evaluation mode on `device`.
+        data: prepared data that the model was trained on.
+        device: device of the model.
+    """
 
     files: ExperimentFiles
     config: dict[str, Any]
@@ -28,7 +36,7 @@ class Experiment:
 
 
 def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -> Experiment:
-    """Load an experiment of a project by its names; see `load_experiment_of`."""
+    """Load an experiment of a project by name. See `load_experiment_of`."""
     return load_experiment_of(ExperimentFiles.of(output_dir, project, name), data_dir)
 
 
@@ -41,7 +49,7 @@ def load_experiment_of(files: ExperimentFiles, data_dir: Path) -> Experiment:
     config = read_config(files)
     if not files.best.exists():
         raise UserError(
-            f"{files.best} is not there: the experiment has not finished its first epoch; run train.py again"
+            f"{files.best} does not exist: the experiment has not finished its first epoch; run train.py again"
         )
 
     keep_freed_memory()

@@ -1,34 +1,40 @@
-"""Where figures go: the experiment's own files first, and Weights & Biases beside them.
+"""Write figures to an experiment's files and to Weights & Biases (wandb).
 
-The local files hold everything. wandb cannot continue an offline run: of several offline parts with one
-id, an upload leaves the last. So an offline run that goes on is written anew as a whole from the local
-files, and its earlier part removed: there is always one offline run to upload, and it is complete.
+The files hold every figure. wandb cannot continue an offline run: an upload of several offline parts with one id keeps
+the last part alone. So each offline run is written anew as a whole from the files, and the earlier run is removed. One
+complete offline run is left to upload.
 """
 
 import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from pipeline.experiments.config import flat_config
+from pipeline.experiments.metrics import outdated_with_samples
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_jsonl, read_record, read_records, write_record, write_records
 
-# wandb sends what is left at the end; without a connection it tries for ever.
+# wandb is imported where it is used: it is heavy, and a run without it works.
+
+# Limits in seconds. At its end a run sends the rest of its data, and retries for ever without a connection.
 FINISH_SECONDS = 60.0
 START_SECONDS = 60.0
 REMEDY = "remove the file, and run the step that wrote it again"
 
 
 def check_login(entity: str | None) -> None:
-    """Make sure that logging to an entity can work, before any work is done.
+    """Check before any work that this user can log to an entity.
+
+    Args:
+        entity: wandb user or team; None logs offline, which needs no login.
 
     Raises:
-        UserError: an entity was given and nobody is logged in.
+        UserError: an entity is given and nobody is logged in.
     """
     if entity is None:
         return
@@ -43,7 +49,10 @@ def check_login(entity: str | None) -> None:
 
 
 def api() -> Any:
-    """wandb's interface to runs that it holds.
+    """Connect to wandb to read runs.
+
+    Returns:
+        A `wandb.Api`.
 
     Raises:
         UserError: nobody is logged in.
@@ -55,18 +64,17 @@ def api() -> Any:
         return wandb.Api()
     except Exception as error:
         raise UserError(
-            f"wandb cannot be asked ({' '.join(str(error).split())[:200]}); run `wandb login` first, or leave "
-            "--FROM_WANDB out"
+            f"wandb cannot be asked ({_one_line(error)}); run `wandb login` first, or leave --FROM_WANDB out"
         ) from None
 
 
 class Tracker:
-    """Takes an experiment's figures; `tracking` makes it.
+    """Writes an experiment's figures. `tracking` creates it.
 
     Args:
-        files: the experiment's.
-        run: of wandb, or None where wandb failed.
-        offline: whether the run was written anew from the files, samples included.
+        files: files of the experiment.
+        run: run of wandb, or None if wandb failed.
+        offline: True if the run was written anew from the files, samples included.
     """
 
     def __init__(self, files: ExperimentFiles, run: Any | None, offline: bool) -> None:
@@ -75,62 +83,64 @@ class Tracker:
         self.offline = offline
 
     def log_epoch(self, row: dict[str, float], histograms: dict[str, Any]) -> None:
-        """Add an epoch's figures, and its histograms by name (`counts`, `edges`)."""
-        # An epoch that is trained again after an interruption replaces what it wrote before.
+        """Append an epoch to `metrics.jsonl` and `histograms.jsonl`.
+
+        Args:
+            row: figures of the epoch by key, `epoch` among them.
+            histograms: `counts` and `edges` of each histogram by name.
+        """
+        # An epoch that is trained again after an interruption replaces its earlier rows.
         for path, new in ((self.files.metrics, row), (self.files.histograms, {"epoch": row["epoch"], **histograms})):
             earlier = read_records(path, REMEDY) if path.exists() else []
             write_records(path, [*(old for old in earlier if old["epoch"] < row["epoch"]), new])
         self._to_wandb(_log_epoch, row, histograms)
 
-    def summarise(self, figures: dict[str, float | int | str | None]) -> None:
-        """Merge figures into `summary.json` and the run's summary; one that is None is taken out."""
-        merged = {name: value for name, value in (self._summary() | figures).items() if value is not None}
+    def summarise(self, figures: Mapping[str, float | int | str | None]) -> None:
+        """Merge figures into `summary.json` and into the summary of the run. A value of None removes the figure."""
+        merged = {name: value for name, value in {**self._summary(), **figures}.items() if value is not None}
         write_record(self.files.summary, dict(sorted(merged.items())))
         self._to_wandb(lambda run: run.summary.update(figures))
 
     def forget(self) -> None:
-        """Take out every figure: the weights that they are of are about to be replaced."""
+        """Remove every figure, before the weights that they were measured on are replaced."""
         if self.files.summary.exists():
             try:
                 names = list(self._summary())
-            except UserError:  # it is damaged, which is no reason to stop a training
+            except UserError:  # a damaged file must not stop a training
                 names = []
             self.files.summary.unlink()
             self._to_wandb(lambda run: run.summary.update(dict.fromkeys(names)))
 
     def forget_samples(self) -> None:
-        """Take out what was measured of samples that are no longer there."""
-        of_samples = [
-            name
-            for name in self._summary()
-            if name.startswith(("samples/", "quality/")) or "reverse_perplexity" in name
-        ]
-        if of_samples:
-            self.summarise(dict.fromkeys(of_samples))
+        """Remove the figures that were measured on samples, before other samples replace these."""
+        outdated = [key for key in self._summary() if outdated_with_samples(key)]
+        if outdated:
+            self.summarise(dict.fromkeys(outdated))
 
     def _summary(self) -> dict[str, Any]:
         return read_summary(self.files)
 
     def log_samples(self) -> None:
-        """Show the samples that were written as a table of the run's page."""
+        """Log the samples in the experiment's files as a table of the run."""
         if not self.offline:
             self._to_wandb(_log_samples, self.files)
 
-    def _to_wandb(self, action: Any, *arguments: Any) -> None:
+    def _to_wandb(self, action: Callable[..., Any], *arguments: Any) -> None:
+        """Call an action with the run in front of its arguments; after a failure wandb is left out."""
         if self.run is None:
             return
         try:
             action(self.run, *arguments)
-        except Exception as error:  # whatever the tracker's trouble is, it must not cost the run
+        except Exception as error:  # no failure of wandb may end the run
             _warn(error)
             self.run = None
 
 
 def read_summary(files: ExperimentFiles) -> dict[str, Any]:
-    """The figures in an experiment's `summary.json`; none if there is no such file.
+    """Read an experiment's `summary.json`; empty if there is no such file.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     return read_record(files.summary, REMEDY) if files.summary.exists() else {}
 
@@ -139,13 +149,16 @@ def read_summary(files: ExperimentFiles) -> dict[str, Any]:
 def tracking(
     files: ExperimentFiles, config: dict[str, Any], entity: str | None, active: bool = True
 ) -> Iterator[Tracker]:
-    """Continue an experiment's wandb run, online with an entity and offline without.
+    """Continue an experiment's wandb run: online if there is an entity, otherwise offline.
 
     Args:
-        files: the experiment's.
+        files: files of the experiment.
         config: its `config.json`.
         entity: wandb user or team, or None.
-        active: whether this process has a run at all; of several only one does.
+        active: True if this process has a run. Of several processes only rank 0 has one.
+
+    Yields:
+        The tracker, which works without wandb if that fails.
     """
     if not active:
         yield Tracker(files, run=None, offline=True)
@@ -174,7 +187,10 @@ def tracking(
 
 
 def upload(files: ExperimentFiles, config: dict[str, Any], entity: str) -> str:
-    """Write an experiment's page anew from its files; the page's address.
+    """Write an experiment's wandb page anew from its files.
+
+    Returns:
+        Address of the page.
 
     Raises:
         UserError: wandb fails.
@@ -186,7 +202,7 @@ def upload(files: ExperimentFiles, config: dict[str, Any], entity: str) -> str:
         _finish(run, 0)
     except UserError:
         raise
-    except Exception as error:  # of the network, of rights, of wandb itself
+    except Exception as error:  # network, rights or wandb itself
         raise UserError(
             f"wandb did not take the experiment ({_one_line(error)}); its files hold everything, so try again later"
         ) from None
@@ -194,6 +210,7 @@ def upload(files: ExperimentFiles, config: dict[str, Any], entity: str) -> str:
 
 
 def _start(files: ExperimentFiles, config: dict[str, Any], entity: str | None) -> Any:
+    """Start the experiment's wandb run, with every figure plotted over epochs."""
     import wandb
 
     files.wandb.mkdir(parents=True, exist_ok=True)
@@ -217,11 +234,11 @@ def _start(files: ExperimentFiles, config: dict[str, Any], entity: str | None) -
 
 
 def _finish(run: Any, status: int) -> None:
-    """End a run; where wandb hangs, go on without it.
+    """End a run in a thread, so that this process does not hang with wandb.
 
     Raises:
-        TimeoutError: it had not ended after `FINISH_SECONDS`.
-        Exception: whatever wandb raises.
+        TimeoutError: the run has not ended after `FINISH_SECONDS`.
+        Exception: wandb raised it.
     """
     failed: list[Exception] = []
 
@@ -241,7 +258,7 @@ def _finish(run: Any, status: int) -> None:
 
 
 def _replay(run: Any, files: ExperimentFiles) -> None:
-    """Write what earlier parts of an offline run wrote."""
+    """Log all that the experiment's files hold."""
     histograms = (
         {row["epoch"]: row for row in read_records(files.histograms, REMEDY)} if files.histograms.exists() else {}
     )
@@ -255,6 +272,7 @@ def _replay(run: Any, files: ExperimentFiles) -> None:
 
 
 def _log_epoch(run: Any, row: dict[str, float], histograms: dict[str, Any]) -> None:
+    """Log figures and histograms of an epoch."""
     import wandb
 
     shown = {
@@ -265,20 +283,23 @@ def _log_epoch(run: Any, row: dict[str, float], histograms: dict[str, Any]) -> N
 
 
 def _log_samples(run: Any, files: ExperimentFiles) -> None:
+    """Log `samples.jsonl` as a table."""
     import wandb
 
     rows = read_jsonl(files.samples, REMEDY)
-    columns = list(rows[0])
-    run.log({"tables/samples": wandb.Table(columns=columns, data=[[row[name] for name in columns] for row in rows])})
+    names = list(rows[0])
+    table = wandb.Table(columns=[*names], data=[[row[name] for name in names] for row in rows])
+    run.log({"tables/samples": table})
 
 
 def _warn(error: Exception) -> None:
     print(
-        f"warning: wandb failed ({_one_line(error)}); the run goes on, its files hold every figure, and upload.py can "
-        "complete its page",
+        f"warning: wandb failed ({_one_line(error)}); the run continues, its files hold every figure, and upload.py "
+        "can complete its page",
         file=sys.stderr,
     )
 
 
 def _one_line(error: Exception) -> str:
+    """First 200 characters of an error's message, on one line."""
     return " ".join(str(error).split())[:200]

@@ -1,54 +1,112 @@
-"""How a model is trained: settings that scripts, training loop and `config.json` share."""
+"""Settings of training, shared by the scripts, the training loop and `config.json`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-# Of WikiText-2's 73,790 sentences, 1.3 passes.
-DEFAULT_STEPS = 1500
+from models.declaration import Range, check_settings, declare
+
+DEFAULT_STEPS = 1500  # 1.3 passes over the 73,790 sentences of WikiText-2
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a model is trained.
+    """Settings of training.
 
-    Args:
-        learning_rate: Adam's, above 0.
-        warmup_steps: optimizer steps over which the learning rate rises from 0.
-        epochs: passes over the training split, -1 for no limit.
-        max_steps: optimizer steps after which training stops, -1 for no limit.
-            Without either limit it stops after `DEFAULT_STEPS`.
-        patience: epochs without a lower validation loss after which training stops, -1 for no limit.
-        batch_size: sentences of a batch, of one process.
-        accumulation_steps: batches whose gradients make one optimizer step.
-        gradient_clip: largest norm of an optimizer step's gradient.
-        save_steps: optimizer steps between two checkpoints within an epoch.
-        on_non_finite: what a loss or gradient that is not finite does: stop ends training, skip leaves the step out
-            and counts it.
-        seed: of weights, order, dropout and sampling.
-        precision: fp32, bf16 (autocast), or auto, which `pipeline.runtime.devices.precision` resolves.
-        compile: whether torch compiles the model.
-        gradient_checkpointing: whether layers are computed again for the gradient: less memory, a third more time.
-        shuffle_window: sentences that are shuffled together: all, if there are no more, otherwise runs of neighbours.
-        loader_workers: processes that read batches ahead; -1 for two beside a GPU and none otherwise.
-        start_from: experiment of the same project whose best weights the model starts from, where both have them.
+    The metadata of each field holds its meaning, unit and range.
+
+    Raises:
+        ValueError: if a value is out of its range.
     """
 
-    learning_rate: float = 1e-3
-    warmup_steps: int = 0
-    epochs: int = -1
-    max_steps: int = -1
-    patience: int = -1
-    batch_size: int = 64
-    accumulation_steps: int = 1
-    gradient_clip: float = 0.1
-    save_steps: int = 500
-    on_non_finite: str = "stop"
-    seed: int = 42
-    precision: str = "auto"
-    compile: bool = False
-    gradient_checkpointing: bool = False
-    shuffle_window: int = 2**25
-    loader_workers: int = -1
-    start_from: str | None = None
+    learning_rate: float = field(
+        default=1e-3, metadata=declare("learning rate of Adam", above=0, tune=Range(3e-4, 3e-3, log=True))
+    )
+    warmup_steps: int = field(
+        default=0, metadata=declare("optimizer steps over which the learning rate rises from 0", low=0)
+    )
+    epochs: int = field(
+        default=-1, metadata=declare("passes over the training sentences; -1 for no limit", low=1, no_limit=True)
+    )
+    max_steps: int = field(
+        default=-1,
+        metadata=declare(
+            "optimizer steps after which training stops; -1 for no limit, but "
+            f"{DEFAULT_STEPS} if EPOCHS has no limit either",
+            low=1,
+            no_limit=True,
+        ),
+    )
+    patience: int = field(
+        default=-1,
+        metadata=declare(
+            "epochs without a lower validation loss after which training stops, -1 for no limit", low=1, no_limit=True
+        ),
+    )
+    batch_size: int = field(default=64, metadata=declare("sentences per batch of one process", low=1))
+    accumulation_steps: int = field(
+        default=1, metadata=declare("batches whose gradients make one optimizer step", low=1)
+    )
+    gradient_clip: float = field(
+        default=0.1, metadata=declare("largest norm of the gradient of an optimizer step", above=0)
+    )
+    save_steps: int = field(
+        default=500, metadata=declare("optimizer steps between two checkpoints within an epoch", low=1)
+    )
+    on_non_finite: str = field(
+        default="stop",
+        metadata=declare(
+            "action for a loss or gradient that is not finite: stop training, or skip the step and count it",
+            choices=("stop", "skip"),
+        ),
+    )
+    seed: int = field(
+        default=42, metadata=declare("seed of weights, order, dropout and sampling", low=0, high=2**32 - 1)
+    )
+    precision: str = field(  # auto is resolved by pipeline.runtime.devices.precision
+        default="auto",
+        metadata=declare(
+            "fp32; bf16, autocast to bfloat16; or auto: bf16 on a GPU with support for it and on a processor that is "
+            "measured to be faster with it, fp32 otherwise",
+            choices=("auto", "fp32", "bf16"),
+        ),
+    )
+    compile: bool = field(
+        default=False,
+        metadata=declare("True compiles the model with torch.compile, which needs a C++ compiler on a CPU"),
+    )
+    gradient_checkpointing: bool = field(
+        default=False,
+        metadata=declare(
+            "True computes the layers again for the gradient and does not keep their activations: less memory, about "
+            "a third more time, the same numbers"
+        ),
+    )
+    shuffle_window: int = field(
+        default=2**25,
+        metadata=declare(
+            "sentences that are shuffled together, 8 bytes of memory each: the whole corpus if it is smaller, "
+            "otherwise runs of neighbours drawn at random",
+            low=1,
+        ),
+    )
+    loader_workers: int = field(
+        default=-1,
+        metadata=declare(
+            "processes that read batches ahead, which changes no number; -1 for two beside a GPU and none otherwise",
+            low=-1,
+            high=64,
+        ),
+    )
+    start_from: str | None = field(
+        default=None,
+        metadata=declare(
+            "experiment of the project whose best weights training starts from, for every weight that both models "
+            "have; the others are drawn with SEED",
+            form="name",
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""
@@ -57,5 +115,5 @@ class TrainingSettings:
         return self.max_steps if self.max_steps > 0 else DEFAULT_STEPS
 
     def limited(self, steps: int) -> int:
-        """So many optimizer steps, but `max_steps` at most."""
+        """A number of optimizer steps, at most `max_steps`."""
         return min(steps, self.max_steps) if self.max_steps > 0 else steps

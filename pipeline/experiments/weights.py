@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file each, which holds tensors and a line of JSON, and no code."""
+"""Checkpoint files in safetensors format: tensors and one line of JSON, no code."""
 
 import errno
 import hashlib
@@ -17,10 +17,15 @@ from pipeline.runtime.files import replacing
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and a JSON-able state with their checksum, whole or not at all.
+    """Write tensors and a JSON state with their checksum, whole or not at all.
+
+    Args:
+        path: file to write.
+        tensors: tensors by name.
+        state: JSON-serialisable values.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the file cannot be written.
     """
     tensors = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
     text = json.dumps(state)
@@ -32,44 +37,49 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
 
 
 def load_checkpoint(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_checkpoint` wrote.
+    """Read the tensors and the state that `save_checkpoint` wrote.
 
     Raises:
-        UserError: the file is absent or damaged; the message ends with `remedy`.
+        UserError: the file is absent or damaged. The message ends with `remedy`.
     """
     if not Path(path).exists():
-        raise UserError(f"{path} is not there; {remedy}")
+        raise UserError(f"{path} does not exist; {remedy}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             text, digest = metadata["state"], metadata["sha256"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         if digest != _digest(tensors, text):
-            raise ValueError("it does not fit its checksum")
+            raise ValueError("its checksum does not match")
         return tensors, json.loads(text)
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is damaged or no checkpoint of this project ({reason}); {remedy}") from None
+        raise UserError(f"{path} is damaged or is not a checkpoint of this project ({reason}); {remedy}") from None
 
 
 def _digest(tensors: dict[str, Tensor], state: str) -> str:
-    """Of names, types, shapes and every bit: safetensors finds a file cut short by itself, and no changed value."""
+    """Hash names, types, shapes and every bit. safetensors detects truncated files, not changed values."""
     digest = hashlib.sha256(state.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def _disk_error(error: SafetensorError, path: Path) -> OSError:
-    """safetensors' error of a write as the one that the system gave."""
+    """Return the operating system's error behind a safetensors error."""
     found = re.search(r"os error (\d+)", str(error))
     return OSError(int(found[1]) if found else errno.EIO, " ".join(str(error).split()), str(path))
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Put a checkpoint's weights into a model.
+    """Load a checkpoint's weights into a model.
+
+    Args:
+        model: model to fill.
+        tensors: state dict.
+        path: checkpoint, for the error message.
 
     Raises:
         UserError: names or shapes differ from the model's.
@@ -83,7 +93,7 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state by parameter name: `<parameter>|<quantity>`."""
+    """Return the optimizer's state by `<parameter>|<quantity>`."""
     return {
         f"{name}|{quantity}": value
         for name, parameter in model.named_parameters()
@@ -92,11 +102,11 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restore what `optimizer_tensors` returned."""
+    """Restore the state that `optimizer_tensors` returned."""
     parameters = dict(model.named_parameters())
     for key, value in tensors.items():
         name, quantity = key.split("|")
         parameter = parameters[name]
-        # The count of steps stays where the optimizer made it; the moments go where the parameter is.
+        # Adam keeps its step count on the CPU unless it is fused. The moments live on the parameter's device.
         device = "cpu" if quantity == "step" and not optimizer.defaults.get("fused") else parameter.device
         optimizer.state[parameter][quantity] = value.to(device)

@@ -1,4 +1,4 @@
-"""Sentences from latents: reconstructions, samples and interpolations of a trained experiment."""
+"""Generation of sentences from latents: reconstructions, samples and interpolations."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from models.decoding import GREEDY, Decoding
+from models.latent import Latent
 from models.text_model import Encoding
 from pipeline.data.batches import Batch, in_order, loader
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.paths import ExperimentFiles
-from pipeline.generation.latents import Source, unsupported_told
+from pipeline.generation.latents import Source, unsupported_as_user_error
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_jsonl
 from pipeline.runtime.processes import gathered, share
@@ -24,7 +25,10 @@ TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def shortest_text(experiment: Experiment) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What a model takes of a text that ends at once: to learn what it can do before any work and any progress bar."""
+    """Model inputs of an empty text: source, padding mask and target input, [1, 1] each.
+
+    They test the abilities of a model before any work and any progress bar.
+    """
     tokenizer, device = experiment.data.tokenizer, experiment.device
     source, target_input = (torch.tensor([[index]], device=device) for index in (tokenizer.sep_id, tokenizer.cls_id))
     return source, torch.zeros_like(source, dtype=torch.bool), target_input
@@ -32,17 +36,17 @@ def shortest_text(experiment: Experiment) -> tuple[torch.Tensor, torch.Tensor, t
 
 @torch.inference_mode()
 def require_latent(experiment: Experiment) -> Encoding:
-    """The encoding of the shortest text.
+    """Encode the empty text, to check that the model can encode.
 
     Raises:
         UserError: the model cannot encode.
     """
-    with unsupported_told():
+    with unsupported_as_user_error():
         return experiment.model.encode(*shortest_text(experiment)[:2])
 
 
 def subset_batches(experiment: Experiment, subset: str, batch_size: int, description: str) -> Iterator[Batch]:
-    """This process's share of the batches of a split as it stands, on its device, with a progress bar."""
+    """Yield this rank's share of the batches of a split, in the split's order, on its device, with a progress bar."""
     split = experiment.data.splits[subset]
     batches = share(in_order(len(split), batch_size))
     loaded = loader(split, batches, experiment.data.tokenizer.pad_id, experiment.device)
@@ -52,7 +56,7 @@ def subset_batches(experiment: Experiment, subset: str, batch_size: int, descrip
 
 def decode(
     experiment: Experiment,
-    latent: Any,
+    latent: Latent | None,
     count: int,
     decoding: Decoding = GREEDY,
     limit: int | None = None,
@@ -64,14 +68,14 @@ def decode(
 
     Args:
         experiment: model and tokenizer.
-        latent: of `count` texts.
-        count: how many.
-        decoding: how.
-        limit: most tokens of a sentence, without the end token; as many as the longest training sentence has with it
-            if None.
-        least: fewest tokens of a sentence, without the end token.
-        generator: source of randomness, of the model's device; torch's own if None.
-        labels: of the sentences, whose tokens they begin with and which count as such; None leaves it to the model.
+        latent: of `count` texts; None for a language model.
+        count: number of sentences; a language model has no latent that holds it.
+        decoding: method that chooses the tokens.
+        limit: largest number of tokens of a sentence, without the end token; if None, the number of tokens of the
+            longest training sentence with its end token.
+        least: smallest number of tokens of a sentence, without the end token.
+        generator: source of randomness, on the model's device; torch's default generator if None.
+        labels: one for each sentence, whose token is the first of the sentence; if None, the model chooses it.
 
     Returns:
         `count` pairs of text and token ids.
@@ -90,7 +94,7 @@ def reconstruct(experiment: Experiment, subset: str, batch_size: int) -> list[di
     """Encode and decode every sentence of a split, greedily, from the mean latent.
 
     Returns:
-        A row each: `source`, `reconstruction`, `exact`, `vectors_kept`, `vectors`; those of all processes.
+        A row for each sentence, of all ranks: `source`, `reconstruction`, `exact`, `vectors_kept`, `vectors`.
 
     Raises:
         UserError: the model cannot encode.
@@ -103,7 +107,7 @@ def reconstruct(experiment: Experiment, subset: str, batch_size: int) -> list[di
 
 @torch.inference_mode()
 def reconstructed(experiment: Experiment, batch: Batch) -> list[dict[str, Any]]:
-    """The rows of `reconstruct` for a batch on the model's device."""
+    """Compute the rows of `reconstruct` for a batch on the model's device."""
     encoding = experiment.model.encode(batch.source, batch.key_padding_mask)
     texts = decode(experiment, encoding.latent, len(batch.source))
     sources = experiment.data.tokenizer.decode_batch(_without_end(batch))
@@ -137,26 +141,28 @@ def sample(
     Args:
         experiment: model and data.
         source: of the latents (see `pipeline.generation.latents`).
-        count: how many.
-        seed: of all draws; each batch has a seed of its own from it, whichever process has the batch.
-        decoding: how.
+        count: number of sentences.
+        seed: of all draws. Each batch derives its own seed from it, so that the samples do not depend on the number of
+            ranks.
+        decoding: method that chooses the tokens.
         batch_size: sentences decoded together.
-        min_length: fewest tokens of a sentence, the end token counted; it is forbidden before.
-        max_length: most tokens of a sentence, the end token counted, which is forced there. If None, a sentence may
-            have as many before its end as the longest training sentence and what the source asks for, with theirs.
-        label: of all sentences, where the data has labels; drawn as in the training set if None.
+        min_length: smallest number of tokens of a sentence, the end token included, which is forbidden before.
+        max_length: largest number of tokens of a sentence, the end token included, which is forced there. If None, a
+            sentence may have, before its end token, as many tokens as the longest training sentence, or the longest
+            that the source needs, has with it.
+        label: of all sentences, where the data has labels; drawn with the training set's frequencies if None.
 
     Returns:
-        A row each: `text`, its `label` where the data has them, what it was made from (`drawn_length`, with the end
-        token; `vectors`; `near`; or `mixed` and `weights`), `tokens_generated` (without the end token); those of all
-        processes.
+        A row for each sentence, of all ranks: `text`; `label`, where the data has labels; the origin of its latent
+        (`drawn_length`, with the end token; `vectors`; `near`; or `mixed` and `weights`); `tokens_generated`, without
+        the end token.
     """
     least = min_length - 1
     limit = max(*experiment.data.length_distribution, source.longest, least) if max_length is None else max_length - 1
     labels = (
         draw_labels(experiment.data.statistics.get("labels") or {}, count, seed) if label is None else [label] * count
     )
-    if labels is not None:  # their tokens count as such, and not as the sentence's
+    if labels is not None:  # the label's token is not one of the sentence
         least, limit = least + 1, limit + (max_length is not None)
     parts = []
     for chunk in bar(share(in_order(count, batch_size)), desc="sample", unit="batch"):
@@ -179,10 +185,10 @@ def sample(
 
 
 def checked_label(experiment: Experiment, label: str | None) -> str | None:
-    """A label that was asked for.
+    """Return a requested label after a check that the data has it.
 
     Raises:
-        UserError: the data has no such label, or none at all.
+        UserError: the data lacks the label, or has no labels.
     """
     known = experiment.data.tokenizer.labels
     if label is not None and label not in known:
@@ -192,7 +198,7 @@ def checked_label(experiment: Experiment, label: str | None) -> str | None:
 
 
 def draw_labels(distribution: dict[str, int], count: int, seed: int) -> list[str] | None:
-    """Labels of new sentences, as often as training sentences have them; None where these have none."""
+    """Draw labels of new sentences with the training set's frequencies; None if the data has no labels."""
     if not distribution:
         return None
     weights = np.array(list(distribution.values()), dtype=float)
@@ -201,10 +207,10 @@ def draw_labels(distribution: dict[str, int], count: int, seed: int) -> list[str
 
 
 def read_samples(files: ExperimentFiles) -> list[dict[str, Any]]:
-    """The samples that an experiment has written.
+    """Read the samples of an experiment.
 
     Raises:
-        UserError: it has written none, or the file is damaged.
+        UserError: the experiment has no samples, or the file is damaged.
     """
     remedy = f"generate them with sample.py --EXPERIMENT_NAME {files.folder.name}"
     rows = read_jsonl(files.samples, remedy)
@@ -214,10 +220,10 @@ def read_samples(files: ExperimentFiles) -> list[dict[str, Any]]:
 
 
 def read_interpolations(path: Path) -> list[dict[str, Any]]:
-    """What `interpolations` returned, from the file that it was written to.
+    """Read the rows of `interpolations` from a file.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: the file is absent or damaged.
     """
     remedy = "interpolate first with --RUN_INTERPOLATIONS True"
     rows = read_jsonl(path, remedy)
@@ -228,6 +234,7 @@ def read_interpolations(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_interpolation(row: dict[str, Any], first: Any) -> bool:
+    """True if a row has the texts of an interpolation at the same taus as the outputs of the first row."""
     outputs = row.get("outputs")
     return (
         isinstance(outputs, dict)
@@ -243,12 +250,12 @@ def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -
 
     Args:
         experiment: model and data.
-        pairs: how many, from i = 0; all M // 2 if None.
+        pairs: number of pairs, from i = 0; all M // 2 if None.
         batch_size: pairs decoded together.
 
     Returns:
-        A row each: `pair`, `source`, `target`, and `outputs` by tau, with their `labels` by tau where the data has
-        any; those of all processes.
+        A row for each pair, of all ranks: `pair`, `source`, `target`, `outputs` by tau, and the `labels` of the
+        outputs by tau where the data has labels.
 
     Raises:
         UserError: the model cannot interpolate, or the split has fewer than two sentences.
@@ -259,7 +266,7 @@ def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -
         raise UserError(f"the validation split has {len(split)} sentence; an interpolation needs two")
     total = total if pairs is None else min(pairs, total)
     latent = require_latent(experiment).latent
-    with unsupported_told():
+    with unsupported_as_user_error():
         experiment.model.interpolate(latent, latent, 0.5)
     pad_id, decode_batch = experiment.data.tokenizer.pad_id, experiment.data.tokenizer.decode_batch
     labels = {number: label for label, number in experiment.data.tokenizer.labels.items()}
@@ -286,13 +293,14 @@ def interpolations(experiment: Experiment, pairs: int | None, batch_size: int) -
 
 @torch.inference_mode()
 def interpolated(
-    experiment: Experiment, a: Any, b: Any, count: int, taus: Sequence[float]
+    experiment: Experiment, a: Latent, b: Latent, count: int, taus: Sequence[float]
 ) -> list[list[tuple[str, list[int]]]]:
-    """The `count` texts that lie between two latents of as many, at each tau, each with its token ids."""
+    """Interpolate between the latents of `count` texts each; return the texts and their token ids for each tau."""
     latents = (experiment.model.interpolate(a, b, tau) for tau in taus)
     return [decode(experiment, latent, count) for latent in latents]
 
 
 def _without_end(batch: Batch) -> list[list[int]]:
+    """Return the source token ids of a batch without padding and end tokens."""
     lengths = (~batch.key_padding_mask).sum(dim=-1).tolist()
     return [ids[: length - 1] for ids, length in zip(batch.source.tolist(), lengths, strict=True)]

@@ -1,4 +1,4 @@
-"""Where the latents of new sentences come from: a model's prior, the neighbourhood of a sentence, several mixed."""
+"""Latents of new sentences: from the prior, near a sentence, or mixed from several sentences."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.latent import Latent
 from models.text_model import AS_TRAINED, Encoding, Noise, UnsupportedError
 from pipeline.data.batches import collate
 from pipeline.data.cleaning import CLEANERS, UNKNOWN
@@ -20,22 +21,29 @@ MEAN = Noise(temperature=0.0)
 
 @dataclass(frozen=True)
 class Source:
-    """Where latents come from; `from_prior`, `near` and `mixture` make it.
+    """Source of latents; `from_prior`, `near` and `mixture` make one.
 
     Args:
-        draw: makes the latents of sentences with these numbers, by a source of randomness.
-        made_from: what the row of a sentence with this number says of its latent.
-        longest: tokens that a sentence may need, the end token counted.
+        draw: draws the latents of the sentences with the given numbers from a source of randomness; None for a
+            language model, which has no latent.
+        made_from: returns the origin of the latent of a sentence with the given number, for its row in the output.
+        longest: largest number of tokens that a sentence needs, the end token included.
     """
 
-    draw: Callable[[Sequence[int], torch.Generator], Any]
+    draw: Callable[[Sequence[int], torch.Generator], Latent | None]
     made_from: Callable[[int], dict[str, Any]]
     longest: int = 0
 
 
 @dataclass(frozen=True)
 class LengthRange:
-    """Lengths that latents are drawn for: `distribution` data or uniform, within [low, high] tokens."""
+    """Range of the lengths that latents are drawn for.
+
+    Args:
+        distribution: `data`, the lengths of the training sentences, or `uniform`.
+        low: shortest length in tokens, the end token included; that of the training sentences if None.
+        high: longest length in tokens, the end token included; that of the training sentences if None.
+    """
 
     distribution: str
     low: int | None = None
@@ -43,8 +51,8 @@ class LengthRange:
 
 
 @contextmanager
-def unsupported_told() -> Iterator[None]:
-    """Turn a model's word that it cannot do something into a `UserError`."""
+def unsupported_as_user_error() -> Iterator[None]:
+    """Convert the `UnsupportedError` of a model to a `UserError`."""
     try:
         yield
     except UnsupportedError as error:
@@ -52,37 +60,41 @@ def unsupported_told() -> Iterator[None]:
 
 
 def from_prior(experiment: Experiment, lengths: Sequence[int], noise: Noise = AS_TRAINED) -> Source:
-    """Latents of the prior, for each sentence one of its length.
+    """Draw latents from the prior, one for each length.
 
     Args:
-        experiment: whose model.
-        lengths: of the sentences, in tokens, the end token counted; at least one (see `draw_lengths`).
-        noise: how they are drawn.
+        experiment: trained model.
+        lengths: of the sentences, in tokens, the end token included; at least one (see `draw_lengths`).
+        noise: of the draws.
 
     Raises:
-        UserError: the model has no prior, or no such noise.
+        UserError: the model has no prior, or the noise does not apply to it.
     """
     return _of_prior(experiment, lengths, noise, lambda number: {"drawn_length": lengths[number]}, max(lengths))
 
 
 def from_prior_with(experiment: Experiment, vectors: int, count: int, noise: Noise = AS_TRAINED) -> Source:
-    """Latents of the prior that have so many vectors each, for `count` sentences.
+    """Draw latents with `vectors` vectors each from the prior, for `count` sentences.
 
     Raises:
-        UserError: the model has no prior, no such noise, or no latents with so many vectors.
+        UserError: the model has no prior, the noise does not apply to it, or no latent has this number of vectors.
     """
-    with unsupported_told():
+    with unsupported_as_user_error():
         length = experiment.model.length_with(vectors, noise)
     return _of_prior(experiment, [length] * count, noise, lambda _: {"vectors": vectors})
 
 
 def near(experiment: Experiment, text: str, noise: Noise = AS_TRAINED, label: str | None = None) -> Source:
-    """Latents around that of a sentence: draws from its posterior, at temperature 0 its mean latent.
+    """Draw latents from the posterior of a sentence; at temperature 0, the mean latent.
 
-    Its label, where the data has any, is the given one or the most frequent.
+    Args:
+        experiment: trained model.
+        text: the sentence.
+        noise: of the draws.
+        label: of the sentence, where the data has labels; the most frequent label if None.
 
     Raises:
-        UserError: the model cannot encode, or has no posterior or no such noise.
+        UserError: the model cannot encode, has no posterior, or the noise does not apply to it.
     """
     return _of_texts(experiment, [text], [1.0], noise, {"near": text}, label)
 
@@ -94,18 +106,19 @@ def mixture(
     noise: Noise = MEAN,
     label: str | None = None,
 ) -> Source:
-    """Latents of several sentences, mixed: what lies between two of them, for any number.
+    """Mix the latents of several sentences: an interpolation between any number of sentences.
 
     Args:
-        experiment: whose model.
-        texts: at least one.
-        weights: a share each, not negative, whose sum is made 1; equal ones if None.
-        noise: how each latent is drawn before they are mixed; by default they are the mean latents.
-        label: of all texts, where the data has any; the most frequent if None.
+        experiment: trained model.
+        texts: one or more sentences.
+        weights: one for each text, not negative and not all 0; they are normalised to sum to 1. None weighs the texts
+            equally.
+        noise: of the draw of each latent before the latents are mixed; by default the mean latents are mixed.
+        label: of all texts, where the data has labels; the most frequent label if None.
 
     Raises:
-        UserError: the weights fit neither the texts nor each other; the model cannot encode or mix, or has no such
-            noise.
+        UserError: the number of weights differs from the number of texts, a weight is negative or all are 0, the model
+            cannot encode or mix, or the noise does not apply to it.
     """
     weights = [1.0] * len(texts) if weights is None else list(weights)
     if len(weights) != len(texts):
@@ -117,28 +130,31 @@ def mixture(
 
 
 def encoded(experiment: Experiment, text: str, count: int = 1, label: str | None = None) -> Encoding:
-    """The encoding of a text, `count` times.
+    """Encode a batch of `count` copies of a text.
 
     Raises:
-        UserError: cleaning leaves nothing of the text, or the model cannot encode.
+        UserError: the text is empty after cleaning, or the model cannot encode.
     """
     batch = collate([token_ids(experiment, text, label)] * count, experiment.data.tokenizer.pad_id).to(
         experiment.device
     )
-    with unsupported_told():
+    with unsupported_as_user_error():
         return experiment.model.encode(batch.source, batch.key_padding_mask)
 
 
 def token_ids(experiment: Experiment, text: str, label: str | None = None) -> list[int]:
-    """The ids of a text, `[CLS] … [SEP]`, cleaned as the sentences that the model was trained on.
+    """Clean a text like the training sentences and convert it to token ids, `[CLS] … [SEP]`.
 
-    Where these have labels, the given one or else the most frequent stands in front.
+    Args:
+        experiment: tokenizer and cleaning.
+        text: a sentence.
+        label: its label, which precedes the text where the data has labels; the most frequent label if None.
 
     Raises:
-        UserError: cleaning leaves nothing of it.
+        UserError: the text is empty after cleaning.
     """
     clean = CLEANERS[cleaning(experiment.config)]
-    # A prepared sentence holds [UNK] as one token, of which cleaning would make a word.
+    # Prepared sentences contain [UNK] as one token; cleaning would turn it into a word.
     cleaned = f" {UNKNOWN} ".join(map(clean, text.split(UNKNOWN))).strip()
     if not cleaned:
         raise UserError(f"nothing is left of the sentence {text[:80]!r}, cleaned as the training data was")
@@ -148,12 +164,12 @@ def token_ids(experiment: Experiment, text: str, label: str | None = None) -> li
 
 
 def draw_lengths(distribution: dict[int, int], count: int, lengths: LengthRange, seed: int) -> list[int]:
-    """Lengths for new sentences, in tokens, the end token counted.
+    """Draw lengths for new sentences, in tokens, the end token included.
 
     Args:
-        distribution: how many training sentences have each length.
-        count: how many to draw.
-        lengths: which.
+        distribution: number of training sentences by length.
+        count: number of lengths to draw.
+        lengths: range to draw from.
         seed: of the draw.
 
     Raises:
@@ -190,11 +206,13 @@ def _of_prior(
     made_from: Callable[[int], dict[str, Any]],
     longest: int = 0,
 ) -> Source:
-    def draw(numbers: Sequence[int], generator: torch.Generator) -> Any:
+    """Make the source of `from_prior` and `from_prior_with`, after one draw that checks the model."""
+
+    def draw(numbers: Sequence[int], generator: torch.Generator) -> Latent | None:
         asked = torch.tensor([lengths[number] for number in numbers], device=experiment.device)
         return experiment.model.sample_prior(asked, generator, noise)
 
-    with torch.inference_mode(), unsupported_told():  # before any work
+    with torch.inference_mode(), unsupported_as_user_error():  # fails before any work
         draw([0], torch.Generator(experiment.device))
     return Source(draw, made_from, longest)
 
@@ -207,13 +225,14 @@ def _of_texts(
     made_from: dict[str, Any],
     label: str | None,
 ) -> Source:
+    """Make the source of `near` and `mixture`, after one draw that checks the model."""
     model = experiment.model
     longest = max(len(token_ids(experiment, text, label)) - 1 for text in texts)
 
-    def draw(numbers: Sequence[int], generator: torch.Generator) -> Any:
+    def draw(numbers: Sequence[int], generator: torch.Generator) -> Latent:
         encodings = (encoded(experiment, text, len(numbers), label) for text in texts)
         return model.mix([model.sample_posterior(encoding, generator, noise) for encoding in encodings], weights)
 
-    with torch.inference_mode(), unsupported_told():  # before any work
+    with torch.inference_mode(), unsupported_as_user_error():  # fails before any work
         draw([0], torch.Generator(experiment.device))
     return Source(draw, lambda _: made_from, longest)

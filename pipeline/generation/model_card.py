@@ -1,30 +1,31 @@
-"""The model card of a shared model: a page on the Hugging Face hub, from its configuration and figures."""
+"""The model card of a shared model: its page on the Hugging Face hub, made from configuration and figures."""
 
 from typing import Any
 
 from models import MODELS
-from pipeline.reporting.console import ROWS
+from pipeline.experiments.metrics import FIGURES, HEADLINE
 
-PAPERS = "https://arxiv.org/abs/2207.13529"
+PAPER = "https://arxiv.org/abs/2207.13529"
 
 
 def model_card(config: dict[str, Any], name: str) -> str:
-    """A card in Markdown with the metadata that the hub reads in front.
+    """Write a model card in Markdown, with the hub's metadata in front.
 
     Args:
         config: `config.json` of a shared model.
-        name: the model's.
+        name: name of the model.
     """
     model, data, figures = config["model"], config["data"], config["figures"]
     summary = MODELS[model["name"]].summary
     lengths = {int(length): count for length, count in config["length_distribution"].items()}
-    shown = [(label, format(figures[key], form)) for key, label, form in ROWS if key in figures]
+    headline = [FIGURES[key] for key in HEADLINE if key in figures]
+    shown = [(figure.console_label, format(figures[figure.key], figure.metric.form)) for figure in headline]
     prepared = _listed(data.get("settings") or {})
     lines = [
         f"# {name}",
         "",
         f"A {summary} for sentences, trained with the NVIB suite: text in, a set of vectors in the middle, text out.",
-        f"The method is that of [Henderson & Fehr, ICLR 2023]({PAPERS}).",
+        f"The method is described in [Henderson & Fehr, ICLR 2023]({PAPER}).",
         "",
         "## Use",
         "",
@@ -34,7 +35,7 @@ def model_card(config: dict[str, Any], name: str) -> str:
         '    model.reconstruct(["the old king left the town."])',
         '    model.interpolate("the old king left the town.", "a cat saw the river.", steps=5)',
         "",
-        "The weights are safetensors, and nothing of this folder is run or unpickled.",
+        "The weights are in the safetensors format: loading them runs no code and unpickles nothing.",
         "",
         "## Data",
         "",
@@ -57,39 +58,53 @@ def model_card(config: dict[str, Any], name: str) -> str:
         "",
         "## Limits",
         "",
-        f"It knows the language of `{data['name']}` and the words of its tokenizer; a sentence much longer than "
-        f"{max(lengths)} tokens is beyond what it has seen. It has been trained to reconstruct sentences, not to "
-        "answer or to inform: what it generates is no statement of fact, and may repeat what its data says. "
-        "The rights to the data are those of its authors.",
+        f"The model knows the language of `{data['name']}` and the words of its tokenizer. Its training data has no "
+        f"sentence of more than {max(lengths)} tokens. It is trained to reconstruct sentences, not to answer or to "
+        "inform: generated text is not a statement of fact and may repeat the training data. "
+        "The rights to the data remain with its authors.",
     ]
-    return f"---\n{_metadata(config, name, lengths)}\n---\n" + "\n".join(lines) + "\n"
+    return f"---\n{_metadata(config, name)}\n---\n" + "\n".join(lines) + "\n"
 
 
-def _metadata(config: dict[str, Any], name: str, lengths: dict[int, int]) -> str:
+def _metadata(config: dict[str, Any], name: str) -> str:
+    """Format the hub's metadata in YAML: library, tags and evaluation results."""
+    # Imported here: heavy, and only a shared model has a card.
     from huggingface_hub import EvalResult, ModelCardData
 
     figures, data = config["figures"], config["data"]["name"]
+    evaluated = (
+        (FIGURES[f"{split}/reconstruction_{kind}"], split, kind)
+        for split in ("validation", "test")
+        for kind in ("bleu", "perplexity")  # the hub's names of these metrics
+    )
     results = [
-        EvalResult("text-generation", data, data, kind, round(figures[key], 4), dataset_split=subset, metric_name=label)
-        for subset in ("validation", "test")
-        for key, kind, label in (
-            (f"{subset}/reconstruction_bleu", "bleu", "reconstruction BLEU"),
-            (f"{subset}/reconstruction_perplexity", "perplexity", "reconstruction perplexity"),
+        EvalResult(
+            "text-generation",
+            data,
+            data,
+            kind,
+            round(figures[figure.key], 4),
+            dataset_split=split,
+            metric_name=figure.label,
         )
-        if key in figures
+        for figure, split, kind in evaluated
+        if figure.key in figures
     ]
-    return ModelCardData(
+    metadata = ModelCardData(
         library_name="nvib-suite",
         pipeline_tag="text-generation",
         tags=["nvib", "variational-autoencoder", config["model"]["name"]],
         model_name=name if results else None,
         eval_results=results or None,
-    ).to_yaml()
+    )
+    return metadata.to_yaml()
 
 
 def _listed(values: dict[str, Any]) -> str:
+    """Format settings as one line, without nested ones."""
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items() if not isinstance(value, dict))
 
 
 def _table(header: tuple[str, str], rows: list[tuple[str, str]]) -> list[str]:
+    """Format a table of two columns in Markdown, a string for each line."""
     return [f"| {header[0]} | {header[1]} |", "| --- | ---: |", *(f"| {key} | {value} |" for key, value in rows)]

@@ -1,24 +1,24 @@
-"""A trained model as a folder that others load, in the format of the Hugging Face hub.
+"""Folder of a shared model, in the format of the Hugging Face hub.
 
     config.json        settings of model and training, the data's identity, lengths, figures, SHA-256 of the files below
     model.safetensors  weights
     tokenizer.json     tokenizer
-    README.md          a model card
+    README.md          model card
 
-It holds all that generation needs, and no sentence of the data.
+The folder contains everything that generation needs, and no sentence of the data.
 """
 
 import hashlib
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models import build
 from pipeline.data.cleaning import CLEANERS
+from pipeline.data.dataset import PreparedData
 from pipeline.data.tokenizer import FILE as TOKENIZER
-from pipeline.data.tokenizer import TextTokenizer, load_tokenizer
+from pipeline.data.tokenizer import load_tokenizer
 from pipeline.experiments.config import cleaning, settings_from_json
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.paths import ExperimentFiles
@@ -30,28 +30,19 @@ from pipeline.runtime.files import read_record, replacing_folder, write_record, 
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 REMEDY = "save it again with save_pretrained, or fetch it anew"
-# What of an experiment's configuration travels: its page on wandb does not.
+# Parts of an experiment's configuration that are shared; its page on wandb is not.
 TRAVELS = ("model", "training", "data", "versions")
 
 
-@dataclass(frozen=True)
-class SharedData:
-    """What generation needs of the data that a model was trained on; `PreparedData` has it too."""
-
-    tokenizer: TextTokenizer
-    length_distribution: dict[int, int]
-    statistics: dict[str, Any]  # of all there are, `labels`: how many training sentences have each
-
-
 def save_shared(experiment: Experiment, figures: dict[str, Any], folder: Path) -> None:
-    """Write a model's folder, whole or not at all; see `TrainedModel.save_pretrained`.
+    """Write the folder of a shared model atomically; see `TrainedModel.save_pretrained`.
 
     Raises:
-        UserError: the folder is there and holds anything but such a model.
+        UserError: the folder exists and contains anything but a shared model.
     """
     own = {CONFIG, WEIGHTS, TOKENIZER, CARD}
     if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= own):
-        raise UserError(f"{folder} is there and holds something else than a shared model; name a new folder")
+        raise UserError(f"{folder} exists and contains something other than a shared model; name a new folder")
     config = {part: experiment.config[part] for part in TRAVELS if part in experiment.config}
     lengths = experiment.data.length_distribution
     config |= {"length_distribution": {str(n): lengths[n] for n in sorted(lengths)}, "figures": figures}
@@ -65,20 +56,26 @@ def save_shared(experiment: Experiment, figures: dict[str, Any], folder: Path) -
 
 
 def load_shared(name: str | os.PathLike) -> tuple[Experiment, dict[str, Any]]:
-    """Load a model's folder, from here or from the hub, and its figures.
+    """Load a shared model and its figures.
+
+    Args:
+        name: a folder, or the name of a model on the Hugging Face hub.
+
+    Returns:
+        The experiment, whose data has no splits, and the figures by name.
 
     Raises:
-        UserError: it is absent, damaged, foreign or out of reach.
+        UserError: the model is absent, damaged or not of this suite, or the hub is unreachable.
     """
     paths = _files(name)
     config = read_record(paths[CONFIG], REMEDY)
-    known_by = config.get("sha256")
+    checksums = config.get("sha256")
     parts = [config.get(part) for part in ("model", "data", "figures", "length_distribution", "labels")]
-    if not all(isinstance(part, dict) for part in (*parts, known_by)):
-        raise UserError(f"{paths[CONFIG]} is no configuration of a shared model; {REMEDY}")
+    if not isinstance(checksums, dict) or not all(isinstance(part, dict) for part in parts):
+        raise UserError(f"{paths[CONFIG]} is not the configuration of a shared model; {REMEDY}")
     for file in (WEIGHTS, TOKENIZER):
-        if _sha256(paths[file]) != known_by.get(file):
-            raise UserError(f"{paths[file]} is damaged, or of another model than {CONFIG} beside it; {REMEDY}")
+        if _sha256(paths[file]) != checksums.get(file):
+            raise UserError(f"{paths[file]} is damaged, or belongs to another model than {CONFIG}; {REMEDY}")
     tensors, _ = load_checkpoint(paths[WEIGHTS], REMEDY)
     tokenizer = load_tokenizer(str(paths[TOKENIZER]))
     settings = settings_from_json(config["model"], paths[CONFIG], REMEDY)
@@ -86,26 +83,31 @@ def load_shared(name: str | os.PathLike) -> tuple[Experiment, dict[str, Any]]:
         lengths = {int(length): int(count) for length, count in config["length_distribution"].items()}
         labels = {label: int(count) for label, count in config["labels"].items()}
         if not lengths or min(*lengths, *lengths.values(), *labels.values()) < 1:
-            raise ValueError("its lengths or their counts are not at least 1")
+            raise ValueError("its lengths or their counts are below 1")
         if labels.keys() != tokenizer.labels.keys():
-            raise ValueError("its labels are not its tokenizer's")
+            raise ValueError("its labels differ from those of its tokenizer")
         if tokenizer.vocabulary_size > settings.vocabulary_size:
             raise ValueError("its tokenizer has more tokens than its model")
         if not isinstance(config["data"].get("name"), str) or cleaning(config) not in CLEANERS:
-            raise ValueError("it does not name its data, or a cleaning that is known here")
+            raise ValueError("its data has no name, or its cleaning is unknown")
         model = build(settings)
-    except (ValueError, TypeError, RuntimeError, MemoryError) as error:  # no sizes, or such as no memory has
+    except (ValueError, TypeError, RuntimeError, MemoryError) as error:  # sizes that are invalid, or exceed the memory
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{paths[CONFIG]} describes no model that can be built here ({reason}); {REMEDY}") from None
+        raise UserError(f"{paths[CONFIG]} describes no model that can be built ({reason}); {REMEDY}") from None
     load_weights(model, tensors, paths[WEIGHTS])
     keep_freed_memory()
     device = default_device()
-    files, data = ExperimentFiles(paths[CONFIG].parent), SharedData(tokenizer, lengths, {"labels": labels})
+    data = PreparedData({}, tokenizer, {"labels": labels}, lengths, str(config["data"].get("fingerprint")))
+    files = ExperimentFiles(paths[CONFIG].parent)
     return Experiment(files, config, model.to(device).eval(), data, device), config["figures"]
 
 
 def _files(name: str | os.PathLike) -> dict[str, Path]:
-    """The files of a folder, or of a model on the hub, fetched."""
+    """Return the paths of a shared model's files, in its folder or downloaded from the hub.
+
+    Raises:
+        UserError: the folder or the model is absent, or the hub is unreachable.
+    """
     name, wanted = os.fspath(name), (CONFIG, WEIGHTS, TOKENIZER)
     if os.path.isdir(name):
         paths = {file: Path(name) / file for file in wanted}
@@ -113,25 +115,30 @@ def _files(name: str | os.PathLike) -> dict[str, Path]:
             trained = (
                 "load an experiment with load_experiment" if (Path(name) / "best.safetensors").exists() else REMEDY
             )
-            raise UserError(f"{name} is no shared model (it has no {missing[0]}); {trained}")
+            raise UserError(f"{name} is not a shared model (it has no {missing[0]}); {trained}")
         return paths
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*/[A-Za-z0-9_][A-Za-z0-9_.\-]*", name) or os.path.exists(name):
         raise UserError(
-            f"{name[:200]} is neither a folder nor a model's name on the Hugging Face hub, someone/something"
+            f"{name[:200]} is neither a folder nor a model's name on the Hugging Face hub, such as owner/model"
         )
     try:
         from huggingface_hub import hf_hub_download, logging
 
-        logging.set_verbosity_error()  # a line for every retry; the one that counts is ours
+        logging.set_verbosity_error()  # it logs every retry; the message below suffices
         return {file: Path(hf_hub_download(name, file)) for file in wanted}
-    except Exception as error:  # of the network, of rights, of a name: all mean that it did not come
+    except Exception as error:  # network, permission or name: the download failed
         raise UserError(
-            f"{name} is no folder here, and the Hugging Face hub did not deliver it ({type(error).__name__}); check "
+            f"{name} is not a folder, and the Hugging Face hub did not deliver it ({type(error).__name__}); check "
             "the name and the connection"
         ) from None
 
 
 def _sha256(path: Path) -> str:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

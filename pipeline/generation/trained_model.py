@@ -1,4 +1,4 @@
-"""A trained model in Python: what the scripts do, as methods."""
+"""A trained model in Python, with the work of the scripts as methods."""
 
 import os
 from collections.abc import Sequence
@@ -7,17 +7,20 @@ from typing import Any
 
 import torch
 
+from models.declaration import SettingError
+from models.sampling import SamplingSettings
 from models.text_model import Encoding
-from pipeline.cli import sampling_flags as sampling_options
 from pipeline.data.batches import Batch, collate, in_order
 from pipeline.experiments.load import Experiment, load_experiment_of
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.generation.generate import checked_label, decode, interpolated, reconstructed, require_latent
-from pipeline.generation.latents import token_ids, unsupported_told
+from pipeline.generation.latents import token_ids, unsupported_as_user_error
+from pipeline.generation.pretrained import load_shared, save_shared
+from pipeline.generation.sampler import sample_with
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record
 
-TOGETHER = 128  # texts that are encoded or generated together, the scripts' default
+BATCH_SIZE = 128  # texts that are encoded or generated together, the default of the scripts
 
 
 class TrainedModel:
@@ -28,12 +31,12 @@ class TrainedModel:
         >>> nvae.reconstruct(["the old king left the town."])
         >>> nvae.interpolate("the old king left the town.", "a cat saw the river.", steps=5)
 
-    Texts are cleaned as the sentences that the model was trained on. What a model cannot do (a vanilla Transformer has
-    no prior, a language model no latent) raises `UserError`, as all bad input does.
+    Texts are cleaned as the training sentences were. A method raises `UserError` for bad input, and where the model
+    lacks what it needs: a vanilla Transformer has no prior, a language model no latent.
 
     Args:
-        experiment: the model, its configuration, and of its data at least tokenizer and length distribution.
-        figures: its summary, flat.
+        experiment: model, configuration, and data with at least a tokenizer and a length distribution.
+        figures: figures of `summary.json` by key.
     """
 
     def __init__(self, experiment: Experiment, figures: dict[str, Any]) -> None:
@@ -43,33 +46,32 @@ class TrainedModel:
         self.config, self.figures = experiment.config, figures
 
     @classmethod
-    def from_experiment(cls, folder: str | os.PathLike, data_dir: str | os.PathLike = "data") -> "TrainedModel":
-        """See `pipeline.load_experiment`."""
+    def from_experiment(
+        cls, folder: str | os.PathLike[str], data_dir: str | os.PathLike[str] = "data"
+    ) -> "TrainedModel":
+        """Load a trained experiment, see `pipeline.load_experiment`."""
         files = ExperimentFiles(Path(folder))
         experiment = load_experiment_of(files, Path(data_dir))
         remedy = "remove it, and run the steps that wrote it again"
         return cls(experiment, read_record(files.summary, remedy) if files.summary.exists() else {})
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike) -> "TrainedModel":
-        """See `pipeline.from_pretrained`."""
-        from pipeline.generation.pretrained import load_shared
-
+    def from_pretrained(cls, name: str | os.PathLike[str]) -> "TrainedModel":
+        """Load a shared model, see `pipeline.from_pretrained`."""
         return cls(*load_shared(name))
 
-    def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write all that others need to use the model, in the format of the Hugging Face hub, whole or not at all.
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder for the Hugging Face hub with all files that `from_pretrained` needs, whole or not at all.
 
-        `config.json` (settings, lengths, figures), `model.safetensors`, `tokenizer.json`, `README.md` (a model card).
+        The files are `config.json` (settings, lengths, figures), `model.safetensors`, `tokenizer.json` and `README.md`
+        (a model card).
 
         Args:
-            folder: new, or one that this method wrote, which it replaces.
+            folder: new folder, or one that this method wrote, which it replaces.
 
         Raises:
-            UserError: the folder holds anything else.
+            UserError: if the folder contains anything else.
         """
-        from pipeline.generation.pretrained import save_shared
-
         save_shared(self.experiment, self.figures, Path(folder))
 
     def generate(
@@ -93,118 +95,147 @@ class TrainedModel:
         beams: int | None = None,
         length_penalty: float | None = None,
     ) -> list[str]:
-        """New sentences: those of `sample.py` with the flags of the same names, where `--help` says more.
+        """Generate new sentences, those of `sample.py` with the flags of the same names.
 
         Args:
-            n: how many.
-            seed: of lengths, latents and tokens.
-            label: of all sentences, where the data has labels; drawn as in the training set if None.
-            near: a sentence around which latents are drawn; from the prior if None.
+            n: number of sentences.
+            seed: seed of lengths, latents and tokens.
+            label: label of all sentences, for data with labels; if None, drawn as in the training set.
+            near: sentence around which latents are drawn; if None, latents are drawn from the prior.
             mix: two or more sentences whose latents are mixed.
-            weights: the share of each sentence of `mix`; equal if None.
-            latent_temperature: scale of the latent's noise; 1 if None, and 0, the mean latent, for `mix`.
-            kappa: vectors drawn per component of a latent, of NVIB; as in training if None.
-            vectors: of every latent of the prior; as many as a sentence of the drawn length has if None.
-            sampling_distribution: where the prior's lengths are drawn from: `data`, the training set's, or `uniform`.
-            min_length: fewest tokens of a sentence, the end token counted.
-            max_length: most tokens of a sentence, the end token counted.
-            decoding: `greedy`, the most probable token, `sample`, a drawn one, or `beam`, the most probable sentence.
-            temperature: divides the logits before a token is drawn, above 0.
+            weights: share of each sentence of `mix`; if None, equal shares.
+            latent_temperature: scale of the latent's noise; if None, 1, or for `mix` 0, the mean latent.
+            kappa: vectors drawn per component of a latent, for NVIB; if None, as in training.
+            vectors: number of vectors of every latent of the prior; if None, as many as a sentence of the drawn length
+                has.
+            sampling_distribution: distribution of the lengths for which latents of the prior are drawn: `data`, that
+                of the training set, or `uniform`; if None, `data`.
+            min_length: smallest number of tokens of a sentence, the end token counted.
+            max_length: largest number of tokens of a sentence, the end token counted.
+            decoding: `greedy` takes the most probable token, `sample` draws one, `beam` searches for the most probable
+                sentence.
+            temperature: divides the logits before a token is drawn; above 0.
             top_p: draw among the most probable tokens that make up this share, in (0, 1].
-            beams: sentences that beam search follows; 5 if None.
-            length_penalty: power of the number of tokens that beam search divides by; 1 if None.
+            beams: sentences that beam search follows; if None, 5.
+            length_penalty: power of the number of tokens by which beam search divides log probabilities; if None, 1.
+
+        Returns:
+            `n` sentences.
 
         Raises:
-            UserError: the model has no prior or no such noise, the data no such label, or an argument is out of its
+            UserError: if the model has no prior or no such noise, the data has no such label, or an argument is out of
                 range or contradicts another.
         """
-        arguments = sampling_options.of_values(
-            NUMBER_SAMPLES=n,
-            SEED=seed,
-            LABEL=label,
-            NEAR=near,
-            MIX=mix,
-            WEIGHTS=weights,
-            LATENT_TEMPERATURE=latent_temperature,
-            KAPPA=kappa,
-            VECTORS=vectors,
-            SAMPLING_DISTRIBUTION=sampling_distribution,
-            MIN_LENGTH=min_length,
-            MAX_LENGTH=max_length,
-            DECODING=decoding,
-            TEMPERATURE=temperature,
-            TOP_P=top_p,
-            BEAMS=beams,
-            LENGTH_PENALTY=length_penalty,
-        )
-        return [row["text"] for row in sampling_options.sampled(arguments, self.experiment)]
+        try:
+            settings = SamplingSettings(
+                number_samples=n,
+                seed=seed,
+                label=label,
+                near=near,
+                mix=mix,
+                weights=weights,
+                latent_temperature=latent_temperature,
+                kappa=kappa,
+                vectors=vectors,
+                sampling_distribution=sampling_distribution,
+                min_length=min_length,
+                max_length=max_length,
+                decoding=decoding,
+                temperature=temperature,
+                top_p=top_p,
+                beams=beams,
+                length_penalty=length_penalty,
+            )
+        except SettingError as error:
+            raise UserError(error.named(lambda name: "n" if name == "number_samples" else name)) from None
+        return [row["text"] for row in sample_with(self.experiment, settings, BATCH_SIZE)]
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], label: str | None = None) -> Encoding:
-        """The latents of B texts, means and no draws.
+        """Encode B texts to their latents, the means and not draws.
 
         Args:
-            texts: B of them.
-            label: of all, where the data has labels; the most frequent if None.
+            texts: B texts.
+            label: label of all texts, for data with labels; if None, the most frequent one.
 
         Returns:
-            `latent` (what `decode` takes), `vectors_kept` and `vectors` [B], and what the model has of `posterior`
-            (whose `alpha` are the pseudo-counts), `gaussians`, `kl_gaussian`, `kl_dirichlet`.
+            The encoding: `latent` (the argument of `decode`), `vectors_kept` and `vectors` [B], and those of
+            `posterior` (whose `alpha` are the pseudo-counts), `gaussians`, `kl_gaussian` and `kl_dirichlet` that the
+            model has.
 
         Raises:
-            UserError: the model has no latent, or there is no text.
+            UserError: if the model has no latent, or there is no text.
         """
         ids = self.tokenize(texts, label)
         if not ids:
             raise UserError("there is no text to encode; give a list of one or more")
         batch = self._batch(ids)
-        with unsupported_told():
+        with unsupported_as_user_error():
             return self.model.encode(batch.source, batch.key_padding_mask)
 
     @torch.inference_mode()
     def decode(self, encoding: Encoding) -> list[str]:
-        """The text of each latent, greedily."""
+        """Decode each latent greedily to a text."""
         return [text for text, _ in decode(self.experiment, encoding.latent, len(encoding.vectors))]
 
     def reconstruct(self, texts: Sequence[str], label: str | None = None) -> list[str]:
-        """Encode and decode every text, greedily, from the mean latent: what `reconstruction.py` makes of a split.
+        """Encode every text to its mean latent and decode it greedily, as `reconstruction.py` does for a split.
+
+        Args:
+            texts: texts to reconstruct.
+            label: label of all texts, for data with labels; if None, the most frequent one.
+
+        Returns:
+            One reconstruction for each text.
 
         Raises:
-            UserError: the model has no latent.
+            UserError: if the model has no latent.
         """
         require_latent(self.experiment)
         ids = self.tokenize(texts, label)
-        batches = (self._batch([ids[row] for row in rows]) for rows in in_order(len(ids), TOGETHER))
+        batches = (self._batch([ids[row] for row in rows]) for rows in in_order(len(ids), BATCH_SIZE))
         return [row["reconstruction"] for batch in batches for row in reconstructed(self.experiment, batch)]
 
     def interpolate(self, a: str, b: str, steps: int = 5, label: str | None = None) -> list[str]:
-        """Texts on the way from one to another, their reconstructions at both ends.
+        """Interpolate between the latents of two texts and decode each step greedily.
 
-        With 5 steps, the outputs of `interpolation_evaluation.py` for a pair.
+        With 5 steps, the texts are the outputs of `interpolation_evaluation.py` for a pair. The first and the last are
+        the reconstructions of `a` and `b`.
 
         Args:
-            a: where tau is 0.
-            b: where tau is 1.
-            steps: how many taus, evenly from 0 to 1; 2 or more.
-            label: of both, where the data has labels; the most frequent if None.
+            a: text at tau = 0.
+            b: text at tau = 1.
+            steps: number of taus, evenly spaced from 0 to 1; at least 2.
+            label: label of both texts, for data with labels; if None, the most frequent one.
+
+        Returns:
+            `steps` texts.
 
         Raises:
-            UserError: the model cannot interpolate, or the steps are fewer than 2.
+            UserError: if the model cannot interpolate, or there are fewer than 2 steps.
         """
         if not isinstance(steps, int) or steps < 2:
             raise UserError(f"steps must be an integer of at least 2, its two ends, got {steps}")
-        latents = [self.encode([text], label).latent for text in (a, b)]
+        start, end = (self.encode([text], label).latent for text in (a, b))
         taus = [step / (steps - 1) for step in range(steps)]
-        with unsupported_told():
-            return [made[0][0] for made in interpolated(self.experiment, *latents, 1, taus)]
+        with unsupported_as_user_error():
+            return [made[0][0] for made in interpolated(self.experiment, start, end, 1, taus)]
 
     def tokenize(self, texts: Sequence[str], label: str | None = None) -> list[list[int]]:
-        """The ids of texts, `[CLS] … [SEP]`, cleaned as the data was; for the label see `encode`."""
+        """Clean texts as the training data was and return their token ids, `[CLS] … [SEP]`.
+
+        Args:
+            texts: texts to tokenize.
+            label: label of all texts, for data with labels; if None, the most frequent one.
+
+        Raises:
+            UserError: if `texts` is not a list of texts, cleaning leaves nothing of one, or there is no such label.
+        """
         if isinstance(texts, str):
             raise UserError(f"texts must be a list of texts, got the one text {texts[:80]!r}; put it into brackets")
         for number, text in enumerate(texts):
-            if not isinstance(text, str):  # a missing value of a table, for one
-                raise UserError(f"text {number} is no text but {type(text).__name__}; leave it out or make it one")
+            if not isinstance(text, str):  # for example a missing value of a table
+                raise UserError(f"text {number} is no text but {type(text).__name__}; leave it out or make it a text")
         checked_label(self.experiment, label)
         return [token_ids(self.experiment, text, label) for text in texts]
 

@@ -1,4 +1,4 @@
-"""The demo: the suite's main job on the embedded Wikipedia sample, from text to the final table."""
+"""The demo: the main job of the suite on the embedded Wikipedia sample, from text to the final table."""
 
 from pipeline.recipes.paper import flags_of
 

@@ -1,26 +1,30 @@
-"""The paper's experiments as commands: what is trained, and what is measured of it."""
+"""The experiments of the paper as commands: trainings, measurements and the report."""
 
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pipeline.recipes.runner import Step
+from pipeline.data.corpora import NAMES
+from pipeline.recipes.runner import Step, StepRunner
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import write_text
 
-JUDGE = "lm"
+JUDGE = "lm"  # experiment of the language model that judges samples
 
 
 @dataclass(frozen=True)
 class Run:
-    """An experiment, trained with every seed.
+    """One experiment, trained once for each seed.
 
     Args:
-        name: its experiments are `<name>-s<seed>`.
-        model: of the registry.
-        measures: which of `MEASURES` are taken.
-        flags: of train.py, beside the model.
-        seeds: how many of the seeds, None for all.
+        name: the experiments are `<name>-s<seed>`.
+        model: name in the registry of models.
+        measures: names in `MEASURES`.
+        flags: flags of train.py other than those of the model and `COMMON`.
+        seeds: number of seeds, None for all.
     """
 
     name: str
@@ -33,13 +37,14 @@ class Run:
 RECONSTRUCTION = ("reconstruction-validation", "reconstruction-test")
 GENERATION = ("sample", "forward", "reverse")
 INTERPOLATION = ("interpolation",)
-BOUNDS = ("bounds-validation", "bounds-test")  # reconstruction with the bounds beside
+BOUNDS = ("bounds-validation", "bounds-test")  # reconstruction, with the bounds of the likelihood
 
-# What every training has beside train.py's defaults: with several heads and no dropout a model of one layer leaves
-# the plateau of its first steps in a third of the steps.
+# Flags of every training. With several heads and without dropout, a model of one layer leaves the plateau of its first
+# steps in a third of the steps.
 COMMON = ("--NUM_HEADS", "4", "--DROPOUT", "0")
-# And every model with Gaussians. With a weight as small as train.py's own, vectors lie so far apart that the weakest is
-# found among the others, and none need be dropped. Each learns to reconstruct first, the NVAE in the fewest steps.
+# Flags of every model with Gaussians. With a weight as small as the default of train.py, the vectors are so far apart
+# that the decoder finds the weakest among the others, and the model need not drop any. The warm-up lets each model
+# learn to reconstruct first, which takes the NVAE the fewest steps.
 GAUSSIAN = ("--KL_GAUSSIAN_LAMBDA", "1")
 MONOTONIC = ("--KL_ANNEALING_GAUSSIAN", "monotonic")
 VARIATIONAL = (*GAUSSIAN, "--KL_WARMUP", "0.6", *MONOTONIC)
@@ -57,8 +62,8 @@ RUNS = (
         (*RECONSTRUCTION, *GENERATION, *INTERPOLATION, "regularisation"),
         (*NONPARAMETRIC, "--KL_DIRICHLET_LAMBDA", "1", "--DELTA", "0.25"),
     ),
-    # How far the regulariser drops vectors, and what of the text is left. The few pseudo-counts that strong ones leave
-    # are shared by all that is kept, so that one well below train.py's threshold is still in use.
+    # The number of vectors that a stronger regulariser drops, and the text that remains. Strong weights leave few
+    # pseudo-counts, which all kept vectors share, so that a vector well below train.py's threshold is still in use.
     *(
         Run(
             f"nvib-lambda{lambda_d}-delta{delta}",
@@ -69,8 +74,8 @@ RUNS = (
         )
         for lambda_d, delta in (("0.1", "0.5"), ("3", "0.1"), ("10", "0.05"), ("10", "0.02"))
     ),
-    # The remedies of a collapse, with the model that it threatens most: all of a text in one vector. `vtp` is the one
-    # with a warm-up.
+    # Remedies for posterior collapse, with the model most prone to it, which has one vector for a text. The run `vtp`
+    # has the remedy of a warm-up.
     *(
         Run(f"vtp-{name}", "VTP", ("reconstruction-validation",), (*GAUSSIAN, *flags))
         for name, flags in (
@@ -84,7 +89,7 @@ RUNS = (
 
 
 def flags_of(name: str) -> tuple[str, ...]:
-    """The flags of train.py with which a run of `RUNS`, or the judge, is trained."""
+    """Flags of train.py for a run of `RUNS`, or for the judge."""
     if name == JUDGE:
         return ("--MODEL", "LM", *COMMON)
     run = next(run for run in RUNS if run.name == name)
@@ -93,15 +98,15 @@ def flags_of(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is done.
+    """Amount of training and measuring.
 
     Args:
-        seeds: that every run is trained with, unless it says otherwise; the judge has the first.
-        max_steps: optimizer steps of every training, None for train.py's default.
-        batch_size: sentences of every training's batches, None for train.py's default.
-        samples: sentences that are generated.
-        importance_samples: draws for the bounds.
-        pairs: that are interpolated, None for all.
+        seeds: seeds of every run without a number of seeds of its own. The judge has the first.
+        max_steps: optimizer steps of every training, None for the default of train.py.
+        batch_size: sentences per batch of every training, None for the default of train.py.
+        samples: sentences that each model generates.
+        importance_samples: draws per sentence for the bounds of the likelihood.
+        pairs: pairs of sentences that are interpolated, None for all.
     """
 
     seeds: Sequence[int]
@@ -112,23 +117,105 @@ class Budget:
     pairs: int | None
 
 
-def plan(data: str, places: Sequence[str], runs: Iterable[Run], budget: Budget) -> list[Step]:
-    """All steps, in an order in which each comes after those that it needs.
+@dataclass(frozen=True)
+class Places:
+    """Project, folders and wandb user of all experiments.
+
+    Args:
+        project: name of the project.
+        output_dir: folder that holds all projects.
+        data_dir: folder that holds all prepared data.
+        entity: wandb user or team, or None.
+    """
+
+    project: str
+    output_dir: Path
+    data_dir: Path
+    entity: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the project."""
+        return self.output_dir / self.project
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Flags of the places that every script takes."""
+        return (
+            *("--PROJECT_NAME", self.project),
+            *("--OUTPUT_DIR", str(self.output_dir)),
+            *("--DATA_DIR", str(self.data_dir)),
+            *("--WANDB_ENTITY", self.entity or "None"),
+        )
+
+
+def reproduce(
+    data: str, places: Places, runs: Sequence[Run], budget: Budget, jobs: int = 1, list_only: bool = False
+) -> None:
+    """Train and measure all runs and write the report, or resume where this was stopped.
+
+    Args:
+        data: name of the dataset, which is prepared first if it is not.
+        places: project and folders.
+        runs: runs of `RUNS`.
+        budget: amount of training and measuring.
+        jobs: number of steps that run in parallel.
+        list_only: True to print which steps are done and left, and run none.
+
+    Raises:
+        UserError: if the dataset is neither prepared nor known by name, or if steps fail.
+    """
+    steps = plan(data, places, runs, budget)
+    prepared = (places.data_dir / data / "statistics.json").exists()
+    if not prepared and data not in NAMES:
+        raise UserError(
+            f"--DATA {data} is none of {', '.join(NAMES)}, and {places.data_dir} holds no such prepared "
+            "dataset; prepare your own text with prepareDatasets.py first"
+        )
+    if prepared:
+        steps = [Step(s.name, s.command, tuple(n for n in s.needs if n != "prepare")) for s in steps[1:]]
+    runner = StepRunner(steps, places.folder / "paper.json", places.folder / "logs")
+    print(runner.table(), flush=True)
+    if list_only:
+        return
+    write_text(places.folder / "settings.json", describe(runs, budget) + "\n")
+    failed = runner.run(jobs)
+    report = _report(places, steps)  # written even if steps failed; the report names what is missing
+    failed += [report] if runner.execute(report)[0] else []
+    minutes = runner.seconds() / 60
+    print(f"\n{runner.table()}\n\nthe steps that are done took {minutes:.1f} minutes, each by itself, together")
+    if failed:
+        raise UserError(
+            f"{len(failed)} steps failed or need one that did: {', '.join(step.name for step in failed)}; their output "
+            f"is in {runner.logs}, and the same command tries them again"
+        )
+    print(f"the report: {places.folder / 'report' / 'report.md'}")
+
+
+def _report(places: Places, steps: Iterable[Step]) -> Step:
+    """Step that reports all experiments that have begun."""
+    names = [step.name.removeprefix("train ") for step in steps if step.name.startswith("train ")]
+    begun = [name for name in names if (places.folder / name / "config.json").exists()]
+    command = ("report.py", "--PROJECT_NAME", places.project, "--OUTPUT_DIR", str(places.output_dir))
+    return Step("report", (*command, "--EXPERIMENTS", *begun))
+
+
+def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list[Step]:
+    """Plan all steps, each after those that it needs.
 
     Args:
         data: name of the dataset.
-        places: flags that say where data and outputs lie and where is logged, as every script takes them.
-        runs: of `RUNS`.
-        budget: how much.
+        places: project and folders.
+        runs: runs of `RUNS`.
+        budget: amount of training and measuring.
     """
     limit = () if budget.max_steps is None else ("--MAX_STEPS", str(budget.max_steps))
     limit += () if budget.batch_size is None else ("--BATCH_SIZE", str(budget.batch_size))
-    data_dir = places[places.index("--DATA_DIR") + 1]
-    steps = [Step("prepare", ("prepareDatasets.py", "--DATA", data, "--DATA_DIR", data_dir))]
+    steps = [Step("prepare", ("prepareDatasets.py", "--DATA", data, "--DATA_DIR", str(places.data_dir)))]
 
     def train(name: str, run: str, seed: int) -> Step:
         command = ("train.py", "--EXPERIMENT_NAME", name, "--SEED", str(seed), *flags_of(run))
-        return Step(f"train {name}", (*command, *limit, "--DATA", data, *places), ("prepare",))
+        return Step(f"train {name}", (*command, *limit, "--DATA", data, *places.flags), ("prepare",))
 
     steps.append(train(JUDGE, JUDGE, budget.seeds[0]))
     for run in runs:
@@ -140,14 +227,18 @@ def plan(data: str, places: Sequence[str], runs: Iterable[Run], budget: Budget) 
                 steps.append(
                     Step(
                         f"{measure} {name}",
-                        (script, "--EXPERIMENT_NAME", name, *flags, *places),
+                        (script, "--EXPERIMENT_NAME", name, *flags, *places.flags),
                         tuple(need if " " in need else f"{need} {name}" for need in needs),
                     )
                 )
     return steps
 
 
-def _reconstruction(subset: str, bounds: bool) -> Callable[[Budget], tuple[str, tuple[str, ...], tuple[str, ...]]]:
+# A measurement: its script, its flags, and the steps that it needs. A step named by one word is of the same experiment.
+Measure = Callable[[Budget], tuple[str, tuple[str, ...], tuple[str, ...]]]
+
+
+def _reconstruction(subset: str, bounds: bool) -> Measure:
     def measure(budget: Budget) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         draws = ("--IMPORTANCE_SAMPLES", str(budget.importance_samples)) if bounds else ()
         return "reconstruction.py", ("--DATA_SUBSET", subset, *draws), ("train",)
@@ -160,8 +251,7 @@ def _interpolation(budget: Budget) -> tuple[str, tuple[str, ...], tuple[str, ...
     return "interpolation_evaluation.py", ("--LANGUAGE_MODEL", JUDGE, *pairs), ("train", f"train {JUDGE}")
 
 
-# Of each measure: its script, its flags, and the steps that it needs (of the same experiment where one word).
-MEASURES: dict[str, Callable[[Budget], tuple[str, tuple[str, ...], tuple[str, ...]]]] = {
+MEASURES: dict[str, Measure] = {
     "reconstruction-validation": _reconstruction("validation", bounds=False),
     "reconstruction-test": _reconstruction("test", bounds=False),
     "bounds-validation": _reconstruction("validation", bounds=True),
@@ -183,6 +273,6 @@ MEASURES: dict[str, Callable[[Budget], tuple[str, tuple[str, ...], tuple[str, ..
 
 
 def describe(runs: Iterable[Run], budget: Budget) -> str:
-    """The settings of the whole, for the record, as JSON."""
+    """Runs and budget as JSON."""
     rows: list[Mapping[str, Any]] = [dataclasses.asdict(run) for run in runs]
     return json.dumps({"budget": dataclasses.asdict(budget), "runs": rows}, indent=2)

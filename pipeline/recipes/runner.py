@@ -1,4 +1,4 @@
-"""Commands that rest on each other, run beside each other by one process or several, and how far that is."""
+"""Run the commands of a recipe: in order, or as steps with dependencies, in parallel and resumable."""
 
 import dataclasses
 import os
@@ -20,17 +20,36 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, write_json
 from pipeline.runtime.locks import heritable, turn
 
+# Exit statuses of an interrupted process: those of a shell, and those of subprocess.
 INTERRUPTED = {sign for number in (signal.SIGINT, signal.SIGTERM) for sign in (128 + number, -number)}
-POLL_SECONDS = 0.5  # between two looks at what others do, where there is nothing else to do
+POLL_SECONDS = 0.5  # pause between two checks for steps that other processes have ended
+
+
+def run_in_order(commands: Sequence[Sequence[str]]) -> float:
+    """Run scripts one after the other and print each command. The first that fails ends this process with its status.
+
+    Args:
+        commands: scripts with their flags.
+
+    Returns:
+        Minutes that all of them took.
+    """
+    started = time.monotonic()
+    for number, (script, *arguments) in enumerate(commands, start=1):
+        print(f"\n[{number}/{len(commands)}] python {' '.join((script, *arguments))}", flush=True)
+        finished = subprocess.run([sys.executable, str(ROOT / script), *arguments], check=False)
+        if finished.returncode:
+            sys.exit(finished.returncode)
+    return (time.monotonic() - started) / 60
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command of the whole.
+    """One command of a recipe.
 
     Args:
-        name: of the step, once in the whole.
-        command: a script and its flags.
+        name: unique name, a kind and an experiment: "train nvib-s1".
+        command: script and its flags.
         needs: names of the steps that must be done before.
     """
 
@@ -40,19 +59,20 @@ class Step:
 
     @property
     def experiment(self) -> str:
-        """The experiment that it writes to."""
+        """Experiment that the step writes to, the last word of its name."""
         return self.name.split()[-1]
 
 
-class Paper:
-    """Runs steps and remembers in a file which are done, so that the same command goes on.
+class StepRunner:
+    """Run steps and record in a file which are done, so that the same command resumes after them.
 
-    Several processes, on several machines that share the folder, may do so at once: each experiment's steps are done
-    by one of them at a time, and none is done twice.
+    Several processes may run the same steps at once, on several machines that share the folder. Only one of them at a
+    time runs steps of an experiment, and no step is done twice.
 
     Args:
-        steps: of `plan`.
-        state_file: what is done and how long it took; in the project's folder, beside the experiments.
+        steps: steps, each after those that it needs.
+        state_file: record of every step that is done or failed, with its seconds; in the project's folder, beside the
+            experiments.
         logs: folder of the steps' outputs.
     """
 
@@ -66,12 +86,12 @@ class Paper:
         self._read()
 
     def _read(self) -> None:
-        """Look at what is done, by whomever."""
+        """Read the records of all processes."""
         if self.state_file.exists():
             self.state = read_json(self.state_file, "remove it, and every step is run again")
 
     def _write(self, changes: Mapping[str, dict[str, Any]], forgotten: Collection[str] = ()) -> None:
-        """Change some steps' records, and leave what others have written of theirs."""
+        """Change and forget the records of some steps, and keep all others, also those of other processes."""
         self.state_file.parent.mkdir(parents=True, exist_ok=True)
         with turn(self._lock("state")):
             self._read()
@@ -83,14 +103,14 @@ class Paper:
         return self.state_file.parent / f".{name}.steps.lock"
 
     def status(self, step: Step) -> str:
-        """`done`, `failed` or `left`; a step whose command has changed is left."""
+        """Status of a step: `done`, `failed` or `left`. A step whose command has changed is left."""
         record = self.state.get(step.name)
         if not record or record["command"] != list(step.command) or record["status"] == "begun":
             return "left"
         return record["status"]
 
     def table(self) -> str:
-        """How many steps of each kind are done, failed and left."""
+        """Table with the numbers of steps of each kind that are done, failed and left."""
         kinds: dict[str, list[str]] = {}
         for step in self.steps:
             kinds.setdefault(step.name.split()[0], []).append(self.status(step))
@@ -102,16 +122,17 @@ class Paper:
         return "\n".join(lines)
 
     def run(self, jobs: int = 1) -> list[Step]:
-        """Run what is left, and what failed before; returns the steps that failed or could not be begun.
-
-        It ends when every step is done or has failed here; for those that others do it waits.
+        """Run the steps that are left and those that failed before, and wait for those that other processes run.
 
         Args:
-            jobs: how many steps run beside each other; two of one experiment never do, since both would write its
-                figures.
+            jobs: largest number of steps that run in parallel. Two steps of one experiment never do, because both
+                would write its figures.
+
+        Returns:
+            The steps that failed, and those that need one of them.
 
         Raises:
-            KeyboardInterrupt: a step was interrupted.
+            KeyboardInterrupt: if a step was interrupted.
         """
         names = [step.name for step in self.steps]
         heads = {name: f"[{number}/{len(names)}] {name}" for number, name in enumerate(names, start=1)}
@@ -153,7 +174,7 @@ class Paper:
         return sorted(failed, key=lambda step: names.index(step.name))
 
     def _claim(self, step: Step) -> bool:
-        """Take a step's experiment, unless another process is at it; says whether it did."""
+        """Claim the experiment of a step; False if another process holds it."""
         held = heritable(self._lock(step.experiment))
         if held is not None:
             self.claims[step.experiment] = held
@@ -172,10 +193,10 @@ class Paper:
         return status, log, time.monotonic() - started
 
     def _record(self, ended: Mapping["Future[tuple[int, Path, float]]", Step], heads: Mapping[str, str]) -> list[Step]:
-        """Wait for steps, write down and tell how they ended; those that failed.
+        """Wait for steps, record and print their ends, and return those that failed.
 
         Raises:
-            KeyboardInterrupt: one was interrupted; what the others did is written down all the same.
+            KeyboardInterrupt: if a step was interrupted, after the ends of the others are recorded.
         """
         failed, interrupted = [], False
         for future, step in ended.items():
@@ -186,7 +207,7 @@ class Paper:
                 continue
             word = "failed" if status else "done"
             record = {"status": word, "command": list(step.command), "seconds": round(seconds, 1)}
-            # A training that failed before it took the place of an earlier one has that still to do.
+            # A failed training may not have replaced the earlier experiment yet; the next attempt must still do so.
             replaces = self.state.get(step.name, {}).get("replaces") if status else None
             self._write({step.name: record | ({"replaces": replaces} if replaces else {})})
             self._give_up(step)
@@ -199,12 +220,12 @@ class Paper:
         return failed
 
     def interrupt(self) -> None:
-        """Interrupt the steps that run."""
+        """Interrupt all running steps."""
         for process in list(self.processes):
-            process.send_signal(signal.SIGTERM)  # where SIGINT is ignored, as in a shell's background, this is not
+            process.send_signal(signal.SIGTERM)  # a process in the background of a shell ignores SIGINT
 
     def seconds(self) -> float:
-        """What the steps that are done took, each by itself, together."""
+        """Sum of the seconds of all steps that are done."""
         return sum(self.state[step.name]["seconds"] for step in self.steps if self.status(step) == "done")
 
     def _counts(self) -> str:
@@ -212,7 +233,12 @@ class Paper:
         return f"{states.count('done')} done, {states.count('failed')} failed, {states.count('left')} left"
 
     def execute(self, step: Step, jobs: int = 1) -> tuple[int, Path]:
-        """Run one step with its share of the processors; its exit status, and the file that holds what it said."""
+        """Run one step with its share of the processors' threads; return its exit status and the file of its output.
+
+        Args:
+            step: step to run.
+            jobs: number of steps that share the processors.
+        """
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{step.name.replace(' ', '-')}.log"
         script, *flags = step.command
@@ -222,10 +248,10 @@ class Paper:
                 [sys.executable, str(ROOT / script), *flags],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=share | os.environ,  # who has set the number of threads is right
-                # It holds its claim too: where this process is killed, the step lives on.
+                env=share | os.environ,  # a number of threads in the environment has precedence
+                # The step holds its claim too, because it outlives this process if that is killed.
                 pass_fds=[self.claims[step.experiment].fileno()] if step.experiment in self.claims else [],
-                process_group=0,  # interrupted by `interrupt`, once, and not by the terminal too
+                process_group=0,  # so that only `interrupt` interrupts it, and not the terminal too
             )
             self.processes.append(process)
             status = process.wait()
@@ -233,10 +259,10 @@ class Paper:
         return status, log
 
     def _begin(self, step: Step) -> Step:
-        """Write down that a step begins, and forget what was measured of an earlier one; the step as it is run.
+        """Record the start of a step, forget the records of steps that need it, and return the step to execute.
 
-        A training with other flags than the last time takes the place of what that left. Until it has, which may be
-        several attempts later, the record says what that was.
+        A training with other flags than before replaces the earlier experiment: it gets `--RESTART True`. Until the
+        experiment is replaced, perhaps after several attempts, the record contains the identity of the earlier one.
         """
         earlier, there = self.state.get(step.name), None
         if step.command[0] == "train.py" and earlier is not None:
@@ -252,7 +278,7 @@ class Paper:
         return dataclasses.replace(step, command=(*step.command, "--RESTART", "True")) if there else step
 
     def _identity(self, experiment: str) -> str | None:
-        """What tells an experiment that is there from one trained anew under its name."""
+        """Identity of an experiment, which differs from that of a later one with its name; None without experiment."""
         files = ExperimentFiles(self.state_file.parent / experiment)
         try:
             return read_config(files).get("wandb_id") if files.config.exists() else None
@@ -262,4 +288,4 @@ class Paper:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed nothing"

@@ -1,47 +1,60 @@
-"""Where tuning looks: a range for each setting that is worth tuning. A model's space is those that it has."""
+"""Search space of tuning: the tuning ranges that settings declare, for Optuna and for sweeps of wandb."""
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
+import optuna
+
+from models import ModelSettings
+from models.declaration import Choice, Range, declared
 from pipeline.experiments.training_settings import TrainingSettings
 
+Space = Mapping[str, Range | Choice]
 
-@dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`, evenly or, with `log`, evenly by their logarithms."""
-
-    low: float
-    high: float
-    log: bool = False
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of several values."""
-
-    values: tuple[object, ...]
-
-
-SPACES: dict[str, Range | Choice] = {
-    # training
-    "learning_rate": Range(3e-4, 3e-3, log=True),
-    # every model
-    "dropout": Range(0.0, 0.3),
-    # models with Gaussians
-    "kl_gaussian_lambda": Range(1e-5, 1e-1, log=True),
-    "kl_annealing_gaussian": Choice(("constant", "monotonic", "cyclic")),
-    # VTP
-    "pooling": Choice(("mean", "max")),
-    # VTS
-    "stride_perc": Range(0.2, 0.8),
-    # NVIB
-    "kl_dirichlet_lambda": Range(1e-3, 1e1, log=True),
-    "kl_annealing_dirichlet": Choice(("constant", "monotonic", "cyclic")),
-    "delta": Range(0.0, 1.0),
-}
+# A sampler draws the settings in this order, and from the same seed draws other values in another order. A setting that
+# is not listed comes last.
+ORDER = (
+    "learning_rate",
+    "dropout",
+    "kl_gaussian_lambda",
+    "kl_annealing_gaussian",
+    "pooling",
+    "stride_perc",
+    "kl_dirichlet_lambda",
+    "kl_annealing_dirichlet",
+    "delta",
+)
 
 
-def space_of(settings: type) -> dict[str, Range | Choice]:
-    """The settings of a model, and of training, that are tuned."""
-    fields = {field.name for kind in (settings, TrainingSettings) for field in dataclasses.fields(kind)}
-    return {name: space for name, space in SPACES.items() if name in fields}
+def space_of(settings: type[ModelSettings]) -> dict[str, Range | Choice]:
+    """Tuning ranges of the settings of a model and of training, by name."""
+    ranges = {
+        setting.name: setting.tune
+        for kind in (TrainingSettings, settings)
+        for setting in declared(kind)
+        if setting.tune is not None
+    }
+    known = [name for name in ORDER if name in ranges]
+    return {name: ranges[name] for name in (*known, *(name for name in ranges if name not in ORDER))}
+
+
+def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
+    """Draw a value for each setting of a space."""
+    return {
+        name: trial.suggest_categorical(name, each.values)
+        if isinstance(each, Choice)
+        else trial.suggest_float(name, each.low, each.high, log=each.log)
+        for name, each in space.items()
+    }
+
+
+def sweep_parameters(space: Space) -> dict[str, Any]:
+    """Parameters of a sweep of wandb that searches a space, by flag of train.py without its dashes."""
+    parameters: dict[str, Any] = {}
+    for name, each in space.items():
+        if isinstance(each, Choice):
+            parameters[name.upper()] = {"values": list(each.values)}
+        else:
+            kind = "log_uniform_values" if each.log else "uniform"
+            parameters[name.upper()] = {"distribution": kind, "min": each.low, "max": each.high}
+    return parameters

@@ -1,8 +1,8 @@
-"""Synthetic text from a file of one's own: the commands that make it and measure its quality."""
+"""Commands that generate synthetic text from a user's own file and measure its quality."""
 
 from dataclasses import dataclass
 
-from pipeline.data.sources import dataset_name
+from pipeline.data.text_source import dataset_name
 from pipeline.recipes.paper import flags_of
 
 PROJECT = "synth"

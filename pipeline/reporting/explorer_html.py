@@ -1,14 +1,14 @@
-"""HTML of a view of two texts. Nothing of a text is taken for markup, and nothing is fetched."""
+"""HTML of a view of two texts. Texts are escaped, and the page fetches nothing."""
 
 from collections.abc import Sequence
 from html import escape
 
 from pipeline.reporting.explorer_view import Attention, Vectors, View
 
-CELL, LABEL, LETTER = 17, 96, 6.2  # pixels: a cell, the names of rows, a letter
+CELL, LABEL, LETTER = 17, 96, 6.2  # pixels: side of a cell, width of the rows' names, width of a letter
 SIDES = ("a", "b", "both")
 
-# Two colours, one a sentence, which all pictures share; what has no colour takes the page's, light or dark.
+# All pictures share one colour for each sentence. Everything else has the colour of the page, light or dark.
 CSS = """
 .nvib { --a: 37, 99, 235; --b: 217, 119, 6; --both: 13, 148, 136; font-size: 15px; line-height: 1.5; }
 .nvib h3 { margin: 22px 0 6px; font-size: 15px; font-weight: 600; }
@@ -41,18 +41,23 @@ CSS = """
 
 
 def note(text: str) -> str:
-    """A line that says why something is not shown."""
+    """Line that says why something is not shown."""
     return f'<p class="note">{escape(text)}</p>'
 
 
 def titled(name: str, summary: str, body: str) -> str:
-    """A model's part of the page."""
+    """Part of the page that belongs to a model."""
     return f'<div class="nvib"><h2>{escape(name)}</h2><p class="quiet">{escape(summary)}</p>{body}</div>'
 
 
 def drawn(view: View, tau: float) -> str:
-    """All of a view: the texts, the vectors of both, the attention."""
-    # Of the tokens: the prior's own pseudo-count may be far from theirs.
+    """HTML of a view: texts, vectors of both texts, attention.
+
+    Args:
+        view: the view.
+        tau: position of the text between the two, in [0, 1].
+    """
+    # Without the prior's pseudo-count, which may be far from those of the tokens.
     largest = max((max(of_text.alpha[1:]) for of_text in view.vectors if of_text.alpha), default=0.0)
     return (
         _lines(view, tau)
@@ -64,11 +69,12 @@ def drawn(view: View, tau: float) -> str:
 
 
 def listed(texts: Sequence[str]) -> str:
-    """Texts, numbered."""
+    """Numbered list of texts."""
     return "<ol>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ol>"
 
 
 def _lines(view: View, tau: float) -> str:
+    """Reconstructions of both texts, with the text between them."""
     rows = (("a", "0", view.ends[0]), ("between", f"{tau:.2f}", view.text), ("b", "1", view.ends[1]))
     return "".join(
         f'<div class="line {side}"><span>τ = {at}</span><p>{escape(text)}</p></div>' for side, at, text in rows
@@ -76,21 +82,23 @@ def _lines(view: View, tau: float) -> str:
 
 
 def _tokens(vectors: Vectors, side: str, largest: float) -> str:
+    """Tokens of a text, shaded by their pseudo-counts relative to the largest."""
     kept, count = vectors.count
-    told = f"{kept} of {count} vectors kept"
+    caption = f"{kept} of {count} vectors kept"
     if vectors.alpha is None:
-        told += "; the model has no pseudo-counts to shade them by"
+        caption += "; the model has no pseudo-counts to shade them by"
         spans = [_token(name, 0.3 if keeps else None) for name, keeps in zip(vectors.names, vectors.kept, strict=True)]
     else:
-        told += f", α₀ = {sum(vectors.alpha):.1f}"
+        caption += f", α₀ = {sum(vectors.alpha):.1f}"
         spans = [
             _token(name, 0.05 + 0.75 * min(alpha / max(largest, 1e-9), 1.0) if keeps else None, alpha)
             for name, keeps, alpha in zip(vectors.names, vectors.kept, vectors.alpha, strict=True)
         ]
-    return f'<div class="{side}"><p class="quiet kept">{told}</p><div class="tokens">{"".join(spans)}</div></div>'
+    return f'<div class="{side}"><p class="quiet kept">{caption}</p><div class="tokens">{"".join(spans)}</div></div>'
 
 
 def _token(name: str, shade: float | None, alpha: float | None = None) -> str:
+    """A token with its pseudo-count; crossed out if it has no shade."""
     number = "" if alpha is None else f"<small>{alpha:.2g}</small>"
     if shade is None:
         return f'<span class="token dropped">{escape(name)}{number}</span>'
@@ -98,10 +106,10 @@ def _token(name: str, shade: float | None, alpha: float | None = None) -> str:
 
 
 def heat_map(attention: Attention) -> str:
-    """Weights as an SVG: a row a generated token, a column a vector, in the colour of its text."""
+    """SVG of attention weights: a row for each generated token, a column for each vector in its text's colour."""
     if not attention.tokens:
         return note("nothing was generated")
-    head = 14 + round(LETTER * max(len(_short(name)) for name in attention.vectors))  # the names of columns
+    head = 14 + round(LETTER * max(len(_short(name)) for name in attention.vectors))  # height of the columns' names
     width, height = (CELL * len(names) for names in (attention.vectors, attention.tokens))
     parts = [f'<rect class="cells" x="{LABEL}" y="{head}" width="{width}" height="{height}"/>']
     for k, (name, side) in enumerate(zip(attention.vectors, attention.sides, strict=True)):
@@ -112,7 +120,7 @@ def heat_map(attention: Attention) -> str:
         y = head + CELL * t
         parts.append(f'<text x="{LABEL - 8}" y="{y + 13}" text-anchor="end">{escape(_short(name))}</text>')
         for k, weight in enumerate(weights):
-            if weight >= 0.005:  # what would not be seen
+            if weight >= 0.005:  # smaller weights are invisible
                 title = f"{escape(name)} ← {escape(attention.vectors[k])}: {weight:.2f}"
                 parts.append(
                     f'<rect class="of-{SIDES[attention.sides[k]]}" x="{LABEL + CELL * k + 1}" y="{y + 1}" '
@@ -124,4 +132,5 @@ def heat_map(attention: Attention) -> str:
 
 
 def _short(name: str) -> str:
+    """Cut a name to 12 letters."""
     return name if len(name) <= 12 else name[:11] + "…"

@@ -1,10 +1,11 @@
-"""The page of `explore.py`: controls, and what they change. It asks nothing of any other machine."""
+"""The page of `explore.py`: its controls and their effects. It sends no request to another machine."""
 
 import contextlib
 import os
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from pipeline.generation.trained_model import TrainedModel
 from pipeline.reporting.explorer_html import CSS, drawn, listed, note, titled
@@ -12,23 +13,38 @@ from pipeline.reporting.explorer_view import largest_alpha, sampled, steps_for, 
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.signals import Interrupted
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import, which would ask for news otherwise
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import, which would look for updates
 
 import gradio as gr
+from gradio.themes import Base
 
 SAMPLES = 5
-SENTENCES = ("the old king left the town.", "a cat saw the river.")  # where the data has none at hand
-# Fonts of the system: none is fetched.
+SENTENCES = ("the old king left the town.", "a cat saw the river.")  # for a model without its data
+# Fonts of the system, so that none is fetched.
 FONT, MONO = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
 
 
 def explored(models: dict[str, TrainedModel], a: str, b: str, tau: float, threshold: float | None) -> list[str]:
-    """Each model's part of the page for two texts; a model that cannot says so."""
+    """Parts of the page for two texts, one for each model; an error of a model is shown in its part.
+
+    Args:
+        models: models by name.
+        a: text at tau 0.
+        b: text at tau 1.
+        tau: position between the texts, in [0, 1].
+        threshold: pseudo-count below which a vector is dropped; each model's own if None.
+    """
     return _of_each(models, "", lambda model: drawn(view(model, a, b, tau, threshold), tau))
 
 
 def samples(models: dict[str, TrainedModel], length: int | None, seed: int | None) -> list[str]:
-    """Each model's samples from its prior; a model that has none says so."""
+    """Parts of the page with samples from the prior, one for each model; an error of a model is shown in its part.
+
+    Args:
+        models: models by name.
+        length: length in tokens, end token included, at which the prior is sampled.
+        seed: seed of the samples.
+    """
 
     def of_one(model: TrainedModel) -> str:
         if length is None or seed is None:
@@ -39,6 +55,7 @@ def samples(models: dict[str, TrainedModel], length: int | None, seed: int | Non
 
 
 def _of_each(models: dict[str, TrainedModel], title: str, show: Callable[[TrainedModel], str]) -> list[str]:
+    """Titled part of each model, with its error in place of a body that fails."""
     shown = []
     for name, model in models.items():
         try:
@@ -50,27 +67,30 @@ def _of_each(models: dict[str, TrainedModel], title: str, show: Callable[[Traine
 
 
 def first_sentences(model: TrainedModel) -> tuple[str, str]:
-    """Two of the validation split to begin with, short ones where there are."""
+    """Two sentences of the validation split that the page starts with, of 8 to 14 tokens if there are any."""
     split = getattr(model.experiment.data, "splits", {}).get("validation")
-    lengths = [] if split is None else list(split["length"])
+    if split is None or len(split) < 2:
+        return SENTENCES
+    lengths = list(split["length"])
     short = [row for row, length in enumerate(lengths) if 8 <= length <= 14] or list(range(len(lengths)))
     if len(short) < 2:
         return SENTENCES
-    return tuple(split[row]["text"] for row in short[:2])
+    first, second = (split[row]["text"] for row in short[:2])
+    return first, second
 
 
 def build(models: dict[str, TrainedModel]) -> gr.Blocks:
-    """The page.
+    """Build the page.
 
     Args:
-        models: by name, one or two, which stand beside each other.
+        models: one or two models by name, shown side by side.
     """
     first = next(iter(models.values()))
     a, b = first_sentences(first)
     threshold = threshold_of(first)
     end, step = steps_for(max(threshold, *(largest_alpha(model, [a, b]) for model in models.values())))
     lengths = first.experiment.data.length_distribution
-    length = max(lengths, key=lengths.get)
+    length = max(lengths, key=lambda each: lengths[each])
     with gr.Blocks(title="NVIB", analytics_enabled=False, fill_width=True) as page:
         with gr.Row():
             text_a = gr.Textbox(a, label="Sentence at τ = 0", elem_id="a", max_lines=3)
@@ -96,34 +116,34 @@ def build(models: dict[str, TrainedModel]) -> gr.Blocks:
             drawn_samples = [
                 gr.HTML(html, elem_id=f"samples-{number}") for number, html in enumerate(samples(models, length, 1))
             ]
-        # While one answer is on its way only the last of what is typed or dragged is asked for.
-        options = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
-        gr.on(
-            [text_a.change, text_b.change, tau.change, drop.change],
-            lambda *values: _answers(explored(models, *values)),
-            [text_a, text_b, tau, drop],
-            views,
-            **options,
-        )
-        gr.on(
-            [asked.change, seed.change],
-            lambda *values: _answers(samples(models, *values)),
-            [asked, seed],
-            drawn_samples,
-            **options,
-        )
+        _update([text_a, text_b, tau, drop], lambda *values: explored(models, *values), views)
+        _update([asked, seed], lambda *values: samples(models, *values), drawn_samples)
     return page
 
 
-def _answers(shown: list[str]) -> list[str] | str:
-    return shown if len(shown) > 1 else shown[0]  # one output takes a value, several a list
+def _update(controls: list[Any], show: Callable[..., list[str]], outputs: list[Any]) -> None:
+    """Show new HTML in the outputs whenever a control changes."""
+
+    def shown(*values: Any) -> list[str] | str:
+        html = show(*values)
+        return html if len(html) > 1 else html[0]  # several outputs take a list, one output a value
+
+    gr.on(
+        [control.change for control in controls],
+        shown,
+        controls,
+        outputs,
+        show_progress="hidden",
+        trigger_mode="always_last",  # while an answer is under way, only the last change is kept
+        api_visibility="private",
+    )
 
 
 def require_free(host: str, port: int) -> None:
-    """Make sure that a port can be listened to, before any work is done.
+    """Check before any work that this process can listen on a port.
 
     Raises:
-        UserError: it cannot.
+        UserError: the port is taken, or the host is not an address of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -141,24 +161,24 @@ def serve(page: gr.Blocks, host: str, port: int, ready: Callable[[str], None]) -
     """Serve a page until the process is asked to end.
 
     Args:
-        page: what `build` made.
+        page: page that `build` returns.
         host: address to listen on.
-        port: of it.
-        ready: is told the page's address once it answers.
+        port: port to listen on.
+        ready: called with the page's address once the page answers.
 
     Raises:
-        UserError: the address cannot be had.
+        UserError: the address cannot be listened on.
     """
-    theme = gr.themes.Base(font=FONT, font_mono=MONO)
+    theme = Base(font=FONT, font_mono=MONO)
     try:
         page.launch(
             server_name=host, server_port=port, theme=theme, css=CSS, prevent_thread_lock=True, quiet=True, share=False,
             ssr_mode=False, mcp_server=False, run_history=False, footer_links=[], pwa=False, num_workers=0,
             enable_monitoring=False, inbrowser=False, max_file_size=1,
         )  # fmt: skip
-    except (OSError, ValueError) as error:  # somebody else was quicker, or a proxy stands before this very machine
+    except (OSError, ValueError) as error:  # the port was taken meanwhile, or a proxy intercepts this machine
         raise UserError(f"the page cannot be served at {host}:{port} ({' '.join(str(error).split())[:200]})") from None
-    ready(page.local_url)
+    ready(page.local_url or f"http://{host}:{port}/")
     try:
         threading.Event().wait()
     except Interrupted:

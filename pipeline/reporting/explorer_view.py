@@ -1,29 +1,30 @@
-"""What the page of `explore.py` shows: two texts, what lies between them, and how the decoder reads the latent."""
+"""Data of the page of `explore.py`: two texts, the text between them, and the decoder's attention to the latent."""
 
 import math
 from dataclasses import dataclass, replace
 
 import torch
 
+from models.latent import Latent
 from models.text_model import Encoding
 from pipeline.generation.generate import decode, interpolated
-from pipeline.generation.latents import unsupported_told
+from pipeline.generation.latents import unsupported_as_user_error
 from pipeline.generation.trained_model import TrainedModel
 from pipeline.runtime.errors import UserError
 
-LONGEST = 100  # tokens of a typed text: more would not be answered, nor seen, at once
-PRIOR = "prior"  # the name of the prior's own vector
+LONGEST = 100  # largest number of tokens of a typed text, so that the page answers at once
+PRIOR = "prior"  # name of the prior's vector
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """The latent's vectors of a text.
+    """Vectors of a text's latent.
 
     Args:
-        names: the token of each, or its number where they are not the tokens'.
-        kept: whether the latent keeps it.
-        alpha: pseudo-count of each, or None where the model has none.
-        count: how many are kept, and of how many, as the model counts.
+        names: token of each vector, or its number if the vectors are not those of the tokens.
+        kept: True for each vector that the latent keeps.
+        alpha: pseudo-count of each vector, or None if the model has none.
+        count: number of vectors kept and number of vectors, as the model counts them.
     """
 
     names: list[str]
@@ -34,12 +35,12 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Attention:
-    """How the decoder weighs the vectors at every token, on average over its layers and heads.
+    """Attention weights of the decoder, averaged over layers and heads.
 
     Args:
-        tokens: T, generated, the end token included where it was.
-        vectors: K, names of those that are kept.
-        sides: K, the text that each is of, 0 or 1; 2 where it is of both.
+        tokens: [T], generated tokens; the end token is included if it was generated.
+        vectors: [K], names of the vectors kept.
+        sides: [K], text of each vector: 0 or 1, or 2 if it belongs to both.
         weights: [T, K], rows sum to one.
     """
 
@@ -51,13 +52,13 @@ class Attention:
 
 @dataclass(frozen=True)
 class View:
-    """What a model makes of two texts.
+    """A model's view of two texts.
 
     Args:
-        ends: reconstructions of both.
-        text: what lies between them.
-        vectors: of both.
-        attention: from the text between them.
+        ends: reconstructions of both texts.
+        text: text generated between them.
+        vectors: vectors of both texts.
+        attention: attention of the text between them.
     """
 
     ends: tuple[str, str]
@@ -68,32 +69,39 @@ class View:
 
 @torch.inference_mode()
 def view(model: TrainedModel, a: str, b: str, tau: float, threshold: float | None = None) -> View:
-    """Encode two texts, drop vectors, and decode both and what lies between.
+    """Encode two texts, drop vectors, and decode both and the latent between them.
 
     Args:
-        model: any with a latent.
-        a: a text, where tau is 0.
-        b: where tau is 1.
-        tau: in [0, 1].
-        threshold: vectors with a smaller pseudo-count are dropped; the experiment's own if None. A model without
-            pseudo-counts keeps what it keeps.
+        model: a model with a latent.
+        a: text at tau 0.
+        b: text at tau 1.
+        tau: position between the texts, in [0, 1].
+        threshold: pseudo-count below which a vector is dropped; the model's own threshold if None. It has no effect on
+            a model without pseudo-counts.
 
     Raises:
         UserError: the model has no latent or cannot interpolate, or a text is empty or too long.
     """
-    pair = [_tokens(model, text) for text in (a, b)]
-    encodings = [_above(model.encode([text]), threshold) for text in (a, b)]
-    first, second = (encoding.latent for encoding in encodings)
-    with unsupported_told():
+    tokens_a, tokens_b = (_tokens(model, text) for text in (a, b))
+    encoding_a, encoding_b = (_above(model.encode([text]), threshold) for text in (a, b))
+    first, second = encoding_a.latent, encoding_b.latent
+    with unsupported_as_user_error():
         latent = model.model.interpolate(first, second, tau)
         ends = interpolated(model.experiment, first, second, 1, (0.0, 1.0))
     [(text, ids)] = decode(model.experiment, latent, 1)
-    vectors = tuple(_vectors(*of_text) for of_text in zip(pair, encodings, strict=True))
-    return View(tuple(made[0][0] for made in ends), text, vectors, _attention(model, ids, latent, vectors, tau))
+    vectors = _vectors(tokens_a, encoding_a), _vectors(tokens_b, encoding_b)
+    [(end_a, _)], [(end_b, _)] = ends
+    return View((end_a, end_b), text, vectors, _attention(model, ids, latent, vectors, tau))
 
 
 def sampled(model: TrainedModel, count: int, length: int, seed: int) -> list[str]:
-    """Texts from the prior at one length, in tokens with the end token: those of `TrainedModel.generate`.
+    """Generate texts from the prior at one length, as `TrainedModel.generate` does.
+
+    Args:
+        model: a model with a prior.
+        count: number of texts.
+        length: length in tokens, end token included, at which the prior is sampled.
+        seed: seed of the samples.
 
     Raises:
         UserError: the model has no prior, or a value is out of its range.
@@ -102,12 +110,12 @@ def sampled(model: TrainedModel, count: int, length: int, seed: int) -> list[str
 
 
 def threshold_of(model: TrainedModel) -> float:
-    """The pseudo-count below which the model drops a vector; 0 where it has none."""
+    """Pseudo-count below which the model drops a vector; 0 if it drops none."""
     return getattr(model.model.settings, "alpha_threshold", 0.0)
 
 
 def largest_alpha(model: TrainedModel, texts: list[str]) -> float:
-    """The largest pseudo-count of the texts' tokens; 0 where the model has none."""
+    """Largest pseudo-count of the texts' tokens; 0 if the model has none."""
     try:
         posterior = model.encode(texts).posterior
     except UserError:
@@ -116,21 +124,27 @@ def largest_alpha(model: TrainedModel, texts: list[str]) -> float:
 
 
 def _tokens(model: TrainedModel, text: str) -> list[str]:
+    """Names of the tokens of a text as the encoder reads it.
+
+    Raises:
+        UserError: the text is empty or too long.
+    """
     if not text.strip():
         raise UserError("type two sentences to begin")
-    ids = model.tokenize([text])[0][1:]  # as the encoder reads it: no start token
+    ids = model.tokenize([text])[0][1:]  # without the start token
     if len(ids) > LONGEST:
         raise UserError(f"a sentence may have up to {LONGEST} tokens here, one has {len(ids)}; shorten it")
     return _names(model, ids)
 
 
 def _names(model: TrainedModel, ids: list[int]) -> list[str]:
+    """Names of token ids in the vocabulary."""
     name = model.tokenizer.tokenizer.id_to_token
     return [name(index) or "[UNK]" for index in ids]
 
 
 def _above(encoding: Encoding, threshold: float | None) -> Encoding:
-    """An encoding at another threshold, where it has pseudo-counts."""
+    """Apply another threshold to an encoding with pseudo-counts."""
     if threshold is None or encoding.posterior is None:
         return encoding
     latent = encoding.posterior.mean(threshold)
@@ -138,22 +152,24 @@ def _above(encoding: Encoding, threshold: float | None) -> Encoding:
 
 
 def _vectors(tokens: list[str], encoding: Encoding) -> Vectors:
+    """Vectors of an encoded text, named by its tokens if there is one for each."""
     kept = (~encoding.latent.key_padding_mask[0]).tolist()
     names = tokens if encoding.posterior is None else [PRIOR, *tokens]
-    if len(names) != len(kept):  # pooled, or a share of them
+    if len(names) != len(kept):  # pooled to one vector, or to a share of them
         names = _numbers(len(kept))
     alpha = None if encoding.posterior is None else encoding.posterior.alpha[0].tolist()
     return Vectors(names, kept, alpha, (int(encoding.vectors_kept), int(encoding.vectors)))
 
 
 def _numbers(count: int) -> list[str]:
+    """Names of vectors that belong to no token: 1, 2, …"""
     return [str(number) for number in range(1, count + 1)]
 
 
 def _attention(
-    model: TrainedModel, ids: list[int], latent: object, vectors: tuple[Vectors, Vectors], tau: float
+    model: TrainedModel, ids: list[int], latent: Latent, vectors: tuple[Vectors, Vectors], tau: float
 ) -> Attention:
-    """The weights that each token was generated with."""
+    """Attention weights at each token when it was generated."""
     tokenizer = model.tokenizer
     ended = len(ids) < max(model.experiment.data.length_distribution)
     target = [*ids, tokenizer.sep_id] if ended else ids
@@ -161,12 +177,12 @@ def _attention(
     weights = model.model.attention_weights(before, latent)[0].mean(dim=(0, 1))  # [T, K]
     counts = [len(of_text.names) for of_text in vectors]
     whole = len(latent.key_padding_mask[0])
-    if tau in (0.0, 1.0):  # one text's alone
+    if tau in (0.0, 1.0):  # the latent of one text
         side = int(tau)
         names, sides = vectors[side].names, [side] * whole
     elif whole == sum(counts):
         names, sides = vectors[0].names + vectors[1].names, [0] * counts[0] + [1] * counts[1]
-    else:  # each vector is of both
+    else:  # each vector belongs to both
         names, sides = _numbers(whole), [2] * whole
     shown = (~latent.key_padding_mask[0]).nonzero().flatten()
     return Attention(
@@ -178,7 +194,7 @@ def _attention(
 
 
 def steps_for(largest: float) -> tuple[float, float]:
-    """A slider's end and step, both round numbers, for values of up to `largest`."""
+    """End and step of a slider for values up to `largest`, both round numbers."""
     if largest <= 0:
         return 1.0, 0.005
     end = 10.0 ** math.ceil(math.log10(1.1 * largest))

@@ -1,19 +1,17 @@
-"""`quality.html`: the figures of `pipeline.evaluation.sample_quality` as one page that needs nothing beside it."""
+"""`quality.html`: the figures of `pipeline.evaluation.sample_quality` as one self-contained page."""
 
 import difflib
 import html
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from pipeline.evaluation.bootstrap import COVERAGE, Estimate
 from pipeline.evaluation.quality_rows import CAUTION, SECTIONS, Quality, Row
 from pipeline.evaluation.sample_quality import Material
 from pipeline.runtime.plotting import inline_svg
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 BLUE, RED, GRAY = "#4477aa", "#cc6677", "#999999"
 DASH = "–"
@@ -21,27 +19,26 @@ COLOURS = {"synthetic": BLUE, "real": RED, "train": GRAY, "members": BLUE, "othe
 
 TITLES = {"copies": "Copies: a copy check"}
 EXPLAINED = {
-    "fidelity": "Does it read like the real text? Divergences are Jensen–Shannon's, from the training split: 0 is the "
-    "same distribution, 1 nothing in common. Rare n-grams differ between any two texts, so the second column says how "
-    "little is possible. MAUVE compares sentences by the mean vector that the model's own encoder gives them, with "
-    "training sentences; a model may flatter itself there.",
-    "coverage": "Does it hold what the real text holds? The shares are of all that stands in the training split, each "
-    "as often as it stands there. In the last column of the perplexity a model learned from as many real training "
-    "sentences.",
+    "fidelity": "Does it read like the real text? Jensen–Shannon divergences are measured from the training split: 0 "
+    "means equal distributions, 1 means nothing in common. Rare n-grams differ between any two texts, so the second "
+    "column shows the divergence that is unavoidable. MAUVE compares the texts with training sentences by the mean "
+    "vector that the model's own encoder gives each sentence; a model may score too well on its own features.",
+    "coverage": "Does it have what the real text has? The shares are of all words or bigrams of the training split, "
+    "repetitions counted. The second perplexity is that of a model trained on as many real training sentences.",
     "diversity": "Does it repeat itself? Figures far from those of real text are bad in either direction: noise is "
     "varied too.",
-    "copies": "For every sample the training sentence that is nearest to it by edit distance (tokens inserted, left "
-    "out or replaced, over the tokens of the longer sentence), and the one that holds most of its 3-grams. Held-out "
-    "text was never trained on: what it has of such copies is mere likeness, and only what samples have beyond it "
-    "points to memorising. Short sentences lie nearer than long ones to others, so look at the lengths above first. "
-    "No near copy is missed; distances above the threshold are those of the likeliest candidates and may be a little "
-    "too large, in both columns alike. Paraphrases are not seen.",
-    "membership": "The chance that the model's loss is lower on a sentence it was trained on than on one it was not: "
-    "0.5 means that this attack learns nothing about membership, 1 that it always knows. Beside it the same attack on "
-    "held-out sentences in the members' place, of the other split: splits differ in their documents, whatever was "
-    "trained on. The judge, where there is one, learned from the same sentences: less its loss, a figure above 0.5 "
-    "says that the model knows them better than the judge does, and one below that the judge knows them better, and "
-    "nothing else. Stronger attacks may learn more.",
+    "copies": "Each sample is compared with the training sentence that is nearest by edit distance (tokens inserted, "
+    "left out or replaced, over the tokens of the longer sentence), and with the one that has most of its 3-grams. "
+    "Held-out text was never trained on: its copies are chance, and only an excess of the samples points to "
+    "memorising. Short sentences lie nearer to others than long ones, so look at the lengths above first. No near copy "
+    "is missed. Distances above the threshold are those of the likeliest candidates and may be a little too large, in "
+    "both columns. Paraphrases are not found.",
+    "membership": "The chance that the model's loss is lower on a training sentence than on a held-out one: 0.5 means "
+    "that this attack learns nothing about membership, 1 that it is always right. The second column has the same "
+    "attack with sentences of the other held-out split in place of the training sentences: splits have different "
+    "documents, which alone may tell them apart. A judge, if there is one, learned from the same training sentences: "
+    "after subtracting its loss, a figure above 0.5 means that the model knows them better than the judge, one below "
+    "0.5 that the judge knows them better, and nothing else. Stronger attacks may learn more.",
     "usefulness": "Can a classifier learn from it what it learns from real text?",
 }
 STYLE = """
@@ -62,13 +59,13 @@ svg { width: 100%; height: auto; max-width: 44em; display: block } .cases td { f
 
 
 def page(material: Material, quality: Quality, title: str, dropped: str = "") -> str:
-    """The page.
+    """Write the page.
 
     Args:
-        material: what was compared.
-        quality: its figures.
-        title: of the page.
-        dropped: what was done about copies, if anything.
+        material: texts and settings of the comparison.
+        quality: figures of the comparison.
+        title: title of the page.
+        dropped: sentence about the copies that were dropped, empty if none were.
     """
     shown = html.escape(title)
     parts = [
@@ -85,14 +82,15 @@ def page(material: Material, quality: Quality, title: str, dropped: str = "") ->
             parts.append(f"<p>{html.escape(note)}</p>")
         if rows := [row for row in quality.rows if row.section == section]:
             parts.append(_table(rows))
-        parts += {"fidelity": _lengths, "copies": _copies, "membership": _losses}.get(section, _nothing)(quality)
+        if section in PLOTS:
+            parts += PLOTS[section](quality)
         if section == "copies" and dropped:
             parts.append(f"<p>{html.escape(dropped)}</p>")
     return "\n".join([*parts, "</body>\n</html>\n"])
 
 
 def compared(material: Material) -> str:
-    """What stands beside what, in a sentence or two."""
+    """Describe the comparison: samples, held-out text, training split and judge."""
     judge = "no judge" if material.judge is None else f"judge {material.judge.files.folder.name}"
     return (
         f"{len(material.rows):,} samples of {material.experiment.files.folder.name}. Copies are looked for among all "
@@ -103,7 +101,7 @@ def compared(material: Material) -> str:
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """The figures for a terminal, a line each."""
+    """Format the figures for a terminal, a line each."""
     lines = [("", "synthetic", "held-out real", "better when")]
     lines += [(row.label, _value(row.synthetic, row.form), _value(row.real, row.form), row.better) for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -114,6 +112,7 @@ def as_text(rows: Sequence[Row]) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
+    """Table of a section's figures."""
     head = "<thead><tr><th>figure</th>"
     head += '<th class="number">synthetic</th><th class="number">held-out real</th><th>better when</th></tr></thead>'
     body = []
@@ -141,17 +140,15 @@ def _value(value: float | Estimate | None, form: str) -> str:
     return format(value, form)
 
 
-def _nothing(_: Quality) -> list[str]:
-    return []
-
-
 def _lengths(quality: Quality) -> list[str]:
+    """Histogram of sentence lengths."""
     names = {"synthetic": "samples", "real": "held-out text", "train": "training text"}
     longest = max(int(values.max(initial=1)) for values in quality.lengths.values())
     return [_histogram(quality.lengths, names, np.arange(1, longest + 2) - 0.5, "tokens, end token counted")]
 
 
 def _losses(quality: Quality) -> list[str]:
+    """Histogram of the losses of members and others."""
     names = {"members": "trained on", "others": "held out", "again": "held out, the other split"}
     values = np.concatenate(list(quality.losses.values()))
     edges = np.linspace(values.min(), max(np.percentile(values, 99), values.min() + 1e-9), 41)
@@ -160,6 +157,7 @@ def _losses(quality: Quality) -> list[str]:
 
 
 def _copies(quality: Quality) -> list[str]:
+    """Histogram of distances, and the sentences nearest to a training sentence."""
     names = {"synthetic": "samples", "real": "held-out text"}
     distances = {kind: found.distance for kind, found in quality.found.items()}
     label = "edits over tokens to the nearest training sentence"
@@ -171,7 +169,7 @@ def _copies(quality: Quality) -> list[str]:
 
 
 def _cases(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Pairs of sentences, with the words marked in which they differ."""
+    """Table of pairs of sentences; the words in which they differ are marked."""
     head = "<thead><tr><th>distance, overlap</th><th>sentence</th><th>nearest training sentence</th></tr></thead>"
     body = []
     for row in rows:
@@ -182,6 +180,7 @@ def _cases(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _marked(own: str, other: str) -> tuple[str, str]:
+    """Mark the words in which two sentences differ."""
     words = own.split(), other.split()
     shown: tuple[list[str], list[str]] = ([], [])
     for tag, *bounds in difflib.SequenceMatcher(None, *words, autojunk=False).get_opcodes():
@@ -193,14 +192,28 @@ def _marked(own: str, other: str) -> tuple[str, str]:
 
 
 def _histogram(values: Mapping[str, np.ndarray], names: Mapping[str, str], edges: np.ndarray, label: str) -> str:
-    def draw(axes: "Axes") -> None:
+    """Histograms of several kinds of sentences in one plot, in percent of each kind.
+
+    Args:
+        values: values of the sentences by kind.
+        names: names in the legend by kind.
+        edges: edges of the bins.
+        label: label of the x axis.
+    """
+    bins = edges.tolist()
+
+    def draw(axes: Axes) -> None:
         for kind, each in values.items():
-            share = np.full(len(each), 100 / max(len(each), 1))
-            style = {"histtype": "stepfilled", "alpha": 0.25} if kind == "synthetic" else {"histtype": "step"}
-            axes.hist(each, edges, weights=share, color=COLOURS[kind], label=names[kind], **style)
+            share, color = np.full(len(each), 100 / max(len(each), 1)), COLOURS[kind]
             if kind == "synthetic":
-                axes.hist(each, edges, weights=share, color=COLOURS[kind], histtype="step")
+                axes.hist(each, bins, weights=share, color=color, label=names[kind], histtype="stepfilled", alpha=0.25)
+                axes.hist(each, bins, weights=share, color=color, histtype="step")
+            else:
+                axes.hist(each, bins, weights=share, color=color, label=names[kind], histtype="step")
         axes.set(xlabel=label, ylabel="sentences (%)")
         axes.legend(frameon=False)
 
     return inline_svg(draw)
+
+
+PLOTS: dict[str, Callable[[Quality], list[str]]] = {"fidelity": _lengths, "copies": _copies, "membership": _losses}

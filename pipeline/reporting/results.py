@@ -1,22 +1,23 @@
-"""Experiments as rows: gathered from their files or from wandb, and grouped across seeds."""
+"""Figures of experiments: gathered from their files or from wandb, grouped and summarised across seeds."""
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas
 
 from pipeline.experiments.config import flat_config, read_config
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, read_records
 
-if TYPE_CHECKING:
-    import pandas
-
-APART = ("seed", "versions", "data_fingerprint")  # settings that are no difference, or one of their own
+# Settings that do not tell groups apart, or that are compared by themselves.
+APART = ("seed", "versions", "data_fingerprint")
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,10 @@ class Result:
     """An experiment with its figures.
 
     Args:
-        name: its own.
-        settings: of model and training and the data's name, flat.
-        figures: its summary.
-        history: a row an epoch.
+        name: name of the experiment.
+        settings: settings of model and training and the name of the data, as `flat_config` returns them.
+        figures: its `summary.json`.
+        history: its `metrics.jsonl`, a row for each epoch.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Failure:
-    """An experiment without figures, and why."""
+    """An experiment without figures, and the reason."""
 
     name: str
     reason: str
@@ -46,18 +47,37 @@ class Failure:
 
 @dataclass(frozen=True)
 class Group:
-    """Experiments that differ in nothing but their seed."""
+    """Experiments that differ in their seed alone."""
 
     label: str
     results: list[Result]
 
-    def values(self, figure: str) -> list[float]:
-        """A figure of those that have it."""
-        return [float(r.figures[figure]) for r in self.results if isinstance(r.figures.get(figure), int | float)]
+    def values(self, key: str) -> list[float]:
+        """Return a figure of each experiment that has it as a number."""
+        return [float(r.figures[key]) for r in self.results if isinstance(r.figures.get(key), int | float)]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure across the seeds of a group.
+
+    Args:
+        mean: mean of the values.
+        deviation: standard deviation with n - 1 in the denominator, NaN for one value.
+        count: number n of experiments that have the figure.
+    """
+
+    mean: float
+    deviation: float
+    count: int
 
 
 def from_outputs(output_dir: Path, project: str, names: Iterable[str]) -> tuple[list[Result], list[Failure]]:
-    """Experiments of a project by their own files; those that failed, or have not finished, with the reason."""
+    """Read experiments of a project from their files.
+
+    Returns:
+        The experiments with figures, and those that failed or have not finished.
+    """
     results, failures = [], []
     for name in names:
         files = ExperimentFiles.of(output_dir, project, name)
@@ -78,12 +98,15 @@ def from_outputs(output_dir: Path, project: str, names: Iterable[str]) -> tuple[
 
 
 def from_wandb(path: str, names: Sequence[str] | None, api: Any) -> tuple[list[Result], list[Failure]]:
-    """Experiments of a wandb project.
+    """Read experiments of a wandb project.
 
     Args:
         path: ENTITY/PROJECT.
-        names: of the experiments; all if None.
+        names: names of the experiments; all if None.
         api: a `wandb.Api`.
+
+    Returns:
+        The experiments with figures, and those whose run crashed.
 
     Raises:
         UserError: wandb does not deliver them.
@@ -100,7 +123,7 @@ def from_wandb(path: str, names: Sequence[str] | None, api: Any) -> tuple[list[R
             figures = {key: value for key, value in dict(run.summary).items() if not key.startswith("_")}
             history = [row for row in run.scan_history() if row.get("validation/cross_entropy") is not None]
             results.append(Result(run.name, settings, figures, history))
-    except Exception as error:  # of the network, of rights, of a name: all mean that it did not come
+    except Exception as error:  # network, rights or a wrong name
         raise UserError(
             f"wandb did not deliver --FROM_WANDB {path} ({' '.join(str(error).split())[:200]}); check the name, the "
             "connection and `wandb login`"
@@ -109,19 +132,19 @@ def from_wandb(path: str, names: Sequence[str] | None, api: Any) -> tuple[list[R
 
 
 def grouped(results: Sequence[Result]) -> list[Group]:
-    """Groups of results that differ in nothing but their seed, in the order of their first.
+    """Group results that differ in their seed alone, in the order of each group's first result.
 
-    One that repeats another with its seed is no second seed: it goes into a group of its own kind.
+    A result that repeats another with the same seed is not a second seed: it starts a group of its own.
     """
-    groups: dict[tuple, list[Result]] = {}
-    seen: Counter[tuple] = Counter()
+    groups: dict[tuple[Any, ...], list[Result]] = {}
+    seen: Counter[tuple[Any, ...]] = Counter()
     keys = [
         tuple(sorted((name, str(_plain(value))) for name, value in result.settings.items() if name not in APART))
         for result in results
     ]
     of_data = [result.settings.get("data_fingerprint") for result in results]
     for result, key, data in zip(results, keys, of_data, strict=True):
-        # Runs that an earlier version logged do not say which data it was: the one that the others of their kind say.
+        # Runs of an earlier version have no fingerprint: assume the one that runs with the same settings have.
         known = {other for like, other in zip(keys, of_data, strict=True) if like == key and other is not None}
         key = (*key, str(next(iter(known)) if data is None and len(known) == 1 else data))
         run = (key, str(_plain(result.settings.get("seed"))))
@@ -139,35 +162,35 @@ def grouped(results: Sequence[Result]) -> list[Group]:
     return [Group(label, members) for label, members in zip(labels, groups.values(), strict=True)]
 
 
-def as_frame(groups: Sequence[Group], figures: Sequence[str]) -> "pandas.DataFrame":
-    """Mean and standard deviation (n - 1) over seeds, and how many have it: a row a group.
+def across_seeds(groups: Sequence[Group], keys: Sequence[str]) -> dict[tuple[str, str], Spread]:
+    """Summarise figures of groups over their seeds.
 
-    Columns `(figure, mean | sd | n)`; NaN is missing.
+    Returns:
+        The spread by the group's label and the figure's key, where any experiment of the group has a number.
     """
-    import pandas
-
     rows = [
-        {"label": group.label, "figure": figure, "value": value}
+        {"label": group.label, "key": key, "value": value}
         for group in groups
-        for figure in figures
-        for value in group.values(figure)
+        for key in dict.fromkeys(keys)
+        for value in group.values(key)
     ]
-    labels = [group.label for group in groups]
-    columns = pandas.MultiIndex.from_product([figures, ["mean", "sd", "n"]])
     if not rows:
-        return pandas.DataFrame(index=labels, columns=columns, dtype=float)
-    by = pandas.DataFrame(rows).groupby(["label", "figure"])["value"]
-    table = pandas.DataFrame({"mean": by.mean(), "sd": by.std(), "n": by.count()}).unstack("figure").swaplevel(axis=1)
-    return table.reindex(index=labels, columns=columns)
+        return {}
+    table = pandas.DataFrame(rows).groupby(["label", "key"])["value"].agg(["mean", "std", "count"])
+    return {
+        (label, key): Spread(mean, deviation, count)
+        for (label, key), mean, deviation, count in table.itertuples()
+        if not math.isnan(mean)
+    }
 
 
 def _plain(value: Any) -> Any:
-    """1.0 and 1 are one setting, whatever wandb made of it."""
+    """Return 1 for 1.0, because wandb may turn the one into the other."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _label(names: Sequence[str]) -> str:
-    """What the names of a group's members begin with, without their seeds."""
+    """Label of a group: the common beginning of its experiments' names, without the seed."""
     if len(names) == 1:
         return names[0]
     columns = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and read with an error that names them."""
+"""Files written whole or not at all, and read with errors that name them."""
 
 import csv
 import fcntl
@@ -13,26 +13,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.runtime.errors import UnfinishedError, UserError
+from pipeline.runtime.errors import UnfinishedError, UserError, one_line
 from pipeline.runtime.signals import received
 
 CHECKSUM = "checksum"
+CHECKSUMS = "checksums.json"
+# Beyond this total a file's size alone is recorded: hashing a large corpus before every step would take minutes.
+HASHED_BYTES = 2**30
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes `path`'s place at once.
+    """Yield a temporary path beside `path`. On success it replaces `path` atomically, on an error it is removed.
 
-    The temporary file is flushed to disk before the rename, so that a reader, or a machine that lost
-    power, finds the old content or the new and never a part. On an error it is removed.
+    The temporary file is flushed to disk before the rename. A reader, or a machine that lost power, finds the old
+    content or the new content, never a part.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays, because some writers choose their format by it.
+    # Some writers choose their format by the suffix.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield temporary
-        temporary.chmod(0o644)  # some writers leave a file that its owner alone can read
+        temporary.chmod(0o644)  # some writers leave a file that only its owner can read
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
@@ -42,44 +45,44 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path, plan: Any = None) -> Iterator[Path]:
-    """Yield a new folder; on success it takes `path`'s place, on an error it is removed.
+    """Yield a new folder. On success it replaces `path`, on an error it is removed.
 
-    All of it happens in a hidden folder beside `path`, under a lock that dies with its process. What a killed
-    process left there is removed; an old folder that nothing had replaced yet is put back.
+    The work happens in a hidden folder beside `path`, under a lock that ends with its process. Leftovers of a killed
+    process are removed. An old folder that nothing had replaced yet is put back.
 
     Args:
-        path: of the folder.
-        plan: what the new folder is made of, as JSON has it. Where there is one, what a killed or interrupted process,
-            a full disk or `UnfinishedError` left is kept, and yielded again to whoever comes with the same plan.
+        path: folder to replace.
+        plan: JSON value that determines the new folder's content. With a plan, a partial folder survives a killed or
+            interrupted process, a full disk and `UnfinishedError`, and is yielded again to a caller with the same plan.
 
     Raises:
-        UserError: another process is at it.
+        UserError: another process is writing the folder.
     """
     path = Path(path)
     hidden, retired = _hidden(path), _retired(path)
     hidden.mkdir(parents=True, exist_ok=True)
     with open(hidden / "lock", "w") as lock:
         try:
-            # lockf and not flock: the children of a killed process may live on, and inherit the other.
+            # Not flock: children of a killed process may outlive it and would keep that lock.
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):
-                raise FileNotFoundError  # its holder, who ended just now, removed it
+                raise FileNotFoundError  # its holder removed it when it ended just now
         except (BlockingIOError, FileNotFoundError):
-            raise UserError(f"another process is writing {path}; wait until it has ended, or stop it") from None
+            raise UserError(f"another process is writing {path}; wait until it ends, or stop it") from None
         kept = False
         try:
             if path.exists():
                 shutil.rmtree(retired, ignore_errors=True)
             elif retired.exists():
                 os.replace(retired, path)
-            temporary = _begun(hidden, plan)
+            temporary = _partial(hidden, plan)
             yield temporary
             if path.exists():
                 os.replace(path, retired)
             os.replace(temporary, path)
         except BaseException as error:
-            lasting = isinstance(error, (KeyboardInterrupt, OSError, UnfinishedError)) or received() is not None
-            kept = plan is not None and lasting
+            resumable = isinstance(error, (KeyboardInterrupt, OSError, UnfinishedError)) or received() is not None
+            kept = plan is not None and resumable
             raise
         finally:
             if retired.exists() and not path.exists():
@@ -88,8 +91,8 @@ def replacing_folder(path: Path, plan: Any = None) -> Iterator[Path]:
                 shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _begun(hidden: Path, plan: Any) -> Path:
-    """The folder that someone began by the same plan, or an empty one."""
+def _partial(hidden: Path, plan: Any) -> Path:
+    """Return the partial folder of the same plan, or a new empty one."""
     record, begun = hidden / "plan.json", sorted(hidden.glob("new-*"))
     try:
         if plan is not None and len(begun) == 1 and _json(record.read_text(encoding="utf-8")) == plan:
@@ -100,18 +103,18 @@ def _begun(hidden: Path, plan: Any) -> Path:
         shutil.rmtree(folder)
     write_json(record, plan)
     temporary = Path(tempfile.mkdtemp(prefix="new-", dir=hidden))
-    os.chmod(temporary, 0o755)  # mkdtemp's folder is the owner's alone
+    os.chmod(temporary, 0o755)  # mkdtemp makes it accessible to its owner only
     return temporary
 
 
 def put_back(path: Path) -> None:
-    """Put an old folder back that `replacing_folder` had moved when its process was killed, before the new one came."""
+    """Restore the old folder if `replacing_folder` was killed after it moved that one away."""
     if _retired(path).exists() and not path.exists():
         os.replace(_retired(path), path)
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that, whenever this process is killed, no part of it is left under its name."""
+    """Remove a folder atomically: a process killed at any time leaves no part under its name."""
     if path.exists():
         gone = path.with_name(f".{path.name}.gone")
         shutil.rmtree(gone, ignore_errors=True)
@@ -144,12 +147,12 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def as_jsonl(rows: Iterable[dict[str, Any]]) -> str:
-    """One JSON object a line."""
+    """Format one JSON object a line."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str = ",") -> None:
-    """Write a table with a header, whole or not at all."""
+    """Write a CSV table with a header, whole or not at all."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     writer.writerow(header)
@@ -161,14 +164,31 @@ def read_json(path: Path, remedy: str) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: it is absent or damaged; the message names it and ends with `remedy`.
+        UserError: the file is absent or damaged. The message names it and ends with `remedy`.
     """
     try:
         return _json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is not there; {remedy}") from None
+        raise UserError(f"{path} does not exist; {remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({_one_line(error)}); {remedy}") from None
+        raise UserError(f"{path} cannot be read ({one_line(error)}); {remedy}") from None
+
+
+def read_jsonl(path: Path, remedy: str) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line. It raises what `read_json` raises."""
+    rows: list[dict[str, Any]] = []
+    try:
+        with open(path, encoding="utf-8", newline="\n") as file:  # only "\n" ends a line
+            for number, line in enumerate(file, start=1):
+                row = _json(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f"line {number} is not a JSON object")
+                rows.append(row)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; {remedy}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({one_line(error)}); {remedy}") from None
+    return rows
 
 
 def write_record(path: Path, values: dict[str, Any]) -> None:
@@ -177,25 +197,25 @@ def write_record(path: Path, values: dict[str, Any]) -> None:
 
 
 def read_record(path: Path, remedy: str) -> dict[str, Any]:
-    """Read what `write_record` wrote.
+    """Read an object that `write_record` wrote.
 
     Raises:
-        UserError: it is absent, damaged, or was changed since; the message names it and ends with `remedy`.
+        UserError: the file is absent, damaged or was edited. The message names it and ends with `remedy`.
     """
     values = read_json(path, remedy)
     if not isinstance(values, dict) or values.pop(CHECKSUM, None) != _checksum(values):
-        raise UserError(f"{path} is damaged, or was changed by hand: it does not fit its checksum; {remedy}")
+        raise UserError(f"{path} is damaged or was edited by hand: its checksum does not match; {remedy}")
     return values
 
 
 def write_records(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, each with a checksum of itself and its place, whole or not at all."""
+    """Write one JSON object a line, each with a checksum of its content and place, whole or not at all."""
     rows = list(rows)
     write_jsonl(path, ({**row, CHECKSUM: _checksum([n, len(rows), row])} for n, row in enumerate(rows)))
 
 
 def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
-    """Read what `write_records` wrote, of which no line is missing; raises as `read_record` does."""
+    """Read the rows that `write_records` wrote, all of them. It raises what `read_record` raises."""
     rows = read_jsonl(path, remedy)
     if not rows:
         raise UserError(f"{path} is damaged: it is empty; {remedy}")
@@ -205,34 +225,48 @@ def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
     return rows
 
 
+def write_checksums(folder: Path) -> None:
+    """Record size and SHA-256 of every file below a folder, smallest first; after `HASHED_BYTES` sizes alone."""
+    paths = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: (path.stat().st_size, path))
+    files, read = {}, 0
+    for path in paths:
+        read += path.stat().st_size
+        files[str(path.relative_to(folder))] = _measured(path, hashed=read <= HASHED_BYTES)
+    write_record(folder / CHECKSUMS, {"files": files})
+
+
+def check_files(folder: Path, remedy: str) -> None:
+    """Compare every file below a folder with its recorded checksum.
+
+    Raises:
+        UserError: a file is absent or has changed. The message names it and ends with `remedy`.
+    """
+    for name, recorded in read_record(folder / CHECKSUMS, remedy)["files"].items():
+        path = folder / name
+        try:
+            same = _measured(path, hashed="sha256" in recorded) == recorded
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); {remedy}") from None
+        if not same:
+            raise UserError(f"{path} is damaged or was edited by hand: its checksum does not match; {remedy}")
+
+
+def _measured(path: Path, hashed: bool) -> dict[str, int | str]:
+    size = path.stat().st_size
+    if not hashed:
+        return {"size": size}
+    with open(path, "rb") as file:
+        return {"size": size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
 def _checksum(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def read_jsonl(path: Path, remedy: str) -> list[dict[str, Any]]:
-    """Read a file of one JSON object a line; raises as `read_json` does."""
-    rows = []
-    try:
-        with open(path, encoding="utf-8", newline="\n") as file:  # a line ends there alone
-            for number, line in enumerate(file, start=1):
-                rows.append(_json(line))
-                if not isinstance(rows[-1], dict):
-                    raise ValueError(f"line {number} is no JSON object")
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there; {remedy}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({_one_line(error)}); {remedy}") from None
-    return rows
-
-
 def _json(text: str) -> Any:
-    """JSON as this project writes it: without NaN and infinities."""
+    """Parse JSON without NaN and infinities."""
     return json.loads(text, parse_constant=_refuse)
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    raise ValueError(f"{constant} is not valid JSON")

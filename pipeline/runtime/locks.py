@@ -1,4 +1,4 @@
-"""A lock on what one process at a time may write; it dies with the process that holds it."""
+"""File locks: one process at a time writes an experiment. A lock ends with the process that holds it."""
 
 import fcntl
 import os
@@ -11,18 +11,18 @@ from typing import IO
 from pipeline.runtime.errors import UserError
 
 _held: dict[Path, IO[str]] = {}
-_of_the_first: set[Path] = set()  # what the first of several processes holds
+_held_by_rank_0: set[Path] = set()
 
 
 def claim(path: Path, what: str) -> None:
-    """Hold a lock until `release` or the end of this process; claiming it again is no change.
+    """Hold a lock until `release` or the end of this process. A lock that this process holds already stays held.
 
     Args:
-        path: of the lock file, which says who holds it and stays on disk.
-        what: is written, for the message.
+        path: lock file. It records its holder and stays on disk.
+        what: the locked thing, for the error message.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds the lock.
     """
     path = path.resolve()
     if path in _held:
@@ -30,33 +30,36 @@ def claim(path: Path, what: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held to the end of the process)
     try:
-        # Not flock: children of a killed process may live on, and would hold that on.
+        # Not flock: children of a killed process may outlive it and would keep that lock.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.seek(0)
         holder = file.read().strip() or "another process"
         file.close()
-        raise UserError(f"{what} is being written by {holder}; wait until that has ended, or stop it") from None
+        raise UserError(f"{what} is being written by {holder}; wait until it ends, or stop it") from None
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()
     _held[path] = file
 
 
-def leave_to_the_first(path: Path) -> None:
-    """Remember a lock that the first of several processes claims, and this one does not."""
-    _of_the_first.add(path.resolve())
+def leave_to_rank_0(path: Path) -> None:
+    """Record a lock that rank 0 claims, so that this process can take it over with `inherit`."""
+    _held_by_rank_0.add(path.resolve())
 
 
 def inherit() -> bool:
-    """Take the place of the first of several processes, which has ended; says whether this one has it now.
+    """Take the place of rank 0 after it has ended.
 
-    The first one's locks died with it. Of those that are left one alone gets them.
+    The locks of rank 0 ended with it. Of the remaining processes one alone gets them.
+
+    Returns:
+        True if this process holds all of rank 0's locks now.
     """
-    if not _of_the_first:
+    if not _held_by_rank_0:
         return False
     try:
-        for path in _of_the_first:
+        for path in _held_by_rank_0:
             claim(path, "this")
     except UserError:
         return False
@@ -64,7 +67,11 @@ def inherit() -> bool:
 
 
 def heritable(path: Path) -> IO[str] | None:
-    """A lock for as long as the file is open here or in a process that was started with it; None if it is held."""
+    """Lock a file for as long as it is open in this process or in a child that inherits it.
+
+    Returns:
+        The open file, or None if another process holds the lock.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (held until it is closed)
     try:
@@ -76,14 +83,14 @@ def heritable(path: Path) -> IO[str] | None:
 
 
 def release() -> None:
-    """Let go of all that this process holds, as its end does."""
+    """Release every lock that this process has claimed."""
     while _held:
         _held.popitem()[1].close()
 
 
 @contextmanager
 def turn(path: Path) -> Iterator[None]:
-    """Wait until no other process is within the same lock file's turn, and be alone in it."""
+    """Wait for a lock, hold it inside the context, and release it."""
     with open(path, "a", encoding="utf-8") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Plots, written whole or not at all."""
+"""Matplotlib figures, written whole or not at all."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def figure(path: Path, width: float = 7.0, height: float = 4.0, also: Sequence[str] = ()) -> "Iterator[Axes]":
-    """Yield the axes of a figure that is written to `path` (PNG, PDF or SVG by its suffix) at the end.
+    """Yield the axes of a figure, and write it to `path` when the context ends.
 
     Args:
-        path: of the file.
-        width: inches.
-        height: inches.
-        also: further suffixes that it is written with, `.pdf` for one.
+        path: file to write; its suffix is the format (PNG, PDF or SVG).
+        width: in inches.
+        height: in inches.
+        also: further suffixes to write, such as `.pdf`.
     """
     with panels(path, 1, 1, width, height, also) as (axes,):
         yield axes
@@ -30,7 +30,7 @@ def figure(path: Path, width: float = 7.0, height: float = 4.0, also: Sequence[s
 def panels(
     path: Path, rows: int, columns: int, width: float, height: float, also: Sequence[str] = ()
 ) -> "Iterator[list[Axes]]":
-    """Yield the axes of a figure of several panels, row by row; else as `figure` does."""
+    """Yield the axes of a figure with `rows` x `columns` panels, row by row. See `figure`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -41,19 +41,19 @@ def panels(
         axes.spines[["top", "right"]].set_visible(False)
     yield every
     for suffix in (path.suffix, *also):
-        # Without a date the same figure is the same file.
+        # Without its date, the same figure is the same file.
         dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(suffix)
         with replacing(path.with_suffix(suffix)) as temporary:
             drawn.savefig(temporary, dpi=150, metadata=dated)
 
 
 def inline_svg(draw: "Callable[[Axes], None]", width: float = 7.0, height: float = 3.0) -> str:
-    """A figure as an `<svg>` element for a page, its text as text.
+    """Draw a figure and return it as an `<svg>` element for a page. Its text stays text.
 
     Args:
-        draw: onto the figure's axes.
-        width: inches.
-        height: inches.
+        draw: draws onto the figure's axes.
+        width: in inches.
+        height: in inches.
     """
     import matplotlib
 

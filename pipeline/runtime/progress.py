@@ -1,4 +1,4 @@
-"""Progress bars that suit a terminal and a log file alike."""
+"""Progress bars for terminals and log files."""
 
 import sys
 from typing import Any
@@ -8,10 +8,10 @@ from tqdm import tqdm
 from pipeline.runtime.processes import is_first
 
 
-def bar(*args: Any, **kwargs: Any) -> tqdm:
-    """A tqdm bar of the first process; where stderr is a file it says how far things are only now and then.
+def bar(*args: Any, **kwargs: Any) -> "tqdm[Any]":
+    """Return a tqdm bar that rank 0 alone shows, refreshed every 30 s if stderr is a file.
 
-    One step alone has none.
+    A bar of one step is not shown. Arguments are those of `tqdm`.
     """
     steps = kwargs["total"] if "total" in kwargs else len(args[0])
     terminal = sys.stderr.isatty()

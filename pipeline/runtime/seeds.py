@@ -1,8 +1,8 @@
-"""Seeds that follow from the run's and from what they are for."""
+"""Seeds derived from the run's seed and their use."""
 
 import numpy as np
 
 
 def mixed(*numbers: int) -> int:
-    """One seed, in [0, 2^63), out of several numbers."""
+    """Combine several numbers to one seed in [0, 2^63)."""
     return int(np.random.SeedSequence(list(numbers)).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: told as an exception, at once or where it does no harm."""
+"""Signals that ask a process to end become an exception, raised at once or deferred to a safe point."""
 
 import ctypes
 import functools
@@ -17,11 +17,11 @@ _received: list["Interrupted"] = []
 
 
 class Interrupted(KeyboardInterrupt):
-    """The process was asked to end.
+    """A signal asked the process to end.
 
     Args:
-        number: of the signal.
-        state: what is saved and how to go on, for the user.
+        number: the signal's number.
+        state: what is saved and how to resume, for the user.
     """
 
     def __init__(self, number: int, state: str = f"interrupted; {CONTINUES}") -> None:
@@ -31,21 +31,21 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def status(self) -> int:
-        """The exit status that a shell gives a process that this signal ended."""
+        """Exit status that a shell reports for a process ended by this signal."""
         return 128 + self.number
 
 
 def raise_on_signals() -> None:
-    """From here on a signal that asks the process to end raises `Interrupted` wherever the process is."""
+    """Install handlers that raise `Interrupted` in the main thread at once."""
     _received.clear()
     sys.unraisablehook = _raise_elsewhere
     for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and a shell's background jobs mean it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background jobs of a shell ignore it on purpose
             signal.signal(number, _raise)
 
 
 def _raise_elsewhere(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Where Python drops exceptions, as in a finalizer, it drops an interruption too: send the signal once more."""
+    """Send the signal again if Python dropped its exception, as it does inside finalizers."""
     if isinstance(unraisable.exc_value, Interrupted):
         threading.Timer(0.01, os.kill, (os.getpid(), unraisable.exc_value.number)).start()
     else:
@@ -53,13 +53,16 @@ def _raise_elsewhere(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def ignore_signals() -> None:
-    """From here on a signal that asks the process to end changes nothing."""
+    """Ignore the signals from here on: the process is about to end."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def received() -> Interrupted | None:
-    """The last interruption there was, for it may come out as another exception: compiled code makes it one."""
+    """Return the last interruption, or None.
+
+    Compiled code may turn an interruption into another exception, so that its type alone does not show it.
+    """
     return _received[-1] if _received else None
 
 
@@ -68,25 +71,25 @@ def _raise(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 @functools.cache
-def forks_end_with_it() -> None:
-    """From here on what this process forks ends with it: by its pool, or by the system if it is killed, on Linux.
+def end_forks_with_parent() -> None:
+    """Make forks of this process end with it, also when it is killed (Linux).
 
-    Workers wait for their next task on a pipe that they hold open among themselves: for ever, if nobody ends them.
+    Pool workers wait for tasks on a pipe that they hold open among themselves, so that they would wait forever.
     """
     if sys.platform == "linux":  # elsewhere workers are spawned, not forked
-        os.register_at_fork(after_in_child=_signals_of_a_worker)
+        os.register_at_fork(after_in_child=_reset_worker_signals)
         set_death_signal, libc = 1, ctypes.CDLL(None)
         os.register_at_fork(after_in_child=lambda: libc.prctl(set_death_signal, signal.SIGKILL))
 
 
-def _signals_of_a_worker() -> None:
-    """A worker is ended by its pool alone and says nothing of it: Ctrl-C reaches it as well as the one to tell."""
+def _reset_worker_signals() -> None:
+    """Let the pool alone end a worker: Ctrl-C reaches workers too, and they would print tracebacks."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Deferred:
-    """Remembers the first signal that came; a second one, or any inside `at_once`, raises."""
+    """Record the first signal. A second signal, or any signal inside `at_once`, raises `Interrupted`."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -94,7 +97,7 @@ class Deferred:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside, a signal raises where the process is: for long work that changes nothing."""
+        """Raise on the first signal inside the context: for long work that changes nothing."""
         self._immediate = True
         try:
             yield
@@ -109,7 +112,7 @@ class Deferred:
 
 @contextmanager
 def deferred() -> Iterator[Deferred]:
-    """Inside, signals are remembered and not raised; afterwards they do what they did before, unless now ignored."""
+    """Record signals inside the context, then restore the earlier handlers unless signals are ignored by then."""
     stop = Deferred()
     earlier = {number: signal.getsignal(number) for number in SIGNALS}
     try:
@@ -119,5 +122,5 @@ def deferred() -> Iterator[Deferred]:
         yield stop
     finally:
         for number, handler in earlier.items():
-            if signal.getsignal(number) == stop._handle:  # not where `ignore_signals` was called
+            if signal.getsignal(number) == stop._handle:  # not after `ignore_signals`
                 signal.signal(number, handler)

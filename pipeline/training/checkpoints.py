@@ -1,4 +1,4 @@
-"""The checkpoints that a run keeps: its latest state, to continue from, and its best weights, for all other scripts."""
+"""A run's checkpoints: the latest state to resume from, and the best weights for every other script."""
 
 import dataclasses
 import math
@@ -7,10 +7,11 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from models.text_model import TextModel
 from pipeline.experiments.paths import ExperimentFiles
@@ -21,43 +22,51 @@ from pipeline.experiments.weights import (
     optimizer_tensors,
     save_checkpoint,
 )
-from pipeline.runtime.checksums import check_files, write_checksums
 from pipeline.runtime.devices import processes
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import put_back, read_record, remove_folder, replacing_folder, write_record
+from pipeline.runtime.files import (
+    check_files,
+    put_back,
+    read_record,
+    remove_folder,
+    replacing_folder,
+    write_checksums,
+    write_record,
+)
 from pipeline.runtime.locks import inherit
 from pipeline.runtime.processes import gathered
 from pipeline.training.fsdp import placed_like
+from pipeline.training.fsdp_tensors import names_in, read_shards, write_shards
 
 REMEDY = "train anew with --RESTART True"
-# What a folder of shards holds; Accelerate calls the weights and the moments so, too.
+# Content of a folder of shards. Accelerate uses the same names for weights and moments.
 WEIGHTS, MOMENTS, PROGRESS = "pytorch_model_fsdp_0", "optimizer_0", "progress.json"
 
 
 @dataclass
 class Progress:
-    """How far a run is: all that is not a tensor in the latest checkpoint."""
+    """Progress of a run: every value in the latest checkpoint that is not a tensor."""
 
     epoch: int = 0
-    sentences: int = 0  # of this epoch that are done, by all processes
-    step: int = 0  # optimizer steps of the run that are done
-    seconds: float = 0.0  # time this epoch has taken, over all its parts
+    sentences: int = 0  # of this epoch, consumed by all processes
+    step: int = 0  # optimizer steps of the run so far
+    seconds: float = 0.0  # duration of this epoch so far, over all its parts
     best_loss: float = math.inf
     best_epoch: int = -1
     finished: bool = False
     figures: dict[str, float] = field(default_factory=dict)  # sums over this epoch so far
-    skipped: int = 0  # optimizer steps of the run that were left out
+    skipped: int = 0  # optimizer steps of the run that were skipped
 
     def to_json(self) -> dict[str, Any]:
-        """As the checkpoint holds it (JSON has no infinity)."""
+        """Return the checkpoint's JSON state, with None for an infinite loss."""
         return {**dataclasses.asdict(self), "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Progress":
-        """What `to_json` made.
+        """Restore what `to_json` returned.
 
         Raises:
-            ValueError: it was another version of this project's.
+            ValueError: another version of this project wrote the values.
         """
         try:
             best = values["best_loss"]
@@ -67,15 +76,15 @@ class Progress:
 
 
 class Checkpoints(ABC):
-    """A run's checkpoints, in one of two forms; either goes on from what the other kept.
+    """Save and restore a run's checkpoints, in one of two forms. Each form resumes from the other.
 
     All processes of a run call the methods together.
 
     Args:
-        files: the experiment's.
-        model: whose weights are kept and restored.
-        optimizer: whose moments are.
-        first: whether this is the only process or the first of several.
+        files: paths of the experiment's files.
+        model: model to save and restore.
+        optimizer: optimizer to save and restore.
+        first: True on rank 0.
     """
 
     def __init__(self, files: ExperimentFiles, model: TextModel, optimizer: torch.optim.Optimizer, first: bool) -> None:
@@ -86,24 +95,28 @@ class Checkpoints(ABC):
 
     @abstractmethod
     def save_latest(self, progress: Progress) -> None:
-        """Keep weights, the optimizer's state and progress, whole or not at all."""
+        """Save weights, the optimizer's state and progress, whole or not at all."""
 
     @abstractmethod
     def save_alone(self, progress: Progress) -> int | None:
-        """Keep what can be kept where another process is lost; the step that is kept then, None if none is."""
+        """Save as much as possible after another process has ended.
+
+        Returns:
+            The step of the latest saved state, or None if there is none.
+        """
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
-        """The model's, whole, by name; of several processes the first has them."""
+        """Return the full model state dict. It is complete on rank 0."""
 
     def save_best(self, state: dict[str, Any]) -> None:
-        """Keep the weights, in one file, with what is to be known of them."""
+        """Save the full weights in one file with a JSON state."""
         weights = self.weights()
         if self.first:
             save_checkpoint(self.files.best, weights, state)
 
     def best_state(self) -> dict[str, Any]:
-        """What `save_best` was told of the best weights.
+        """Return the state that `save_best` saved with the best weights.
 
         Raises:
             UserError: the file is absent or damaged.
@@ -111,10 +124,13 @@ class Checkpoints(ABC):
         return load_checkpoint(self.files.best, REMEDY)[1]
 
     def restore(self) -> Progress | None:
-        """Put the latest state back into model and optimizer; None where there is none.
+        """Load the latest state into model and optimizer.
+
+        Returns:
+            The saved progress, or None without a checkpoint.
 
         Raises:
-            UserError: it is damaged or does not fit.
+            UserError: the checkpoint is damaged or does not fit.
         """
         file, folder = self.files.latest, self.files.latest_shards
         if self.first:
@@ -130,7 +146,7 @@ class Checkpoints(ABC):
             found.append((_progress(state, folder), lambda: self._load_shards(folder)))
         if not found:
             return None
-        # Both are there where a process was killed between writing its own form and removing the other.
+        # Both exist if a process was killed after it wrote one form and before it removed the other.
         progress, load = max(found, key=lambda each: (each[0].step, each[0].epoch))
         load()
         return progress
@@ -148,8 +164,6 @@ class Checkpoints(ABC):
         load_optimizer(self.model, self.optimizer, moments)
 
     def _load_shards(self, folder: Path) -> None:
-        from pipeline.training.fsdp_tensors import names_in, read_shards
-
         alone = isinstance(self, WholeCheckpoints)
         weights = {name: tensor.detach() for name, tensor in self.model.state_dict().items()}  # filled in place
         read_shards(folder / WEIGHTS, {"model": weights}, alone, REMEDY)
@@ -163,10 +177,10 @@ class Checkpoints(ABC):
 
 
 class WholeCheckpoints(Checkpoints):
-    """Of a model that every process has whole: the first process writes a file."""
+    """Checkpoints of a model that every process holds in full. Rank 0 writes one file."""
 
     def save_latest(self, progress: Progress) -> None:
-        """To `latest.safetensors`."""
+        """Save to `latest.safetensors`."""
         if not self.first:
             return
         tensors = {f"model/{name}": t for name, t in self.model.state_dict().items()}
@@ -176,27 +190,25 @@ class WholeCheckpoints(Checkpoints):
         remove_folder(self.files.latest_shards)
 
     def save_alone(self, progress: Progress) -> int:
-        """All of it, if this is the first process or has taken its place; otherwise that one does."""
+        """Save everything on rank 0, or on the process that takes its place."""
         self.first = self.first or inherit()
         self.save_latest(progress)
         return progress.step
 
     def weights(self) -> dict[str, Tensor]:
-        """As they are."""
+        """Return the model state dict."""
         return self.model.state_dict()
 
 
 class ShardedCheckpoints(Checkpoints):
-    """Of a model of which every process has a part, and writes it."""
+    """Checkpoints of a sharded model. Each process writes its part."""
 
-    kept: int | None = None  # the step of what is kept
+    kept: int | None = None  # step of the latest saved state
 
     def save_latest(self, progress: Progress) -> None:
-        """To `latest/`."""
-        from pipeline.training.fsdp_tensors import write_shards
-
+        """Save to the folder `latest/`."""
         with replacing_folder(self.files.latest_shards) if self.first else nullcontext("") as own:
-            folder = Path(gathered([str(own)])[0])  # the first process's
+            folder = Path(gathered([str(own)])[0])  # rank 0's folder
             write_shards(folder / WEIGHTS, {"model": self.model.state_dict()})
             write_shards(folder / MOMENTS, {"optimizer": optimizer_tensors(self.model, self.optimizer)})
             if self.first:
@@ -208,21 +220,20 @@ class ShardedCheckpoints(Checkpoints):
         self.kept = progress.step
 
     def save_alone(self, progress: Progress) -> int | None:
-        """Nothing: the lost process had a part of it."""
+        """Save nothing, since the lost process held a part of the model; return the step of the last full save."""
         try:
-            # A process may have ended after the first one put a checkpoint in place and before all had heard of it.
+            # The process may have ended after rank 0 put a checkpoint in place and before all processes knew it.
             return max(read_record(self.files.latest_shards / PROGRESS, REMEDY)["step"], self.kept or 0)
         except UserError:
             return self.kept
 
     def weights(self) -> dict[str, Tensor]:
-        """Gathered in the first process's memory beside the device."""
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
-        return get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        """Gather the full state dict in the CPU memory of rank 0."""
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return cast(dict[str, Tensor], get_model_state_dict(self.model, options=options))
 
     def restore(self) -> Progress | None:
-        """From either form."""
+        """Load the latest state from either form."""
         progress = super().restore()
         self.kept = None if progress is None else progress.step
         return progress
@@ -232,4 +243,4 @@ def _progress(state: dict[str, Any], path: Path) -> Progress:
     try:
         return Progress.from_json(state)
     except ValueError as error:
-        raise UserError(f"{path} is of another version of this project ({error}); {REMEDY}") from None
+        raise UserError(f"{path} was written by another version of this project ({error}); {REMEDY}") from None

@@ -1,4 +1,4 @@
-"""The known disease of text VAEs, watched: a decoder that ignores its latent, and a latent that says nothing."""
+"""Monitor posterior collapse: a decoder that ignores its latent, or a latent without information."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ from pipeline.runtime.processes import gathered, rank, size
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016
 GAP_SENTENCES = 1000
-LEAST_RATIO = 1.05  # of the perplexity with another's latent over that with a sentence's own
+LEAST_RATIO = 1.05  # perplexity with another sentence's latent over perplexity with the sentence's own
 
 
 @torch.inference_mode()
@@ -26,19 +26,19 @@ def collapse_figures(
     compared: int | None = None,
     count: int | None = None,
 ) -> dict[str, float]:
-    """What shows a collapse.
+    """Compute the figures that reveal posterior collapse.
 
     Args:
-        model: any; of one without a latent there is nothing to watch.
-        batches: this process's share of a split's; the figures are those of all processes' batches.
-        device: the model's.
-        compared: how many of the split's batches, from its first on, the perplexities are taken over; None for all.
-        count: how many batches all processes have; more than these are repetitions. None: none is repeated.
+        model: any model. Without a latent no figure is returned.
+        batches: this process's share of a split's batches. The figures cover the batches of all processes.
+        device: device of the model.
+        compared: number of batches, from the split's first on, over which the perplexities are taken; None for all.
+        count: number of distinct batches of all processes; further ones are repetitions. None if none is repeated.
 
     Returns:
-        `active_units`: dimensions whose mean varies by more than 0.01 over all real vectors (Burda et al. 2016), of
-        a model with Gaussians; `perplexity_own_latent`, `perplexity_other_latent` and their difference
-        `perplexity_gap`: with another sentence's latent in the place of its own (0: the decoder ignores the latent).
+        `active_units`: dimensions of a model with Gaussians whose mean has a variance above 0.01 over all real vectors
+        (Burda et al. 2016); `perplexity_own_latent`; `perplexity_other_latent`, with another sentence's latent in place
+        of the sentence's own; and `perplexity_gap`, their difference (0 if the decoder ignores the latent).
     """
     model.eval()
     parts = []
@@ -52,7 +52,7 @@ def collapse_figures(
         if encoding.gaussians is not None:
             mu = encoding.gaussians.mu[~encoding.gaussians.key_padding_mask].double()  # [vectors, D]
             part |= {"vectors": len(mu), "sum": mu.sum(dim=0).tolist(), "squares": mu.square().sum(dim=0).tolist()}
-        # Processes that hold a model together compute together, whether their own batch counts or not.
+        # Processes that share a sharded model compute together, whether or not their own batch counts.
         if compared is None or number - rank() < compared:
             others = model.encode(batch.source.roll(1, 0), batch.key_padding_mask.roll(1, 0))
             packing = Packing.of(batch.key_padding_mask)
@@ -78,19 +78,19 @@ def collapse_figures(
 
 
 def collapse_warning(figures: dict[str, float]) -> str | None:
-    """One line where figures of `collapse_figures` show a collapse, else None."""
+    """Return a one-line warning if the figures of `collapse_figures` show a collapse, else None."""
     signs = []
     own, other = figures.get("perplexity_own_latent", 1.0), figures.get("perplexity_other_latent", math.inf)
     if other < LEAST_RATIO * own:
         signs.append(
-            f"the decoder hardly uses the latent (perplexity {own:.2f} with a sentence's own, {other:.2f} with "
-            "another's)"
+            f"the decoder barely uses the latent (perplexity {own:.2f} with a sentence's own latent, {other:.2f} with "
+            "another sentence's)"
         )
     if figures.get("active_units", 1) == 0:
-        signs.append(f"no dimension of the latent's means varies by more than {ACTIVE_VARIANCE}")
+        signs.append(f"no dimension of the latent's means has a variance above {ACTIVE_VARIANCE}")
     if not signs:
         return None
     return (
-        f"warning: {'; '.join(signs)}: the latent may have collapsed; if it stays so, try a lower KL weight, "
+        f"warning: {'; '.join(signs)}: the latent may have collapsed; if this persists, try a lower KL weight, "
         "--KL_WARMUP, --FREE_BITS, --WORD_DROPOUT or --KL_ANNEALING_GAUSSIAN cyclic"
     )

@@ -1,15 +1,56 @@
-"""What training tells its user: an epoch's line, and what is behind a loss that is not finite."""
+"""Messages of training: the line of an epoch, and the cause of a loss that is not finite."""
 
 import math
+from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
+from models.loss import TokenLoss
 from models.text_model import Encoding
+from pipeline.data.batches import Batch
 from pipeline.training.fsdp import whole
 
 
+@dataclass(frozen=True)
+class Computed:
+    """Outcome of the forward pass of one batch.
+
+    Args:
+        objective: this batch's share of the loss that is differentiated.
+        loss: token loss.
+        penalty: weighted regulariser.
+        batch: the batch.
+        encoding: encoding of its sentences, None for a model without a latent.
+    """
+
+    objective: Tensor
+    loss: TokenLoss
+    penalty: Tensor
+    batch: Batch
+    encoding: Encoding | None
+
+
+def describe_non_finite(computed: Computed, model: nn.Module, step: int, epoch: int, number: int) -> str:
+    """Describe a loss or gradient that is not finite, and the quantities behind it.
+
+    Args:
+        computed: outcome of the batch.
+        model: the model, with its gradients.
+        step: optimizer step, from 1.
+        epoch: epoch, from 1.
+        number: batch of the epoch, from 1.
+    """
+    name, size = largest_gradient(model)
+    source = computed.batch.source
+    return (
+        f"the loss became {computed.objective.item()} at step {step} (epoch {epoch}, batch {number}: {len(source)} "
+        f"sentences of up to {source.shape[1]} tokens); cross-entropy {computed.loss.mean.item():.4g}, regulariser "
+        f"{computed.penalty.item():.4g}{extremes(computed.encoding)}, largest gradient {size:.3g} in {name}"
+    )
+
+
 def extremes(encoding: Encoding | None) -> str:
-    """The least and greatest of each quantity of an encoding, for the message that names what is not finite."""
+    """Describe the range of each quantity of an encoding, for the message about a loss that is not finite."""
     if encoding is None:
         return ""
     values = {"KL_G": encoding.kl_gaussian, "KL_D": encoding.kl_dirichlet}
@@ -28,8 +69,8 @@ def extremes(encoding: Encoding | None) -> str:
 
 
 def largest_gradient(model: nn.Module) -> tuple[str, float]:
-    """The parameter with the largest gradient, a non-finite one before all, and its size."""
-    worst, size = "no parameter (none has a gradient yet)", 0.0
+    """Return the parameter with the largest absolute gradient, and that value. A non-finite gradient comes first."""
+    worst, size = "no parameter (no parameter has a gradient yet)", 0.0
     for name, parameter in model.named_parameters():
         if parameter.grad is None:
             continue
@@ -42,7 +83,7 @@ def largest_gradient(model: nn.Module) -> tuple[str, float]:
 
 
 def epoch_line(row: dict[str, float], best: bool) -> str:
-    """One epoch's figures for the eye."""
+    """Format the metrics of an epoch as one line."""
     parts = [
         f"epoch {row['epoch']}",
         f"train {row['train/cross_entropy']:.3f}",

@@ -1,94 +1,106 @@
-"""Fully sharded data parallelism (FSDP2), as Accelerate is configured: a process holds a part of every parameter.
+"""Fully sharded data parallelism (FSDP2) as Accelerate configures it: each process holds a part of every parameter.
 
-A layer's parameters are gathered for as long as it computes; what stands outside the layers is gathered for as long as
-the model does.
+A layer's parameters are gathered while the layer computes. Parameters outside the layers are gathered while the model
+computes.
 """
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, parse_flag_from_env
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from pipeline.runtime.devices import on_cpu
 from pipeline.runtime.errors import UserError
 
 
 def check_configuration(compiled: bool = False) -> None:
-    """Look at how `accelerate launch` was configured, before anything is written.
+    """Check the configuration of `accelerate launch` before anything is written.
 
     Args:
-        compiled: whether torch is to compile the model.
+        compiled: True if torch is to compile the model.
 
     Raises:
-        UserError: for something of FSDP that training cannot do.
+        UserError: the configuration asks for an FSDP feature that training does not support.
     """
     if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
         return
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise UserError(
-            "FSDP is asked for in its version 1; add --fsdp_version 2 to accelerate launch, or fsdp_version: 2 to "
-            "its configuration"
+            "FSDP is configured with version 1; add --fsdp_version 2 to accelerate launch, or fsdp_version: 2 to its "
+            "configuration"
         )
     if parse_flag_from_env("FSDP_ACTIVATION_CHECKPOINTING"):
-        # It draws other dropout the second time.
+        # Its second forward pass draws other dropout masks.
         raise UserError(
-            "fsdp_activation_checkpointing is not for these models; leave it out of accelerate launch's "
+            "fsdp_activation_checkpointing does not work with these models; leave it out of accelerate launch's "
             "configuration, and add --GRADIENT_CHECKPOINTING True to train.py"
         )
     if compiled:
-        # What Accelerate shards is the compiled model, but evaluation calls the model that it is made of.
-        raise UserError("a model that is sharded (FSDP) is not compiled; leave --COMPILE out")
+        # Accelerate shards the compiled model, but evaluation calls the model inside it.
+        raise UserError("a sharded model (FSDP) cannot be compiled; leave --COMPILE out")
 
 
 def new_accelerator(mixed_precision: str) -> Accelerator:
-    """What launches, GPUs and `accelerate launch`'s configuration make of this process; `is_fsdp2` where it shards.
+    """Create the Accelerator for this launch. Its `is_fsdp2` is True if it shards the model.
+
+    Args:
+        mixed_precision: `bf16` or `no`.
 
     Raises:
-        UserError: it is configured for something of FSDP that training cannot do.
+        UserError: the configuration asks for an FSDP feature that training does not support.
     """
     check_configuration()
     os.environ.setdefault("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP")
     accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision)
     state = accelerator.state
     if state.distributed_type == DistributedType.MULTI_CPU and parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        # torch shards on CPUs as on GPUs, but Accelerate overlooks that it is asked to.
-        from accelerate.utils import FullyShardedDataParallelPlugin
-
+        # torch shards on CPUs as on GPUs, but Accelerate ignores the request there.
         state.fsdp_plugin, state.distributed_type = FullyShardedDataParallelPlugin(), DistributedType.FSDP
     if state.distributed_type == DistributedType.FSDP:
-        # Autocast alone lowers precision, as without sharding: parameters and the bottleneck stay in float32.
-        state.fsdp_plugin.mixed_precision_policy = None
-        # Nothing is changed in place of what the models return.
+        # Only autocast lowers precision, as without sharding: parameters and the bottleneck stay in float32.
+        plugin = cast(FullyShardedDataParallelPlugin, state.fsdp_plugin)
+        plugin.mixed_precision_policy = None
+        # The training loop changes none of the models' outputs in place.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     return accelerator
 
 
 @contextmanager
 def outer_gathered(model: nn.Module) -> Iterator[None]:
-    """Inside, methods other than `forward` find the parameters whole that stand outside a sharded model's layers."""
-    if not hasattr(model, "unshard"):
+    """Gather the parameters outside a sharded model's layers, for methods other than `forward`."""
+    unshard = cast("Callable[[], object] | None", getattr(model, "unshard", None))
+    reshard = cast("Callable[[], object] | None", getattr(model, "reshard", None))
+    if unshard is None or reshard is None:
         yield
         return
-    model.unshard()
+    unshard()
     try:
         yield
     finally:
-        model.reshard()
+        reshard()
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor of which each process may hold a part, gathered from all of them."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    """Gather a sharded tensor from all processes; return a plain tensor unchanged."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def placed_like(tensor: Tensor, own: Tensor) -> Tensor:
-    """Of a whole tensor, the same in every process, the part that this one holds of its `own`."""
-    if not hasattr(own, "placements"):
-        return tensor
-    from torch.distributed.tensor import distribute_tensor
+    """Shard a whole tensor like `own`.
 
+    Args:
+        tensor: the same whole tensor in every process.
+        own: this process's tensor, sharded or plain.
+
+    Returns:
+        This process's part, or `tensor` itself if `own` is plain.
+    """
+    if not isinstance(own, DTensor):
+        return tensor
     return distribute_tensor(tensor.to(own.device), own.device_mesh, own.placements, src_data_rank=None)

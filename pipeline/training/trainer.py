@@ -1,4 +1,4 @@
-"""The training loop: epochs, gradients, checkpoints, and continuing where a run was stopped."""
+"""The training loop: epochs, gradient steps, checkpoints, and resuming a stopped run."""
 
 import math
 import signal
@@ -6,16 +6,17 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from models.loss import TokenLoss
-from models.text_model import Encoding, TextModel
+from models.text_model import TextModel
 from pipeline.data.batches import Batch, EpochOrder, in_order, loader
+from pipeline.data.dataset import PreparedData
 from pipeline.experiments.paths import ExperimentFiles
+from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.devices import precision
 from pipeline.runtime.errors import LostError, UserError
@@ -25,36 +26,32 @@ from pipeline.runtime.seeds import mixed
 from pipeline.runtime.signals import CONTINUES, Deferred, Interrupted, deferred, ignore_signals
 from pipeline.training.checkpoints import Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.training.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
-from pipeline.training.diagnostics import epoch_line, extremes, largest_gradient
+from pipeline.training.diagnostics import Computed, describe_non_finite, epoch_line
 from pipeline.training.fsdp import new_accelerator, outer_gathered
 from pipeline.training.validation import Figures, evaluate, posterior_histograms
-
-if TYPE_CHECKING:
-    from pipeline.data.dataset import PreparedData
-    from pipeline.experiments.tracker import Tracker
 
 HISTOGRAM_SENTENCES = 1000
 
 
 class Trainer:
-    """Trains one model on one dataset and keeps its checkpoints.
+    """Train one model on one dataset and save its checkpoints.
 
     Args:
-        model: with fresh weights.
-        data: prepared.
-        settings: how to train.
-        files: where checkpoints go.
-        tracker: where figures go.
-        after_epoch: called with every epoch's row of figures, once it is saved; what it raises ends the training.
+        model: model with fresh weights.
+        data: prepared data.
+        settings: training settings.
+        files: paths of the experiment's files.
+        tracker: receives the metrics.
+        after_epoch: called with every epoch's metrics after they are saved. An exception that it raises ends training.
     """
 
     def __init__(
         self,
         model: TextModel,
-        data: "PreparedData",
+        data: PreparedData,
         settings: TrainingSettings,
         files: ExperimentFiles,
-        tracker: "Tracker",
+        tracker: Tracker,
         after_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         self.settings = settings
@@ -65,23 +62,26 @@ class Trainer:
         mixed = {"bf16": "bf16", "fp32": "no"}[precision(settings.precision)]
         self.accelerator = new_accelerator(mixed)
         self.sharded = self.accelerator.is_fsdp2
-        # The whole of a model that is sharded need not fit a device: it goes there a layer after the other.
+        # A model that is to be sharded need not fit a device: it moves there layer by layer.
         self.model = model if self.sharded else model.to(self.accelerator.device)
         self.model.recompute = settings.gradient_checkpointing
         optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
-        # Batches differ in length: without `dynamic` each length would be compiled anew.
+        # Batches differ in length: without `dynamic` every length would be compiled anew.
         trained = torch.compile(self.model, dynamic=True) if settings.compile else self.model
         self.trained, self.optimizer = self.accelerator.prepare(trained, optimizer)
         form = ShardedCheckpoints if self.sharded else WholeCheckpoints
         self.checkpoints = form(files, self.model, self.optimizer.optimizer, self.accelerator.is_main_process)
         self.progress = Progress()
-        self.stop = Deferred()  # what asked this process to end, if anything did
-        self.stopping = False  # whether any process was asked to
+        self.stop = Deferred()  # signal that asked this process to end
+        self.stopping = False  # True if any process was asked to end
         self.steps_per_epoch = math.ceil(len(self._epoch_order(0, 0)) / settings.accumulation_steps)
         self.total_steps = self._total_steps()
 
     def resume(self) -> bool:
-        """Continue from the latest checkpoint if there is one; says whether there was.
+        """Load the latest checkpoint, if one exists.
+
+        Returns:
+            True if training resumes from a checkpoint.
 
         Raises:
             UserError: the checkpoint is damaged or does not fit.
@@ -94,16 +94,19 @@ class Trainer:
         return True
 
     def train(self) -> dict[str, float]:
-        """Train to the end; returns the validation figures of the best epoch by their summary names.
+        """Train to the end.
+
+        Returns:
+            Validation metrics of the best epoch, by their names in `summary.json`.
 
         Raises:
-            UserError: no step can be taken any more; what was reached is saved.
-            LostError: another process has ended; what was reached is saved.
-            Interrupted: the process was asked to end; what was reached is saved.
+            UserError: a loss or gradient is not finite. The state before it is saved.
+            LostError: another process has ended. The state so far is saved.
+            Interrupted: a signal asked the process to end. The state so far is saved.
         """
         with deferred() as self.stop:
             try:
-                # A lower limit than before may lie behind the checkpoint: what its epoch has done is evaluated.
+                # A limit lowered since the checkpoint may lie behind it: the partial epoch is evaluated.
                 while self.progress.step < self.total_steps or self.progress.sentences:
                     if self._out_of_patience():
                         break
@@ -114,7 +117,7 @@ class Trainer:
                 if not peer_lost(error):
                     raise
                 step = self.checkpoints.save_alone(self.progress)
-                ignore_signals()  # the launcher ends this process, too, which then has more to tell
+                ignore_signals()  # the launcher ends this process too, which must report first
                 state = "nothing" if step is None else f"step {step} of {self.total_steps}"
                 where = "from the start" if step is None else "there"
                 raise LostError(
@@ -124,7 +127,7 @@ class Trainer:
         return self._best_figures()
 
     def _out_of_patience(self) -> bool:
-        """Whether the last `patience` epochs have not lowered the validation loss; never within an epoch."""
+        """Return True if the last `patience` epochs did not lower the validation loss. It is False within an epoch."""
         progress, patience = self.progress, self.settings.patience
         return 0 < patience <= progress.epoch - max(progress.best_epoch, 0) and progress.sentences == 0
 
@@ -149,8 +152,8 @@ class Trainer:
                 progress.step += 1
                 shown.update(len(group))
                 self._show(shown, figures)
-                # Of one process; those of the others are lost to the epoch's training figures when a run
-                # of several goes on within an epoch, to nothing else.
+                # Sums of this process. If a run of several processes resumes within an epoch, the other processes'
+                # sums so far are missing from the epoch's training metrics, and nowhere else.
                 progress.figures, progress.seconds = dict(figures.sums), time.monotonic() - started
                 if self.stopping:
                     self._save_and_stop()
@@ -163,40 +166,43 @@ class Trainer:
     def _save_and_stop(self) -> NoReturn:
         self._save()
         step, total = self.progress.step, self.total_steps
-        number = self.stop.number or signal.SIGTERM  # another process was told
+        number = self.stop.number or signal.SIGTERM  # the signal reached another process
         raise Interrupted(number, f"stopped after step {step} of {total}, which is saved; {CONTINUES} there")
 
     def _step(self, group: list[Batch], figures: Figures) -> None:
-        """One optimizer step over a group of batches, as if they were one batch."""
+        """Take one optimizer step over a group of batches, equal to a step over one large batch."""
         progress = self.progress
-        # A step's randomness follows from the seed and its number alone, so that a run that was stopped
-        # continues with the draws it would have made.
+        # A step's random draws depend on the seed and the step's number alone, so that a resumed run makes the same
+        # draws as an uninterrupted one.
         torch.manual_seed(mixed(self.settings.seed, progress.step, self.accelerator.process_index))
         share_done = min(1.0, progress.step / max(1, self.total_steps))
-        # Counted before the batches go to a GPU, which would be waited for.
+        # Counted on the CPU: counting on a GPU would synchronise with it.
         counts = torch.tensor([[batch.tokens, len(batch.source)] for batch in group], device=self.accelerator.device)
         group = [batch.to(self.accelerator.device) for batch in group]
-        told = counts.new_tensor([self.stop.number is not None])  # all processes stop after the same step
-        totals = self.accelerator.reduce(torch.cat([counts.sum(dim=0), told]).double(), "mean")  # of a process
+        asked = counts.new_tensor([self.stop.number is not None])  # all processes stop after the same step
+        totals = self._reduce(torch.cat([counts.sum(dim=0), asked]).double(), "mean")  # means over processes
         self.stopping = bool(totals[2])
         added = Figures({})
-        bad: tuple[Any, ...] | None = None  # of the first batch whose loss is not finite
+        first_bad: Computed | None = None  # first batch whose loss is not finite
+        computed: Computed | None = None
         for number, batch in enumerate(group):
             tokens, sentences = (counts[number] / totals[:2]).float()
             context = self.accelerator.no_sync(self.trained) if number < len(group) - 1 else nullcontext()
             with context, self.accelerator.autocast():
                 encoding, loss = self.trained(batch.source, batch.key_padding_mask, batch.target_input)
                 penalty = self.model.penalty(encoding, share_done)
-                # Means over the whole group, not a mean of its batches' means.
+                # Means over all tokens and sentences of the group, not means of its batches' means.
                 objective = tokens * loss.mean + sentences * penalty
             self.accelerator.backward(objective)
             added.add(batch, self.data.tokenizer.sep_id, encoding, loss, penalty)
-            # The other batches follow all the same: other processes wait for this one's part of them.
-            if bad is None and not bool(torch.isfinite(objective)):
-                bad = objective, loss, penalty, batch, encoding
+            computed = Computed(objective, loss, penalty, batch, encoding)
+            # The remaining batches are computed anyway: other processes wait for this one's share of them.
+            if first_bad is None and not bool(torch.isfinite(objective)):
+                first_bad = computed
         norm = self.accelerator.clip_grad_norm_(self.trained.parameters(), self.settings.gradient_clip)
-        if self._any(bad is not None or not bool(torch.isfinite(norm))):
-            self._not_finite(bad is not None, *bad or (objective, loss, penalty, batch, encoding))
+        finite = first_bad is None and norm is not None and bool(torch.isfinite(norm))
+        if self._any(not finite) and computed is not None:
+            self._not_finite(first_bad is not None, first_bad or computed)
         else:
             figures.merge(added)
             for parameters in self.optimizer.param_groups:
@@ -205,7 +211,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def learning_rate(self, step: int) -> float:
-        """Of an optimizer step, counted from 0."""
+        """Return the learning rate of an optimizer step, counted from 0."""
         return self.settings.learning_rate * min(1.0, (step + 1) / max(1, self.settings.warmup_steps))
 
     def _finish_epoch(self, figures: Figures, seconds: float) -> None:
@@ -216,7 +222,7 @@ class Trainer:
                 "under a new name"
             )
         try:
-            # Processes that compute together are stopped together.
+            # Processes that share a sharded model stop together.
             with nullcontext() if self.sharded else self.stop.at_once():
                 validation = self._evaluate()
         except Interrupted:
@@ -261,10 +267,10 @@ class Trainer:
             return figures | collapse_figures(self.model, loaded, device, compared, len(batches))
 
     def _stoppable(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Batches of processes that compute together; all of them raise where any was asked to end.
+        """Yield batches. With a sharded model, all processes raise if a signal asked any of them to end.
 
         Raises:
-            Interrupted: one was.
+            Interrupted: a process was asked to end.
         """
         for batch in batches:
             if self.sharded and self._any(self.stop.number is not None):
@@ -285,34 +291,38 @@ class Trainer:
         }
 
     def _over_processes(self, figures: Figures) -> Figures:
-        """The sums of all processes."""
+        """Add up the sums of all processes."""
         names = sorted(figures.sums)
         own = torch.tensor([figures.sums[name] for name in names], dtype=torch.float64)
-        summed = self.accelerator.reduce(own.to(self.accelerator.device), "sum")
+        summed = self._reduce(own.to(self.accelerator.device), "sum")
         return Figures(dict(zip(names, summed.tolist(), strict=True)))
 
-    def _any(self, told: bool) -> bool:
-        """Whether any process was told something."""
+    def _any(self, flag: bool) -> bool:
+        """Return True if the flag is set on any rank."""
         if self.accelerator.num_processes == 1:
-            return told
-        return bool(self.accelerator.reduce(torch.tensor(float(told), device=self.accelerator.device), "sum"))
+            return flag
+        return bool(self._reduce(torch.tensor(float(flag), device=self.accelerator.device), "sum"))
+
+    def _reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        """Reduce a tensor over all processes, by `sum` or `mean`."""
+        return cast(Tensor, self.accelerator.reduce(tensor, reduction))
 
     def _save(self) -> None:
         self.checkpoints.save_latest(self.progress)
 
     @property
     def _together(self) -> int:
-        """Sentences of all processes' batches."""
+        """Sentences in one batch of every process."""
         return self.settings.batch_size * self.accelerator.num_processes
 
     def _total_steps(self) -> int:
-        """Optimizer steps of the whole run: those that are done, by however many processes, and those that are left."""
+        """Return the optimizer steps of the whole run: those taken, by any number of processes, and those left."""
         progress, settings = self.progress, self.settings
         if settings.epochs < 0 or progress.step == 0:
             return settings.total_steps(self.steps_per_epoch)
         left = math.ceil(len(self._epoch_order(progress.epoch, progress.sentences)) / settings.accumulation_steps)
         left += (settings.epochs - progress.epoch - 1) * self.steps_per_epoch
-        # At an epoch's end nothing of it is left, and it is not counted yet.
+        # At the end of an epoch nothing of it is left, and the epoch is not counted yet.
         return settings.limited(progress.step + max(0, left))
 
     def _epoch_order(self, epoch: int, first: int) -> EpochOrder:
@@ -328,46 +338,31 @@ class Trainer:
         )
 
     def _loader(self, batches: Any, split: str = "train") -> Any:
-        split, pad_id = self.data.splits[split], self.data.tokenizer.pad_id
-        return loader(split, batches, pad_id, self.accelerator.device, self.settings.loader_workers)
+        sentences, pad_id = self.data.splits[split], self.data.tokenizer.pad_id
+        return loader(sentences, batches, pad_id, self.accelerator.device, self.settings.loader_workers)
 
-    def _show(self, shown: tqdm, figures: Figures) -> None:
+    def _show(self, shown: "tqdm[Any]", figures: Figures) -> None:
         sums = figures.sums
-        if not sums:  # every step so far was left out
+        if not sums:  # every step so far was skipped
             return
         text = f"cross-entropy {sums['nll'] / sums['tokens']:.3f}"
         if "vectors_kept_fraction" in sums:
             text += f", kept {sums['vectors_kept_fraction'] / sums['sentences']:.0%}"
         shown.set_postfix_str(text, refresh=False)
 
-    def _not_finite(
-        self,
-        own: bool,
-        objective: Tensor,
-        loss: TokenLoss,
-        penalty: Tensor,
-        batch: Batch,
-        encoding: Encoding | None,
-    ) -> None:
-        """Stop, or leave this step out, and say which quantities led there.
+    def _not_finite(self, own: bool, computed: Computed) -> None:
+        """Stop training or skip the step, and report the quantities behind a loss that is not finite.
 
         Args:
-            own: whether it is this process's loss; of several, the first speaks for the one whose it is.
-            objective: of the batch that is to blame, or the last one.
-            loss: of it.
-            penalty: of it.
-            batch: it.
-            encoding: of it.
+            own: True if the loss of this process is not finite. Rank 0 reports for all processes.
+            computed: the first batch whose loss is not finite, or the step's last batch.
+
+        Raises:
+            UserError: the settings stop training on such a loss.
         """
         progress = self.progress
-        name, size = largest_gradient(self.model)
         number = progress.sentences // self._together + 1
-        what = (
-            f"the loss became {objective.item()} at step {progress.step + 1} (epoch {progress.epoch + 1}, batch "
-            f"{number}: {len(batch.source)} sentences of up to {batch.source.shape[1]} tokens); cross-entropy "
-            f"{loss.mean.item():.4g}, regulariser {penalty.item():.4g}{extremes(encoding)}, largest gradient "
-            f"{size:.3g} in {name}"
-        )
+        what = describe_non_finite(computed, self.model, progress.step + 1, progress.epoch + 1, number)
         what = next(filter(None, gathered([what if own else ""])), what)
         if self.settings.on_non_finite == "stop":
             raise UserError(
@@ -376,7 +371,7 @@ class Trainer:
             )
         progress.skipped += 1
         if self.accelerator.is_main_process:
-            tqdm.write(f"warning: {what}; the step is left out", file=sys.stderr)
+            tqdm.write(f"warning: {what}; the step is skipped", file=sys.stderr)
 
 
 def _groups(batches: Any, size: int) -> Iterator[list[Batch]]:

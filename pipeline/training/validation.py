@@ -1,4 +1,4 @@
-"""Figures of a model over a split of the data."""
+"""Evaluate a model on a split of the data."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,15 +15,18 @@ from pipeline.runtime.processes import gathered
 
 @dataclass
 class Figures:
-    """Sums over batches, from which the figures of an epoch or a split are means.
+    """Sums over batches, and the means of an epoch or a split that follow from them.
 
-    Cross-entropy is a mean over target tokens, everything else over sentences.
+    Cross-entropy is averaged over target tokens, everything else over sentences.
+
+    Args:
+        sums: sum of each quantity.
     """
 
     sums: dict[str, float] = field(default_factory=dict)
 
     def add(self, batch: Batch, end_id: int, encoding: Encoding | None, loss: TokenLoss, penalty: Tensor) -> None:
-        """Add a batch; a model without a latent has no encoding."""
+        """Add a batch. `encoding` is None for a model without a latent."""
         real = batch.source[~batch.key_padding_mask]
         is_end = real == end_id
         each = loss.each
@@ -35,17 +38,17 @@ class Figures:
             "penalty": penalty.detach() * len(batch.source),
             **({} if encoding is None else _sums_of(encoding)),
         }
-        # One transfer for all of them: beside a GPU each would wait for the device.
+        # One transfer for all: each would synchronise with the GPU.
         values = torch.stack([value.to(each.device, torch.float64) for value in new.values()]).tolist()
         self.merge(Figures(dict(zip(new, values, strict=True))))
 
     def merge(self, other: "Figures") -> None:
-        """Add the sums of others."""
+        """Add the sums of another object."""
         for name, value in other.sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def means(self) -> dict[str, float]:
-        """The figures, by the names that `metrics.jsonl` gives them."""
+        """Return the means by their names in `metrics.jsonl`."""
         sums = dict(self.sums)
         tokens, sentences = sums.pop("tokens"), sums.pop("sentences")
         nll, end_nll = sums.pop("nll"), sums.pop("end_nll")
@@ -79,16 +82,19 @@ def _sums_of(encoding: Encoding) -> dict[str, Tensor]:
 def evaluate(
     model: TextModel, batches: Iterable[Batch], device: torch.device, end_id: int, count: int | None = None
 ) -> dict[str, float]:
-    """Figures of a model over batches, with the regulariser at full strength.
+    """Evaluate a model on batches, with the mean latent and the regulariser at full strength.
 
-    The latent is the mean one. The model is left in evaluation mode.
+    The model stays in evaluation mode.
 
     Args:
-        model: any.
-        batches: this process's share; the figures are those of all processes' batches.
-        device: the model's.
-        end_id: of the end token.
-        count: how many batches all processes have; more than these are repetitions. None: none is repeated.
+        model: any model.
+        batches: this process's share. The result covers the batches of all processes.
+        device: device of the model.
+        end_id: id of the end token.
+        count: number of distinct batches of all processes; further ones are repetitions. None if none is repeated.
+
+    Returns:
+        Means by name. Losses are in nats: `cross_entropy` a token, `loss` with the regulariser added.
     """
     model.eval()
     parts = []
@@ -99,7 +105,7 @@ def evaluate(
         part.add(batch, end_id, encoding, loss, model.penalty(encoding, progress=1.0))
         parts.append(part.sums)
     whole = Figures()
-    for sums in gathered(parts)[:count]:  # batch after batch: the same bits, whoever had which
+    for sums in gathered(parts)[:count]:  # in the order of batches: the same bits for any number of processes
         whole.merge(Figures(sums))
     return whole.means()
 
@@ -108,10 +114,10 @@ def evaluate(
 def posterior_histograms(
     model: TextModel, batches: Iterable[Batch], device: torch.device, bins: int = 64
 ) -> dict[str, dict[str, list[float]]]:
-    """Histograms of log10 alpha, mu and sigma^2 over real vectors, of which the model has; empty if none.
+    """Compute histograms of the log10 alpha, mu and sigma^2 that the model has, over real vectors.
 
     Returns:
-        By name, `counts` (`bins` numbers) and `edges` (one more).
+        For each quantity `counts` (`bins` numbers) and `edges` (`bins + 1` numbers). Empty without a latent.
     """
     model.eval()
     values: dict[str, list[np.ndarray]] = {}
@@ -131,7 +137,7 @@ def posterior_histograms(
 
 
 def _quantities(encoding: Encoding) -> dict[str, Tensor]:
-    """The latent's quantities at real vectors, the prior's component left out."""
+    """Return the latent's quantities at real vectors, without the prior's component."""
     quantities = {}
     if encoding.posterior is not None:
         log_alpha = encoding.posterior.log_alpha[:, 1:][~encoding.posterior.key_padding_mask[:, 1:]]

@@ -1,4 +1,4 @@
-"""A training that starts from the weights of an experiment: of another model, too, where both have them."""
+"""Start training from the weights of another experiment, wherever both models have the same parameter."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,25 +12,25 @@ from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.weights import load_checkpoint
 from pipeline.runtime.errors import UserError
 
-SHAPES = ("dim_h", "num_heads", "num_layers")  # settings by which weights of one name have one meaning
+SHAPES = ("dim_h", "num_heads", "num_layers")  # parameters of one name are interchangeable if these agree
 
 
 def start_from(
     model: TextModel, source: ExperimentFiles, own: ExperimentFiles, identity: Mapping[str, Any]
 ) -> list[str]:
-    """Take over the best weights of an experiment wherever its model and this one have them.
+    """Copy the best weights of an experiment into a model, wherever both have the parameter.
 
     Args:
-        model: with fresh weights.
-        source: files of that experiment.
+        model: model with fresh weights.
+        source: files of the experiment to copy from.
         own: files of the experiment that starts.
-        identity: of the data that `model` will be trained on; the text may be another, the tokenizer may not.
+        identity: identity of the data that `model` will be trained on. The text may differ, the tokenizer may not.
 
     Returns:
-        The parameters that the experiment's model does not have, which stay fresh.
+        Names of the parameters that the source does not have, which stay fresh.
 
     Raises:
-        UserError: there is no such experiment or none with weights, or its sizes or its tokenizer are others.
+        UserError: the source does not exist, has no weights, or has other sizes or another tokenizer.
     """
     name = source.folder.name
     if source == own:
@@ -56,6 +56,6 @@ def start_from(
 
 
 def _differing(theirs: Mapping[str, Any], own: ModelSettings) -> str:
-    """The sizes in which two models differ, for a message; empty if they do not."""
+    """Describe the sizes in which two models differ. Empty if they agree."""
     differ = [(name.upper(), theirs.get(name), getattr(own, name)) for name in SHAPES]
     return ", ".join(f"it has {name} = {a}, not {b}" for name, a, b in differ if a != b)

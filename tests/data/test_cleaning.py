@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.data.cleaning import clean_none, clean_paper, paragraphs, sentences, split_document
 
-# Text with plenty of what the cleaning treats specially.
+# Text with many of the characters that the cleaning changes.
 TEXT = st.text(st.one_of(st.characters(), st.sampled_from("aZ09 ,.'<>[]=-@\t\n")), max_size=80)
 
 

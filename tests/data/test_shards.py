@@ -1,4 +1,4 @@
-"""Preparation of what does not fit memory: shard after shard, continued where it was ended."""
+"""Preparation in shards: equal to one shard, and resumed after an interruption."""
 
 import os
 from pathlib import Path
@@ -9,8 +9,9 @@ import pytest
 from pipeline.data import prepare as preparation
 from pipeline.data import shards
 from pipeline.data.dataset import PreparedData, load_prepared
+from pipeline.data.documents import Split
 from pipeline.data.prepare import PreparationSettings, prepare
-from pipeline.data.sources import Source, Split
+from pipeline.data.text_source import TextSource
 from tests.helpers import text
 
 SETTINGS = PreparationSettings("wordpiece", 200, "paper")
@@ -31,7 +32,7 @@ def own_text(folder: Path, seed: int = 0) -> Path:
 
 
 def prepared(source: Path, data_dir: Path) -> PreparedData:
-    prepare(Source(str(source), Split(0.1, 0.1, 0)), "own", data_dir, SETTINGS)
+    prepare(TextSource(str(source), Split(0.1, 0.1, 0)), "own", data_dir, SETTINGS)
     return load_prepared(data_dir, "own")
 
 
@@ -72,7 +73,7 @@ def test_a_shard_without_a_sentence_changes_nothing(tmp_path: Path, place: int):
 def test_a_preparation_that_was_ended_goes_on_behind_its_last_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_at: int | str
 ):
-    """Ended as by a signal: within a shard, while the tokenizer is trained, and while the files are moved."""
+    """Interrupt within a shard, during the training of the tokenizer, and while the files are moved."""
     source, done = own_text(tmp_path), []
     whole = prepared(source, tmp_path / "whole")
     mapped, train, replace = preparation.mapped, preparation.train_wordpiece, os.replace
@@ -132,17 +133,17 @@ def test_what_was_ended_is_not_continued_with_other_text_or_settings(tmp_path: P
 
 
 def test_the_checksums_of_a_large_corpus_stop_at_so_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from pipeline.runtime import checksums
+    from pipeline.runtime import files
     from pipeline.runtime.errors import UserError
     from pipeline.runtime.files import read_record
 
-    monkeypatch.setattr(checksums, "HASHED_BYTES", 5_000)
+    monkeypatch.setattr(files, "HASHED_BYTES", 5_000)
     for name, size in (("small", 10), ("middle", 4_000), ("large", 4_001)):
         (tmp_path / name).write_bytes(b"x" * size)
-    checksums.write_checksums(tmp_path)
-    known = read_record(tmp_path / checksums.NAME, "")["files"]
+    files.write_checksums(tmp_path)
+    known = read_record(tmp_path / files.CHECKSUMS, "")["files"]
     assert {name for name, by in known.items() if "sha256" in by} == {"small", "middle"}
-    checksums.check_files(tmp_path, "prepare")
+    files.check_files(tmp_path, "prepare")
     (tmp_path / "large").write_bytes(b"x" * 4_000)
     with pytest.raises(UserError, match="large is damaged"):
-        checksums.check_files(tmp_path, "prepare")
+        files.check_files(tmp_path, "prepare")

@@ -31,7 +31,7 @@ def bert() -> TextTokenizer:
 
 @pytest.fixture(params=["trained", "saved", "bert"])
 def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> TextTokenizer:
-    """A tokenizer fresh from training, one that was saved and loaded, and BERT's."""
+    """A newly trained tokenizer, a saved and loaded one, and BERT's."""
     if request.param == "bert":
         return request.getfixturevalue("bert")
     fresh = request.getfixturevalue("trained")
@@ -42,7 +42,7 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> TextTokenizer:
 
 
 def bare(vocabulary: list[str]):
-    """A tokenizer of the library that knows whole words and nothing of special tokens."""
+    """A tokenizer of the library with whole words and without special tokens."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     tokenizer = Tokenizer(models.WordPiece({token: index for index, token in enumerate(vocabulary)}))

@@ -247,9 +247,9 @@ def test_a_worker_says_nothing_when_its_pool_ends_it(tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(
         "import os, signal, time\n"
-        "from pipeline.runtime.signals import forks_end_with_it, raise_on_signals\n"
+        "from pipeline.runtime.signals import end_forks_with_parent, raise_on_signals\n"
         "raise_on_signals()\n"
-        "forks_end_with_it()\n"
+        "end_forks_with_parent()\n"
         "ready, told = os.pipe()\n"
         "worker = os.fork()\n"
         "if not worker:\n"
@@ -303,7 +303,7 @@ def test_a_signal_that_comes_while_exceptions_are_dropped_comes_again(tmp_path: 
     script = tmp_path / "script.py"
     script.write_text(
         "import os, signal, time\n"
-        "from pipeline.cli import parser as cli\n"
+        "from pipeline.cli import entry, parser\n"
         "class Finalized:\n"
         "    def __del__(self):\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -311,7 +311,7 @@ def test_a_signal_that_comes_while_exceptions_are_dropped_comes_again(tmp_path: 
         "def main():\n"
         "    Finalized()\n"
         "    time.sleep(30)\n"
-        "cli.run(main)\n"
+        "entry.run(main)\n"
     )
     ended = subprocess.run(
         [sys.executable, script], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True

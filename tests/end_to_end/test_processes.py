@@ -186,7 +186,7 @@ def test_a_loss_of_one_process_that_is_not_finite_is_left_out_by_both(folder: Pa
     )
     flags = (*SMALL, "--MODEL", "LM", "--BATCH_SIZE", 8, "--ACCUMULATION_STEPS", 2, "--MAX_STEPS", 4)
     finished = run(script, *at(folder, "burst"), *flags, "--ON_NON_FINITE", "skip", processes=2)
-    assert finished.stderr.count("the step is left out") == 1
+    assert finished.stderr.count("the step is skipped") == 1
     assert "warning: the loss became inf at step 2 (epoch 1, batch 3" in finished.stderr
     assert json.loads((folder / "outputs" / "nvib" / "burst" / "summary.json").read_text())["train/skipped_steps"] == 1
 
@@ -204,14 +204,14 @@ def test_a_process_that_the_launcher_ends_for_another_s_error_says_nothing(tmp_p
     script, ready = tmp_path / "script.py", tmp_path / "ready"
     script.write_text(
         f"import os, pathlib, sys, time\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from pipeline.cli import parser as cli\nfrom pipeline.runtime.errors import UserError\n"
+        "from pipeline.cli import entry, parser\nfrom pipeline.runtime.errors import UserError\n"
         f"ready = pathlib.Path({str(ready)!r})\n"
         "def main():\n"
         "    if os.environ['RANK'] == '1':\n"
         "        ready.touch()\n        time.sleep(60)\n"
         "    while not ready.exists():\n        time.sleep(0.01)\n"
         "    raise UserError('this is wrong')\n"
-        "cli.run(main)\n"
+        "entry.run(main)\n"
     )
     finished = run(script, expect=1, processes=2)
     told = [line for line in finished.stderr.splitlines() if line.startswith("script.py")]
@@ -222,20 +222,20 @@ def test_a_process_that_the_launcher_ends_for_another_s_error_says_nothing(tmp_p
     ("meets", "told"),
     [
         ("raise UserError('this is wrong')", "this is wrong"),
-        ("cli.Parser('', together=True).parse_args(['--WINGS', '2'])", "unrecognized arguments: --WINGS 2 (see"),
-        ("cli.Parser('').parse_args([])", "it runs in one process"),
+        ("parser.Parser('', together=True).parse_args(['--WINGS', '2'])", "unrecognized arguments: --WINGS 2 (see"),
+        ("parser.Parser('').parse_args([])", "it runs in one process"),
     ],
 )
 def test_what_all_processes_meet_is_told_once_though_the_first_is_the_slowest(tmp_path: Path, meets: str, told: str):
     script = tmp_path / "script.py"
     script.write_text(
         f"import os, sys, time\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from pipeline.cli import parser as cli\nfrom pipeline.runtime.errors import UserError\n"
+        "from pipeline.cli import entry, parser\nfrom pipeline.runtime.errors import UserError\n"
         "def main():\n"
         "    if os.environ['RANK'] == '0':\n"
         "        time.sleep(4)\n"
         f"    {meets}\n"
-        "cli.run(main)\n"
+        "entry.run(main)\n"
     )
     finished = run(script, expect=1, processes=2)
     (line,) = [line for line in finished.stderr.splitlines() if line.startswith("script.py: ")]

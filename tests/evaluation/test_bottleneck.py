@@ -1,6 +1,4 @@
-"""What the bottleneck keeps, in numbers: against cases whose answer is known."""
-
-from html.parser import HTMLParser
+"""Measurements of the bottleneck, on cases with a known answer."""
 
 import numpy as np
 import pytest
@@ -10,24 +8,23 @@ from pipeline.evaluation.bottleneck import (
     Bottleneck,
     alpha_by_token,
     regularisation_figures,
-    shaded_page,
     unexplained_by_length,
 )
 
 
-def test_a_number_that_follows_from_the_length_is_explained_by_it():
+def test_a_function_of_the_length_is_explained_by_it():
     lengths = np.random.default_rng(0).integers(5, 50, 2000)
     assert unexplained_by_length((lengths // 2) ** 2, lengths) == 0.0
 
 
-def test_a_number_that_has_nothing_to_do_with_the_length_is_not_explained_however_few_share_a_length():
+def test_a_number_independent_of_the_length_is_unexplained_even_if_few_sentences_share_a_length():
     random = np.random.default_rng(0)
     for spread in (50, 1000):
         lengths = random.integers(5, spread, 2000)
         assert unexplained_by_length(random.integers(0, 30, 2000), lengths) == pytest.approx(1.0, abs=0.1)
 
 
-def test_a_number_half_of_whose_variance_is_the_length_s_is_half_explained():
+def test_a_number_with_half_its_variance_from_the_length_is_half_explained():
     random = np.random.default_rng(0)
     lengths = random.integers(5, 50, 20_000)
     noise = random.normal(0, lengths.std(), 20_000)
@@ -35,7 +32,7 @@ def test_a_number_half_of_whose_variance_is_the_length_s_is_half_explained():
 
 
 @pytest.mark.parametrize(("kept", "lengths"), [([3, 3, 3], [4, 4, 5]), ([1, 2, 3], [4, 5, 6])])
-def test_nothing_is_said_where_nothing_can_be(kept: list[int], lengths: list[int]):
+def test_a_constant_number_or_unique_lengths_give_no_share(kept: list[int], lengths: list[int]):
     assert unexplained_by_length(np.array(kept), np.array(lengths)) is None
 
 
@@ -62,20 +59,3 @@ def test_alpha_by_token_is_the_mean_of_those_that_occur_often_enough():
     for index, count, mean in rows:
         assert count == (shown.tokens == index).sum() >= 20
         assert mean == pytest.approx(np.exp(shown.log_alpha[shown.tokens == index]).mean())
-
-
-def test_the_page_shows_markup_as_text_and_crosses_out_what_is_dropped():
-    shown = Bottleneck(np.array([3]), np.array([2]), np.array([7, 8, 9]), np.array([2.0, -np.inf, 1.0]))
-    page = shaded_page(shown, ["<b>", "of", "[SEP]"], threshold=0.1, title="a < b")
-    texts, tags = [], []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag, attributes):
-            tags.append((tag, dict(attributes).get("class")))
-
-        def handle_data(self, data):
-            texts.append(data)
-
-    Reader().feed(page)
-    assert [tag for tag in tags if tag[0] in ("b", "span")] == [("span", None), ("span", "dropped"), ("span", None)]
-    assert {"<b>", "of", "a < b", "2 of 4 vectors"} <= set(texts)

@@ -1,4 +1,4 @@
-"""The measurements beside reconstruction, on tiny data: what their scripts say and leave behind."""
+"""The evaluation scripts on tiny data: their output and their figures."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_forward_perplexity_is_the_language_model_s_of_the_samples_as_they_read(folder: Path):
+def test_forward_perplexity_is_that_of_the_samples_as_the_language_model_reads_them(folder: Path):
     run("forwardSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "lm")
     judge = load_experiment(folder / "outputs", "nvib", "lm", folder / "data")
     texts = [row["text"] for row in lines(experiment(folder) / "samples.jsonl")]
@@ -78,7 +78,7 @@ def test_samples_are_compared_with_as_many_held_out_sentences(folder: Path, tmp_
         assert figures[f"samples/{name}_of_real_text"] == real[name]
 
 
-def test_figures_go_with_the_samples_and_the_weights_that_they_were_measured_of(folder: Path, tmp_path: Path):
+def test_figures_are_removed_with_the_samples_and_weights_that_they_were_measured_on(folder: Path, tmp_path: Path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     nvib = at(tmp_path, "nvib")
     call("forwardSampleEvaluation.py", *nvib, "--LANGUAGE_MODEL", "lm")
@@ -98,7 +98,7 @@ def test_figures_go_with_the_samples_and_the_weights_that_they_were_measured_of(
     before = {path: path.read_bytes() for path in (record, samples)}
     record.write_text("{")
     assert "summary.json" in one_line_of_error(call(*sample, "--SEED", 5, expect=2))
-    assert samples.read_bytes() == before[samples], "figures that cannot be taken out keep their samples"
+    assert samples.read_bytes() == before[samples], "figures that cannot be removed keep their samples"
     record.write_bytes(before[record])
     call(*sample, "--SEED", 5)
     left = summary(tmp_path)
@@ -112,9 +112,13 @@ def test_figures_go_with_the_samples_and_the_weights_that_they_were_measured_of(
     assert not {"validation/reconstruction_bleu", "samples/distinct_1"} & trained.keys()
 
 
-def test_an_autoencoder_s_judgement_has_a_name_of_its_own(folder: Path):
+def test_an_autoencoder_s_perplexity_is_its_reconstruction_s_under_a_name_of_its_own(folder: Path):
     call("forwardSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "vtv")
-    assert "samples/autoencoder_forward_perplexity" in summary(folder)
+    figures, own = summary(folder), summary(folder, "vtv")
+    assert figures["samples/autoencoder_forward_perplexity_judge"] == "vtv"
+    assert figures["samples/autoencoder_forward_perplexity_of_real_text"] == pytest.approx(
+        own["validation/perplexity"], rel=1e-4
+    )
 
 
 def test_reverse_perplexity_is_the_same_again_and_leaves_no_model(folder: Path):
@@ -144,7 +148,7 @@ def test_the_importance_weighted_bound_is_tighter_and_reported_in_nats_a_sentenc
     assert "NVIB has no known density of its latent" in one_line_of_error(refused)
 
 
-def test_what_the_bottleneck_keeps_is_drawn_and_counted(folder: Path):
+def test_vectors_kept_are_drawn_and_counted(folder: Path):
     run("regularisation.py", *at(folder, "nvib"))
     for name in ("kept", "tokens", "frequency"):
         assert (experiment(folder) / f"regularisation_{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -175,6 +179,10 @@ def test_the_fluency_of_novel_interpolations_is_judged(folder: Path):
         ("interpolation_evaluation.py", "lm", None, "LM has no latent: it cannot encode a text"),
     ],
 )
-def test_what_cannot_be_measured_is_told_in_one_line(folder: Path, script: str, name: str, judge, message: str):
+def test_a_model_without_the_needed_part_is_refused_in_one_line(
+    folder: Path, script: str, name: str, judge, message: str
+):
     judge = () if judge is None else ("--LANGUAGE_MODEL", judge)
+    before = sorted(path.name for path in experiment(folder, name).iterdir())
     assert message in one_line_of_error(call(script, *at(folder, name), *judge, expect=2))
+    assert sorted(path.name for path in experiment(folder, name).iterdir()) == before

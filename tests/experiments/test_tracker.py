@@ -1,4 +1,4 @@
-"""Whatever the tracker's trouble is, it costs a run nothing but its page, which can be completed later."""
+"""The tracker: a failure of wandb loses no figure, and upload completes the page later."""
 
 import json
 import sys
@@ -118,7 +118,7 @@ def test_the_files_of_a_run_whose_page_failed_make_the_page(files, monkeypatch):
     assert run.finished == [0]
 
 
-def test_an_upload_that_fails_is_told_in_one_line(files, monkeypatch):
+def test_an_upload_that_fails_is_one_line(files, monkeypatch):
     use(monkeypatch, Run(failing="finish"))
     with pytest.raises(UserError, match=r"wandb did not take the experiment \(finish failed badly\)"):
         upload(files, read_config(files), "someone")

@@ -1,4 +1,4 @@
-"""A trained model in Python: the texts of the scripts; shared with others, and what of a foreign folder is refused."""
+"""A trained model in Python: equal to the scripts, shared and loaded; damaged and foreign folders are refused."""
 
 import json
 import os
@@ -15,8 +15,9 @@ import yaml
 from models import MODELS, build
 from pipeline import from_pretrained, load_experiment
 from pipeline.data.dataset import load_prepared
+from pipeline.data.documents import Split
 from pipeline.data.prepare import PreparationSettings, prepare
-from pipeline.data.sources import Source, Split
+from pipeline.data.text_source import TextSource
 from pipeline.experiments import tracker as tracking
 from pipeline.experiments.config import new_config
 from pipeline.experiments.load import Experiment
@@ -44,7 +45,7 @@ def shared(nvae: TrainedModel, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def scripts(trained: Path, tmp_path: Path, monkeypatch) -> Callable[..., Path]:
-    """Runs a script on a copy of the experiment, and returns its folder."""
+    """Return a function that runs a script on a copy of the experiment and returns the experiment's folder."""
 
     def no_tracker(*_: object) -> None:
         raise RuntimeError("not in this test")
@@ -64,7 +65,7 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-# The same code as the scripts'.
+# The same results as the scripts.
 
 
 @pytest.mark.parametrize(
@@ -109,9 +110,9 @@ def test_interpolations_are_those_of_the_script(nvae: TrainedModel, scripts):
     assert any(len(set(row["outputs"].values())) > 1 for row in rows)
 
 
-def test_encoding_is_what_reconstruction_decodes(nvae: TrainedModel):
+def test_reconstruction_decodes_the_encoding(nvae: TrainedModel):
     encoding = nvae.encode(TEXTS)
-    assert encoding.vectors.tolist() == [len(ids) for ids in nvae.tokenize(TEXTS)]  # [CLS] is where the prior's stands
+    assert encoding.vectors.tolist() == [len(ids) for ids in nvae.tokenize(TEXTS)]  # the prior component replaces [CLS]
     assert (encoding.posterior.alpha[~encoding.posterior.key_padding_mask] > 0).all()
     assert nvae.decode(encoding) == nvae.reconstruct(TEXTS)
     assert not torch.is_grad_enabled() or not encoding.latent.mu.requires_grad
@@ -130,17 +131,17 @@ def test_texts_are_cleaned_as_the_data_was(nvae: TrainedModel):
         (lambda model: model.encode("one text"), "must be a list of texts"),
         (lambda model: model.encode([]), "there is no text to encode"),
         (lambda model: model.interpolate("a", "b", steps=1), "steps must be an integer of at least 2"),
-        (lambda model: model.generate(0), "number_samples: must be at least 1 and at most 10000000"),
-        (lambda model: model.generate(2, seed=-1), "seed: must be at least 0 and at most 4294967295, got -1"),
-        (lambda model: model.generate(2, decoding="argmax"), "decoding: invalid choice: 'argmax'"),
-        (lambda model: model.generate(2, sampling_distribution="even"), "sampling_distribution: invalid choice"),
-        (lambda model: model.generate(2, decoding="sample", top_p=1.5), "top_p: must be at most 1 and above 0"),
+        (lambda model: model.generate(0), "n must be at least 1 and at most 10000000, got 0"),
+        (lambda model: model.generate(2, seed=-1), "seed must be at least 0 and at most 4294967295, got -1"),
+        (lambda model: model.generate(2, decoding="argmax"), "decoding must be one of greedy, sample, beam"),
+        (lambda model: model.generate(2, sampling_distribution="even"), "_distribution must be one of data, uniform"),
+        (lambda model: model.generate(2, decoding="sample", top_p=1.5), "top_p must be at most 1 and above 0"),
         (lambda model: model.generate(2, min_length=9, max_length=8), "no length is left to draw"),
-        (lambda model: model.generate(2, max_length=0.5), "max_length: must be an integer, got '0.5'"),
-        (lambda model: model.generate(2, beams=3), "--BEAMS means nothing for --DECODING greedy"),
+        (lambda model: model.generate(2, max_length=0.5), "max_length must be an integer, got 0.5"),
+        (lambda model: model.generate(2, beams=3), "beams means nothing for decoding greedy"),
         (lambda model: model.generate(2, near="a cat", mix=["a", "b"]), "leave one of them out"),
         (lambda model: model.generate(2, mix="a cat"), "mix must be a list of one or more"),
-        (lambda model: model.generate(2, mix=["a cat", "a cat"]), "mix: a cat stands there twice"),
+        (lambda model: model.generate(2, mix=["a cat", "a cat"]), "mix contains 'a cat' twice"),
         (lambda model: model.generate(2, near="?!"), "nothing is left of the sentence"),
         (lambda model: model.generate(2, min_length=400), "--MIN_LENGTH 400 is beyond all training sentences"),
         (lambda model: model.generate(2, max_length=1), "--MAX_LENGTH 1 is beyond all training sentences"),
@@ -150,12 +151,12 @@ def test_texts_are_cleaned_as_the_data_was(nvae: TrainedModel):
         (lambda model: model.encode(["a cat", " "]), "nothing is left of the sentence"),
     ],
 )
-def test_bad_arguments_are_told(nvae: TrainedModel, ask: Callable, message: str):
+def test_bad_arguments_are_refused(nvae: TrainedModel, ask: Callable, message: str):
     with pytest.raises(UserError, match=message):
         ask(nvae)
 
 
-def test_what_a_model_cannot_do_is_told(trained: Path):
+def test_unsupported_operations_are_user_errors(trained: Path):
     vanilla = load_experiment(trained / "outputs" / "nvib" / "vanilla", data_dir=trained / "data")
     with pytest.raises(UserError, match="T has no prior to sample from"):
         vanilla.generate(2)
@@ -169,10 +170,10 @@ def test_no_experiment_is_one_line(trained: Path, tmp_path: Path):
         load_experiment(trained / "outputs" / "nvib" / "nvib", data_dir=tmp_path)
 
 
-# Shared.
+# Sharing and loading.
 
 
-def test_a_shared_model_says_the_same_without_its_data(nvae: TrainedModel, shared: Path):
+def test_a_shared_model_gives_the_same_texts_without_its_data(nvae: TrainedModel, shared: Path):
     assert sorted(path.name for path in shared.iterdir()) == [
         "README.md",
         "config.json",
@@ -186,7 +187,7 @@ def test_a_shared_model_says_the_same_without_its_data(nvae: TrainedModel, share
     assert fetched.figures == nvae.figures
 
 
-def test_what_was_shared_can_be_shared_on(shared: Path, tmp_path: Path):
+def test_a_shared_model_can_be_shared_again(shared: Path, tmp_path: Path):
     on = tmp_path / "small-nvae"
     from_pretrained(shared).save_pretrained(on)
     for name in ("README.md", "tokenizer.json"):
@@ -198,7 +199,7 @@ def test_labels_travel_with_the_model(tmp_path: Path):
     (tmp_path / "own.csv").write_text(
         "stars,review\n" + "".join(f"{1 + 4 * (n % 4 == 0)},{line}\n" for n, line in enumerate(text(60).splitlines()))
     )
-    source = Source(str(tmp_path / "own.csv"), Split(0.1, 0.1, 0), text_column="review", label_column="stars")
+    source = TextSource(str(tmp_path / "own.csv"), Split(0.1, 0.1, 0), text_column="review", label_column="stars")
     prepare(source, "own", tmp_path, PreparationSettings("wordpiece", 200, "none", more_than=2, fewer_than=60))
     data = load_prepared(tmp_path, "own")
     settings = MODELS["NVIB"](vocabulary_size=data.tokenizer.vocabulary_size, dim_h=16)
@@ -221,14 +222,14 @@ def test_the_model_card_holds_the_figures(nvae: TrainedModel, shared: Path):
     metadata = yaml.safe_load(front)
     assert metadata["library_name"] == "nvib-suite"
     assert "NVIB" in metadata["tags"]
-    huggingface_hub.ModelCard(f"---\n{front}---\n{body}")  # which parses it as the hub does
+    huggingface_hub.ModelCard(f"---\n{front}---\n{body}")  # parses it like the hub
     assert f"| validation perplexity | {nvae.figures['validation/perplexity']:.2f} |" in body
     assert f"{nvae.config['model']['dim_h']}" in body
     assert "`tiny`" in body
     assert nvae.config["data"]["fingerprint"] in body
 
 
-def test_figures_that_the_hub_lists_are_those_of_the_summary(nvae: TrainedModel, tmp_path: Path):
+def test_figures_on_the_hub_are_those_of_the_summary(nvae: TrainedModel, tmp_path: Path):
     nvae = TrainedModel(nvae.experiment, {**nvae.figures, "test/reconstruction_bleu": 61.25})
     nvae.save_pretrained(tmp_path / "scored")
     front = (tmp_path / "scored" / "README.md").read_text().split("---\n")[1]
@@ -241,11 +242,11 @@ def test_saving_replaces_a_shared_model_and_nothing_else(nvae: TrainedModel, tmp
     nvae.save_pretrained(tmp_path / "model")
     nvae.save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains something other"):
         nvae.save_pretrained(tmp_path / "model")
     assert (tmp_path / "model" / "thesis.tex").read_text() == "mine"
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="contains something other"):
         nvae.save_pretrained(tmp_path / "file")
 
 
@@ -304,7 +305,7 @@ def bit(name: str) -> Callable[[Path], None]:
 
 
 def saying(**changes: object) -> Callable[[Path], None]:
-    """Another configuration whose checksum fits: what somebody wrote on purpose."""
+    """Change the configuration and keep its checksum valid, as a deliberate change would."""
 
     def change(folder: Path) -> None:
         config = read_record(folder / "config.json", "")
@@ -327,15 +328,15 @@ def saying(**changes: object) -> Callable[[Path], None]:
         (holding("config.json", b'{"architectures": ["BertModel"], "hidden_size": 768}'), "config.json is damaged"),
         (holding("model.safetensors", pickle.dumps(Hostile())), "model.safetensors is damaged"),
         (holding("config.json", pickle.dumps(Hostile())), "config.json cannot be read"),
-        (saying(model={"name": "GPT"}), "no settings of a model that is known here"),
-        (saying(model={"name": "T", "vocabulary_size": "many"}), "no model that can be built here"),
+        (saying(model={"name": "GPT"}), "does not hold the settings of a known model"),
+        (saying(model={"name": "T", "vocabulary_size": "many"}), "vocabulary_size must be an integer, got 'many'"),
         (saying(model={"name": "T", "vocabulary_size": 2}), "its tokenizer has more tokens than its model"),
         (saying(model={"name": "T", "vocabulary_size": 300, "dim_h": 16}), "does not fit the model"),
-        (saying(length_distribution={}), "its lengths or their counts are not at least 1"),
-        (saying(length_distribution={"5": [1]}), "no model that can be built here"),
-        (saying(data={"name": "x", "settings": {"clean": "shell"}}), "or a cleaning that is known here"),
-        (saying(labels={"1": 2}), "its labels are not its tokenizer's"),
-        (saying(sha256=None), "no configuration of a shared model"),
+        (saying(length_distribution={}), "its lengths or their counts are below 1"),
+        (saying(length_distribution={"5": [1]}), "no model that can be built"),
+        (saying(data={"name": "x", "settings": {"clean": "shell"}}), "or its cleaning is unknown"),
+        (saying(labels={"1": 2}), "its labels differ from those of its tokenizer"),
+        (saying(sha256=None), "not the configuration of a shared model"),
     ],
 )
 def test_a_damaged_or_foreign_folder_is_one_line(shared: Path, tmp_path: Path, monkeypatch, damage, message: str):
@@ -350,11 +351,11 @@ def test_a_damaged_or_foreign_folder_is_one_line(shared: Path, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "a/b/c", "../x", "a b/c", "https://x/y", "/missing"])
-def test_what_is_no_name_is_not_asked_for(name: str):
+def test_an_invalid_name_is_not_requested_from_the_hub(name: str):
     with pytest.raises(UserError, match="neither a folder nor a model's name"):
         from_pretrained(name)
 
 
-def test_an_experiment_s_folder_is_told_from_a_shared_one(trained: Path):
+def test_an_experiment_s_folder_is_not_a_shared_model(trained: Path):
     with pytest.raises(UserError, match="load an experiment with load_experiment"):
         from_pretrained(trained / "outputs" / "nvib" / "nvib")

@@ -1,4 +1,4 @@
-"""What speed and memory rest on, without a clock."""
+"""Speed and memory of the models, by sizes and operations instead of times."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ VOCABULARY, END, PAD = 4096, 1, 0
 
 
 class LargestTensor(TorchDispatchMode):
-    """Watches every operation for the number of elements of the largest tensor that it returns."""
+    """Record the number of elements of the largest tensor that any operation returns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def test_figures_depend_neither_on_the_order_nor_on_the_size_of_batches(name: st
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_evaluation_projects_to_the_vocabulary_once(mode):
-    """The gradient's two further products would make every evaluation three times as long."""
+    """Evaluation needs no gradient, whose two further products would take twice as long again."""
     model = build(MODELS["LM"](vocabulary_size=VOCABULARY, dim_h=16)).eval()
     batch = collate(sentences(64), PAD)
 

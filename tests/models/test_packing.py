@@ -1,4 +1,4 @@
-"""Real tokens without their padding, and back."""
+"""Packing of padded sentences to their real tokens, and padding of packed tokens."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_the_gradients_are_those_of_finite_differences(name: str):
     assert torch.autograd.gradcheck(getattr(Packing.of(MASK), name), value)
 
 
-def test_what_stands_at_padding_has_no_gradient_and_changes_nothing():
+def test_values_at_padding_have_no_effect_and_no_gradient():
     padded = torch.randn(3, 5, 2).masked_fill(MASK.unsqueeze(-1), float("nan")).requires_grad_()
     Packing.of(MASK).pack(padded).sum().backward()
     assert torch.equal(padded.grad, (~MASK).float().unsqueeze(-1).expand(3, 5, 2))

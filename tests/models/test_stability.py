@@ -1,4 +1,4 @@
-"""Nothing becomes infinite or not a number: layer, attention and both divergences at the extremes."""
+"""Layer, attention and both divergences stay finite at the extremes."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def masks(*lengths: int) -> Tensor:
 
 
 class Memory(nn.Module):
-    """A bottleneck and an attention to what comes out of it, with the objective's two divergences."""
+    """A bottleneck, attention to its mixture, and both divergences of the objective."""
 
     def __init__(self, activation: str = "exp", kappa: int = 1, wild: bool = True) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Memory(nn.Module):
 
 
 def assert_finite(module: nn.Module, inputs: list[Tensor], output: Tensor, kl: Tensor) -> None:
-    """Outputs, and gradients of their sum with respect to inputs and parameters."""
+    """Check outputs and divergences, and the gradients of inputs and parameters."""
     assert output.isfinite().all()
     assert kl.isfinite().all()
     assert (kl >= 0).all()
@@ -52,7 +52,7 @@ def assert_finite(module: nn.Module, inputs: list[Tensor], output: Tensor, kl: T
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("wild", [True, False])
 def test_hidden_states_of_any_scale(scale: float, activation: str, mode: str, training: bool, wild: bool):
-    """One token beside a hundred, weights as they start and far from it."""
+    """Texts of 1 and of 100 tokens, with initial weights and with wild weights."""
     dtype = {"float64": torch.float64, "bfloat16": torch.bfloat16}.get(mode, torch.float32)
     module = Memory(activation, wild=wild).to(dtype).train(training)
     hidden = (scale * torch.randn(2, 100, DIM)).to(dtype).requires_grad_()
@@ -68,7 +68,7 @@ def test_hidden_states_of_any_scale(scale: float, activation: str, mode: str, tr
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kappa", [0, 1, 3])
 def test_posteriors_at_the_extremes(logvar: float, log_alpha: float, dtype: torch.dtype, kappa: int):
-    """The rows have one token and a hundred. Evaluation is kappa = 0 here."""
+    """Texts of 1 and of 100 tokens; here kappa = 0 is evaluation."""
     mask = masks(1, 100)
     leaves = [torch.randn(2, 100, DIM), torch.full((2, 100, DIM), logvar), torch.full((2, 100), log_alpha)]
     leaves = [leaf.to(dtype).requires_grad_() for leaf in leaves]
@@ -82,7 +82,7 @@ def test_posteriors_at_the_extremes(logvar: float, log_alpha: float, dtype: torc
 
 
 def test_extremes_side_by_side_in_one_text():
-    """Variances and pseudo-counts of every size in one mixture, one of them zero."""
+    """One mixture has variances and pseudo-counts of all sizes, one of them zero."""
     logvar = torch.linspace(-30, 20, 6).expand(DIM, 6).T.unsqueeze(0).clone().requires_grad_()
     log_alpha = torch.tensor([[0.0, -13.8, 13.8, -torch.inf, 50.0, -50.0]])
     for kappa in (0, 2):
@@ -124,7 +124,7 @@ def test_sampling_and_divergences_are_never_in_less_than_float32(module_dtype: t
 
 @pytest.mark.parametrize("training", [True, False])
 def test_autocast_agrees_with_float32(training: bool):
-    """Within bfloat16's precision of the projections: the logits' biases are not rounded to it."""
+    """The difference is the rounding of the projections to bfloat16; the biases of the logits are not rounded."""
     hidden, mask, query = 3 * torch.randn(2, 9, DIM), masks(9, 4), torch.randn(2, 5, DIM)
     module = Memory(wild=False).train(training)
     torch.manual_seed(1)
@@ -138,7 +138,7 @@ def test_autocast_agrees_with_float32(training: bool):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_compiled_in_one_graph_it_gives_the_same(training: bool):
-    """The graph alone (backend aot_eager), with gradients; what a generator draws is the same there."""
+    """The backend aot_eager tests the graph alone, with gradients and the same random draws."""
     module = Memory().train(training)
     hidden, mask, query = torch.randn(2, 5, DIM, requires_grad=True), masks(5, 3), torch.randn(2, 3, DIM)
     torch.manual_seed(1)
@@ -155,7 +155,7 @@ def test_compiled_in_one_graph_it_gives_the_same(training: bool):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_layer_and_attention_compile_each_alone(training: bool):
-    """Posteriors and mixtures go in and out of a compiled function."""
+    """Posteriors and mixtures are arguments and results of compiled functions."""
     module = Memory().train(training)
     layer, attention = (
         torch.compile(part, fullgraph=True, backend="aot_eager") for part in (module.bottleneck, module.attention)
@@ -169,7 +169,7 @@ def test_layer_and_attention_compile_each_alone(training: bool):
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="inductor needs a C++ compiler")
 @pytest.mark.timeout(900)  # seconds on an idle machine, minutes on a busy one
 def test_inductor_compiles_a_training_step_s_forward_in_one_graph():
-    """Its generator draws otherwise, so the law is compared: the vectors' distance from their means."""
+    """Inductor draws other random numbers, so the test compares distributions: distances of vectors from means."""
     layer, hidden, mask = nvib.NVIB(DIM, PRIOR), torch.randn(64, 5, DIM), masks(*[5] * 32, *[3] * 32)
     with torch.no_grad():
         posterior, mixture = torch.compile(layer, fullgraph=True)(hidden, mask)
@@ -192,7 +192,7 @@ def test_evaluation_is_exported_for_any_sizes():
 
 
 def test_layer_and_attention_are_exported_each_alone():
-    """Posteriors and mixtures go in and out of an exported program."""
+    """Posteriors and mixtures are arguments and results of exported programs."""
     module = Memory().eval()
     hidden, mask, query = torch.randn(2, 5, DIM), masks(5, 3), torch.randn(2, 3, DIM)
     posterior, mixture = torch.export.export(module.bottleneck, (hidden, mask)).module()(hidden, mask)

@@ -40,6 +40,18 @@ def test_interpolated_gaussian_mixtures_share_the_attention():
     assert (weights > 0).all()
 
 
+@pytest.mark.parametrize("rows", [torch.tensor([2, 0]), torch.tensor([True, False, True])])
+def test_selecting_texts_selects_the_rows_of_every_field(rows: torch.Tensor):
+    discrete = mixture(3, 5)
+    gaussian = nvib.GaussianMixture(discrete.z, torch.randn(3, 5, 4), discrete.log_pi, discrete.key_padding_mask)
+    for whole in (discrete, gaussian):
+        selected = whole.select(rows)
+        assert (len(whole), len(selected)) == (3, 2)
+        assert type(selected) is type(whole)
+        for name, value in vars(whole).items():
+            assert torch.equal(getattr(selected, name), value[rows]), name
+
+
 @pytest.mark.parametrize("tau", [-0.1, 1.1, float("nan")])
 def test_a_tau_outside_its_range_is_refused(tau: float):
     with pytest.raises(ValueError, match="tau must be in"):

@@ -1,4 +1,4 @@
-"""The whole of the paper as steps: in order, resumable, and honest about what failed."""
+"""The steps of the paper recipe: their order, resumption, interruption, and failures."""
 
 import json
 import os
@@ -13,12 +13,12 @@ import pytest
 from models import MODELS
 from pipeline.experiments.config import write_config
 from pipeline.experiments.paths import ExperimentFiles
-from pipeline.recipes.paper import RUNS, Budget, plan
-from pipeline.recipes.runner import Paper, Step
+from pipeline.recipes.paper import RUNS, Budget, Places, plan
+from pipeline.recipes.runner import Step, StepRunner
 from tests.helpers import ROOT, call, command_line, prepare_tiny, run
 
 BUDGET = Budget(seeds=(1, 2, 3), max_steps=None, batch_size=16, samples=10, importance_samples=2, pairs=None)
-PLACES = ("--PROJECT_NAME", "p", "--OUTPUT_DIR", "o", "--DATA_DIR", "d", "--WANDB_ENTITY", "None")
+PLACES = Places("p", Path("o"), Path("d"))
 
 
 def test_every_step_comes_after_what_it_needs_and_every_model_has_every_seed():
@@ -36,16 +36,18 @@ def test_every_step_comes_after_what_it_needs_and_every_model_has_every_seed():
 def test_every_training_has_the_budget():
     trained = [step.command for step in plan("tiny", PLACES, RUNS, BUDGET) if step.command[0] == "train.py"]
     assert all(c[c.index("--BATCH_SIZE") + 1] == "16" and "--MAX_STEPS" not in c for c in trained)
+    assert all(c[-8:] == PLACES.flags for c in trained)
+    assert PLACES.flags == ("--PROJECT_NAME", "p", "--OUTPUT_DIR", "o", "--DATA_DIR", "d", "--WANDB_ENTITY", "None")
 
 
-def test_the_settings_of_the_regularisation_s_claim_are_there():
+def test_the_sweep_of_the_regulariser_has_at_least_four_settings():
     swept = [run for run in RUNS if "--KL_DIRICHLET_LAMBDA" in run.flags and "--DELTA" in run.flags]
     assert len({run.flags for run in swept}) >= 4
     assert all({"reconstruction-validation", "regularisation"} <= set(run.measures) for run in swept)
 
 
-class Pretended(Paper):
-    """Steps that only pretend, and fail where they are told to."""
+class Pretended(StepRunner):
+    """A runner that executes nothing and fails the steps in `failing`."""
 
     def __init__(self, folder: Path, steps: list[Step], failing: tuple[str, ...] = ()) -> None:
         super().__init__(steps, folder / "paper.json", folder / "logs")
@@ -72,7 +74,7 @@ STEPS = [
 ]
 
 
-def test_what_failed_is_told_and_what_rests_on_it_left_out_and_tried_again(tmp_path: Path, capsys):
+def test_a_failed_step_is_printed_and_the_steps_that_need_it_are_left_out_and_tried_again(tmp_path: Path, capsys):
     first = Pretended(tmp_path, STEPS, failing=("sample a",))
     assert [step.name for step in first.run()] == ["sample a", "score a"]
     assert first.begun == ["train a", "sample a", "train b"]
@@ -103,7 +105,7 @@ def test_steps_run_beside_each_other_but_never_two_of_one_experiment(tmp_path: P
                 beside.append(len(running) != len(set(running)))
                 assert all(self.status(other) == "done" for other in steps if other.name in step.needs)
             if step.command[0] == "train":
-                both.wait(60)  # ends only where the other one runs, too
+                both.wait(60)  # ends only while the other one runs, too
             time.sleep(0.02)
             with lock:
                 running.remove(step.experiment)
@@ -117,12 +119,12 @@ def test_steps_run_beside_each_other_but_never_two_of_one_experiment(tmp_path: P
 
 
 def trained(folder: Path, identity: str) -> None:
-    """That an experiment `a` is there."""
+    """Write the configuration of an experiment `a`."""
     (folder / "a").mkdir(exist_ok=True)
     write_config(ExperimentFiles(folder / "a"), {"model": {}, "training": {}, "data": {}, "wandb_id": identity})
 
 
-def test_another_command_is_run_again_with_what_rests_on_it(tmp_path: Path):
+def test_a_changed_command_runs_again_with_the_steps_that_need_it(tmp_path: Path):
     Pretended(tmp_path, STEPS).run()
     trained(tmp_path, "old")
     changed = [Step("train a", ("train.py", "a", "longer")), *STEPS[1:]]
@@ -152,13 +154,13 @@ def test_a_training_replaces_an_earlier_one_once_however_many_attempts_it_takes(
     trained(tmp_path, "old")
     other, anew = ("train.py", "a", "other"), ("train.py", "a", "other", "--RESTART", "True")
     assert attempt(other, Ends) == anew
-    assert attempt(other, Ends) == anew, "the old one is still there"
+    assert attempt(other, Ends) == anew, "the old experiment is still there"
     trained(tmp_path, "new")
-    assert attempt(other, Ends) == other, "what the new one has done is kept"
+    assert attempt(other, Ends) == other, "the new experiment is kept"
     assert attempt(other, Pretended) == other
 
 
-def test_a_training_that_was_interrupted_goes_on_and_does_not_begin_anew(tmp_path: Path):
+def test_an_interrupted_training_resumes_without_a_restart(tmp_path: Path):
     steps = [Step("stop", ("train.py", "a"))]
     with pytest.raises(KeyboardInterrupt):
         Pretended(tmp_path, steps, failing=("stop",)).run()
@@ -168,7 +170,7 @@ def test_a_training_that_was_interrupted_goes_on_and_does_not_begin_anew(tmp_pat
     assert paper.commands["stop"] == ("train.py", "a")
 
 
-def test_an_interruption_ends_the_whole_and_leaves_the_step_to_do(tmp_path: Path):
+def test_an_interruption_ends_the_recipe_and_leaves_the_step(tmp_path: Path):
     steps = [STEPS[0], Step("stop", ("sleep.py",)), STEPS[3]]
     paper = Pretended(tmp_path, steps, failing=("stop",))
     with pytest.raises(KeyboardInterrupt):
@@ -177,7 +179,7 @@ def test_an_interruption_ends_the_whole_and_leaves_the_step_to_do(tmp_path: Path
 
 
 def test_an_interruption_reaches_the_steps_that_run_and_what_is_done_stays_done(tmp_path: Path):
-    """Of two beside each other, one is interrupted; the other, which heeds nothing, ends and is written down."""
+    """One of two parallel steps is interrupted. The other ignores the signal, ends, and is recorded."""
     (tmp_path / "heedless.py").write_text(
         "import pathlib, signal, sys, time\n"
         "ready, told = map(pathlib.Path, sys.argv[1:])\n"
@@ -199,7 +201,7 @@ def test_an_interruption_reaches_the_steps_that_run_and_what_is_done_stays_done(
         Step("heedless a", (str(tmp_path / "heedless.py"), ready, str(tmp_path / "told"))),
         Step("interrupted b", (str(tmp_path / "interrupted.py"), ready)),
     ]
-    paper = Paper(steps, tmp_path / "paper.json", tmp_path / "logs")
+    paper = StepRunner(steps, tmp_path / "paper.json", tmp_path / "logs")
     with pytest.raises(KeyboardInterrupt):
         paper.run(jobs=2)
     assert (tmp_path / "told").exists()
@@ -209,25 +211,25 @@ def test_an_interruption_reaches_the_steps_that_run_and_what_is_done_stays_done(
 def test_two_at_once_do_each_step_once_and_both_end_when_all_is_done(tmp_path: Path):
     (tmp_path / "work.py").write_text(
         "import sys, time\n"
-        "open(sys.argv[1], 'a').write(sys.argv[2] + '\\n')\n"  # one write: two processes' lines do not mix
+        "open(sys.argv[1], 'a').write(sys.argv[2] + '\\n')\n"  # one write, so that lines of two processes do not mix
         "time.sleep(1)\n"
     )
     (tmp_path / "both.py").write_text(
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from pipeline.recipes.runner import Paper, Step\n"
+        "from pipeline.recipes.runner import Step, StepRunner\n"
         "folder = Path(sys.argv[1])\n"
         "(folder / f'{os.getpid()}.ready').touch()\n"
-        "while len(list(folder.glob('*.ready'))) < 2:\n"  # one that starts late would find nothing left
+        "while len(list(folder.glob('*.ready'))) < 2:\n"  # a late process would find nothing left
         "    time.sleep(0.05)\n"
         "def step(name, *needs):\n"
         "    return Step(name, (str(folder / 'work.py'), str(folder / 'done'), name), needs)\n"
         "steps = [step('prepare')]\n"
         "for name in 'abcde':\n"
         "    steps += [step(f'train {name}', 'prepare'), step(f'sample {name}', f'train {name}', 'train a')]\n"
-        "paper = Paper(steps, folder / 'paper.json', folder / 'logs')\n"
+        "paper = StepRunner(steps, folder / 'paper.json', folder / 'logs')\n"
         "failed = paper.run(2)\n"
-        "paper = Paper(steps, folder / 'paper.json', folder / 'logs')\n"
+        "paper = StepRunner(steps, folder / 'paper.json', folder / 'logs')\n"
         "print(len(failed), [paper.status(step) for step in steps].count('done'))\n"
     )
     command, environment = [sys.executable, str(tmp_path / "both.py"), str(tmp_path)], {"PYTHONPATH": str(ROOT)}
@@ -246,7 +248,7 @@ COMMAND = ("--DATA", "tiny", "--EXPERIMENTS", "nvib-lambda10-delta0.05", "--SEED
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> tuple[Path, str]:
-    """The outputs of one run of some of it on tiny data, and what it said."""
+    """The outputs of a part of the recipe on tiny data, and its printed text."""
     folder = tmp_path_factory.mktemp("paper")
     prepare_tiny(folder / "data")
     return folder, run("paper", *COMMAND, *at(folder, "whole")).stdout
@@ -270,7 +272,7 @@ def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards
 
 
 def test_one_that_is_killed_twice_ends_with_the_figures_of_one_that_is_not(whole: tuple[Path, str]):
-    """Killed without warning, while what it had begun lives on."""
+    """The recipe is killed without warning, while the step that it has begun continues."""
     folder, _ = whole
     command = [sys.executable, *map(str, command_line("paper")), *map(str, (*COMMAND, *at(folder, "ended")))]
     for seconds in (3.0, 7.0):

@@ -1,4 +1,4 @@
-"""Tuning: what is searched, what is kept, and that it goes on where it was stopped."""
+"""Tuning: the search space, the results that are kept, and the resumption of a study."""
 
 import json
 import os
@@ -14,8 +14,10 @@ import pytest
 import yaml
 
 from models import MODELS
-from pipeline.recipes.search_space import space_of
-from pipeline.recipes.tuning import Weights
+from models.declaration import Range, declared
+from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.recipes.search_space import ORDER, space_of
+from pipeline.recipes.study import Weights
 from tests.helpers import ROOT, call, one_line_of_error, prepare_tiny, run
 
 BUDGET = ("--DATA", "tiny", "--DIM_H", 16, "--BATCH_SIZE", 32, "--MAX_STEPS", 9)
@@ -37,14 +39,29 @@ def at(folder: Path) -> tuple[object, ...]:
     )
 
 
-def test_a_model_s_space_is_the_settings_that_it_has():
+def test_a_model_s_space_contains_its_own_settings():
     assert {"stride_perc", "kl_gaussian_lambda", "learning_rate"} <= space_of(MODELS["VTS"]).keys()
     assert not {"delta", "pooling"} & space_of(MODELS["VTS"]).keys()
     assert {"delta", "kl_dirichlet_lambda"} <= space_of(MODELS["NVIB"]).keys()
     assert not {"kl_gaussian_lambda", "delta"} & space_of(MODELS["T"]).keys()
 
 
-def test_the_objective_is_what_is_stated():
+def test_settings_are_drawn_in_an_order_that_a_seed_depends_on():
+    spaces = [list(space_of(settings)) for settings in MODELS.values()]
+    assert {name for names in spaces for name in names} == set(ORDER)
+    assert all(names == [name for name in ORDER if name in names] for names in spaces)
+
+
+def test_tuning_ranges_are_within_the_ranges_of_the_settings():
+    for kind in (*MODELS.values(), TrainingSettings):
+        for setting in declared(kind):
+            if isinstance(setting.tune, Range):
+                assert setting.checked(setting.tune.low) < setting.checked(setting.tune.high)
+            elif setting.tune is not None:
+                assert set(setting.tune.values) == set(setting.choices)
+
+
+def test_the_objective_is_the_documented_sum():
     figures = {"validation/cross_entropy": 2.0, "validation/kl_gaussian": 3.0, "validation/kl_dirichlet": 0.5}
     assert Weights(0.1, 2.0).value(figures) == pytest.approx(2.0 + 0.3 + 1.0)
     assert Weights(0.1, 2.0).value({"validation/cross_entropy": 2.0}) == 2.0
@@ -81,7 +98,7 @@ def test_training_reads_the_best_configuration(tuned: Path):
     assert config["model"]["name"] == "VTP"
     assert config["model"]["kl_gaussian_lambda"] == best["model"]["kl_gaussian_lambda"]
     assert config["training"]["max_steps"] == 9
-    assert config["training"]["learning_rate"] == 0.01, "a flag that is given comes before the file"
+    assert config["training"]["learning_rate"] == 0.01, "a flag has precedence over the file"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +111,7 @@ def test_training_reads_the_best_configuration(tuned: Path):
         ("{", "cannot be read"),
     ],
 )
-def test_a_bad_configuration_is_told_in_one_line(tmp_path: Path, content: str, message: str):
+def test_a_bad_configuration_is_refused_in_one_line(tmp_path: Path, content: str, message: str):
     (tmp_path / "c.json").write_text(content)
     refused = call(
         "train.py", "--EXPERIMENT_NAME", "x", "--CONFIG", tmp_path / "c.json", "--DATA_DIR", tmp_path, expect=2
@@ -116,7 +133,7 @@ def test_the_sweep_holds_the_same_search(tuned: Path):
     assert all(f"--{name}" in flags for name in parameters)
 
 
-def test_a_study_goes_on_with_other_trials(tuned: Path):
+def test_a_study_resumes_with_other_trials(tuned: Path):
     call("tune.py", *at(tuned), "--TRIALS", 3)
     storage = f"sqlite:///{tuned / 'outputs' / 'tuning' / 'study.db'}"
     study = optuna.load_study(study_name="VTP on tiny", storage=storage)
@@ -147,7 +164,7 @@ def test_studies_of_one_project_leave_each_other_alone(tuned: Path):
     elsewhere = ("--STORAGE", f"sqlite:///{tuned / 'second.db'}")
     refused = call("tune.py", *at(tuned), *elsewhere, "--TRIALS", 1, expect=2)
     assert "tune-VTP-tiny-0-s1 is no trial of this study; give the --STORAGE" in one_line_of_error(refused)
-    # Two that began at once: this one has trials of the same numbers.
+    # Two studies that began at once: the second has trials with the same numbers.
     study = optuna.load_study(study_name="VTP on tiny", storage=elsewhere[1])
     for _ in range(10):
         study.add_trial(optuna.trial.create_trial(value=0.0, user_attrs={"wandb_ids": {"1": "another"}}))
@@ -167,7 +184,7 @@ def test_a_study_of_an_earlier_version_is_refused(tuned: Path):
     assert "'VTP on tiny' that an earlier version began" in one_line_of_error(refused)
 
 
-def test_of_the_best_models_those_that_are_there_are_tested(tuned: Path):
+def test_only_models_of_this_folder_are_tested(tuned: Path):
     project = tuned / "outputs" / "tuning"
     best = json.loads((project / "best-VTP-tiny.json").read_text())["found_by"]
     shutil.rmtree(project / f"tune-VTP-tiny-{best['trial']}-s1")
@@ -176,13 +193,13 @@ def test_of_the_best_models_those_that_are_there_are_tested(tuned: Path):
 
 
 @pytest.mark.parametrize("storage", ["postgresql://me:secret@nowhere.invalid/db", "sqlite+x://me:se:cret@nowhere/db"])
-def test_a_storage_that_does_not_open_is_told_without_its_password(tuned: Path, storage: str):
+def test_an_error_of_the_storage_hides_its_password(tuned: Path, storage: str):
     refused = one_line_of_error(call("tune.py", *at(tuned), "--TRIALS", 1, "--STORAGE", storage, expect=2))
     assert "cannot be opened" in refused and "cret" not in refused
     assert "://me:***@nowhere" in refused
 
 
-def test_a_study_that_is_killed_within_a_trial_goes_on(tmp_path: Path):
+def test_a_study_that_is_killed_within_a_trial_resumes(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
     command = [sys.executable, str(ROOT / "tune.py"), *map(str, at(tmp_path)), "--TRIALS", "1"]
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
@@ -198,7 +215,7 @@ def test_a_study_that_is_killed_within_a_trial_goes_on(tmp_path: Path):
     assert best["model"]["name"] == "VTP"
 
 
-def test_one_that_shares_the_storage_alone_leaves_the_test_to_whom_has_the_best(tuned: Path, tmp_path: Path):
+def test_a_process_with_another_folder_leaves_the_test_to_the_one_that_has_the_best_models(tuned: Path, tmp_path: Path):
     storage = f"sqlite:///{tuned / 'outputs' / 'tuning' / 'study.db'}"
     trials = len(optuna.load_study(study_name="VTP on tiny", storage=storage).trials)
     elsewhere = ("--OUTPUT_DIR", tmp_path, "--STORAGE", storage, "--TRIALS", trials)
@@ -223,7 +240,7 @@ def test_two_at_once_try_different_settings_and_both_test_the_best(tmp_path: Pat
     study = optuna.load_study(
         study_name="VTP on tiny", storage=f"sqlite:///{tmp_path / 'outputs' / 'tuning' / 'study.db'}"
     )
-    assert len(study.trials) in (3, 4)  # a process that has begun one ends it
+    assert len(study.trials) in (3, 4)  # a process completes the trial that it has begun
     assert len({trial.params["learning_rate"] for trial in study.trials}) == len(study.trials)
     told = [number for out, _ in said for number in re.findall(r"^trial (\d+):", out, re.MULTILINE)]
     assert sorted(told) == [str(trial.number) for trial in study.trials]

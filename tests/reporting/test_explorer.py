@@ -1,4 +1,4 @@
-"""The page that looks inside a model: what it finds, how that is drawn, and that it answers in a real browser."""
+"""The page of explore.py: its data, its HTML, and its answers in a real browser."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The report: experiments grouped across seeds, tables that say what the figures say."""
+"""The report: experiments grouped across seeds, and its tables."""
 
 import csv
 import dataclasses
@@ -68,7 +68,7 @@ def result(name: str, seed: int, figures: dict, **settings: object) -> Result:
     return Result(name, {"model": "T", "seed": seed, **settings}, figures, [])
 
 
-def test_other_data_and_a_seed_again_are_no_further_seeds(tmp_path: Path):
+def test_other_data_and_a_repeated_seed_are_no_further_seeds(tmp_path: Path):
     names = ("t-s1", "t-s2", "again-s2", "other-s3")
     for name, seed in zip(names, (1, 2, 2, 3), strict=True):
         identity = {"fingerprint": "another" if name.startswith("other") else "abc"}
@@ -85,7 +85,7 @@ def test_other_data_and_a_seed_again_are_no_further_seeds(tmp_path: Path):
     ]
 
 
-def test_who_does_not_say_which_data_it_was_goes_with_the_others():
+def test_a_result_without_a_fingerprint_joins_its_kind_if_there_is_one():
     old, new, other = (result(f"t-s{n}", n, {}, data_fingerprint=data) for n, data in enumerate((None, "abc", "def")))
     del old.settings["data_fingerprint"]
     assert [[r.name for r in group.results] for group in grouped([old, new])] == [["t-s0", "t-s1"]]
@@ -93,7 +93,7 @@ def test_who_does_not_say_which_data_it_was_goes_with_the_others():
     assert apart == [["t-s0"], ["t-s1"], ["t-s2"]], "it may be either's"
 
 
-def test_runs_of_one_name_and_measurements_of_some_seeds_are_told_apart(tmp_path: Path):
+def test_runs_with_equal_names_and_figures_of_some_seeds_are_distinguished(tmp_path: Path):
     bleu, perplexity = "test/reconstruction_bleu", "test/reconstruction_perplexity"
     results = [
         *(result("t", 1, {bleu: 10.0 * delta}, delta=delta) for delta in (1, 2, 3)),
@@ -137,13 +137,15 @@ def test_the_report_holds_means_and_deviations_dashes_and_failures(outputs: Path
     assert every["vts_0.3"]["samples/forward_perplexity"] == ""
 
 
-def test_a_project_without_figures_is_told_in_one_line(outputs: Path):
+def test_a_project_without_figures_is_refused_in_one_line(outputs: Path):
     refused = run("report.py", "--OUTPUT_DIR", outputs, "--EXPERIMENTS", "burst", "begun", expect=2)
-    assert "burst: the loss became nan at step 7" in one_line_of_error(refused)
+    line = one_line_of_error(refused)
+    assert "burst: the loss became nan at step 7" in line
+    assert "begun: training has not finished: 1 epochs are done" in line
 
 
 class Runs:
-    """What `wandb.Api` says of three runs."""
+    """A `wandb.Api` with three runs."""
 
     def runs(self, path: str) -> list[SimpleNamespace]:
         assert path == "me/nvib"
@@ -172,7 +174,7 @@ def test_runs_of_wandb_are_experiments_like_any_other():
     assert from_wandb("me/nvib", ["t-1"], Runs())[0][0].name == "t-1"
 
 
-def test_wandb_s_trouble_is_told_in_one_line():
+def test_an_error_of_wandb_is_one_line():
     class Away:
         def runs(self, path: str) -> list:
             raise ValueError("could not\nfind project")

@@ -69,7 +69,7 @@ def test_a_decoder_that_ignores_its_latent_is_told_of(name: str):
     assert figures["perplexity_gap"] == pytest.approx(0.0, abs=1e-6)
     assert figures["active_units"] == 0
     warning = collapse_warning(figures)
-    assert "hardly uses the latent" in warning
+    assert "barely uses the latent" in warning
     assert "no dimension" in warning
 
 

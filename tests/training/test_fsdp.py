@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 from models import build
 from pipeline.experiments.config import read_config, settings_from_json
 from pipeline.experiments.paths import ExperimentFiles
-from pipeline.runtime.checksums import write_checksums
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import read_record, write_record
+from pipeline.runtime.files import read_record, write_checksums, write_record
 from pipeline.training.checkpoints import MOMENTS, PROGRESS, WEIGHTS, Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.training.fsdp_tensors import INDEX, names_in, read_index, read_shards
 from tests.helpers import call, of_rank, one_line_of_error, prepare_tiny, run, start, wait_for
@@ -223,7 +222,7 @@ def test_an_index_that_is_none_or_leads_elsewhere_is_refused(copy: Path):
         tensor = sound["tensors"][name]
         changed = {**tensor, "chunks": [{**tensor["chunks"][0], **change}, *tensor["chunks"][1:]]}
         write_record(folder / INDEX, {"tensors": {**sound["tensors"], name: changed}})
-        with pytest.raises(UserError, match="is no index of shards"):
+        with pytest.raises(UserError, match="is not an index of shards"):
             read_index(folder, "")
     for text in ("[]", "{}", '{"tensors": 3}'):
         (folder / INDEX).write_text(text)
@@ -233,15 +232,15 @@ def test_an_index_that_is_none_or_leads_elsewhere_is_refused(copy: Path):
         write_record(
             folder / INDEX, {"tensors": {**sound["tensors"], name: {**sound["tensors"][name], "dtype": dtype}}}
         )
-        with pytest.raises(UserError, match="is no index of shards"):
+        with pytest.raises(UserError, match="is not an index of shards"):
             read_index(folder, "")
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"FSDP_VERSION": "2"}, "is not compiled; leave --COMPILE out"),
-        ({}, "FSDP is asked for in its version 1; add --fsdp_version 2"),
+        ({"FSDP_VERSION": "2"}, "cannot be compiled; leave --COMPILE out"),
+        ({}, "FSDP is configured with version 1; add --fsdp_version 2"),
         ({"FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"}, "add --GRADIENT_CHECKPOINTING True"),
     ],
 )

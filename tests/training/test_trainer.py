@@ -319,7 +319,7 @@ def test_bfloat16_trains_close_to_float32(data, tmp_path: Path, model: str):
 
 def test_the_largest_gradient_is_named():
     model = torch.nn.Linear(2, 1)
-    assert largest_gradient(model) == ("no parameter (none has a gradient yet)", 0.0)
+    assert largest_gradient(model) == ("no parameter (no parameter has a gradient yet)", 0.0)
     model(torch.tensor([[3.0, -5.0]])).backward()
     assert largest_gradient(model) == ("weight", 5.0)
     model.bias.grad[0] = float("inf")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from pipeline.cli.settings_flags import FLAGS
+from models.declaration import declared
+from pipeline.experiments.training_settings import TrainingSettings
 from tests.helpers import call, one_line_of_error, prepare_tiny, run, train_tiny
 
 SMALL = ("--DATA", "tiny", "--PRECISION", "fp32", "--DIM_H", 32, "--NUM_HEADS", 2, "--DROPOUT", 0, "--BATCH_SIZE", 16)
@@ -116,5 +117,5 @@ def test_two_processes_start_from_the_same_weights_and_say_so_once(folder: Path)
 
 
 def test_a_study_has_no_such_flag():
-    assert "start_from" in FLAGS
+    assert "start_from" in {setting.name for setting in declared(TrainingSettings)}
     assert "--START_FROM" not in call("tune.py", "--help").stdout

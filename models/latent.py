@@ -1,0 +1,85 @@
+"""The latent that a decoder attends to: its protocol, and the plain vectors of T, VTV, VTP and VTS."""
+
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Latent(Protocol):
+    """Latents of B texts: up to K vectors or components for each, which a decoder attends to.
+
+    `Memory`, `nvib.DiscreteMixture` and `nvib.GaussianMixture` are latents. A model reads the types that it makes. A
+    language model has no latent: where a function takes latents of any model, its argument is `Latent | None`.
+    """
+
+    @property
+    def key_padding_mask(self) -> Tensor:
+        """[B, K], bool, True at padding and at dropped vectors."""
+        ...
+
+    def __len__(self) -> int:
+        """Return B, the number of texts."""
+        ...
+
+    def select(self, rows: Tensor) -> Self:
+        """Select the latents of some of the B texts.
+
+        Args:
+            rows: [S], int, indices of texts; or [B], bool.
+
+        Returns:
+            S latents, in the order of `rows`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A set of vectors to attend to, for each of B texts.
+
+    Args:
+        vectors: [B, N, D].
+        key_padding_mask: [B, N], bool, True at padding.
+    """
+
+    vectors: Tensor
+    key_padding_mask: Tensor
+
+    def __len__(self) -> int:
+        """Return B, the number of texts."""
+        return self.vectors.shape[0]
+
+    def select(self, rows: Tensor) -> "Memory":
+        """Select the memories of some of the B texts; see `Latent.select`."""
+        return Memory(self.vectors[rows], self.key_padding_mask[rows])
+
+
+def interpolate_by_position(a: Latent, b: Latent, tau: float) -> Memory:
+    """Compute `(1 - tau) a + tau b`, vector by vector; the shorter memory is padded with zeros.
+
+    Args:
+        a: memory of B texts.
+        b: memory of B texts.
+        tau: in [0, 1].
+
+    Returns:
+        A memory with as many vectors as the longer of the two; `a` itself at 0 and `b` itself at 1.
+
+    Raises:
+        TypeError: `a` or `b` is no memory.
+    """
+    if not isinstance(a, Memory) or not isinstance(b, Memory):
+        raise TypeError(f"a and b must be memories, got {type(a).__name__} and {type(b).__name__}")
+    if tau in (0.0, 1.0):
+        return b if tau else a
+    width = max(a.vectors.shape[1], b.vectors.shape[1])
+    vectors: list[Tensor] = []
+    masks: list[Tensor] = []
+    for memory in (a, b):
+        missing = width - memory.vectors.shape[1]
+        zeroed = memory.vectors.masked_fill(memory.key_padding_mask.unsqueeze(-1), 0.0)
+        vectors.append(F.pad(zeroed, (0, 0, 0, missing)))
+        masks.append(F.pad(memory.key_padding_mask, (0, missing), value=True))
+    return Memory((1.0 - tau) * vectors[0] + tau * vectors[1], masks[0] & masks[1])

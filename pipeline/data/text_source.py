@@ -1,0 +1,241 @@
+"""The source of a text: a named corpus, a dataset of the Hugging Face hub, or a user's own file."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.column_types import ColumnSurvey
+from pipeline.data.corpora import (
+    EMBEDDED,
+    HUB,
+    NAMES,
+    WIKITEXT,
+    HubCorpus,
+    hub_documents,
+    wikipedia_articles,
+    wikitext_documents,
+    wikitext_files,
+)
+from pipeline.data.documents import Document, LabelledText, Split, divided, label_of
+from pipeline.data.file_format import Columns, Format
+from pipeline.data.formats import FORMATS, format_of
+from pipeline.data.row_template import RowTemplate
+from pipeline.runtime.errors import UserError
+
+ON_HUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*/[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")  # owner/name
+
+
+def dataset_name(data: str) -> str:
+    """Return the name of the prepared data: the name of a corpus, or the stem of a user's file.
+
+    Raises:
+        UserError: the corpus is unknown, or a file's stem cannot be the name of a folder.
+    """
+    if data in NAMES:
+        return data
+    path = Path(data)
+    if ON_HUB.fullmatch(data) and path.suffix not in FORMATS and not path.exists():
+        return path.name
+    if path.suffix not in FORMATS:
+        raise UserError(
+            f"unknown dataset {data!r}; choose one of {', '.join(NAMES)}, the path of a {', '.join(FORMATS)} file, "
+            "or a dataset on the Hugging Face hub as owner/name"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}", path.stem) or path.stem in NAMES:
+        raise UserError(
+            f"the dataset would be called {path.stem!r}, after its file; rename the file to letters, digits, '_', '-' "
+            f"or '.', and to none of {', '.join(NAMES)}"
+        )
+    return path.stem
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """A text to prepare, as the flags of prepareDatasets.py name it.
+
+    The flags are checked on creation, without a look into the text. The header of a user's table is read once, when
+    `columns` is first used; `survey` and `documents` are one pass over the text each.
+
+    Args:
+        data: a name of `NAMES`, the path of a user's own file, or a dataset on the hub as owner/name.
+        split: division of text that has no splits of its own.
+        local_path: folder with WikiText's files, in place of the hub.
+        text_column: column of a table that holds the text.
+        label_column: column of a table that holds labels.
+        row_template: template that makes a text of a table's row, in place of a text column; empty for the default one.
+
+    Raises:
+        UserError: the flags contradict each other, or a file does not exist; the message names the flag.
+    """
+
+    data: str
+    split: Split
+    local_path: Path | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    row_template: str | None = None
+
+    def __post_init__(self) -> None:
+        data = self.data
+        dataset_name(data)
+        if self.local_path is not None and data not in WIKITEXT:
+            raise UserError(f"--LOCAL_PATH holds WikiText and means nothing for --DATA {data}; leave it out")
+        if self.format is not None:
+            _check_file(Path(data))
+        if self.is_table:
+            self._check_columns()
+            return
+        for flag, value in (
+            ("--TEXT_COLUMN", self.text_column),
+            ("--LABEL_COLUMN", self.label_column),
+            ("--ROW_TEMPLATE", self.row_template),
+        ):
+            if value is not None:
+                raise UserError(f"{flag} is of a table and means nothing for --DATA {data}; leave it out")
+
+    def _check_columns(self) -> None:
+        """Check the flags that name the columns of a table."""
+        if self.text_column is None and self.row_template is None:
+            raise UserError(
+                f"--DATA {self.data} is a table; name the column that holds the text with --TEXT_COLUMN, or make a "
+                "text of each row with --ROW_TEMPLATE"
+            )
+        if self.text_column is not None and self.row_template is not None:
+            raise UserError(
+                "--TEXT_COLUMN and --ROW_TEMPLATE are two ways to make text of a table; leave one of them out"
+            )
+        if self.row_template is not None and self.format is None:
+            raise UserError(
+                "--ROW_TEMPLATE is of a table in a file; save the dataset as one, or name its --TEXT_COLUMN"
+            )
+        if self.label_column is not None and self.label_column == self.text_column:
+            raise UserError("--TEXT_COLUMN and --LABEL_COLUMN name the same column; name two")
+
+    @property
+    def format(self) -> Format | None:
+        """Format of a user's own file; None for a named corpus and a dataset of the hub."""
+        return None if self.data in NAMES else format_of(self.data)
+
+    @property
+    def is_table(self) -> bool:
+        """True for a file with columns, and for a dataset of the hub that is none of the named corpora."""
+        return self.data not in NAMES and (self.format is None or self.format.is_table)
+
+    @property
+    def files(self) -> list[Path]:
+        """Files that hold the text; empty if it comes from a package or the hub.
+
+        Raises:
+            UserError: one of WikiText's files is missing.
+        """
+        if self.local_path is not None:
+            return list(wikitext_files(self.local_path).values())
+        return [] if self.format is None else [Path(self.data)]
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Columns of a table in a file, read from its header once; none for other sources.
+
+        Raises:
+            UserError: the header cannot be read, or has two columns of one name.
+        """
+        return Columns() if self.format is None or not self.is_table else self.format.columns(Path(self.data))
+
+    @cached_property
+    def template(self) -> RowTemplate | None:
+        """Template that makes texts of a table's rows; the default one has every column but the label's.
+
+        Raises:
+            UserError: the table lacks a column, or no row could be read back from its text.
+        """
+        if self.row_template is None:
+            return None
+        names = self.columns.names
+        if self.label_column is not None and self.label_column not in names:
+            raise UserError(f"{self.data} has no column {self.label_column!r}; it has {', '.join(names)}")
+        others = [name for name in names if name != self.label_column]
+        return RowTemplate(self.row_template or None, others, self.data)
+
+    def documents(self) -> Iterator[Document]:
+        """Read all documents in one pass, always in the same order.
+
+        Raises:
+            UserError: the text does not exist, cannot be read or is damaged.
+        """
+        return self._documents()
+
+    def survey(self) -> dict[str, Any]:
+        """Read a text in files once before the long work, so that every fault of the files is reported first.
+
+        Returns:
+            `bytes`: size of the text in UTF-8, None if it comes from a package or the hub.
+            `columns`: types of the columns that are kept, as `ColumnSurvey` describes them.
+
+        Raises:
+            UserError: a file cannot be read or is damaged; the message gives the place.
+        """
+        if not self.files:
+            return {"bytes": None, "columns": {}}
+        types = ColumnSurvey(spelt=self.format is not None and self.format.spelt)
+        size = sum(len(document.text.encode()) for document in self._documents(types))
+        return {"bytes": size, "columns": types.to_json()}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the flags as JSON holds them."""
+        return dataclasses.asdict(self) | {"local_path": str(self.local_path)}
+
+    def described(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe the form of the text, from which `write_synthetic` writes generated text in the same form.
+
+        Args:
+            columns: types of the columns, as `survey` returns them.
+
+        Returns:
+            `source` of `statistics.json`.
+        """
+        return {
+            "format": None if self.format is None else self.format.suffix,
+            "text_column": self.text_column,
+            "label_column": self.label_column,
+            "row_template": None if self.template is None else self.template.pattern,
+            "columns": columns,
+            "delimiter": self.columns.delimiter,
+            "order": list(self.columns.names),
+        }
+
+    def _documents(self, types: ColumnSurvey | None = None) -> Iterator[Document]:
+        """Read all documents in one pass, which also shows each row's values to `types`."""
+        if self.local_path is not None:
+            return wikitext_documents(self.local_path)
+        if self.data == EMBEDDED:
+            return divided(((article, None) for article in wikipedia_articles()), self.split, EMBEDDED)
+        if self.format is not None:
+            return divided(self._texts(self.format, types), self.split, self.data)
+        columns = () if self.text_column is None else (self.text_column,)
+        corpus = HUB.get(self.data) or HubCorpus(self.data, None, columns, None, self.label_column)
+        return hub_documents(corpus, self.data, self.split)
+
+    def _texts(self, form: Format, types: ColumnSurvey | None) -> Iterator[LabelledText]:
+        """Read the text and the label of each row of a user's own file; rows without text are left out."""
+        for row in form.read(Path(self.data), self.columns, self.text_column, self._others()):
+            if types is not None:
+                types.see(row.values)
+            text = row.text if self.template is None else self.template.text(row.values)
+            if text is not None:
+                yield text, None if self.label_column is None else label_of(row.values[self.label_column])
+
+    def _others(self) -> list[str] | None:
+        """Return the columns to read beside the text column; None for all columns of the table."""
+        others = [] if self.template is None else list(self.template.columns)
+        others += [] if self.label_column is None else [self.label_column]
+        return None if self.template is not None and set(others) == set(self.columns.names) else others
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        what = "is no file" if path.exists() else "is not there"
+        raise UserError(f"{path} {what}; --DATA names one of {', '.join(NAMES)} or a file")

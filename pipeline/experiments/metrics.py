@@ -1,0 +1,379 @@
+"""Every figure of an experiment, declared once: keys, labels, unit, decimals, and what it is measured on.
+
+A key of `summary.json` or of a line of `metrics.jsonl` is `<group>/<name>`, as in `validation/perplexity`, or the name
+alone, as in `best_epoch`. `METRICS` declares each name with its groups, so that a search for the name finds it, and
+`FIGURES` holds the resulting keys. Tables, console, model card, plots, the quality report and the tracker read them.
+
+To add a metric, produce it and declare it in `METRICS`. To show it in a table, add its key to `TABLES`.
+"""
+
+from collections.abc import Iterator
+
+from pipeline.experiments.metric_types import (
+    AUTOENCODER,
+    EVERY_SPLIT,
+    REAL_TEXT,
+    SPLITS,
+    Figure,
+    Metric,
+    QualityRow,
+)
+
+TAUS = ("0", "0.25", "0.5", "0.75", "1")  # positions between the ends of an interpolation
+BETWEEN = tuple(f"interpolation/tau_{tau}" for tau in TAUS)
+LIKE_REAL = "like held-out text"
+NO_MORE = "no more than held-out text"
+BESIDE = "{column}, real text"  # header of the column with the figure of held-out text
+
+
+def _quality(
+    name: str, section: str, label: str, better: str, unit: str = "", decimals: int = 3, percent: bool = False
+) -> Metric:
+    """Declare a metric that the quality report alone has."""
+    row = QualityRow(section, label, better)
+    unit = "share" if percent else unit
+    return Metric(name, of="samples", unit=unit, decimals=decimals, percent=percent, quality=row)
+
+
+METRICS = (
+    # The losses of a split, regulariser at full strength (pipeline/training/validation.py).
+    Metric("loss", "loss", EVERY_SPLIT, unit="nats a token"),
+    Metric("cross_entropy", "{split} cross-entropy ({unit})", EVERY_SPLIT, unit="nats a token"),
+    Metric("perplexity", "{split} perplexity", EVERY_SPLIT, decimals=2),
+    Metric("end_cross_entropy", "… of the end token ({unit})", EVERY_SPLIT, unit="nats"),
+    Metric("other_cross_entropy", "… of the other tokens ({unit})", EVERY_SPLIT, unit="nats a token"),
+    # The latent of a split: what it keeps (pipeline/training/validation.py), and whether it collapsed (collapse.py).
+    Metric(
+        "vectors_kept",
+        "vectors kept",
+        (*EVERY_SPLIT, "regularisation"),
+        unit="vectors a sentence",
+        decimals=1,
+        console="vectors kept (a sentence)",
+    ),
+    Metric(
+        "vectors_kept_fraction",
+        "share of vectors kept",
+        EVERY_SPLIT,
+        unit="share",
+        percent=True,
+        table="share kept",
+        console="vectors kept ({unit})",
+    ),
+    Metric("kl_gaussian", "KL_G", EVERY_SPLIT, unit="nats a dimension", console="KL_G ({unit})"),
+    Metric("kl_dirichlet", "KL_D", EVERY_SPLIT, unit="nats a component", decimals=4, console="KL_D ({unit})"),
+    Metric(
+        "alpha0",
+        "alpha0",
+        EVERY_SPLIT,
+        unit="pseudo-counts a sentence",
+        decimals=1,
+        console="pseudo-counts alpha0 (a sentence)",
+    ),
+    Metric("active_units", "active units", ("validation",), unit="dimensions", decimals=0),
+    Metric("perplexity_own_latent", "perplexity with the own latent", ("validation",), decimals=2),
+    Metric("perplexity_other_latent", "perplexity with another's latent", ("validation",), decimals=2),
+    Metric("perplexity_gap", "perplexity gap", ("validation",), decimals=1),
+    # The course of a training (pipeline/training/trainer.py) and of a study (pipeline/recipes/tuning.py).
+    Metric("epoch", "epoch", unit="epochs", decimals=0),
+    Metric("step", "optimizer steps", unit="steps", decimals=0),
+    Metric("learning_rate", "learning rate", decimals=6),
+    Metric("tokens_per_second", "training speed", unit="tokens a second", decimals=0),
+    Metric("seconds", "duration of the epoch's training", unit="seconds", decimals=1),
+    Metric("best_epoch", "epoch with the lowest validation loss", unit="epochs", decimals=0),
+    Metric("skipped_steps", "optimizer steps left out, not finite", ("train",), unit="steps", decimals=0),
+    Metric("objective", "objective of the study", unit="nats a token", decimals=4),
+    # Reconstruction (pipeline/evaluation/bleu.py, likelihood.py).
+    Metric(
+        "reconstruction_bleu",
+        "reconstruction BLEU",
+        SPLITS,
+        decimals=1,
+        table="BLEU{of_split}",
+        console="{split} reconstruction BLEU",
+    ),
+    Metric("reconstruction_bleu_signature", "sacrebleu's signature", SPLITS, decimals=None),
+    Metric(
+        "reconstruction_perplexity",
+        "reconstruction perplexity",
+        SPLITS,
+        decimals=2,
+        table="perplexity{of_split}",
+        console="{split} reconstruction perplexity",
+    ),
+    Metric("reconstruction_exact_fraction", "sentences reconstructed exactly", SPLITS, unit="share", percent=True),
+    Metric("elbo", "ELBO{of_split} (nats)", SPLITS, unit="nats a sentence", decimals=1),
+    Metric("importance_weighted_bound", "IW bound{of_split} (nats)", SPLITS, unit="nats a sentence", decimals=1),
+    Metric("importance_samples", "draws of the latent for the bounds", SPLITS, unit="draws a sentence", decimals=0),
+    # Interpolation (pipeline/evaluation/bleu.py, judge.py).
+    Metric("pairs", "interpolated pairs", ("interpolation",), unit="pairs", decimals=0),
+    Metric("bleu_signature", "sacrebleu's signature", ("interpolation",), decimals=None),
+    Metric("bleu_source", "BLEU to the source, τ = {tau}", BETWEEN, decimals=1, console="halfway: BLEU to the source"),
+    Metric("bleu_target", "BLEU to the target, τ = {tau}", BETWEEN, decimals=1, console="halfway: BLEU to the target"),
+    Metric(
+        "novel_fraction", "novel, τ = {tau}", BETWEEN, unit="share", percent=True, console="halfway: novel sentences"
+    ),
+    Metric("novel_forward_perplexity", "F-PPL of the novel, τ = {tau}", BETWEEN, decimals=1, judged=True),
+    # What the bottleneck keeps (pipeline/evaluation/bottleneck.py).
+    Metric(
+        "vectors_kept_deviation",
+        "standard deviation of the vectors kept",
+        ("regularisation",),
+        unit="vectors a sentence",
+        decimals=1,
+    ),
+    Metric("length_correlation", "vectors kept and length (Pearson)", ("regularisation",), decimals=2),
+    Metric("unexplained_by_length", "unexplained by length", ("regularisation",), unit="share"),
+    Metric("alpha_frequency_correlation", "alpha and frequency (Spearman)", ("regularisation",), decimals=2),
+    # Samples: number and lengths (pipeline/cli/sample_command.py).
+    Metric("count", "samples", ("samples",), "samples", unit="sentences", decimals=0),
+    Metric("rejected", "samples that are no rows of the table", ("samples",), "samples", unit="sentences", decimals=0),
+    Metric(
+        "mean_length",
+        "mean length of samples ({unit})",
+        ("samples",),
+        "samples",
+        unit="tokens",
+        decimals=1,
+        quality=QualityRow("fidelity", "tokens a sentence, end token counted", LIKE_REAL),
+    ),
+    Metric("mean_drawn_length", "mean length drawn ({unit})", ("samples",), "samples", unit="tokens", decimals=1),
+    # Perplexity of samples, and of real text for a model that learned from them (pipeline/evaluation/judge.py).
+    Metric(
+        "forward_perplexity",
+        "F-PPL of samples",
+        ("samples",),
+        "samples",
+        decimals=1,
+        judged=True,
+        table="F-PPL",
+        real_text="… of real text",
+        quality=QualityRow("fidelity", "perplexity under the judge (F-PPL)", LIKE_REAL),
+    ),
+    Metric("forward_perplexity_judge", "judge", ("samples",), "samples", decimals=None, judged=True),
+    Metric(
+        "reverse_perplexity",
+        "R-PPL{of_split}",
+        SPLITS,
+        "samples",
+        decimals=1,
+        judged=True,
+        real_text="… of real text",
+        quality=QualityRow("coverage", "perplexity of real text after training on this (R-PPL)", "lower"),
+    ),
+    Metric("reverse_perplexity_judge", "judge", SPLITS, "samples", decimals=None, judged=True),
+    Metric("reverse_perplexity_samples", "fingerprint of the samples", SPLITS, "samples", decimals=None, judged=True),
+    Metric(
+        "reverse_perplexity_sentences",
+        "samples learned from",
+        SPLITS,
+        "samples",
+        unit="sentences",
+        decimals=0,
+        judged=True,
+    ),
+    # Variety, novelty and lengths of samples (pipeline/evaluation/diversity.py).
+    Metric(
+        "distinct_1",
+        "distinct-1",
+        ("samples",),
+        "samples",
+        unit="share",
+        real_text=BESIDE,
+        quality=QualityRow("diversity", "different 1-grams over all (distinct-1)", LIKE_REAL),
+    ),
+    Metric(
+        "distinct_2",
+        "distinct-2",
+        ("samples",),
+        "samples",
+        unit="share",
+        real_text=BESIDE,
+        quality=QualityRow("diversity", "different 2-grams over all (distinct-2)", LIKE_REAL),
+    ),
+    Metric(
+        "distinct_3",
+        "distinct-3",
+        ("samples",),
+        "samples",
+        unit="share",
+        real_text=BESIDE,
+        quality=QualityRow("diversity", "different 3-grams over all (distinct-3)", LIKE_REAL),
+    ),
+    Metric(
+        "self_bleu",
+        "self-BLEU",
+        ("samples",),
+        "samples",
+        decimals=1,
+        real_text=BESIDE,
+        quality=QualityRow("diversity", "self-BLEU: how much sentences repeat each other", LIKE_REAL),
+    ),
+    Metric(
+        "exact_training_fraction",
+        "training sentences",
+        ("samples",),
+        "samples",
+        unit="share",
+        real_text=BESIDE,
+    ),
+    Metric(
+        "longest_training_ngram",
+        "longest training n-gram",
+        ("samples",),
+        "samples",
+        unit="tokens",
+        decimals=1,
+        real_text=BESIDE,
+        quality=QualityRow("copies", "longest n-gram shared with training (tokens)", NO_MORE),
+    ),
+    Metric(
+        "length_divergence",
+        "length divergence ({unit})",
+        ("samples",),
+        "samples",
+        unit="bits",
+        real_text=BESIDE,
+        quality=QualityRow("fidelity", "lengths: divergence from training (bits)", "lower"),
+    ),
+    # The quality report alone: fidelity and coverage (pipeline/evaluation/ngrams.py, mauve.py).
+    _quality("vocabulary_divergence", "fidelity", "words: divergence from training (bits)", "lower", unit="bits"),
+    _quality("bigram_divergence", "fidelity", "bigrams: divergence from training (bits)", "lower", unit="bits"),
+    _quality("trigram_divergence", "fidelity", "trigrams: divergence from training (bits)", "lower", unit="bits"),
+    _quality("mauve", "fidelity", "MAUVE over the model's own features", "higher, up to 1"),
+    _quality("vocabulary_coverage", "coverage", "training text's words that it has", "higher", percent=True),
+    _quality("bigram_coverage", "coverage", "training text's bigrams that it has", "higher", percent=True),
+    # Copies of training sentences (pipeline/evaluation/copies.py).
+    _quality("exact_copies", "copies", "exact copies of training sentences", NO_MORE, decimals=4, percent=True),
+    _quality(
+        "near_copies_by_edits", "copies", "at most {near:.0%} of the tokens edited", NO_MORE, decimals=4, percent=True
+    ),
+    _quality(
+        "near_copies_by_overlap",
+        "copies",
+        "{rest:.0%} of its 3-grams in one training sentence",
+        NO_MORE,
+        decimals=4,
+        percent=True,
+    ),
+    _quality("near_copies", "copies", "near copies in either sense, exact ones too", NO_MORE, decimals=4, percent=True),
+    _quality(
+        "nearest_distance",
+        "copies",
+        "edit distance to the nearest training sentence",
+        "no less than held-out text",
+        unit="share",
+    ),
+    _quality("nearest_overlap", "copies", "3-grams shared with the nearest", NO_MORE, unit="share"),
+    _quality("nearer_than_held_out", "copies", "chance to lie nearer to training than held-out text", "0.5 or below"),
+    # Membership inference and usefulness (pipeline/evaluation/membership.py, usefulness.py).
+    _quality("membership_auc", "membership", "attack by the model's cross-entropy (AUC)", "0.5"),
+    _quality("membership_auc_objective", "membership", "… by the training objective, regulariser included", "0.5"),
+    _quality("membership_auc_calibrated", "membership", "… by cross-entropy less the judge's", "0.5 or below"),
+    _quality("classifier_accuracy", "usefulness", "accuracy after training on this", "higher", unit="share"),
+    _quality("majority_accuracy", "usefulness", "accuracy of its most common label", "a floor", unit="share"),
+    _quality("classifier_macro_f1", "usefulness", "macro F1 after training on this", "higher", unit="share"),
+    _quality("majority_macro_f1", "usefulness", "macro F1 of its most common label", "a floor", unit="share"),
+)
+
+
+def _figures() -> Iterator[Figure]:
+    """Every key of every metric."""
+    for metric in METRICS:
+        for name in (metric.name, AUTOENCODER + metric.name) if metric.judged else (metric.name,):
+            for group in metric.groups or (() if metric.quality else ("",)):
+                yield Figure(metric, group, name)
+                if metric.real_text is not None:
+                    yield Figure(metric, group, name + REAL_TEXT)
+            if metric.quality is not None:
+                yield Figure(metric, "quality", name)
+                yield Figure(metric, "quality", name + REAL_TEXT)
+
+
+FIGURES = {figure.key: figure for figure in _figures()}
+
+# Keys of the console's comparison and of the model card, in order.
+HEADLINE = (
+    "validation/cross_entropy",
+    "validation/perplexity",
+    "validation/end_cross_entropy",
+    "validation/reconstruction_bleu",
+    "test/reconstruction_bleu",
+    "test/reconstruction_perplexity",
+    "validation/vectors_kept",
+    "validation/vectors_kept_fraction",
+    "validation/alpha0",
+    "validation/kl_gaussian",
+    "validation/kl_dirichlet",
+    "samples/mean_length",
+    "interpolation/tau_0.5/bleu_source",
+    "interpolation/tau_0.5/bleu_target",
+    "interpolation/tau_0.5/novel_fraction",
+)
+
+# Keys of the columns of each table, in order.
+TABLES: dict[str, tuple[str, ...]] = {
+    "reconstruction": (
+        "validation/reconstruction_bleu",
+        "validation/reconstruction_perplexity",
+        "test/reconstruction_bleu",
+        "test/reconstruction_perplexity",
+        "validation/elbo",
+        "validation/importance_weighted_bound",
+        "test/elbo",
+        "test/importance_weighted_bound",
+    ),
+    "generation": (
+        "samples/forward_perplexity",
+        "samples/forward_perplexity_of_real_text",
+        "validation/reverse_perplexity",
+        "validation/reverse_perplexity_of_real_text",
+        "test/reverse_perplexity",
+        "test/reverse_perplexity_of_real_text",
+    ),
+    "diversity": (
+        "samples/distinct_1",
+        "samples/distinct_1_of_real_text",
+        "samples/distinct_2",
+        "samples/distinct_2_of_real_text",
+        "samples/distinct_3",
+        "samples/distinct_3_of_real_text",
+        "samples/self_bleu",
+        "samples/self_bleu_of_real_text",
+        "samples/exact_training_fraction",
+        "samples/exact_training_fraction_of_real_text",
+        "samples/longest_training_ngram",
+        "samples/longest_training_ngram_of_real_text",
+        "samples/length_divergence",
+        "samples/length_divergence_of_real_text",
+    ),
+    "regularisation": (
+        "validation/vectors_kept",
+        "validation/vectors_kept_fraction",
+        "validation/reconstruction_bleu",
+        "validation/kl_gaussian",
+        "validation/kl_dirichlet",
+        "validation/alpha0",
+        "regularisation/unexplained_by_length",
+        "regularisation/alpha_frequency_correlation",
+        "validation/active_units",
+        "validation/perplexity_gap",
+    ),
+    "interpolation": (
+        "interpolation/tau_0.5/bleu_source",
+        "interpolation/tau_0.5/bleu_target",
+        "interpolation/tau_0.5/novel_fraction",
+        "interpolation/tau_0.5/novel_forward_perplexity",
+    ),
+}
+
+
+def outdated_with_samples(key: str) -> bool:
+    """True if a figure is outdated once the samples change.
+
+    A key that no metric declares, such as one of an earlier version, is judged by the declared figures of its group.
+    """
+    if key in FIGURES:
+        return FIGURES[key].metric.of == "samples"
+    group = key.partition("/")[0]
+    return {figure.metric.of for figure in FIGURES.values() if figure.group == group} == {"samples"}

@@ -1,0 +1,59 @@
+"""Sample from a trained experiment with `SamplingSettings`: the work of `sample.py` and `TrainedModel.generate`."""
+
+from typing import Any
+
+from models.decoding import Decoding
+from models.sampling import SamplingSettings
+from models.text_model import Noise
+from pipeline.experiments.load import Experiment
+from pipeline.generation import latents
+from pipeline.generation.generate import checked_label, sample
+
+
+def sample_with(experiment: Experiment, settings: SamplingSettings, batch_size: int) -> list[dict[str, Any]]:
+    """Generate sentences.
+
+    Args:
+        experiment: model and data.
+        settings: source of the latents, their noise, lengths, and the choice of tokens.
+        batch_size: sentences that are generated together.
+
+    Returns:
+        One row for each sentence, of all processes; see `pipeline.generation.generate.sample`.
+
+    Raises:
+        UserError: if the data has no such label, or the model cannot sample with these settings.
+    """
+    label = checked_label(experiment, settings.label)
+    decoding = Decoding(
+        settings.decoding, settings.temperature, settings.top_p, settings.beam_width, settings.beam_length_penalty
+    )
+    return sample(
+        experiment,
+        source_of(experiment, settings),
+        settings.count,
+        settings.seed,
+        decoding,
+        batch_size,
+        settings.min_length or 1,
+        settings.max_length,
+        label,
+    )
+
+
+def source_of(experiment: Experiment, settings: SamplingSettings) -> latents.Source:
+    """Source of the latents: one sentence, several mixed sentences, or the prior.
+
+    Raises:
+        UserError: if the model cannot draw such latents, or no training sentence has a length within the range.
+    """
+    noise = Noise(settings.noise_scale, settings.kappa)
+    if settings.near is not None:
+        return latents.near(experiment, settings.near, noise, settings.label)
+    if settings.mix is not None:
+        return latents.mixture(experiment, settings.mix, settings.weights, noise, settings.label)
+    if settings.vectors is not None:
+        return latents.from_prior_with(experiment, settings.vectors, settings.count, noise)
+    lengths = latents.LengthRange(settings.distribution, settings.min_length, settings.max_length)
+    drawn = latents.draw_lengths(experiment.data.length_distribution, settings.count, lengths, settings.seed)
+    return latents.from_prior(experiment, drawn, noise)
