@@ -20,8 +20,8 @@ BUDGET ?= $(if $(filter wikipedia-sample,$(DATA)),--BATCH_SIZE 32 --MAX_STEPS 10
 export PYTHONDONTWRITEBYTECODE :=
 N ?= 1000
 STEPS ?= 1500
-# An idle worker takes half of the tests that another has left: no worker waits for the longest file.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+# A worker takes a file at a time, so that each fixture is built once; tests/conftest.py puts slow files first.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 .PHONY: demo synth paper test test-fast same lint bench setup setup-dev clean
 
 demo: setup

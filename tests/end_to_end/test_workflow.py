@@ -1,5 +1,6 @@
 """The numbered scripts on tiny data: the files and figures that they write, and their errors for bad input."""
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -18,11 +19,12 @@ def folder(tmp_path_factory) -> Path:
     """Tiny data, a vanilla Transformer and an NVAE, both trained, sampled, reconstructed and interpolated."""
     folder = tmp_path_factory.mktemp("workflow")
     prepare_tiny(folder / "data")
-    for name, model, command in (("vanilla", "T", call), ("nvib", "NVIB", run)):  # wandb runs of "nvib" alone
+    fresh = functools.partial(run, fresh=True)  # as a user does, with wandb
+    for name, model, command in (("vanilla", "T", call), ("nvib", "NVIB", fresh)):
         command("train.py", *at(folder, name), "--MODEL", model, *TINY, "--EPOCHS", 2)
         command("reconstruction.py", *at(folder, name))
         command("interpolation_evaluation.py", "--RUN_INTERPOLATIONS", "True", *at(folder, name))
-    run("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7)
+    fresh("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7)
     return folder
 
 
