@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine with Python >= 3.11:
 #   make demo   set-up, then the main job on the embedded Wikipedia sample
-#   make test   set-up, then the tests
+#   make test   set-up, then the tests (make test-fast: without those marked slow, in less than 90 s on two cores)
 #   make paper  every model and measurement of the paper, with three seeds, and the report; goes on where it was stopped
 #               (make paper DATA=wikitext2 SEEDS=1 for WikiText-2, one seed; make paper FLAGS="--LIST True" for how far
 #               it is; two steps run beside each other, with JOBS=1 one)
@@ -20,7 +20,9 @@ BUDGET ?= $(if $(filter wikipedia-sample,$(DATA)),--BATCH_SIZE 32 --MAX_STEPS 10
 export PYTHONDONTWRITEBYTECODE :=
 N ?= 1000
 STEPS ?= 1500
-.PHONY: demo synth paper test same lint bench setup setup-dev clean
+# A worker takes a file at a time, so that each fixture is built once; tests/conftest.py puts slow files first.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+.PHONY: demo synth paper test test-fast same lint bench setup setup-dev clean
 
 demo: setup
 	@$(BIN)/python -m pipeline demo
@@ -34,7 +36,10 @@ paper: setup
 	@$(BIN)/python -m pipeline paper --DATA $(DATA) --PROJECT_NAME paper-$(DATA) --SEEDS $(SEEDS) --JOBS $(JOBS) $(BUDGET) $(FLAGS)
 
 test: setup-dev
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST)
+
+test-fast: setup-dev
+	$(PYTEST) -m "not slow"
 
 same: setup
 	@$(BIN)/python -m checks.same $(or $(AS),HEAD)

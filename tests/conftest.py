@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""Fixtures and settings for all tests."""
 
 import os
 from pathlib import Path
@@ -6,26 +6,32 @@ from pathlib import Path
 import pytest
 import torch
 
-# Nothing in a test may reach the network or an account.
+from tests.helpers import prepare_tiny, train_tiny
+
+# No test may reach the network or an account.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("WANDB_API_KEY", None)
-# Models this small gain nothing from a second thread, which would be another test's. As every script that is started.
+# Models this small gain nothing from a second thread, which another test would lack.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, so that no worker ends with a slow file while the others are idle."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Every test begins from the same random state."""
+    """Begin every test from the same random state."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory) -> Path:
-    """A folder with prepared data and two small experiments of the project nvib, `nvib` and `vanilla`; to be read."""
-    from tests.helpers import prepare_tiny, train_tiny
-
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with prepared data and two small experiments of the project nvib, `nvib` and `vanilla`; read-only."""
     folder = tmp_path_factory.mktemp("trained")
     prepare_tiny(folder / "data")
     train_tiny(folder, "nvib", "NVIB")

@@ -1,13 +1,16 @@
-"""Tiny prepared data, and scripts run as processes."""
+"""Tiny prepared data, and scripts that run in this process or in processes of their own."""
 
 import contextlib
 import io
 import os
+import random
 import runpy
 import signal
+import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 from pipeline.data.documents import Split
 from pipeline.data.prepare import PreparationSettings, prepare
 from pipeline.data.text_source import TextSource
+from tests.zygote import zygote
 
 ROOT = Path(__file__).parent.parent
 RECIPES = ("demo", "synth", "paper")  # run as `python -m pipeline NAME`
@@ -23,9 +27,7 @@ WORDS = ("the", "a", "old", "young", "king", "queen", "cat", "dog", "house", "ri
 
 
 def text(count: int, seed: int = 0) -> str:
-    """So many short sentences, a document a line."""
-    import random
-
+    """Random short sentences, one document a line."""
     draw = random.Random(seed)
     return "".join(" ".join(draw.choices(WORDS, k=draw.randint(6, 14))) + " .\n" for _ in range(count))
 
@@ -40,7 +42,7 @@ def prepare_tiny(data_dir: Path, name: str = "tiny", count: int = 300) -> None:
 
 
 def train_tiny(folder: Path, name: str, model: str, steps: int = 100) -> None:
-    """Train an experiment on tiny data, in this process: enough for different texts, not for good ones."""
+    """Train an experiment on tiny data, in this process: long enough for texts that differ, too short for good ones."""
     import torch
 
     from models import MODELS, build
@@ -65,9 +67,15 @@ def train_tiny(folder: Path, name: str, model: str, steps: int = 100) -> None:
 
 
 def launcher(processes: int, sharded: bool = False, accelerate: bool = False) -> list[object]:
-    """What starts a script in several processes: torchrun, or accelerate launch where they hold a model together."""
+    """Arguments of Python that launch a script in several processes.
+
+    Args:
+        processes: number of processes; one needs no launcher.
+        sharded: use accelerate launch with the configuration for FSDP.
+        accelerate: use accelerate launch instead of torchrun.
+    """
     if accelerate:
-        settings = ("--multi_gpu", "--main_process_port", 0)  # on CPUs, too
+        settings = ("--multi_gpu", "--main_process_port", 0)  # also on CPUs
         return ["-m", "accelerate.commands.launch", *settings, "--num_processes", processes]
     if sharded:
         settings = ("--config_file", ROOT / "configs" / "fsdp.yaml", "--main_process_port", 0)
@@ -76,7 +84,7 @@ def launcher(processes: int, sharded: bool = False, accelerate: bool = False) ->
 
 
 def command_line(script: str | Path) -> list[object]:
-    """The arguments of Python that begin a script or a recipe."""
+    """Arguments of Python that run a script or a recipe."""
     return ["-m", "pipeline", script] if script in RECIPES else [ROOT / script]
 
 
@@ -89,6 +97,14 @@ def run_as_main(script: str | Path) -> None:
         runpy.run_path(str(ROOT / script), run_name="__main__")
 
 
+def user_environment() -> dict[str, str]:
+    """Environment variables of a user who has not logged in to wandb."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NETRC": os.devnull}
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        environment.pop(name, None)
+    return environment
+
+
 def run(
     script: str | Path,
     *arguments: object,
@@ -96,11 +112,23 @@ def run(
     processes: int = 1,
     sharded: bool = False,
     accelerate: bool = False,
-) -> subprocess.CompletedProcess:
-    """Run a script as a user would, with a launcher for several processes; checks its exit status."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NETRC": os.devnull}
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):  # as on a machine where nobody has logged in
-        environment.pop(name, None)
+    fresh: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """Run a script or a recipe in a process of its own, and check its exit status.
+
+    Args:
+        script: name of a script or a recipe, or path of another script.
+        arguments: its flags.
+        expect: the exit status.
+        processes: number of processes; more than one are started by a launcher, whose status counts.
+        sharded: see `launcher`.
+        accelerate: see `launcher`.
+        fresh: start Python anew, as a user does. Otherwise one process is forked from one that has imported the
+            libraries, which saves seconds.
+    """
+    environment = user_environment()
+    if processes == 1 and not fresh and zygote().serves(environment):
+        return run_ranks(script, *arguments, expect=expect, count=1)
     finished = subprocess.run(
         [sys.executable, *map(str, [*launcher(processes, sharded, accelerate), *command_line(script), *arguments])],
         cwd=ROOT,
@@ -113,14 +141,37 @@ def run(
     return finished
 
 
+def run_ranks(
+    script: str | Path, *arguments: object, count: int = 2, expect: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run a script in `count` forked processes that compute together, with the variables that torchrun sets.
+
+    Nothing ends the others if one fails, as a launcher would: for runs that succeed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        ranks = [{}]
+        if count > 1:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+            sizes = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+            ranks = [{**address, **sizes, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+        command = [script, *arguments] if script in RECIPES else [ROOT / script, *arguments]
+        started = [zygote().start(command, output, errors, user_environment() | rank) for rank in ranks]
+        statuses = [zygote().wait(pid) for pid in started]
+        said, errors_said = output.read_text(), errors.read_text()
+    assert statuses == [expect] * count, f"{script} {arguments} {statuses}: {said}\n{errors_said}"
+    return subprocess.CompletedProcess([script, *arguments], expect, said, errors_said)
+
+
 def one_precision_again() -> None:
-    """Forget with which precision this process has trained: it may have one alone, otherwise."""
+    """Let this process train in another precision: accelerate allows one alone otherwise."""
     if (state := sys.modules.get("accelerate.state")) is not None:
         state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def start(script: str, *arguments: object, processes: int, sharded: bool = False) -> subprocess.Popen:
-    """Begin what `run` runs."""
+def start(script: str, *arguments: object, processes: int, sharded: bool = False) -> subprocess.Popen[str]:
+    """Start a script with a launcher and return at once; stdout holds stderr as well."""
     return subprocess.Popen(
         [sys.executable, *map(str, [*launcher(processes, sharded), *command_line(script), *arguments])],
         cwd=ROOT,
@@ -132,30 +183,40 @@ def start(script: str, *arguments: object, processes: int, sharded: bool = False
 
 
 def wait_for(path: Path) -> None:
-    """Until a file or folder is there."""
-    for _ in range(1200):
+    """Wait until a file or folder exists, for at most 120 seconds."""
+    for _ in range(2400):
         if path.exists():
             return
-        time.sleep(0.1)
+        time.sleep(0.05)
     raise AssertionError(f"{path} was not written")
 
 
-def of_rank(launched: subprocess.Popen, rank: int) -> int:
-    """The process id of one of the processes that `start` launched."""
+def of_rank(launched: subprocess.Popen[str], rank: int) -> int:
+    """Process id of one rank of a launched script."""
     children = Path(f"/proc/{launched.pid}/task/{launched.pid}/children").read_text().split()
     (found,) = (pid for pid in children if f"\0RANK={rank}\0" in f"\0{Path(f'/proc/{pid}/environ').read_text()}\0")
     return int(found)
 
 
-def call(script: str | Path, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
-    """Run a script in this process, which has imported what it needs already; checks its exit status."""
+class SilentTracker:
+    """Stands for a wandb run: every attribute and every call gives itself."""
+
+    def __getattr__(self, name: str) -> "SilentTracker":
+        return self
+
+    def __call__(self, *arguments: object, **settings: object) -> "SilentTracker":
+        return self
+
+
+def call(script: str | Path, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a script or a recipe in this process, without wandb, and check its exit status."""
     one_precision_again()
     out, error = io.StringIO(), io.StringIO()
-    before, sys.argv = sys.argv, [script, *map(str, arguments)]
+    before, sys.argv = sys.argv, [str(script), *map(str, arguments)]
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    status = 0
+    status: int | str | None = 0
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error), without_wandb():
             run_as_main(script)
     except SystemExit as exit_:
         status = exit_.code
@@ -164,7 +225,20 @@ def call(script: str | Path, *arguments: object, expect: int = 0) -> subprocess.
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert status == expect, f"{script} {arguments}: {out.getvalue()}\n{error.getvalue()}"
-    return subprocess.CompletedProcess([script, *arguments], status, out.getvalue(), error.getvalue())
+    return subprocess.CompletedProcess([script, *arguments], expect, out.getvalue(), error.getvalue())
+
+
+@contextlib.contextmanager
+def without_wandb() -> Iterator[None]:
+    """Replace wandb runs, each of which starts a process, by `SilentTracker`."""
+    from pipeline.experiments import tracker
+
+    starts = tracker._start
+    tracker._start = lambda *_: SilentTracker()
+    try:
+        yield
+    finally:
+        tracker._start = starts
 
 
 def wandb_records(path: Path) -> Iterator[Any]:
@@ -190,8 +264,8 @@ def wandb_records(path: Path) -> Iterator[Any]:
             yield record
 
 
-def one_line_of_error(finished: subprocess.CompletedProcess) -> str:
-    """The one line that a refused command leaves on stderr."""
+def one_line_of_error(finished: subprocess.CompletedProcess[str]) -> str:
+    """The only line on stderr of a refused command."""
     lines = finished.stderr.strip().splitlines()
     assert len(lines) == 1, finished.stderr
     assert "Traceback" not in finished.stderr

@@ -1,4 +1,4 @@
-"""How cost grows: the arithmetic against the real models, what is measured, and the tables that follow from both."""
+"""Cost and scaling: formulas against the real models, measurements, and the tables computed from both."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ SMALL = [
 
 
 def real(model: Model, length: int = 20, sentences: int = 8) -> step.Step:
-    """A step of the real model of these sizes."""
+    """A training step of the real model of these sizes."""
     made = step.Step("NVIB" if model.nvib else "T", sentences, length, model.vocabulary, model.width, model.layers)
     settings = type(made.model.settings)(model.vocabulary, model.width, model.heads, model.layers)
     made.model = build(settings)
@@ -32,7 +32,7 @@ def real(model: Model, length: int = 20, sentences: int = 8) -> step.Step:
 
 
 @pytest.mark.parametrize("model", SMALL)
-def test_parameters_on_paper_are_those_of_the_real_model(model: Model):
+def test_computed_parameters_equal_those_of_the_real_model(model: Model):
     found = real(model).model
     assert costs.size(model) == sum(parameter.numel() for parameter in found.parameters())
     encoder = sum(parameter.numel() for parameter in found.encoder.parameters())
@@ -40,8 +40,8 @@ def test_parameters_on_paper_are_those_of_the_real_model(model: Model):
 
 
 @pytest.mark.parametrize("model", SMALL)
-def test_operations_on_paper_are_those_that_torch_counts(model: Model):
-    """NVIB's keys are a little wider than the mathematics needs, for their bias."""
+def test_computed_operations_equal_those_that_torch_counts(model: Model):
+    """The keys of NVIB have extra columns for their bias, so 2 % are allowed."""
     made = real(model)
     with FlopCounterMode(display=False) as counter:
         made.loss().backward()
@@ -51,13 +51,13 @@ def test_operations_on_paper_are_those_that_torch_counts(model: Model):
 
 @pytest.mark.parametrize("length", [20, 40])
 @pytest.mark.parametrize("model", SMALL)
-def test_kept_bytes_on_paper_are_those_that_autograd_keeps(model: Model, length: int):
+def test_computed_activation_bytes_are_within_4_percent_of_those_that_autograd_keeps(model: Model, length: int):
     made = real(model, length)
     kept = made.kept_bytes() / made.batch.tokens
     assert costs.activation_bytes(model, length) == pytest.approx(kept, rel=0.04)
 
 
-def test_state_on_paper_is_weights_gradients_and_adams_moments():
+def test_computed_state_bytes_cover_weights_gradients_and_moments_of_adam():
     model = SMALL[0]
     made = real(model)
     made.loss().backward()
@@ -68,14 +68,14 @@ def test_state_on_paper_is_weights_gradients_and_adams_moments():
     assert costs.state_bytes(model) == sum(4 * tensor.numel() for tensor in held)
 
 
-def test_layers_and_projection_are_even_at_the_even_width():
+def test_layers_and_projection_cost_the_same_at_the_even_width():
     width = round(costs.even_width(30_522, 6))
     parts = costs.forward_flops(Model(30_522, width, 6, nvib=False), 25)
     assert parts["layers"] == pytest.approx(parts["projection to the vocabulary"], rel=0.01)
 
 
-def test_a_rings_processes_send_twice_what_each_lacks_and_shards_half_as_much_again():
-    """Simulated: each of K pieces goes round K - 1 times to be summed and K - 1 times to be told."""
+def test_a_ring_sends_twice_the_missing_pieces_and_shards_half_as_much_again():
+    """Each of K pieces moves K - 1 times to be summed and K - 1 times to be distributed."""
     for count in (1, 2, 8, 64):
         pieces = 2 * (count - 1) * (6400 / count)
         assert costs.exchanged(6400, count) == pytest.approx(4 * pieces)
@@ -89,14 +89,14 @@ def test_work_and_exchange_take_equally_long_at_the_even_batch():
     assert costs.step_seconds(spent) == pytest.approx(costs.exchanged(costs.size(model), 64) / 50e9)
 
 
-def test_a_step_waits_for_the_host_or_for_the_gpu_whichever_is_slower():
+def test_a_step_takes_as_long_as_the_slower_of_host_and_gpu():
     model = Model()
     few, many = (costs.gpu_seconds(model, tokens, 25, operations=700) for tokens in (100, 10**6))
     assert costs.step_seconds(few) == few["launches"]
     assert costs.step_seconds(many) > many["launches"]
 
 
-def test_a_line_and_a_power_are_found_again():
+def test_the_fits_recover_a_line_and_a_power():
     assert costs.line([1, 2, 5], [7, 9, 15]) == pytest.approx((5, 2))
     assert costs.exponent([1, 10, 100], [3, 300, 30_000]) == pytest.approx(2)
     with pytest.raises(ValueError, match="two different places"):
@@ -106,7 +106,7 @@ def test_a_line_and_a_power_are_found_again():
 HOLD = "import time; held = bytearray(b'x') * {count}; time.sleep(0.5)"
 
 
-def test_the_memory_of_a_commands_child_is_seen():
+def test_the_memory_of_a_child_process_is_counted():
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLD.format(count=200 * 2**20)!r}])"
     idle, busy = (memory.watch([sys.executable, "-c", code]) for code in (HOLD.format(count=1), child))
     assert idle.anonymous < 100e6
@@ -120,7 +120,7 @@ def test_memory_that_forked_processes_share_counts_once():
     assert memory.watch([sys.executable, "-c", code]).anonymous < 300e6
 
 
-def test_a_watched_command_that_fails_says_so_with_what_it_printed():
+def test_a_failing_watched_command_raises_with_its_output():
     with pytest.raises(subprocess.CalledProcessError) as caught:
         memory.watch([sys.executable, "-c", "print('why'); raise SystemExit(3)"])
     assert (caught.value.returncode, caught.value.output) == (3, "why\n")
@@ -136,7 +136,7 @@ def test_only_the_training_file_is_repeated(tmp_path: Path):
     assert (tmp_path / "three" / "wiki.valid.tokens").read_text() == " valid text \n"
 
 
-def test_operations_that_only_look_at_a_tensor_are_not_counted():
+def test_views_are_not_counted_as_operations():
     values = torch.ones(2, 3)
     with step.Operations() as counted:
         values.t().view(3, 2).mul(2)
@@ -149,14 +149,14 @@ def results() -> dict:
     return json.loads(tables.RESULTS.read_text())
 
 
-def test_the_texts_hold_the_tables_that_follow_from_the_measurements(results: dict):
+def test_the_documents_hold_the_tables_of_the_measurements(results: dict):
     for path in tables.TEXTS:
         text = path.read_text()
         assert tables.filled(text, results) == text, f"{path.name}: python -m benchmarks.doc_tables writes its tables"
     assert {found["name"] for found in tables.MARKED.finditer(tables.TEXTS[0].read_text())} <= set(tables.TABLES)
 
 
-def test_a_corpus_that_was_not_run_is_extrapolated_by_its_size(results: dict):
+def test_a_corpus_without_measurements_is_extrapolated_by_its_size(results: dict):
     measured = results["corpus"]["rows"][0]
     size = measured["training_bytes"]
     same = tables.extrapolated(results, tables.Corpus(1, size, size, size))
@@ -167,8 +167,8 @@ def test_a_corpus_that_was_not_run_is_extrapolated_by_its_size(results: dict):
     assert half["disk"] > 1.5 * same["disk"]
 
 
-def test_the_sizes_that_the_page_speaks_of_follow_from_the_functions():
-    """What its sentences say in numbers that no table holds."""
+def test_the_numbers_in_the_prose_of_the_page_follow_from_the_functions():
+    """Numbers of its sentences that are in no table."""
     text = " ".join((tables.ROOT / "docs" / "scaling.md").read_text().split())
     model, wide = tables.MODELS["default"], tables.MODELS["12 × 1024"]
     flops = costs.training_flops(model, tables.LENGTH)
@@ -189,7 +189,7 @@ def test_the_sizes_that_the_page_speaks_of_follow_from_the_functions():
         assert form.format(value) in text
 
 
-def test_names_and_units_are_chosen_by_size():
+def test_units_are_chosen_by_size():
     assert [tables.duration(value) for value in (5e-6, 0.25, 60, 7200, 1e9)] == [
         "5 µs",
         "250 ms",

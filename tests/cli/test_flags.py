@@ -68,7 +68,7 @@ def test_a_process_refuses_in_one_line_too(tmp_path: Path, script: str):
         argument.replace("=", f"={tmp_path}/") if "_DIR=" in argument else argument for argument in needed(script)
     ]
     bad = next((bad_arguments(script, action)[1] for action in flags(PARSERS[script])), ["--NO_SUCH_FLAG"])
-    finished = run(script, *places, *bad, expect=2)
+    finished = run(script, *places, *bad, expect=2, fresh=True)
     assert bad[0].partition("=")[0] in one_line_of_error(finished)
     assert finished.stdout == ""
     assert not list(tmp_path.iterdir())

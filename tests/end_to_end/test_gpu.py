@@ -1,7 +1,8 @@
-"""What one GPU computes, against the CPU; where there is none, nothing is run."""
+"""Results of one GPU against those of the CPU; skipped without a GPU."""
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ START, END = 1, 2
 
 
 def twins(name: str) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """The same model on the CPU and on the GPU, in evaluation, where nothing is drawn."""
+    """The same model on the CPU and on the GPU, in evaluation mode, which draws nothing."""
     torch.manual_seed(0)
     model = build(MODELS[name](vocabulary_size=40, dim_h=32, num_heads=2, num_layers=2)).eval()
     return model, copy.deepcopy(model).cuda()
@@ -32,7 +33,7 @@ def losses(model: torch.nn.Module, device: str) -> tuple[torch.Tensor, dict[str,
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_loss_and_gradients_are_those_of_the_cpu(name: str):
+def test_loss_and_gradients_equal_those_of_the_cpu(name: str):
     on_cpu, on_gpu = twins(name)
     (a, gradients), (b, others) = losses(on_cpu, "cpu"), losses(on_gpu, "cuda")
     assert b.item() == pytest.approx(a.item(), rel=1e-5)
@@ -65,7 +66,7 @@ def test_the_bottleneck_computes_in_float32_under_autocast():
 
 
 @pytest.mark.parametrize("name", sorted(set(MODELS) - {"LM"}))
-def test_generated_tokens_are_those_of_the_cpu(name: str):
+def test_generated_tokens_equal_those_of_the_cpu(name: str):
     said = []
     for model, device in zip(twins(name), ("cpu", "cuda"), strict=True):
         batch = collate(SENTENCES, 0).to(torch.device(device))
@@ -75,8 +76,8 @@ def test_generated_tokens_are_those_of_the_cpu(name: str):
     assert said[0] == said[1]
 
 
-def test_the_scripts_use_it(tmp_path):
-    """Training in bfloat16 from the start to the end, and what is measured on the GPU is what the CPU measures."""
+def test_the_scripts_use_the_gpu(tmp_path: Path):
+    """A whole training in bfloat16, whose model has the same figures on the GPU and on the CPU."""
     prepare_tiny(tmp_path / "data")
     at = ("--EXPERIMENT_NAME", "a", "--OUTPUT_DIR", tmp_path / "outputs", "--DATA_DIR", tmp_path / "data")
     settings = ("--MODEL", "NVIB", "--DATA", "tiny", "--DIM_H", 32, "--BATCH_SIZE", 16, "--MAX_STEPS", 30)

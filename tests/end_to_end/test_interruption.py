@@ -1,5 +1,6 @@
-"""Real processes, really ended at random moments: the same command continues, and ends with the same numbers."""
+"""Real processes are ended at random moments: the same command continues, and ends with the same numbers."""
 
+import functools
 import json
 import os
 import random
@@ -8,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,64 +19,57 @@ from safetensors.torch import load_file
 from pipeline.data.dataset import load_prepared
 from pipeline.runtime.signals import Interrupted, deferred, ignore_signals
 from tests.helpers import ROOT, prepare_tiny, text
+from tests.zygote import zygote
 
-CLOCKS = {"seconds", "tokens_per_second", "checksum"}  # what may differ, and what covers it
-
-
-class Scripts:
-    """Scripts as processes that start at once."""
-
-    def __init__(self, log: Path) -> None:
-        self.log = log
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        self.server = subprocess.Popen(
-            [sys.executable, "-m", "tests.zygote"],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=open(log.with_suffix(".server"), "w"),  # noqa: SIM115 (as long as the server)
-            text=True,
-        )
-        assert self._answer() == {"ready": True}
-
-    def _answer(self) -> dict[str, Any]:
-        return json.loads(self.server.stdout.readline())
-
-    def _ask(self, **command: Any) -> dict[str, Any]:
-        self.server.stdin.write(json.dumps(command) + "\n")
-        self.server.stdin.flush()
-        return self._answer()
-
-    def run(
-        self,
-        arguments: list[Any],
-        number: int | None = None,
-        after: float = 0.0,
-        room: int | None = None,
-        when: str = "",
-    ) -> tuple[int, str]:
-        """Run a script, perhaps with a signal so many seconds after it said something; its status, and what it said."""
-        self.log.unlink(missing_ok=True)
-        pid = self._ask(arguments=[str(part) for part in arguments], output=str(self.log), room=room)["pid"]
-        if number is not None:
-            while when and when not in self._said():
-                time.sleep(0.01)
-            time.sleep(after)
-            os.kill(pid, number)  # an ended process stays until it is waited for
-        status = self._ask(wait=pid)["status"]
-        return status, self._said()
-
-    def _said(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
+CLOCKS = {"seconds", "tokens_per_second", "checksum"}  # times differ, and with them the checksum of a line
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory) -> Iterator[Scripts]:
-    running = Scripts(tmp_path_factory.mktemp("scripts") / "log")
-    yield running
-    running.server.stdin.close()
-    running.server.wait()
+def run_forked(
+    log: Path,
+    arguments: list[Any],
+    number: int | None = None,
+    after: float = 0.0,
+    room: int | None = None,
+    when: str = "",
+) -> tuple[int, str]:
+    """Run a script in a process of its own, and perhaps end it with a signal.
+
+    Args:
+        log: file for the output.
+        arguments: script and flags.
+        number: signal, or None.
+        after: seconds from the start, or from the moment when the output holds `when`, to the signal.
+        room: size limit of a file that the process writes, in bytes, or None.
+        when: text that the signal waits for.
+
+    Returns:
+        The exit status (negative: the signal that ended the process), and the output.
+    """
+    log.unlink(missing_ok=True)
+    pid = zygote().start([ROOT / arguments[0], *arguments[1:]], log, room=room, tracker=False)
+    if number is not None:
+        while when and when not in read_output(log):
+            assert Path(f"/proc/{pid}/cmdline").read_text(), (
+                f"it ended without {when!r}: {read_output(log)}"
+            )  # a zombie's
+            time.sleep(0.01)
+        time.sleep(after)
+        os.kill(pid, number)  # the process id stays taken until `wait`
+    return zygote().wait(pid), read_output(log)
+
+
+def read_output(log: Path) -> str:
+    """Output of a process so far."""
+    return log.read_text(errors="replace") if log.exists() else ""
+
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run_script(tmp_path_factory) -> Run:
+    """`run_forked` with a log file."""
+    return functools.partial(run_forked, tmp_path_factory.mktemp("log") / "log")
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +101,13 @@ def summary(outputs: Path) -> dict[str, Any]:
 KINDS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, "disk")
 
 
-def test_a_run_that_is_ended_thirty_times_has_the_numbers_of_one_that_is_not(scripts, data_dir, tmp_path: Path):
+@pytest.mark.slow
+def test_a_run_that_is_ended_thirty_times_has_the_numbers_of_an_uninterrupted_run(
+    run_script: Run, data_dir: Path, tmp_path: Path
+):
     whole, ended = tmp_path / "whole", tmp_path / "ended"
     started = time.monotonic()
-    status, said = scripts.run(training(whole, data_dir))
+    status, said = run_script(training(whole, data_dir))
     assert status == 0, said
     usual = time.monotonic() - started
     checkpoint = (whole / "nvib" / "a" / "latest.safetensors").stat().st_size
@@ -118,22 +115,22 @@ def test_a_run_that_is_ended_thirty_times_has_the_numbers_of_one_that_is_not(scr
     while count < 32:
         kind = KINDS[count % 4]
         if kind == "disk":
-            status, said = scripts.run(training(ended, data_dir), room=draw.randrange(checkpoint))
+            status, said = run_script(training(ended, data_dir), room=draw.randrange(checkpoint))
             assert status == 2, said
             assert "make room; the same command continues" in last_line(said)
         else:
-            status, said = scripts.run(training(ended, data_dir), kind, after=draw.uniform(0.05, longest))
+            status, said = run_script(training(ended, data_dir), kind, after=draw.uniform(0.05, longest))
             assert status in (0, -kind, 128 + kind), said
         met[kind] += status != 0
         assert "Traceback" not in said
         count += 1
         if count < 30 and (ended / "nvib" / "a" / "summary.json").exists():
-            # The end was reached first, since the machine was slower at the start: once more, in shorter parts.
+            # The training completed early, since the machine was slower at the start: once more, in shorter parts.
             shutil.rmtree(ended)
             count, met, longest = 0, dict.fromkeys(KINDS, 0), longest / 2
             assert longest > 0.05
     assert sum(met.values()) >= 25, met
-    status, said = scripts.run(training(ended, data_dir))
+    status, said = run_script(training(ended, data_dir))
     assert status == 0, said
     assert epochs(ended) == epochs(whole)
     assert summary(ended) == summary(whole)
@@ -143,23 +140,29 @@ def test_a_run_that_is_ended_thirty_times_has_the_numbers_of_one_that_is_not(scr
         assert all(a[key].equal(b[key]) for key in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_the_last_step_and_says_how_to_go_on(scripts, data_dir, tmp_path: Path, number: int):
+def test_a_signal_saves_the_last_step_and_the_message_says_how_to_continue(
+    run_script: Run, data_dir: Path, tmp_path: Path, number: int
+):
     flags = ("--SAVE_STEPS", 10**6, "--EPOCHS", 300)
-    status, said = scripts.run(training(tmp_path, data_dir, *flags), number, after=0.5, when="batch/s")
+    status, said = run_script(training(tmp_path, data_dir, *flags), number, after=0.5, when="batch/s")
     assert status == 128 + number, said
     told = last_line(said)
     assert "of 4500, which is saved; the same command continues there" in told
     step = int(told.split("after step ")[1].split()[0])
-    status, said = scripts.run(training(tmp_path, data_dir, *flags), number, when="continuing")
+    status, said = run_script(training(tmp_path, data_dir, *flags), number, when="continuing")
     assert f"continuing after step {step} of 4500" in said
 
 
-def test_what_is_measured_is_whole_or_absent_and_the_same_after_an_end_at_any_moment(scripts, data_dir, tmp_path: Path):
+@pytest.mark.slow
+def test_measurements_are_complete_or_absent_and_the_same_after_an_end_at_any_moment(
+    run_script: Run, data_dir: Path, tmp_path: Path
+):
     whole = tmp_path / "whole"
-    assert scripts.run(training(whole, data_dir, "--EPOCHS", 1))[0] == 0
+    assert run_script(training(whole, data_dir, "--EPOCHS", 1))[0] == 0
     judge = ("--MODEL", "LM", "--EXPERIMENT_NAME", "lm", "--EPOCHS", 1)
-    assert scripts.run(training(whole, data_dir, *judge))[0] == 0
+    assert run_script(training(whole, data_dir, *judge))[0] == 0
     ended = tmp_path / "ended"
     shutil.copytree(whole, ended)
     draw, met = random.Random(2), 0
@@ -173,18 +176,18 @@ def test_what_is_measured_is_whole_or_absent_and_the_same_after_an_end_at_any_mo
     ):
         command = [script, "--EXPERIMENT_NAME", "a", *flags, "--DATA_DIR", data_dir, "--OUTPUT_DIR"]
         started = time.monotonic()
-        status, said = scripts.run([*command, whole])
+        status, said = run_script([*command, whole])
         assert status == 0, said
         usual = time.monotonic() - started
         for kind in (*KINDS, *KINDS):
             room, number = (draw.randrange(2000), None) if kind == "disk" else (None, kind)
-            status, said = scripts.run([*command, ended], number, after=draw.uniform(0.02, max(0.03, usual)), room=room)
+            status, said = run_script([*command, ended], number, after=draw.uniform(0.02, max(0.03, usual)), room=room)
             assert status in (0, 2 if number is None else -number, 128 + (number or 0)), said
             assert "Traceback" not in said
             met += status != 0
-            if status == 0:  # the end came first, so that the machine was slower at the start, or finds more done
+            if status == 0:  # it completed: the machine was slower at the start, or more was done already
                 usual /= 2
-        assert scripts.run([*command, ended])[0] == 0
+        assert run_script([*command, ended])[0] == 0
     assert met >= 24
     for path in (whole / "nvib").glob("*/*.jsonl"):
         if path.name != "metrics.jsonl":
@@ -192,7 +195,8 @@ def test_what_is_measured_is_whole_or_absent_and_the_same_after_an_end_at_any_mo
     assert summary(ended) == summary(whole)
 
 
-def test_a_preparation_that_is_ended_leaves_the_earlier_data_and_the_next_one_its_own(scripts, tmp_path: Path):
+@pytest.mark.slow
+def test_an_ended_preparation_leaves_the_earlier_data_and_the_next_one_completes(run_script: Run, tmp_path: Path):
     texts = [tmp_path / name / "own.txt" for name in ("first", "second")]
     for seed, path in enumerate(texts):
         path.parent.mkdir()
@@ -203,26 +207,27 @@ def test_a_preparation_that_is_ended_leaves_the_earlier_data_and_the_next_one_it
 
     whole, ended = tmp_path / "whole", tmp_path / "ended"
     started = time.monotonic()
-    status, said = scripts.run(prepare(whole, texts[1]))
+    status, said = run_script(prepare(whole, texts[1]))
     assert status == 0, said
     usual = time.monotonic() - started
-    assert scripts.run(prepare(ended, texts[0]))[0] == 0
+    assert run_script(prepare(ended, texts[0]))[0] == 0
     first = load_prepared(ended, "own").fingerprint
     draw = random.Random(3)
     for kind in (*KINDS, *KINDS):
         room, number = (draw.randrange(20_000), None) if kind == "disk" else (None, kind)
-        status, said = scripts.run(prepare(ended, texts[1]), number, after=draw.uniform(0.02, usual), room=room)
+        status, said = run_script(prepare(ended, texts[1]), number, after=draw.uniform(0.02, usual), room=room)
         assert status in (0, 2 if number is None else -number, 128 + (number or 0)), said
         assert "Traceback" not in said, said
         if status == 0:
             break
-        if (ended / "own").exists():  # between two renames it may be away, and the next one puts it back
+        if (ended / "own").exists():  # between two renames it is absent, and the next preparation restores it
             assert load_prepared(ended, "own").fingerprint == first
-    assert scripts.run(prepare(ended, texts[1]))[0] == 0
+    assert run_script(prepare(ended, texts[1]))[0] == 0
     assert load_prepared(ended, "own").fingerprint == load_prepared(whole, "own").fingerprint
     assert [path.name for path in ended.iterdir()] == ["own"]
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_leaves_no_worker_behind(tmp_path: Path):
     source = tmp_path / "own.txt"
     source.write_text(text(60_000))
@@ -230,11 +235,11 @@ def test_a_killed_preparation_leaves_no_worker_behind(tmp_path: Path):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     workers: set[int] = set()
     deadline = time.monotonic() + 60
-    while len(workers) < 3:  # and what they talk through
+    while len(workers) < 3:  # and the process of their queue
         assert process.poll() is None and time.monotonic() < deadline, "it had no workers"
         workers |= set(children(process.pid))
         time.sleep(0.02)
-    time.sleep(0.5)  # they have begun
+    time.sleep(0.5)  # the workers have begun
     process.kill()
     process.wait()
     deadline = time.monotonic() + 20
@@ -243,7 +248,7 @@ def test_a_killed_preparation_leaves_no_worker_behind(tmp_path: Path):
         time.sleep(0.1)
 
 
-def test_a_worker_says_nothing_when_its_pool_ends_it(tmp_path: Path):
+def test_a_worker_prints_nothing_when_its_pool_ends_it(tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(
         "import os, signal, time\n"
@@ -277,14 +282,14 @@ def command_line(pid: int) -> str:
 
 
 @pytest.fixture
-def heard() -> Iterator[None]:
-    """SIGINT is not ignored, as it is in what a shell runs beside itself."""
+def sigint_handled() -> Iterator[None]:
+    """SIGINT is handled, although a shell ignores it in background jobs."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_a_deferred_signal_waits_and_a_second_one_does_not(heard):
+def test_a_first_signal_is_deferred_and_a_second_one_raises(sigint_handled: None):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted), deferred() as stop:
         signal.raise_signal(signal.SIGTERM)
@@ -295,11 +300,11 @@ def test_a_deferred_signal_waits_and_a_second_one_does_not(heard):
     assert signal.getsignal(signal.SIGTERM) == before
     with deferred():
         ignore_signals()
-    signal.raise_signal(signal.SIGTERM)  # what was ignored inside stays so
+    signal.raise_signal(signal.SIGTERM)  # signals that were ignored inside stay ignored
     signal.signal(signal.SIGTERM, before)
 
 
-def test_a_signal_that_comes_while_exceptions_are_dropped_comes_again(tmp_path: Path):
+def test_a_signal_in_a_finalizer_is_sent_again(tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(
         "import os, signal, time\n"

@@ -1,4 +1,4 @@
-"""Two real processes, launched together, against one."""
+"""Two real processes that compute together, against one."""
 
 import json
 import os
@@ -14,18 +14,18 @@ from safetensors.torch import load_file
 from models.gaussian import with_free_bits
 from pipeline.data.batches import EpochOrder
 from pipeline.experiments.weights import load_checkpoint
-from tests.helpers import ROOT, call, of_rank, one_line_of_error, prepare_tiny, run, start, wait_for
+from tests.helpers import ROOT, call, of_rank, one_line_of_error, prepare_tiny, run, run_ranks, start, wait_for
 
 COMPUTED = {"train/cross_entropy", "validation/cross_entropy", "validation/end_cross_entropy", "validation/perplexity"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Tiny data, an NVAE and a judge."""
+    """Tiny data, an NVAE and a language model."""
     folder = tmp_path_factory.mktemp("processes")
     prepare_tiny(folder / "data")
     for name, model in (("nvib", "NVIB"), ("lm", "LM")):
-        run("train.py", *at(folder, name), "--MODEL", model, *SMALL, "--BATCH_SIZE", 32, "--EPOCHS", 1)
+        call("train.py", *at(folder, name), "--MODEL", model, *SMALL, "--BATCH_SIZE", 32, "--EPOCHS", 1)
     return folder
 
 
@@ -41,9 +41,10 @@ def rows(folder: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accelerate", [False, True])
 def test_two_processes_have_the_loss_and_the_gradients_of_one_with_twice_the_batch(folder: Path, accelerate: bool):
-    """Of the first step, where Adam's first moment is a tenth of the gradient, and the figures of the epoch."""
+    """After one step Adam's first moment is a tenth of the gradient; the figures of the epoch agree as well."""
     command = (*SMALL, "--DROPOUT", 0, "--GRADIENT_CLIP", 1e9, "--MAX_STEPS", 1, "--RESTART", "True")
     call("train.py", *at(folder, "one"), *command, "--BATCH_SIZE", 32)
     run("train.py", *at(folder, "two"), *command, "--BATCH_SIZE", 16, processes=2, accelerate=accelerate)
@@ -57,8 +58,9 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one_with_twice_the_bat
         assert (a[name] - b[name]).norm() <= 1e-4 * a[name].norm(), name
 
 
+@pytest.mark.slow
 def test_free_bits_of_two_processes_have_the_gradients_of_one_with_twice_the_batch(tmp_path: Path):
-    """A dimension is free by its mean over the texts of both, of which one has more."""
+    """Whether a dimension is free follows from its mean over the texts of both processes, which have 2 and 1."""
     by_dimension = torch.tensor([[1.0, 0.2, 3.0], [2.0, 0.4, 0.1], [0.1, 0.3, 0.2]]).requires_grad_()
     with_free_bits(by_dimension, 0.6).backward()
     whole = by_dimension.grad
@@ -75,16 +77,17 @@ def test_free_bits_of_two_processes_have_the_gradients_of_one_with_twice_the_bat
         "torch.save([value.item() * len(own) / 3, own.grad], sys.argv[1] + str(rank))\n"
         "with torch.no_grad():\n"
         "    if rank == 0:\n"
-        "        with_free_bits(own.detach(), 0.6)  # in evaluation the other may have nothing left to do\n"
+        "        with_free_bits(own.detach(), 0.6)  # in evaluation the other process may have no batch left\n"
     )
-    run(script, tmp_path / "part", processes=2)
+    run_ranks(script, tmp_path / "part")
     parts = [torch.load(tmp_path / f"part{rank}") for rank in (0, 1)]
     torch.testing.assert_close(torch.cat([gradient for _, gradient in parts]), whole)
     assert sum(value for value, _ in parts) == pytest.approx(with_free_bits(by_dimension, 0.6).item())
 
 
-def test_what_is_measured_is_the_same_with_two_processes_and_with_one(folder: Path):
-    """Every file, its order included, and every figure."""
+@pytest.mark.slow
+def test_measurements_of_two_processes_equal_those_of_one(folder: Path):
+    """Every file, its order included, and every figure is the same."""
     kept = {}
     for processes in (1, 2):
         for script, *flags in (
@@ -93,7 +96,7 @@ def test_what_is_measured_is_the_same_with_two_processes_and_with_one(folder: Pa
             ("interpolation_evaluation.py", "--LANGUAGE_MODEL", "lm"),
         ):
             command = (script, *at(folder, "nvib"), *flags, "--GENERATION_BATCH_SIZE", 4)
-            call(*command) if processes == 1 else run(*command, processes=2)
+            call(*command) if processes == 1 else run_ranks(*command)
         experiment = folder / "outputs" / "nvib" / "nvib"
         names = ("samples.jsonl", "samples.txt", "reconstruction_test.jsonl", "interpolations.jsonl", "summary.json")
         kept[processes] = {name: (experiment / name).read_text() for name in names}
@@ -103,31 +106,34 @@ def test_what_is_measured_is_the_same_with_two_processes_and_with_one(folder: Pa
     assert kept[1] == kept[2]
 
 
-def test_samples_around_a_sentence_are_the_same_with_two_processes_and_with_one(folder: Path):
+@pytest.mark.slow
+def test_samples_near_a_sentence_are_the_same_with_two_processes_and_with_one(folder: Path):
     control = ("--NEAR", "the old king left.", "--LATENT_TEMPERATURE", 0.7, "--DECODING", "beam", "--MIN_LENGTH", 5)
     command = ("sample.py", *at(folder, "nvib"), *control, "--NUMBER_SAMPLES", 9, "--GENERATION_BATCH_SIZE", 2)
     kept = []
     for processes in (1, 2):
-        call(*command) if processes == 1 else run(*command, processes=2)
+        call(*command) if processes == 1 else run_ranks(*command)
         kept.append((folder / "outputs" / "nvib" / "nvib" / "samples.jsonl").read_text())
     assert len(kept[0].splitlines()) == 9
     assert kept[0] == kept[1]
 
 
-def test_the_bounds_are_the_same_with_two_processes_and_with_one(folder: Path):
-    run("train.py", *at(folder, "vtv"), "--MODEL", "VTV", *SMALL, "--MAX_STEPS", 2)
+@pytest.mark.slow
+def test_bounds_of_two_processes_equal_those_of_one(folder: Path):
+    call("train.py", *at(folder, "vtv"), "--MODEL", "VTV", *SMALL, "--MAX_STEPS", 2)
     command = ("reconstruction.py", *at(folder, "vtv"), "--IMPORTANCE_SAMPLES", 3, "--GENERATION_BATCH_SIZE", 8)
     figures = []
     for processes in (1, 2):
-        call(*command) if processes == 1 else run(*command, processes=2)
+        call(*command) if processes == 1 else run_ranks(*command)
         figures.append(json.loads((folder / "outputs" / "nvib" / "vtv" / "summary.json").read_text()))
     assert "validation/importance_weighted_bound" in figures[0]
     assert figures[0] == figures[1]
 
 
-def test_a_run_of_two_processes_goes_on_with_one_and_sees_each_sentence_once(folder: Path):
+@pytest.mark.slow
+def test_one_process_resumes_a_run_of_two_and_sees_each_sentence_once(folder: Path):
     command = (*at(folder, "changing"), *SMALL, "--BATCH_SIZE", 16, "--DROPOUT", 0, "--SAVE_STEPS", 1)
-    process = start("train.py", *command, "--EPOCHS", 1000, processes=2)  # its end is out of reach
+    process = start("train.py", *command, "--EPOCHS", 1000, processes=2)  # more epochs than it can reach
     wait_for(folder / "outputs" / "nvib" / "changing" / "latest.safetensors")
     process.send_signal(signal.SIGTERM)
     said = process.communicate()[0]
@@ -135,8 +141,8 @@ def test_a_run_of_two_processes_goes_on_with_one_and_sees_each_sentence_once(fol
     assert "which is saved; the same command continues there" in said
     step = int(said.split("stopped after step ")[1].split()[0])
     sentences = 240
-    whole, within = divmod(step, -(-sentences // 32))  # epochs that two did, and steps of the next one
-    shown = run("train.py", *command, "--EPOCHS", whole + 2).stdout
+    whole, within = divmod(step, -(-sentences // 32))  # complete epochs of two processes, and steps of the next epoch
+    shown = call("train.py", *command, "--EPOCHS", whole + 2).stdout
     assert f"continuing after step {step} of" in shown
     last = rows(folder, "changing")[-1]
     left = [-(-(sentences - 32 * within) // 16), sentences // 16]
@@ -144,15 +150,16 @@ def test_a_run_of_two_processes_goes_on_with_one_and_sees_each_sentence_once(fol
     assert last["step"] == step + sum(left)
 
 
-def test_positions_within_an_epoch_are_sentences_whoever_trains():
+def test_a_position_within_an_epoch_counts_sentences_for_any_number_of_processes():
     order = [n for batch in list(EpochOrder(100, 8, seed=1, epoch=0)) for n in batch]
     two = [list(EpochOrder(100, 4, seed=1, epoch=0, first=40, rank=rank, processes=2)) for rank in (0, 1)]
     assert [n for a, b in zip(*two, strict=True) for n in sorted([*a, *b], key=order.index)] == order[40:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_where_one_of_two_is_killed_the_other_says_so_and_the_run_goes_on(folder: Path, rank: int):
-    """The first one, too, which writes and speaks as long as it is there."""
+def test_if_one_of_two_processes_is_killed_the_other_reports_it_and_the_run_resumes(folder: Path, rank: int):
+    """Also if rank 0 is killed, which writes and logs as long as it lives."""
     name = f"killed{rank}"
     command = (*at(folder, name), *SMALL, "--BATCH_SIZE", 4, "--EPOCHS", 50, "--SAVE_STEPS", 1000)
     process = start("train.py", *command, processes=2)
@@ -161,17 +168,18 @@ def test_where_one_of_two_is_killed_the_other_says_so_and_the_run_goes_on(folder
     os.kill(of_rank(process, rank), signal.SIGKILL)
     said = process.communicate(timeout=90)[0]
     assert process.returncode != 0
-    told = re.findall(r"train\.py: .*", said)  # a bar may stand before it
+    told = re.findall(r"train\.py: .*", said)  # a progress bar may precede it
     assert len(told) == 1, said
     step = load_checkpoint(kept, "")[1]["step"]
     assert f"step {step} of" in told[0]
     assert told[0].endswith("is saved, and the same command continues there")
-    shown = run("train.py", *command, "--EPOCHS", 4).stdout
+    shown = call("train.py", *command, "--EPOCHS", 4).stdout
     assert f"continuing after step {step}" in shown
 
 
-def test_a_loss_of_one_process_that_is_not_finite_is_left_out_by_both(folder: Path, tmp_path: Path):
-    """In the first of two batches whose gradients make a step: the other process waits for the second one's part."""
+@pytest.mark.slow
+def test_both_processes_skip_the_step_if_the_loss_of_one_is_not_finite(folder: Path, tmp_path: Path):
+    """The loss is infinite in the first of the two batches of a step; the other process still computes the second."""
     script = tmp_path / "train.py"
     script.write_text(
         f"import os, runpy, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
@@ -185,22 +193,23 @@ def test_a_loss_of_one_process_that_is_not_finite_is_left_out_by_both(folder: Pa
         f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
     )
     flags = (*SMALL, "--MODEL", "LM", "--BATCH_SIZE", 8, "--ACCUMULATION_STEPS", 2, "--MAX_STEPS", 4)
-    finished = run(script, *at(folder, "burst"), *flags, "--ON_NON_FINITE", "skip", processes=2)
+    finished = run_ranks(script, *at(folder, "burst"), *flags, "--ON_NON_FINITE", "skip")
     assert finished.stderr.count("the step is skipped") == 1
     assert "warning: the loss became inf at step 2 (epoch 1, batch 3" in finished.stderr
     assert json.loads((folder / "outputs" / "nvib" / "burst" / "summary.json").read_text())["train/skipped_steps"] == 1
 
 
 @pytest.mark.parametrize("script", ["prepareDatasets.py", "reverseSampleEvaluation.py", "report.py", "tune.py"])
-def test_a_script_for_one_process_says_so(script: str):
+def test_a_script_for_one_process_refuses_two(script: str, monkeypatch: pytest.MonkeyPatch):
     needed = {"reverseSampleEvaluation.py": ("--EXPERIMENT_NAME", "a", "--LANGUAGE_MODEL", "lm")}
-    finished = run(script, *needed.get(script, ()), expect=1, processes=2)  # the launcher's own status
-    told = [line for line in finished.stderr.splitlines() if line.startswith(script)]
-    assert told == [f"{script}: error: it runs in one process; start it without torchrun or accelerate launch"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    line = one_line_of_error(call(script, *needed.get(script, ()), expect=2))
+    assert line == f"{script}: error: it runs in one process; start it without torchrun or accelerate launch"
 
 
-def test_a_process_that_the_launcher_ends_for_another_s_error_says_nothing(tmp_path: Path):
-    """It may be slower than the launcher: still at its imports, say."""
+@pytest.mark.slow
+def test_a_process_that_the_launcher_ends_for_the_error_of_another_prints_nothing(tmp_path: Path):
+    """It may be slower than the launcher, for example still importing."""
     script, ready = tmp_path / "script.py", tmp_path / "ready"
     script.write_text(
         f"import os, pathlib, sys, time\nsys.path.insert(0, {str(ROOT)!r})\n"
@@ -218,6 +227,7 @@ def test_a_process_that_the_launcher_ends_for_another_s_error_says_nothing(tmp_p
     assert told == ["script.py: error: this is wrong"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("meets", "told"),
     [
@@ -226,7 +236,7 @@ def test_a_process_that_the_launcher_ends_for_another_s_error_says_nothing(tmp_p
         ("parser.Parser('').parse_args([])", "it runs in one process"),
     ],
 )
-def test_what_all_processes_meet_is_told_once_though_the_first_is_the_slowest(tmp_path: Path, meets: str, told: str):
+def test_an_error_of_all_processes_is_printed_once_even_if_rank_0_is_the_slowest(tmp_path: Path, meets: str, told: str):
     script = tmp_path / "script.py"
     script.write_text(
         f"import os, sys, time\nsys.path.insert(0, {str(ROOT)!r})\n"
@@ -242,9 +252,10 @@ def test_what_all_processes_meet_is_told_once_though_the_first_is_the_slowest(tm
     assert line.startswith(f"script.py: error: {told}")
 
 
-def test_an_error_that_all_processes_meet_is_told_once(folder: Path):
+@pytest.mark.slow
+def test_a_launched_script_prints_the_error_of_all_processes_once(folder: Path):
     finished = run("sample.py", *at(folder, "absent"), expect=1, processes=2)
     told = [line for line in finished.stderr.splitlines() if line.startswith("sample.py: error")]
     assert len(told) == 1, finished.stderr
     assert "no experiment 'absent'" in told[0]
-    assert "--MODEL" in one_line_of_error(run("train.py", *at(folder, "a"), "--MODEL", "none", expect=2))
+    assert "--MODEL" in one_line_of_error(call("train.py", *at(folder, "a"), "--MODEL", "none", expect=2))

@@ -1,13 +1,16 @@
-"""The numbered scripts, run as processes on tiny data, and what they leave behind."""
+"""The numbered scripts on tiny data: the files and figures that they write, and their errors for bad input."""
 
+import functools
 import json
 import math
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import one_line_of_error, prepare_tiny, run, wandb_records
+from pipeline.data.dataset import load_prepared
+from tests.helpers import call, one_line_of_error, prepare_tiny, run, wandb_records
 
+pytestmark = pytest.mark.slow
 TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--DATA", "tiny", "--PRECISION", "fp32")
 
 
@@ -16,11 +19,12 @@ def folder(tmp_path_factory) -> Path:
     """Tiny data, a vanilla Transformer and an NVAE, both trained, sampled, reconstructed and interpolated."""
     folder = tmp_path_factory.mktemp("workflow")
     prepare_tiny(folder / "data")
-    for name, model in (("vanilla", "T"), ("nvib", "NVIB")):
-        run("train.py", *at(folder, name), "--MODEL", model, *TINY, "--EPOCHS", 2)
-        run("reconstruction.py", *at(folder, name))
-        run("interpolation_evaluation.py", "--RUN_INTERPOLATIONS", "True", *at(folder, name))
-    run("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7)
+    fresh = functools.partial(run, fresh=True)  # as a user does, with wandb
+    for name, model, command in (("vanilla", "T", call), ("nvib", "NVIB", fresh)):
+        command("train.py", *at(folder, name), "--MODEL", model, *TINY, "--EPOCHS", 2)
+        command("reconstruction.py", *at(folder, name))
+        command("interpolation_evaluation.py", "--RUN_INTERPOLATIONS", "True", *at(folder, name))
+    fresh("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7)
     return folder
 
 
@@ -40,7 +44,7 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_summary_holds_every_figure_by_its_name(folder: Path):
+def test_the_summary_holds_every_figure_under_its_name(folder: Path):
     summary = json.loads((experiment(folder) / "summary.json").read_text())
     names = [f"validation/{name}" for name in ("cross_entropy", "perplexity", "kl_gaussian", "kl_dirichlet")]
     names += ["validation/vectors_kept", "validation/vectors_kept_fraction"]
@@ -53,7 +57,7 @@ def test_the_summary_holds_every_figure_by_its_name(folder: Path):
     assert "validation/kl_gaussian" not in json.loads((experiment(folder, "vanilla") / "summary.json").read_text())
 
 
-def test_metrics_has_a_line_an_epoch_with_what_is_watched(folder: Path):
+def test_metrics_has_a_line_for_each_epoch_with_every_monitored_figure(folder: Path):
     rows = lines(experiment(folder) / "metrics.jsonl")
     assert [row["epoch"] for row in rows] == [1, 2]
     for part in ("train", "validation"):
@@ -67,7 +71,7 @@ def test_metrics_has_a_line_an_epoch_with_what_is_watched(folder: Path):
     assert rows[1]["validation/cross_entropy"] < rows[0]["validation/cross_entropy"]
 
 
-def test_cross_entropy_is_its_parts(folder: Path):
+def test_cross_entropy_is_the_mean_of_end_tokens_and_other_tokens(folder: Path):
     row = lines(experiment(folder) / "metrics.jsonl")[-1]
     statistics = json.loads((folder / "data" / "tiny" / "statistics.json").read_text())["validation"]
     ends, tokens = statistics["sentences"], statistics["tokens"]
@@ -75,7 +79,7 @@ def test_cross_entropy_is_its_parts(folder: Path):
     assert row["validation/cross_entropy"] == pytest.approx(parts / tokens)
 
 
-def test_reconstruction_perplexity_is_that_of_training_s_best_epoch(folder: Path):
+def test_reconstruction_perplexity_equals_that_of_the_best_epoch(folder: Path):
     summary = json.loads((experiment(folder) / "summary.json").read_text())
     rows = lines(experiment(folder) / "metrics.jsonl")
     best = min(rows, key=lambda row: row["validation/loss"])
@@ -85,8 +89,6 @@ def test_reconstruction_perplexity_is_that_of_training_s_best_epoch(folder: Path
 
 def test_every_sentence_is_reconstructed_in_order(folder: Path):
     rows = lines(experiment(folder) / "reconstruction_validation.jsonl")
-    from pipeline.data.dataset import load_prepared
-
     split = load_prepared(folder / "data", "tiny").splits["validation"]
     assert [row["source"] for row in rows] == list(split["text"])
     assert all(1 <= row["vectors_kept"] <= row["vectors"] for row in rows)
@@ -99,7 +101,7 @@ def test_samples_are_written_as_text_and_as_rows(folder: Path):
     assert all(row["drawn_length"] >= 2 and row["tokens_generated"] >= 0 for row in rows)
 
 
-def test_interpolation_pairs_the_first_with_the_last_and_can_be_scored_again(folder: Path):
+def test_interpolation_pairs_the_first_with_the_last_sentence_and_can_be_scored_again(folder: Path):
     rows = lines(experiment(folder) / "interpolations.jsonl")
     sources = [row["source"] for row in lines(experiment(folder) / "reconstruction_validation.jsonl")]
     assert [(row["source"], row["target"]) for row in rows] == [
@@ -111,14 +113,14 @@ def test_interpolation_pairs_the_first_with_the_last_and_can_be_scored_again(fol
     assert all(row["outputs"]["0"] == reconstructions[row["source"]] for row in rows)
     assert all(row["outputs"]["1"] == reconstructions[row["target"]] for row in rows)
     before = json.loads((experiment(folder) / "summary.json").read_text())
-    run("interpolation_evaluation.py", "--RUN_INTERPOLATIONS", "False", *at(folder, "nvib"))
+    call("interpolation_evaluation.py", "--RUN_INTERPOLATIONS", "False", *at(folder, "nvib"))
     assert json.loads((experiment(folder) / "summary.json").read_text()) == before
     examples = (experiment(folder) / "interpolation_examples.txt").read_text()
     assert examples.startswith(f"source  {rows[0]['source']}\n  0     {rows[0]['outputs']['0']}\n")
 
 
 def test_the_report_shows_both_models_side_by_side(folder: Path):
-    shown = run("report.py", "--OUTPUT_DIR", folder / "outputs", "--EXPERIMENTS", "vanilla", "nvib").stdout
+    shown = call("report.py", "--OUTPUT_DIR", folder / "outputs", "--EXPERIMENTS", "vanilla", "nvib").stdout
     header = shown.splitlines()[0].split()
     assert header == ["vanilla", "nvib"]
     assert str(experiment(folder) / "samples.txt") in shown
@@ -129,23 +131,24 @@ def test_the_same_seed_gives_the_same_samples_and_another_seed_others(folder: Pa
     options = ("--NUMBER_SAMPLES", 7, "--DECODING", "sample", "--TOP_P", 0.9)
     texts = []
     for seed in (1, 1, 2):
-        run("sample.py", *at(folder, "nvib"), *options, "--SEED", seed)
+        call("sample.py", *at(folder, "nvib"), *options, "--SEED", seed)
         texts.append((experiment(folder) / "samples.txt").read_text())
     assert texts[0] == texts[1] != texts[2]
-    run("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7)
+    call("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7)
     assert (experiment(folder) / "samples.txt").read_text() == before
 
 
-def test_asked_lengths_are_kept_to(folder: Path):
+def test_drawn_lengths_keep_to_the_requested_range(folder: Path):
     options = ("--SAMPLING_DISTRIBUTION", "uniform", "--MIN_LENGTH", 8, "--MAX_LENGTH", 9)
-    run("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7, *options)
+    call("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7, *options)
     assert {row["drawn_length"] for row in lines(experiment(folder) / "samples.jsonl")} <= {8, 9}
-    run("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7)
+    call("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7)
 
 
 def test_an_offline_wandb_run_holds_config_metrics_histograms_and_samples(folder: Path):
+    run("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7)  # writes the whole offline run anew
     runs = list((experiment(folder) / "wandb" / "wandb").glob("offline-run-*"))
-    assert len(runs) == 1, "one offline run to upload, and it is complete"
+    assert len(runs) == 1, "one offline run to upload, which is complete"
     config, history, summary = {}, [], {}
     for record in wandb_records(next(runs[0].glob("*.wandb"))):
         config |= {update.key: json.loads(update.value_json) for update in record.run.config.update}
@@ -185,40 +188,40 @@ def test_an_offline_wandb_run_holds_config_metrics_histograms_and_samples(folder
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(folder: Path, script: str, arguments: tuple, message: str):
-    finished = run(script, *at(folder, "bad"), *arguments, expect=2)
+    finished = call(script, *at(folder, "bad"), *arguments, expect=2)
     assert message in one_line_of_error(finished)
     assert not experiment(folder, "bad").exists()
 
 
 @pytest.mark.parametrize("name", ["../escape", "/etc", "a/b", ".hidden", ""])
 def test_a_name_cannot_leave_the_output_folder(folder: Path, name: str):
-    finished = run("train.py", *at(folder, name), "--DATA", "tiny", expect=2)
+    finished = call("train.py", *at(folder, name), "--DATA", "tiny", expect=2)
     assert "letters, digits" in one_line_of_error(finished)
 
 
-def test_a_vanilla_transformer_cannot_sample(folder: Path):
-    finished = run("sample.py", *at(folder, "vanilla"), expect=2)
+def test_sampling_from_a_vanilla_transformer_is_refused(folder: Path):
+    finished = call("sample.py", *at(folder, "vanilla"), expect=2)
     assert "T has no prior to sample from" in one_line_of_error(finished)
     assert not (experiment(folder, "vanilla") / "samples.txt").exists()
 
 
-def test_no_training_length_in_the_range_is_told(folder: Path):
+def test_a_range_without_training_lengths_is_refused(folder: Path):
     before = (experiment(folder) / "samples.txt").read_text()
-    finished = run("sample.py", *at(folder, "nvib"), "--MIN_LENGTH", 45, "--MAX_LENGTH", 47, expect=2)
+    finished = call("sample.py", *at(folder, "nvib"), "--MIN_LENGTH", 45, "--MAX_LENGTH", 47, expect=2)
     assert "no training sentence has 45 to 47 tokens" in one_line_of_error(finished)
     assert (experiment(folder) / "samples.txt").read_text() == before
 
 
-def test_scoring_without_interpolations_says_to_interpolate(folder: Path, tmp_path: Path):
+def test_scoring_without_interpolations_is_refused_with_the_remedy(folder: Path, tmp_path: Path):
     (tmp_path / "outputs" / "nvib" / "nvib").mkdir(parents=True)
     config = (experiment(folder) / "config.json").read_text()
     (experiment(tmp_path) / "config.json").write_text(config)
-    finished = run("interpolation_evaluation.py", "--RUN_INTERPOLATIONS", "False", *at(tmp_path, "nvib"), expect=2)
+    finished = call("interpolation_evaluation.py", "--RUN_INTERPOLATIONS", "False", *at(tmp_path, "nvib"), expect=2)
     assert "interpolate first with --RUN_INTERPOLATIONS True" in one_line_of_error(finished)
 
 
-def test_an_experiment_whose_data_is_gone_or_other_is_refused(folder: Path, tmp_path: Path):
+def test_an_experiment_with_missing_or_different_data_is_refused(folder: Path, tmp_path: Path):
     gone = ("--EXPERIMENT_NAME", "nvib", "--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", tmp_path / "data")
-    assert "no prepared dataset 'tiny'" in one_line_of_error(run("sample.py", *gone, expect=2))
+    assert "no prepared dataset 'tiny'" in one_line_of_error(call("sample.py", *gone, expect=2))
     prepare_tiny(tmp_path / "data", count=250)
-    assert "is not the data that 'nvib' was trained on" in one_line_of_error(run("sample.py", *gone, expect=2))
+    assert "is not the data that 'nvib' was trained on" in one_line_of_error(call("sample.py", *gone, expect=2))

@@ -47,7 +47,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def test_forward_perplexity_is_that_of_the_samples_as_the_language_model_reads_them(folder: Path):
-    run("forwardSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "lm")
+    run("forwardSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "lm", fresh=True)
     judge = load_experiment(folder / "outputs", "nvib", "lm", folder / "data")
     texts = [row["text"] for row in lines(experiment(folder) / "samples.jsonl")]
     nll, tokens = 0.0, 0
@@ -124,8 +124,9 @@ def test_an_autoencoder_s_perplexity_is_its_reconstruction_s_under_a_name_of_its
 def test_reverse_perplexity_is_the_same_again_and_leaves_no_model(folder: Path):
     """That of a model which learned from the samples alone."""
     values, before = [], sorted(experiment(folder, "lm").iterdir())
-    for _ in range(2):  # as processes of one number of threads: another would round otherwise
-        run("reverseSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "lm", "--MAX_STEPS", 6)
+    command = ("reverseSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "lm", "--MAX_STEPS", 6)
+    for fresh in (True, False):  # as processes of one number of threads: another would round otherwise
+        run(*command, fresh=fresh)
         values.append(summary(folder)["validation/reverse_perplexity"])
     assert values[0] == values[1] > 1
     figures = summary(folder)
@@ -149,7 +150,7 @@ def test_the_importance_weighted_bound_is_tighter_and_reported_in_nats_a_sentenc
 
 
 def test_vectors_kept_are_drawn_and_counted(folder: Path):
-    run("regularisation.py", *at(folder, "nvib"))
+    call("regularisation.py", *at(folder, "nvib"))
     for name in ("kept", "tokens", "frequency"):
         assert (experiment(folder) / f"regularisation_{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (experiment(folder) / f"regularisation_{name}.pdf").read_bytes().startswith(b"%PDF")

@@ -56,7 +56,7 @@ def exact_and_near(data) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def measured(folder: Path) -> dict:
     """`quality.json` of a run with a judge."""
-    run("quality.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "lm", "--DROP_COPIES", "True")
+    run("quality.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "lm", "--DROP_COPIES", "True", fresh=True)
     return json.loads((experiment(folder) / "quality.json").read_text())
 
 

@@ -1,4 +1,4 @@
-"""Converted modules: the same answers, then regularised ones."""
+"""Converted modules: equal outputs, then regularised ones."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ def multihead(**settings) -> nn.MultiheadAttention:
 
 
 def masks(kind: str) -> dict[str, torch.Tensor]:
-    """Arguments of a call; the first key is seen by every query, so that no query sees nothing."""
+    """Mask arguments of a call; every query sees the first key."""
     draw = torch.rand(BATCH * HEADS, QUERIES, KEYS) < 0.4
     draw[..., 0] = False
     return {
@@ -43,7 +43,9 @@ def masks(kind: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(("batch_first", "bias"), [(True, True), (False, False)])
 @pytest.mark.parametrize("weights", ["none", "averaged", "per head"])
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask and attn_mask")
-def test_an_attention_module_answers_as_before(kind: str, training: bool, batch_first: bool, bias: bool, weights: str):
+def test_a_converted_attention_module_keeps_its_output(
+    kind: str, training: bool, batch_first: bool, bias: bool, weights: str
+):
     original = multihead(batch_first=batch_first, bias=bias).train(training)
     converted = nvib.convert(original, kappa=2)
     query, key = torch.randn(BATCH, QUERIES, DIM), torch.randn(BATCH, KEYS, DIM)
@@ -54,7 +56,7 @@ def test_an_attention_module_answers_as_before(kind: str, training: bool, batch_
     torch.testing.assert_close(found, expected, **CLOSE)
 
 
-def test_vectors_without_a_batch():
+def test_a_converted_module_takes_vectors_without_a_batch():
     original, query, key = multihead(), torch.randn(QUERIES, DIM), torch.randn(KEYS, DIM)
     converted = nvib.convert(original)
     for padding in (None, PADDING[1]):
@@ -65,7 +67,7 @@ def test_vectors_without_a_batch():
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("norm_first", [True, False])
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_a_whole_transformer_answers_as_before(training: bool, norm_first: bool, batch_first: bool):
+def test_a_converted_transformer_keeps_its_output(training: bool, norm_first: bool, batch_first: bool):
     original = nn.Transformer(DIM, HEADS, 2, 2, 32, dropout=0.0, norm_first=norm_first, batch_first=batch_first).train(
         training
     )
@@ -88,7 +90,7 @@ def test_a_whole_transformer_answers_as_before(training: bool, norm_first: bool,
 
 
 @pytest.mark.parametrize("padding", [None, PADDING])
-def test_the_fused_path_of_torch_does_not_leave_the_bottleneck_out(padding: torch.Tensor | None):
+def test_the_fused_path_of_torch_does_not_bypass_the_bottleneck(padding: torch.Tensor | None):
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(DIM, HEADS, 32, 0.0, batch_first=True), 2).eval()
     hidden = torch.randn(BATCH, KEYS, DIM)
     real = torch.ones(BATCH, KEYS, dtype=torch.bool) if padding is None else ~padding
@@ -100,7 +102,7 @@ def test_the_fused_path_of_torch_does_not_leave_the_bottleneck_out(padding: torc
         assert (encoder(hidden, src_key_padding_mask=padding)[real] - expected).abs().max() > 1e-2
 
 
-def test_the_prior_is_the_moments_of_what_is_attended_to():
+def test_the_prior_has_the_moments_of_the_attended_vectors():
     module = nn.Transformer(DIM, HEADS, 1, 1, 32, dropout=0.5, batch_first=True)
     source, target = 3 + torch.randn(4, BATCH, KEYS, DIM), torch.randn(4, BATCH, QUERIES, DIM)
     loader = [
@@ -137,8 +139,8 @@ def test_a_control_below_one_moves_the_output_continuously(control: str):
 
 
 @pytest.mark.parametrize("taus", [(0.0, 0.0, 1.0), (1.0, 1.0, 0.0), (0.0, 0.0, 0.0)])
-def test_at_zero_the_output_is_the_prior_s(taus: tuple[float, float, float]):
-    """Denoising attention over one Gaussian is its posterior mean, whatever the vectors attended to."""
+def test_taus_of_zero_give_attention_over_the_prior(taus: tuple[float, float, float]):
+    """Denoising attention over one Gaussian is its posterior mean, for any attended vectors."""
     original = multihead(batch_first=True).double().eval()
     mu, var = torch.randn(DIM, dtype=torch.float64), torch.rand(DIM, dtype=torch.float64) + 0.5
     converted = nvib.convert(original, nvib.Prior(mu, var), *taus)
@@ -155,7 +157,7 @@ def test_at_zero_the_output_is_the_prior_s(taus: tuple[float, float, float]):
     torch.testing.assert_close(converted(hidden, hidden, hidden)[0], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_prior_takes_the_weight_that_the_vectors_lose():
+def test_a_smaller_alpha_tau_moves_weight_from_the_vectors_to_the_prior():
     module, hidden = nvib.convert(multihead(batch_first=True), alpha_tau=0.5).eval(), torch.randn(BATCH, KEYS, DIM)
     shares = []
     for alpha_tau in (1.0, 0.7, 0.6, 0.5, 0.0):
@@ -166,7 +168,7 @@ def test_the_prior_takes_the_weight_that_the_vectors_lose():
     assert shares[-1] == 0.0
 
 
-def test_a_converted_module_trains_and_shows_its_posteriors():
+def test_a_converted_module_has_gradients_and_exposes_its_posteriors():
     module, hidden, posteriors = nvib.convert(multihead(batch_first=True), mu_tau=0.9, alpha_tau=0.9), None, []
     module.train().nvib.register_forward_hook(lambda m, i, output: posteriors.append(output[0]))
     hidden = torch.randn(BATCH, KEYS, DIM)
@@ -182,7 +184,7 @@ def test_a_module_shared_by_two_layers_stays_shared():
     assert module["a"][0] is module["b"]
 
 
-def test_compilation_takes_the_whole_module():
+def test_the_whole_module_compiles_to_one_graph():
     module, hidden = nvib.convert(multihead(batch_first=True), mu_tau=0.9).eval(), torch.randn(BATCH, KEYS, DIM)
     compiled = torch.compile(lambda h: module(h, h, h, PADDING)[0], fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(hidden), module(hidden, hidden, hidden, PADDING)[0])
@@ -196,7 +198,7 @@ def test_compilation_takes_the_whole_module():
         ({"add_zero_attn": True}, "add_zero_attn=True"),
     ],
 )
-def test_what_cannot_be_converted_is_named_and_nothing_is_changed(settings: dict, reason: str):
+def test_an_unsupported_module_is_named_and_nothing_is_changed(settings: dict, reason: str):
     module = nn.ModuleDict({"plain": multihead(), "deep": nn.Sequential(nn.MultiheadAttention(DIM, HEADS, **settings))})
     with pytest.raises(ValueError, match=rf"^deep\.0 cannot be converted, got {reason}$"):
         nvib.convert(module)

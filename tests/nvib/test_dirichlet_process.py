@@ -1,4 +1,4 @@
-"""Sampling of priors and posteriors against the distributions they must have."""
+"""Samples of priors and posteriors against their distributions."""
 
 import math
 
@@ -32,12 +32,12 @@ def test_weights_have_the_moments_and_beta_marginals_of_a_dirichlet(alpha: list[
 
 @pytest.mark.parametrize(("alpha", "other"), [(1e-4, 1e-4), (1e-4, 1.0), (1e-2, 3e-2)])
 def test_log_weights_have_beta_marginals_where_the_weights_underflow(alpha: float, other: float):
-    """Kolmogorov-Smirnov in the logarithm: most of these weights are below the smallest float64."""
+    """Kolmogorov-Smirnov on the log weights: most of the weights are below the smallest float64."""
     a = torch.tensor([alpha, other]).double()
     log_pi = posterior(a.log().repeat(20_000, 1)).sample().log_pi[:, 0].numpy()
 
     def cdf(log_x: np.ndarray) -> np.ndarray:
-        # x^alpha / (alpha B) to the left of what a float64 can hold
+        # x^alpha / (alpha B) below the smallest float64
         tail = np.exp(alpha * log_x - math.log(alpha) - special.betaln(alpha, other))
         return np.where(log_x < -700, tail, stats.beta(alpha, other).cdf(np.exp(log_x)))
 
@@ -47,15 +47,15 @@ def test_log_weights_have_beta_marginals_where_the_weights_underflow(alpha: floa
     assert abs(below.mean() - cdf(np.array(-1e-15))) < 5 * 0.5 / math.sqrt(20_000)
 
 
-def test_float32_draws_have_the_law_of_float64_draws():
+def test_float32_and_float64_draws_have_the_same_distribution():
     a = torch.tensor([0.02, 0.5, 3.0])
     low, high = (posterior(a.to(t).log().repeat(20_000, 1)).sample().log_pi for t in (torch.float32, torch.float64))
     for i in range(3):
         assert stats.ks_2samp(low[:, i].double().numpy(), high[:, i].numpy()).pvalue > 1e-3
 
 
-def test_kappa_draws_have_the_law_of_two_stages():
-    """Splitting each component's Dirichlet share by its own Dirichlet is the same as one draw for all."""
+def test_kappa_draws_have_the_distribution_of_a_dirichlet_in_two_stages():
+    """One Dirichlet over components and draws equals a Dirichlet of shares, each split by a Dirichlet of its own."""
     kappa, draws, alpha = 3, 20_000, torch.tensor([0.5, 2.0, 4.0]).double()
     pi = posterior(alpha.log().repeat(draws, 1)).sample(kappa).log_pi.exp().view(draws, 3, kappa)
     shares = torch.distributions.Dirichlet(alpha).sample((draws,))
@@ -69,11 +69,12 @@ def test_kappa_draws_have_the_law_of_two_stages():
 
 
 @pytest.mark.parametrize("alpha", [1e-4, 1e-2, 1.0, 1e4])
-def test_no_log_weight_is_infinite_and_no_gradient_either(alpha: float):
+def test_log_weights_are_finite_and_normalised_and_so_are_their_gradients(alpha: float):
     log_alpha = torch.full((2000, 4), math.log(alpha), requires_grad=True)
     log_pi = posterior(log_alpha).sample().log_pi
     assert log_pi.isfinite().all()
     assert (log_pi <= 0).all()
+    torch.testing.assert_close(log_pi.logsumexp(-1), torch.zeros(2000), rtol=0.0, atol=1e-6)
     (gradient,) = torch.autograd.grad(log_pi.logsumexp(-1).sum() + log_pi.exp().square().sum(), log_alpha)
     assert gradient.isfinite().all()
 
@@ -100,7 +101,7 @@ def test_gradients_of_an_expectation_agree_with_its_closed_form():
 
 @pytest.mark.parametrize("kappa", [1, 3])
 def test_gradients_through_the_vectors_agree_with_closed_forms(kappa: int):
-    """E[z] = mu and E[(z - mu)^2] = sigma^2, whatever the draws: their gradients, by finite differences."""
+    """E[z^2] = mu^2 + sigma^2 for any kappa, differentiated by finite differences."""
     mu, logvar = torch.tensor([0.3, -1.0]).double(), torch.tensor([-2.0, 0.7]).double()
     draws, step = 50_000, 1e-6
     leaves = [value.repeat(draws, 1, 1).requires_grad_() for value in (mu, logvar)]
@@ -117,7 +118,7 @@ def test_gradients_through_the_vectors_agree_with_closed_forms(kappa: int):
 
 
 @pytest.mark.parametrize("rubbish", [float("nan"), float("inf"), 1e30])
-def test_what_stands_at_padding_reaches_neither_sample_nor_gradients(rubbish: float):
+def test_values_at_padding_reach_neither_samples_nor_gradients(rubbish: float):
     mask = torch.tensor([[False, False, True]])
     leaves = [torch.randn(1, 3, 2), torch.randn(1, 3, 2), torch.randn(1, 3)]
     for leaf in leaves:
@@ -132,7 +133,7 @@ def test_what_stands_at_padding_reaches_neither_sample_nor_gradients(rubbish: fl
         assert (gradient[:, 2] == 0).all()
 
 
-def test_vectors_are_normal_with_the_posterior_s_mean_and_variance():
+def test_vectors_are_normal_with_the_mean_and_variance_of_the_posterior():
     dp = nvib.Posterior(
         torch.tensor([[[1.0, -2.0]]]),
         torch.tensor([[[0.5, -1.0]]]),
@@ -156,7 +157,7 @@ def test_a_seeded_generator_reproduces_a_sample():
     assert torch.equal(first.log_pi, second.log_pi)
 
 
-def test_the_prior_draws_as_many_vectors_as_the_length_asks_with_dirichlet_weights():
+def test_a_prior_sample_has_dirichlet_weights_and_a_vector_for_each_token():
     lengths, kappa = torch.tensor([4] * 20_000), 2
     prior = nvib.Prior(mu=0.5, var=4.0, alpha=1.0, delta=0.3)
     drawn = prior.sample(lengths, 3, kappa)
@@ -167,14 +168,14 @@ def test_the_prior_draws_as_many_vectors_as_the_length_asks_with_dirichlet_weigh
     assert stats.kstest(drawn.z[:, 0, 0].numpy(), stats.norm(0.5, 2.0).cdf).pvalue > 1e-3
 
 
-def test_the_prior_masks_what_shorter_texts_do_not_have():
+def test_a_prior_sample_masks_the_padding_of_shorter_texts():
     drawn = nvib.Prior().sample(torch.tensor([2, 5]), 3)
     assert drawn.key_padding_mask.tolist() == [[False] * 3 + [True] * 3, [False] * 6]
     assert (drawn.log_pi[0, 3:] == -math.inf).all()
     torch.testing.assert_close(drawn.log_pi.exp().sum(-1), torch.ones(2))
 
 
-def test_the_mean_drops_small_components_but_never_the_prior_s():
+def test_the_mean_drops_small_components_but_never_component_zero():
     alpha = torch.tensor([[0.01, 0.05, 1.0, 3.0]])
     dp = posterior(alpha.log())
     mixture = dp.mean(alpha_threshold=0.1)
@@ -206,8 +207,10 @@ def test_a_pseudo_count_too_small_for_its_type_has_no_weight_and_no_gradient(dty
     assert (gradient[:, 1:3] == 0).all()
 
 
-def test_sampling_a_thousand_of_a_dirichlet_in_float32_never_meets_log_zero():
-    assert _sample_log_dirichlet(torch.full((1000, 1000), -9.0), None).isfinite().all()
+def test_a_thousand_dirichlet_log_weights_in_float32_are_finite_and_normalised():
+    log_pi = _sample_log_dirichlet(torch.full((1000, 1000), -9.0), None)
+    assert log_pi.isfinite().all()
+    torch.testing.assert_close(log_pi.logsumexp(-1), torch.zeros(1000), rtol=0.0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +239,7 @@ def test_wrong_draws_and_lengths_are_refused():
         posterior(torch.zeros(1, 2)).mean(-1)
 
 
-def test_draws_may_be_numpy_s():
+def test_kappa_may_be_an_integer_of_numpy():
     kappa = np.int64(2)
     assert posterior(torch.zeros(1, 3)).sample(kappa).z.shape == (1, 6, 2)
     assert nvib.Prior().sample(torch.tensor([3]), 4, kappa).z.shape == (1, 8, 4)

@@ -1,4 +1,4 @@
-"""The regulariser against torch.distributions, an integral, and its own bounds."""
+"""The two divergences against torch.distributions, an integral and arbitrary precision."""
 
 import math
 
@@ -33,7 +33,7 @@ def test_kl_gaussian_is_the_weighted_mean_of_normal_divergences(kappa: int):
 
 @pytest.mark.parametrize("kappa", [1, 3])
 def test_kl_dirichlet_is_the_divergence_of_symmetric_dirichlets(kappa: int):
-    """With its pseudo-counts evenly spread over kappa_0 draws, L_D is the KL of two symmetric Dirichlets."""
+    """L_D is the KL of two symmetric Dirichlets if the pseudo-counts spread evenly over the draws."""
     prior = nvib.Prior(alpha=1.0, delta=0.4)
     dp = posterior(torch.rand(4, 6) * 2 + 0.05)
     n, draws = 5, kappa * 6
@@ -44,7 +44,7 @@ def test_kl_dirichlet_is_the_divergence_of_symmetric_dirichlets(kappa: int):
 
 
 def test_kl_dirichlet_agrees_with_a_numerical_integral():
-    """Two components: the Dirichlet is a Beta, whose divergence is one integral."""
+    """With two components the Dirichlet is a Beta, and its divergence is one integral."""
     prior, dp = nvib.Prior(alpha=1.0, delta=1.5), posterior(torch.tensor([[0.4, 3.0]]))
     a, b = 3.4 / 2, (1.0 + 1.5) / 2
     x = (torch.arange(2_000_000).double() + 0.5) / 2_000_000
@@ -55,7 +55,7 @@ def test_kl_dirichlet_agrees_with_a_numerical_integral():
 
 @pytest.mark.parametrize("kappa", [1, 5])
 @pytest.mark.parametrize(("alpha", "delta"), [(1.0, 1.0), (0.2, 0.03), (1.0, 400.0)])
-def test_both_are_zero_at_the_prior_and_nowhere_near_it(kappa: int, alpha: float, delta: float):
+def test_both_divergences_are_zero_at_the_prior_and_positive_near_it(kappa: int, alpha: float, delta: float):
     prior = nvib.Prior(mu=0.5, var=3.0, alpha=alpha, delta=delta)
     mask = torch.zeros(2, 4, dtype=torch.bool)
     log_alpha = torch.tensor([alpha, delta, delta, delta]).log().expand(2, 4)
@@ -67,7 +67,7 @@ def test_both_are_zero_at_the_prior_and_nowhere_near_it(kappa: int, alpha: float
         assert (kl(other, prior, kappa) > 1e-4).all()
 
 
-def test_kl_gaussian_takes_a_prior_of_its_own_for_every_dimension():
+def test_kl_gaussian_takes_a_prior_for_each_dimension():
     mu, var = torch.randn(3).double(), torch.rand(3).double() + 0.5
     dp = posterior(torch.rand(4, 5) + 0.1)
     each = kl_divergence(Normal(dp.mu, (0.5 * dp.logvar).exp()), Normal(mu, var.sqrt())).mean(-1)
@@ -87,7 +87,7 @@ def test_kl_gaussian_takes_a_prior_of_its_own_for_every_dimension():
     double=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_neither_is_ever_negative(batch, tokens, padding, dim, log10_alphas, delta, kappa, double, seed):
+def test_neither_divergence_is_negative(batch, tokens, padding, dim, log10_alphas, delta, kappa, double, seed):
     generator = torch.Generator().manual_seed(seed)
     count = 1 + tokens + padding
     low, high = log10_alphas
@@ -110,8 +110,8 @@ def test_neither_is_ever_negative(batch, tokens, padding, dim, log10_alphas, del
     delta=st.floats(0, 5),
     kappa=st.integers(1, 5),
 )
-def test_kl_dirichlet_is_exact_whatever_the_pseudo_counts(tokens, log_alpha0, delta, kappa):
-    """Against its definition in as many digits as it takes, with its gradient: lnΓ may be huge, the divergence not."""
+def test_kl_dirichlet_and_its_gradient_are_exact_for_any_pseudo_counts(tokens, log_alpha0, delta, kappa):
+    """lnΓ is huge where the divergence is not: the reference computes with as many digits as needed."""
     count = tokens + 1
     log_alpha = torch.full((1, count), log_alpha0 - math.log(count)).double().requires_grad_()
     vectors, mask = torch.zeros(1, count, 1), torch.zeros(1, count, dtype=torch.bool)
@@ -131,7 +131,7 @@ def test_kl_dirichlet_is_exact_whatever_the_pseudo_counts(tokens, log_alpha0, de
 
 
 def test_kl_dirichlet_keeps_small_differences_in_float32():
-    """In float32 the difference of the two lnΓ would be lost: here it is 1e-6 of either."""
+    """float32 would lose the difference of the two lnΓ, 1e-6 of either."""
     alpha = torch.full((1, 1001), 1.001)
     dp = nvib.Posterior(
         torch.zeros(1, 1001, 1), torch.zeros(1, 1001, 1), alpha.log(), torch.zeros(1, 1001, dtype=torch.bool)
@@ -144,7 +144,7 @@ def test_kl_dirichlet_keeps_small_differences_in_float32():
     torch.testing.assert_close(nvib.kl_dirichlet(dp, nvib.Prior()), expected.view(1), rtol=0.01, atol=0)
 
 
-def test_padding_changes_neither():
+def test_padding_changes_neither_divergence():
     prior, dp = nvib.Prior(delta=0.5), posterior(torch.rand(2, 4) + 0.1)
     rubbish = torch.full((2, 1, 3), float("nan")).double()
     padded = nvib.Posterior(
@@ -158,6 +158,6 @@ def test_padding_changes_neither():
 
 
 @pytest.mark.parametrize("kl", [nvib.kl_gaussian, nvib.kl_dirichlet])
-def test_draws_that_are_no_number_of_draws_are_refused(kl):
+def test_a_kappa_below_one_is_refused(kl):
     with pytest.raises(ValueError, match="kappa must be an integer of at least 1, got 0"):
         kl(posterior(torch.ones(1, 2)), nvib.Prior(), 0)

@@ -1,4 +1,4 @@
-"""Hugging Face models converted through their attention interface: the same answers, then regularised ones."""
+"""Hugging Face models converted through their attention interface: equal outputs, then regularised ones."""
 
 import copy
 import math
@@ -74,14 +74,14 @@ MODELS = [(gpt2, ENCODED, 2), (bart, PAIRED, 6), (t5, PAIRED, 6), (bert, ENCODED
 
 
 def logits(model: PreTrainedModel, inputs: dict) -> torch.Tensor:
-    """Of real positions alone."""
+    """Logits of the positions that are not padding."""
     with torch.no_grad():
         found = model(**inputs).logits
     return found if "decoder_input_ids" in inputs else found[inputs["attention_mask"].bool()]
 
 
 @pytest.mark.parametrize(("build", "inputs", "count"), MODELS)
-def test_a_model_answers_as_before_and_then_as_it_is_regularised(build: Callable, inputs: dict, count: int):
+def test_a_converted_model_keeps_its_logits_until_it_is_regularised(build: Callable, inputs: dict, count: int):
     model = build().eval()
     expected = logits(model, inputs)
     priors = nvib.hugging_face.estimate_prior(model, [inputs])
@@ -100,7 +100,7 @@ def test_a_model_answers_as_before_and_then_as_it_is_regularised(build: Callable
 
 
 @pytest.mark.parametrize(("build", "inputs", "count"), MODELS)
-def test_training_samples_and_answers_as_before(build: Callable, inputs: dict, count: int):
+def test_a_converted_model_keeps_its_logits_in_training_and_trains(build: Callable, inputs: dict, count: int):
     model = build()
     for part in model.modules():
         if isinstance(part, torch.nn.Dropout):
@@ -119,7 +119,7 @@ def test_training_samples_and_answers_as_before(build: Callable, inputs: dict, c
 
 
 @pytest.mark.parametrize(("build", "prompt"), [(gpt2, LEFT), (bart, RIGHT)])
-def test_generation_with_a_cache(build: Callable, prompt: torch.Tensor):
+def test_generation_with_a_cache_equals_generation_without(build: Callable, prompt: torch.Tensor):
     model = build().eval()
     expected = model.generate(TOKENS, attention_mask=prompt, **GREEDY)
     nvib.hugging_face.convert(model)
@@ -141,7 +141,7 @@ def test_weights_are_returned_on_request():
     assert (model(TOKENS, output_attentions=True).attentions[0] == 0).all()
 
 
-def test_the_prior_is_the_moments_of_what_is_attended_to():
+def test_the_prior_has_the_moments_of_the_attended_vectors():
     model = gpt2().eval()
     found = nvib.hugging_face.estimate_prior(model, [ENCODED, ENCODED])["transformer.h.0.attn"]
     block = model.transformer
@@ -151,7 +151,7 @@ def test_the_prior_is_the_moments_of_what_is_attended_to():
     torch.testing.assert_close(found.var, vectors.var(0, correction=0), rtol=1e-4, atol=1e-5)
 
 
-def test_causality_and_padding_hold_when_regularised():
+def test_a_regularised_model_sees_neither_later_tokens_nor_padding():
     model = gpt2().eval()
     nvib.hugging_face.convert(model, mu_tau=0.8, stdev_tau=0.8, alpha_tau=0.8)
     later = TOKENS.clone()
@@ -162,7 +162,7 @@ def test_causality_and_padding_hold_when_regularised():
         torch.testing.assert_close(padded, model(TOKENS[1:, :6]).logits[0], rtol=1e-4, atol=1e-4)
 
 
-def test_scaling_by_layer_is_kept():
+def test_logit_scaling_by_layer_is_kept():
     config = gpt2().config
     config.scale_attn_by_inverse_layer_idx = True
     model = transformers.GPT2LMHeadModel(config).eval()
@@ -171,7 +171,7 @@ def test_scaling_by_layer_is_kept():
     torch.testing.assert_close(logits(model, ENCODED), expected, **CLOSE)
 
 
-def test_half_precision_stays_close():
+def test_bfloat16_logits_stay_within_5_percent():
     model = gpt2().eval().bfloat16()
     expected = logits(model, ENCODED).float()
     nvib.hugging_face.convert(model)
@@ -179,7 +179,7 @@ def test_half_precision_stays_close():
     assert (found - expected).abs().max() < 0.05 * expected.abs().max()
 
 
-def test_what_cannot_be_converted_is_refused_in_a_line():
+def test_an_unsupported_model_is_refused():
     small = {"hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": HEADS, "intermediate_size": 64}
     rotary = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=WORDS, **small))
     with pytest.raises(ValueError, match=r"^model.rotary_emb cannot be converted, got rotary positions"):
@@ -200,7 +200,7 @@ def test_what_cannot_be_converted_is_refused_in_a_line():
         nvib.hugging_face.convert(model)
 
 
-def test_what_a_converted_model_cannot_do_is_refused_in_a_line():
+def test_an_unsupported_call_of_a_converted_model_is_refused():
     model = gpt2().eval()
     plain = copy.deepcopy(model)
     cache = plain(TOKENS[:, :4]).past_key_values
@@ -215,8 +215,8 @@ def test_what_a_converted_model_cannot_do_is_refused_in_a_line():
         plain(TOKENS)
 
 
-def test_keys_that_are_no_projection_are_refused():
-    """As rotary positions or normalised keys would be, whatever the family calls them."""
+def test_keys_that_are_no_projection_of_the_vectors_are_refused():
+    """As in families with rotary positions or normalised keys."""
     model = gpt2().eval()
     nvib.hugging_face.convert(model)
     attention, original = model.transformer.h[0].attn, transformers.AttentionInterface()["nvib"]

@@ -1,4 +1,4 @@
-"""The NVIB layer: what it returns, how it starts, and what it survives."""
+"""The NVIB layer: its outputs, its initial state, padding and extreme inputs."""
 
 import math
 
@@ -25,7 +25,7 @@ def test_training_samples_and_evaluation_takes_the_mean():
     assert posterior.lengths.tolist() == [5, 3]
 
 
-def test_component_zero_is_the_prior_s():
+def test_component_zero_is_the_prior():
     prior = nvib.Prior(mu=0.5, var=2.0, alpha=1.5)
     posterior, _ = nvib.NVIB(DIM, prior)(torch.randn(2, 5, DIM), masks(5, 3))
     torch.testing.assert_close(posterior.mu[:, 0], torch.full((2, DIM), 0.5))
@@ -34,12 +34,12 @@ def test_component_zero_is_the_prior_s():
 
 
 @pytest.mark.parametrize("var", [1e-12, 1e6])
-def test_the_prior_s_variance_is_not_bounded_as_the_tokens_are(var: float):
+def test_the_variance_of_the_prior_is_not_clamped(var: float):
     posterior, _ = nvib.NVIB(DIM, nvib.Prior(var=var))(torch.randn(2, 5, DIM), masks(5, 3))
     torch.testing.assert_close(posterior.logvar[:, 0], torch.full((2, DIM), math.log(var)))
 
 
-def test_it_starts_calm_whatever_the_input():
+def test_a_new_layer_has_small_variances_and_equal_pseudo_counts_for_any_input():
     posterior, _ = nvib.NVIB(DIM)(100 * torch.randn(2, 5, DIM), masks(5, 5))
     assert (posterior.logvar[:, 1:] < -2).all()
     assert (posterior.alpha[:, 1:].log().abs() <= 1.0).all()
@@ -81,7 +81,7 @@ def test_padding_reaches_neither_the_output_nor_a_gradient(training: bool):
 @pytest.mark.parametrize("mode", ["float32", "bfloat16 autocast", "float64"])
 @pytest.mark.parametrize("training", [True, False])
 def test_outputs_and_gradients_stay_finite(scale: float, activation: str, mode: str, training: bool):
-    """Lengths of 1 and 100 side by side, untrained and wild weights."""
+    """For texts of 1 and 100 tokens in one batch, with large random weights."""
     dtype = torch.float64 if mode == "float64" else torch.float32
     prior = nvib.Prior(delta=0.5)
     layer = nvib.NVIB(DIM, prior, alpha_activation=activation).to(dtype).train(training)
@@ -94,6 +94,8 @@ def test_outputs_and_gradients_stay_finite(scale: float, activation: str, mode: 
         output, _ = attention(torch.randn(2, 7, DIM, dtype=dtype), mixture)
         kl = nvib.kl_gaussian(posterior, prior) + nvib.kl_dirichlet(posterior, prior)
     assert mixture.log_pi.dtype == kl.dtype == dtype
+    torch.testing.assert_close(mixture.log_pi.logsumexp(-1).exp(), torch.ones(2, dtype=dtype))
+    assert (kl >= 0).all()
     (output.float().square().mean() + kl.mean()).backward()
     assert output.isfinite().all()
     assert kl.isfinite().all()
@@ -105,13 +107,17 @@ def test_outputs_and_gradients_stay_finite(scale: float, activation: str, mode: 
 @pytest.mark.parametrize("logvar", [-30.0, 20.0])
 @pytest.mark.parametrize("log_alpha", [-13.8, 13.8])
 @pytest.mark.parametrize("training", [True, False])
-def test_attention_over_an_extreme_posterior_stays_finite(logvar: float, log_alpha: float, training: bool):
+def test_attention_over_an_extreme_posterior_is_finite_and_its_weights_sum_to_one(
+    logvar: float, log_alpha: float, training: bool
+):
     leaves = [torch.randn(2, 6, DIM), torch.full((2, 6, DIM), logvar), torch.full((2, 6), log_alpha)]
     for leaf in leaves:
         leaf.requires_grad_()
     posterior = nvib.Posterior(*leaves, torch.zeros(2, 6, dtype=torch.bool))
     mixture = posterior.sample(2) if training else posterior.mean(0.0)
-    output, _ = nvib.DenoisingMultiheadAttention(DIM, 2)(torch.randn(2, 3, DIM), mixture)
+    attention = nvib.DenoisingMultiheadAttention(DIM, 2)
+    output, weights = attention(torch.randn(2, 3, DIM), mixture, need_weights=True)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, 3))
     (output.square().mean() + nvib.kl_gaussian(posterior, nvib.Prior()).mean()).backward()
     assert output.isfinite().all()
     assert all(leaf.grad.isfinite().all() for leaf in leaves)

@@ -1,4 +1,4 @@
-"""Mixtures and interpolation between them."""
+"""Mixtures: their checks, and interpolation between two of them."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_interpolation_mixes_the_weights_and_keeps_the_vectors():
     assert torch.equal(between.z, torch.cat([a.z, b.z], dim=1))
 
 
-def test_interpolation_of_gaussian_mixtures_attends_to_both():
+def test_interpolated_gaussian_mixtures_share_the_attention():
     a, b = (
         nvib.GaussianMixture(
             torch.randn(1, n, 4), torch.randn(1, n, 4), torch.zeros(1, n), torch.zeros(1, n, dtype=torch.bool)

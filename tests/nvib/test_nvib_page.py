@@ -1,4 +1,4 @@
-"""The page of the library: its examples run, its names exist, its docstrings' examples hold."""
+"""docs/nvib.md and the docstrings of nvib: examples run, and every public name is documented."""
 
 import doctest
 import importlib
@@ -23,7 +23,7 @@ CODE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 EXAMPLES = [(title, code) for title, _, body in SECTIONS for code in CODE.findall(body)]
 
 
-def test_there_are_three_examples():
+def test_the_page_has_three_examples():
     assert [title for title, _ in EXAMPLES] == [
         "A drop-in cross-attention",
         "A stack of self-attention",
@@ -47,7 +47,7 @@ def test_an_example_runs(title: str, code: str, capsys: pytest.CaptureFixture[st
         assert 0 < moved[0] < moved[-1]
 
 
-def test_every_public_name_is_in_it_and_has_a_docstring():
+def test_every_public_name_is_on_the_page_and_has_a_docstring():
     for name in nvib.__all__:
         assert re.search(rf"`{name}`", PAGE), name
         assert inspect.getdoc(getattr(nvib, name)), name
@@ -61,7 +61,7 @@ def test_every_public_method_has_a_docstring():
                 assert inspect.getdoc(value), f"{name}.{method}"
 
 
-def test_a_docstring_names_every_argument_what_is_raised_and_its_source():
+def test_a_docstring_names_every_argument_the_errors_and_the_source():
     for name in nvib.__all__:
         public = getattr(nvib, name)
         methods = vars(public).items() if inspect.isclass(public) else ()
@@ -80,18 +80,30 @@ def test_a_docstring_names_every_argument_what_is_raised_and_its_source():
 @pytest.mark.parametrize("module", [m.name for m in pkgutil.iter_modules([str(FOLDER)]) if m.name != "hugging_face"])
 def test_docstring_examples_hold(module: str):
     everything = {**vars(nvib), "torch": torch, "nn": torch.nn}
-    results = doctest.testmod(importlib.import_module(f"nvib.{module}"), extraglobs=everything)
+    tested = importlib.import_module(f"nvib.{module}")
+    results = doctest.testmod(tested, extraglobs=everything)
     assert results.failed == 0
+    assert results.attempted == inspect.getsource(tested).count(">>> ")
 
 
-def test_the_figure_is_drawn():
+def test_the_page_shows_a_figure_with_a_pseudo_count_for_each_token():
     assert "](method.svg)" in PAGE
     root = ElementTree.parse(ROOT / "docs" / "method.svg").getroot()
-    assert root.find("{http://www.w3.org/2000/svg}title") is not None
+    said = [text for text in map(str.strip, root.itertext()) if text]
+    assert said[0] == "From the vectors of a text to a mixture distribution to attention"
+    for letter, first in (("h", 1), ("α", 0)):
+        assert [name for name in said if name[0] == letter and len(name) == 2] == [
+            f"{letter}{'₀₁₂₃₄₅'[number]}" for number in range(first, 6)
+        ]
 
 
 def test_the_library_imports_torch_alone():
-    """None in sys.modules makes an import fail."""
+    """Nothing but nvib and the standard library is loaded once torch is; None in sys.modules makes an import fail."""
     others = ("transformers", "scipy", "datasets", "accelerate", "models", "pipeline")
-    code = f"import sys; sys.modules.update(dict.fromkeys({others})); import nvib"
-    subprocess.run([sys.executable, "-c", code], cwd=FOLDER.parent, check=True)
+    code = (
+        f"import sys, torch; sys.modules.update(dict.fromkeys({others})); before = set(sys.modules); import nvib\n"
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))"
+    )
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, cwd=FOLDER.parent, check=True, capture_output=True, text=True).stdout
+    assert loaded.split() == ["nvib"]

@@ -1,4 +1,4 @@
-"""Stacks of NVIB self-attention: what is carried, what is seen, and that they train."""
+"""Stacks of NVIB self-attention: carried pseudo-counts, causal masks, padding and training."""
 
 import math
 
@@ -12,14 +12,14 @@ PADDING = torch.arange(LENGTH) >= torch.tensor([[LENGTH], [4]])
 
 
 def encoder(**settings) -> nvib.NVIBEncoder:
-    """Two layers, their pseudo-counts no longer the same for every input."""
+    """Two layers whose pseudo-counts depend on the input."""
     stack = nvib.NVIBEncoder(2, DIM, HEADS, dropout=0.0, **settings)
     for layer in stack.layers:
         torch.nn.init.normal_(layer.nvib.alpha.weight, std=0.3)
     return stack
 
 
-def test_log_pseudo_counts_are_carried():
+def test_log_pseudo_counts_add_up_over_the_layers():
     stack, hidden = encoder().eval(), torch.randn(BATCH, LENGTH, DIM)
     _, (first, second) = stack(hidden, PADDING)
     middle, _ = stack.layers[0](hidden, PADDING)
@@ -34,7 +34,7 @@ def test_log_pseudo_counts_are_carried():
         assert (posterior.log_alpha[:, 1:][PADDING] == -math.inf).all()
 
 
-def test_a_layer_is_attention_over_the_bottleneck_of_its_input():
+def test_a_layer_attends_to_the_bottleneck_of_its_input():
     layer, hidden = encoder().layers[0].eval(), torch.randn(BATCH, LENGTH, DIM)
     attended, _ = layer.self_attn(hidden, layer.nvib(hidden, PADDING)[1])
     x = layer.norm1(hidden + attended)
@@ -55,15 +55,15 @@ def test_a_causal_stack_does_not_see_later_tokens(kappa: int):
 
 @pytest.mark.parametrize("kappa", [1, 3])
 def test_no_gradient_of_a_sample_reaches_later_tokens(kappa: int):
-    """Draws differ from call to call, so causality in training shows in the gradients of one call."""
+    """Draws differ between calls, so causality in training is read from the gradients of one call."""
     hidden = torch.randn(1, LENGTH, DIM, requires_grad=True)
-    # The weights' common normalisation is no part of attention, but has rounding noise in its gradient.
+    # The common normalisation of the weights leaves rounding noise in the gradient.
     output, _ = encoder(kappa=kappa).double()(hidden.double(), torch.zeros(1, LENGTH, dtype=torch.bool), causal=True)
     (output[:, 2] * torch.randn(DIM)).sum().backward()
     assert hidden.grad[:, 3:].abs().max() < 1e-6 * hidden.grad[:, :3].abs().max()
 
 
-def test_the_causal_mask_leaves_component_zero_to_everyone():
+def test_the_causal_mask_shows_component_zero_to_every_query():
     visible = (~nvib.causal_mask(3, kappa=2)).int().tolist()
     assert visible == [[1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]]
 
@@ -89,8 +89,8 @@ def test_padding_changes_neither_output_nor_gradients(activation: str, causal: b
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_a_stack_trains(causal: bool):
-    """The output at each position is the token before it (the first's is free), which only attention can tell."""
+def test_a_stack_learns_to_copy_the_token_before(causal: bool):
+    """Only attention can read the token before a position; the first position is free."""
     words, prior = 5, nvib.Prior(delta=0.3)
     embedding, head = torch.nn.Embedding(words, DIM), torch.nn.Linear(DIM, words)
     place, stack = torch.nn.Parameter(torch.randn(LENGTH, DIM)), nvib.NVIBEncoder(2, DIM, HEADS, 32, 0.0, prior)
@@ -125,7 +125,7 @@ def test_many_layers_of_extreme_pseudo_counts_stay_finite():
         assert all(p.grad.isfinite().all() for p in stack.parameters() if p.grad is not None)
 
 
-def test_compilation_takes_the_whole_stack():
+def test_the_whole_stack_compiles_to_one_graph():
     stack, hidden = encoder().eval(), torch.randn(BATCH, LENGTH, DIM)
     compiled = torch.compile(lambda h: stack(h, PADDING, causal=True)[0], fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(hidden), stack(hidden, PADDING, causal=True)[0])

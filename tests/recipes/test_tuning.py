@@ -129,7 +129,7 @@ def test_the_sweep_holds_the_same_search(tuned: Path):
     assert parameters["MODEL"] == {"value": "VTP"}
     assert parameters["DATA_DIR"] == {"value": str(tuned / "data")}
     assert parameters["OUTPUT_DIR"] == {"value": str(tuned / "outputs")}
-    flags = run("train.py", "--help").stdout
+    flags = call("train.py", "--help").stdout
     assert all(f"--{name}" in flags for name in parameters)
 
 

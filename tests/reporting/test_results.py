@@ -17,7 +17,7 @@ from pipeline.reporting.results import Result, from_outputs, from_wandb, grouped
 from pipeline.reporting.tables import write_tables
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_record, write_records
-from tests.helpers import one_line_of_error, run
+from tests.helpers import call, one_line_of_error, run
 
 BLEU = {1: 80.0, 2: 84.0, 3: 91.0}
 
@@ -108,7 +108,7 @@ def test_runs_with_equal_names_and_figures_of_some_seeds_are_distinguished(tmp_p
 
 
 def test_the_report_holds_means_and_deviations_dashes_and_failures(outputs: Path):
-    shown = run("report.py", "--OUTPUT_DIR", outputs).stdout
+    shown = run("report.py", "--OUTPUT_DIR", outputs, fresh=True).stdout
     report = outputs / "nvib" / "report"
     page = (report / "report.md").read_text()
     mean, deviation = statistics.mean(BLEU.values()), statistics.stdev(BLEU.values())
@@ -138,7 +138,7 @@ def test_the_report_holds_means_and_deviations_dashes_and_failures(outputs: Path
 
 
 def test_a_project_without_figures_is_refused_in_one_line(outputs: Path):
-    refused = run("report.py", "--OUTPUT_DIR", outputs, "--EXPERIMENTS", "burst", "begun", expect=2)
+    refused = call("report.py", "--OUTPUT_DIR", outputs, "--EXPERIMENTS", "burst", "begun", expect=2)
     line = one_line_of_error(refused)
     assert "burst: the loss became nan at step 7" in line
     assert "begun: training has not finished: 1 epochs are done" in line

@@ -18,12 +18,12 @@ def test_the_root_is_found_from_any_depth(tmp_path: Path):
     assert checkout.ROOT == ROOT
 
 
-def test_no_root_is_an_error_with_the_marker_named(tmp_path: Path):
+def test_a_folder_outside_a_checkout_is_an_error_that_names_the_marker(tmp_path: Path):
     with pytest.raises(RuntimeError, match=r"no pyproject\.toml"):
         checkout.find_root(tmp_path)
 
 
-def test_the_commit_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_commit_is_the_one_of_the_checkout_and_marks_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b")
     (tmp_path / "file").write_text("1")
     for command in (("init", "-q"), ("add", "file"), ("commit", "-qm", "first")):

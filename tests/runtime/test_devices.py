@@ -1,4 +1,4 @@
-"""Which device and precision are taken."""
+"""The choice of device and precision."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from pipeline.runtime.devices import precision
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
-def test_asking_for_the_cpu_hides_the_gpus_from_this_process_and_its_children(device: str, monkeypatch):
+def test_the_device_cpu_hides_the_gpus_from_this_process_and_its_children(device: str, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(sys, "argv", ["script", "--EXPERIMENT_NAME", "a", "--DEVICE", device])
     parser = Parser("a script")
@@ -23,7 +23,7 @@ def test_asking_for_the_cpu_hides_the_gpus_from_this_process_and_its_children(de
 
 @pytest.mark.parametrize("speedup", [0.7, 1.1, 1.3])
 @pytest.mark.parametrize("able", [{}, {"avx512_bf16": True}, {"amx_bf16": True}])
-def test_bfloat16_is_chosen_where_the_processor_multiplies_it_faster(able: dict[str, bool], speedup, monkeypatch):
+def test_bfloat16_is_chosen_if_the_processor_multiplies_it_faster(able: dict[str, bool], speedup, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     monkeypatch.setattr(devices, "bfloat16_speedup", lambda: speedup)

@@ -1,4 +1,4 @@
-"""A latent that says nothing, or that nobody listens to, is noticed."""
+"""Posterior collapse: a latent without information, and a decoder that ignores it, are reported."""
 
 import math
 
@@ -41,7 +41,7 @@ def test_active_units_are_the_dimensions_whose_means_vary(name: str):
     assert 0 < expected <= 7
 
 
-def test_the_gap_is_what_another_sentence_s_latent_costs():
+def test_the_gap_is_the_perplexity_that_the_latent_of_another_sentence_costs():
     own = model("T")
     sums, tokens = [0.0, 0.0], 0
     for batch in batches():
@@ -60,7 +60,7 @@ def test_the_gap_is_what_another_sentence_s_latent_costs():
 
 
 @pytest.mark.parametrize("name", ["VTV", "NVIB"])
-def test_a_decoder_that_ignores_its_latent_is_told_of(name: str):
+def test_a_decoder_that_ignores_its_latent_is_reported(name: str):
     deaf = model(name)
     with torch.no_grad():
         deaf.decoder[0].cross_attention.out_proj.weight.zero_()
@@ -73,7 +73,7 @@ def test_a_decoder_that_ignores_its_latent_is_told_of(name: str):
     assert "no dimension" in warning
 
 
-def test_nothing_is_said_of_a_latent_that_is_used_nor_of_none():
+def test_neither_a_used_latent_nor_a_model_without_one_is_reported():
     assert collapse_warning({"perplexity_own_latent": 2.0, "perplexity_other_latent": 9.0, "active_units": 3}) is None
     figures = collapse_figures(model("LM"), batches(), DEVICE)
     assert figures == {}

@@ -1,4 +1,4 @@
-"""Two real processes that hold a model together (FSDP2), against one that holds it alone."""
+"""Two real processes that shard a model (FSDP2), against processes that each hold the whole model."""
 
 import json
 import os
@@ -22,8 +22,9 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_checksums, write_record
 from pipeline.training.checkpoints import MOMENTS, PROGRESS, WEIGHTS, Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.training.fsdp_tensors import INDEX, names_in, read_index, read_shards
-from tests.helpers import call, of_rank, one_line_of_error, prepare_tiny, run, start, wait_for
+from tests.helpers import call, of_rank, one_line_of_error, prepare_tiny, run, run_ranks, start, wait_for
 
+pytestmark = pytest.mark.slow
 SMALL = ("--DATA", "tiny", "--DIM_H", 16, "--PRECISION", "fp32", "--DROPOUT", 0, "--BATCH_SIZE", 16)
 COMPUTED = ("train/cross_entropy", "validation/cross_entropy", "validation/end_cross_entropy", "validation/perplexity")
 
@@ -41,7 +42,7 @@ def figures(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def restored(folder: Path) -> Progress | None:
-    """What one process finds of a run, as train.py would go on with it."""
+    """Checkpoint of the sharded run as one process of train.py restores it."""
     files = ExperimentFiles.of(folder / "outputs", "nvib", "sharded")
     model = build(settings_from_json(read_config(files)["model"], files.config))
     return WholeCheckpoints(files, model, torch.optim.AdamW(model.parameters()), first=True).restore()
@@ -49,24 +50,24 @@ def restored(folder: Path) -> Progress | None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A step of the same run by two processes: with the model whole in each, and with a part of it in each."""
+    """One step of the same run by two processes: with the whole model in each, and with a shard in each."""
     folder = tmp_path_factory.mktemp("sharding")
     prepare_tiny(folder / "data")
-    run("train.py", *at(folder, "whole"), *SMALL, "--MAX_STEPS", 1, processes=2)
+    run_ranks("train.py", *at(folder, "whole"), *SMALL, "--MAX_STEPS", 1)
     run("train.py", *at(folder, "sharded"), *SMALL, "--MAX_STEPS", 1, processes=2, sharded=True)
     return folder
 
 
 @pytest.fixture
 def copy(folder: Path, tmp_path: Path) -> Path:
-    """The sharded run, to go on with."""
+    """A copy of the sharded run, to resume."""
     shutil.copytree(folder / "data", tmp_path / "data")
     shutil.copytree(experiment(folder, "sharded"), experiment(tmp_path, "sharded"))
     return tmp_path
 
 
 def test_a_sharded_model_has_the_loss_and_the_gradients_of_a_whole_one(folder: Path):
-    """Of the first step, where Adam's first moment is a tenth of the gradient, and the figures of the epoch."""
+    """After one step Adam's first moment is a tenth of the gradient; the figures of the epoch agree as well."""
     for a, b in zip(figures(folder, "whole"), figures(folder, "sharded"), strict=True):
         for name in COMPUTED:
             assert b[name] == pytest.approx(a[name], rel=1e-4)
@@ -85,7 +86,7 @@ def test_a_sharded_model_has_the_loss_and_the_gradients_of_a_whole_one(folder: P
     assert best["whole"].keys() == best["sharded"].keys()
 
 
-def test_each_process_writes_its_part_and_accelerate_merges_them(folder: Path, tmp_path: Path):
+def test_each_process_writes_its_shard_and_accelerate_merges_them(folder: Path, tmp_path: Path):
     shards = experiment(folder, "sharded") / "latest"
     assert not (experiment(folder, "sharded") / "latest.safetensors").exists()
     assert len(list((shards / WEIGHTS).glob("*.distcp"))) == 2
@@ -98,10 +99,10 @@ def test_each_process_writes_its_part_and_accelerate_merges_them(folder: Path, t
     assert all(torch.equal(weights[name], best[name]) for name in weights)
 
 
-def test_a_sharded_run_goes_on_with_the_whole_model_as_one_that_never_had_shards(copy: Path, folder: Path):
+def test_one_process_resumes_a_sharded_run_as_a_run_without_shards(copy: Path, folder: Path):
     shutil.copytree(experiment(folder, "whole"), experiment(copy, "whole"))
     for name in ("sharded", "whole"):
-        shown = run("train.py", *at(copy, name), *SMALL, "--MAX_STEPS", 3).stdout
+        shown = call("train.py", *at(copy, name), *SMALL, "--MAX_STEPS", 3).stdout
         assert "continuing after step 1 of" in shown
         assert not (experiment(copy, name) / "latest").exists()
     for name in COMPUTED:
@@ -112,7 +113,7 @@ def test_a_sharded_run_goes_on_with_the_whole_model_as_one_that_never_had_shards
         assert (a[name] - b[name]).norm() <= 1e-3 * a[name].norm(), name
 
 
-def test_a_whole_run_goes_on_in_shards(folder: Path, tmp_path: Path):
+def test_sharded_processes_resume_a_run_without_shards(folder: Path, tmp_path: Path):
     shutil.copytree(folder / "data", tmp_path / "data")
     shutil.copytree(experiment(folder, "whole"), experiment(tmp_path, "whole"))
     shown = run("train.py", *at(tmp_path, "whole"), *SMALL, "--MAX_STEPS", 2, processes=2, sharded=True).stdout
@@ -132,8 +133,8 @@ def test_a_stopped_sharded_run_keeps_its_last_step(folder: Path):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_where_one_of_two_is_killed_the_other_tells_what_is_kept(folder: Path, rank: int):
-    """It cannot save on its own: it has a part of the model alone."""
+def test_if_one_of_two_processes_is_killed_the_other_names_the_step_that_is_kept(folder: Path, rank: int):
+    """The other process holds a shard alone, so it cannot save."""
     name = f"killed{rank}"
     command = (*at(folder, name), *SMALL, "--EPOCHS", 50, "--SAVE_STEPS", 5)
     process = start("train.py", *command, processes=2, sharded=True)
@@ -142,25 +143,25 @@ def test_where_one_of_two_is_killed_the_other_tells_what_is_kept(folder: Path, r
     os.kill(of_rank(process, rank), signal.SIGKILL)
     said = process.communicate(timeout=90)[0]
     assert process.returncode != 0
-    (told,) = re.findall(r"train\.py: .*", said)  # a bar may stand before it
+    (told,) = re.findall(r"train\.py: .*", said)  # a progress bar may precede it
     step = read_record(kept, "")["step"]
     assert f"step {step}" in told, told
     assert told.endswith("the same command continues there")
 
 
-def test_what_is_told_is_the_step_on_disk_though_not_all_had_heard_of_it(copy: Path):
+def test_the_reported_step_is_the_one_on_disk(copy: Path):
     files = ExperimentFiles.of(copy / "outputs", "nvib", "sharded")
     model = build(settings_from_json(read_config(files)["model"], files.config))
     checkpoints = ShardedCheckpoints(files, model, torch.optim.AdamW(model.parameters()), first=False)
     assert checkpoints.save_alone(Progress()) == 1
     shutil.rmtree(files.latest_shards)
     assert checkpoints.save_alone(Progress()) is None
-    checkpoints.kept = 5  # the next one was about to come in its place
+    checkpoints.kept = 5  # the next checkpoint was about to replace it
     assert checkpoints.save_alone(Progress()) == 5
 
 
 class Malicious:
-    """Leaves a mark where it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -169,7 +170,7 @@ class Malicious:
         return os.mkdir, (str(self.marker),)
 
 
-def test_what_is_pickled_in_shards_is_never_read(copy: Path, tmp_path: Path):
+def test_pickled_metadata_of_shards_is_never_read(copy: Path, tmp_path: Path):
     shards, marker = experiment(copy, "sharded") / "latest", tmp_path / "ran"
     for part in (WEIGHTS, MOMENTS):
         (shards / part / ".metadata").write_bytes(pickle.dumps(Malicious(marker)))
@@ -213,7 +214,7 @@ def test_damaged_shards_are_refused_in_one_line(copy: Path, damage: str):
         restored(copy)
 
 
-def test_an_index_that_is_none_or_leads_elsewhere_is_refused(copy: Path):
+def test_an_invalid_index_or_one_that_leads_outside_the_folder_is_refused(copy: Path):
     folder = experiment(copy, "sharded") / "latest" / WEIGHTS
     sound = read_record(folder / INDEX, "")
     assert read_index(folder, "").state_dict_metadata
@@ -244,8 +245,8 @@ def test_an_index_that_is_none_or_leads_elsewhere_is_refused(copy: Path):
         ({"FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"}, "add --GRADIENT_CHECKPOINTING True"),
     ],
 )
-def test_what_of_fsdp_is_not_supported_says_so(folder: Path, monkeypatch, given: dict[str, str], told: str):
-    """As accelerate launch hands its configuration on."""
+def test_unsupported_options_of_fsdp_are_refused(folder: Path, monkeypatch, given: dict[str, str], told: str):
+    """Environment variables hold the configuration that accelerate launch passes."""
     for name, value in {"ACCELERATE_USE_FSDP": "true", **given}.items():
         monkeypatch.setenv(name, value)
     assert told in one_line_of_error(call("train.py", *at(folder, "refused"), *SMALL, "--COMPILE", "True", expect=2))

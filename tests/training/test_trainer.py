@@ -1,4 +1,4 @@
-"""The training loop: batches, continuing, what is kept, and what stops it."""
+"""The training loop: batches, resuming, checkpoints, early stopping and losses that are not finite."""
 
 import json
 import math
@@ -21,7 +21,8 @@ from pipeline.experiments.weights import load_checkpoint, save_checkpoint
 from pipeline.runtime.errors import UserError
 from pipeline.training.diagnostics import largest_gradient
 from pipeline.training.trainer import Trainer
-from tests.helpers import one_line_of_error, one_precision_again, prepare_tiny, run
+from pipeline.training.validation import Figures
+from tests.helpers import call, one_line_of_error, one_precision_again, prepare_tiny
 
 SMALL = {"dim_h": 16}
 
@@ -53,7 +54,7 @@ def test_an_epoch_holds_every_sentence_once():
     assert {len(batch) for batch in batches} <= {16, 1000 % 16}
 
 
-def test_the_order_follows_from_seed_and_epoch_and_can_start_within():
+def test_the_order_follows_from_seed_and_epoch_and_can_start_within_an_epoch():
     order = [list(EpochOrder(200, 8, seed=1, epoch=3)) for _ in range(2)]
     assert order[0] == order[1]
     assert list(EpochOrder(200, 8, seed=1, epoch=4)) != order[0]
@@ -62,7 +63,7 @@ def test_the_order_follows_from_seed_and_epoch_and_can_start_within():
 
 
 @pytest.mark.parametrize("window", [1, 300, 1999, 2000])
-def test_an_epoch_that_is_shuffled_by_windows_holds_every_sentence_once_and_can_start_within(window: int):
+def test_an_epoch_shuffled_by_windows_holds_every_sentence_once_and_can_start_within(window: int):
     whole = list(EpochOrder(2000, 16, seed=1, epoch=0, window=window))
     assert sorted(number for batch in whole for number in batch) == list(range(2000))
     assert len(whole) == len(EpochOrder(2000, 16, seed=1, epoch=0, window=window)) == 125
@@ -71,7 +72,7 @@ def test_an_epoch_that_is_shuffled_by_windows_holds_every_sentence_once_and_can_
 
 
 def test_a_window_reads_few_runs_of_neighbours():
-    """Of 100 windows each holds a 100th of all runs, and each run in another order than it has on disk."""
+    """Each of 100 windows holds a hundredth of all runs, and shuffles each run."""
     order = EpochOrder(1_000_000, 10_000, seed=1, epoch=0, window=RUNS_OF_A_WINDOW * 39)
     first = np.concatenate(list(order))[: order.window]
     runs = np.unique(first // 39)
@@ -86,7 +87,7 @@ def test_processes_share_the_batches_of_one():
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(batch) for batch in whole]
 
 
-def test_a_batch_shifts_the_decoder_s_input_by_one():
+def test_a_batch_shifts_the_decoder_input_by_one():
     batch = collate([[2, 7, 8, 3], [2, 9, 3]], pad_id=0)
     assert batch.source.tolist() == [[7, 8, 3], [9, 3, 0]]
     assert batch.target_input.tolist() == [[2, 7, 8], [2, 9, 0]]
@@ -95,8 +96,8 @@ def test_a_batch_shifts_the_decoder_s_input_by_one():
     assert in_order(5, 2) == [[0, 1], [2, 3], [4]]
 
 
-def test_accumulated_gradients_are_those_of_one_large_batch(data, tmp_path: Path):
-    """Dropout and sampling are off, so that the two differ by nothing else."""
+def test_accumulated_gradients_equal_those_of_one_large_batch(data, tmp_path: Path):
+    """Dropout and sampling are off, so that nothing else differs."""
     gradients = []
     for size, steps in ((48, 1), (16, 3)):
         own = trainer(data, tmp_path / str(size), batch_size=size, accumulation_steps=steps, gradient_clip=1e9)
@@ -106,8 +107,6 @@ def test_accumulated_gradients_are_those_of_one_large_batch(data, tmp_path: Path
         ]
         own.trained.eval()
         own.optimizer.zero_grad = lambda set_to_none=True: None
-        from pipeline.training.validation import Figures
-
         own._step(batches, Figures())
         gradients.append({name: p.grad.clone() for name, p in own.model.named_parameters() if p.grad is not None})
     for name, expected in gradients[0].items():
@@ -115,7 +114,7 @@ def test_accumulated_gradients_are_those_of_one_large_batch(data, tmp_path: Path
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(data, tmp_path: Path, model: str):
+def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_run(data, tmp_path: Path, model: str):
     settings = {"epochs": 3, "save_steps": 5}
     whole = trainer(data, tmp_path / "whole", model, **settings)
     whole.train()
@@ -148,8 +147,8 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(data, tmp_p
 
 
 @pytest.mark.parametrize("model", list(MODELS))
-def test_layers_computed_again_for_the_gradient_change_no_bit(data, tmp_path: Path, model: str):
-    """Dropout and the draws of the latent included; what is kept for the gradient is less."""
+def test_gradient_checkpointing_changes_no_bit_and_keeps_fewer_elements(data, tmp_path: Path, model: str):
+    """Dropout and draws of the latent are the same in the second forward pass."""
     weights, kept = [], []
     for again in (False, True):
         own = trainer(data, tmp_path / str(again), model, max_steps=2, gradient_checkpointing=again)
@@ -175,7 +174,7 @@ def test_the_number_of_loader_workers_changes_no_bit(data, tmp_path: Path):
     assert all(torch.equal(tensor, other[name]) for name, tensor in found[0].items() for other in found[1:])
 
 
-def test_a_limit_behind_the_checkpoint_evaluates_what_is_done(data, tmp_path: Path):
+def test_a_step_limit_before_the_checkpoint_evaluates_the_checkpoint(data, tmp_path: Path):
     stopped = trainer(data, tmp_path, max_steps=100, save_steps=5)
     stopped._save = lambda save=stopped._save: (save(), (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -196,7 +195,7 @@ def test_the_best_checkpoint_has_the_lowest_validation_loss_at_full_strength(dat
     assert figures["validation/loss"] == 0.5
 
 
-def test_figures_leave_when_their_weights_do_and_no_earlier(data, tmp_path: Path):
+def test_figures_are_forgotten_when_their_weights_are_replaced_and_no_earlier(data, tmp_path: Path):
     own, seen = trainer(data, tmp_path, epochs=4), []
     losses = iter([1.0, 1.5, 0.5])
     evaluate = own._evaluate
@@ -225,7 +224,7 @@ def test_figures_leave_when_their_weights_do_and_no_earlier(data, tmp_path: Path
     assert (summary["best_epoch"], summary["validation/reconstruction_bleu"]) == (3, 60.0)
 
 
-def test_an_experiment_is_removed_where_a_link_leads_and_the_link_is_kept(tmp_path: Path):
+def test_removing_an_experiment_empties_the_folder_of_a_link_and_keeps_the_link(tmp_path: Path):
     (tmp_path / "large" / "a").mkdir(parents=True)
     (tmp_path / "a").symlink_to(tmp_path / "large" / "a")
     for _ in range(2):
@@ -235,7 +234,7 @@ def test_an_experiment_is_removed_where_a_link_leads_and_the_link_is_kept(tmp_pa
     assert (tmp_path / "a").is_symlink() and len(list((tmp_path / "large").iterdir())) == 1
 
 
-def test_training_stops_where_the_validation_loss_has_not_been_lower_for_long_enough(data, tmp_path: Path):
+def test_training_stops_after_patience_epochs_without_a_lower_validation_loss(data, tmp_path: Path):
     own = trainer(data, tmp_path, "LM", epochs=20, patience=2)
     losses = iter([1.0, 0.5, 0.7, 0.4, 0.4, 0.6, 0.1])
     evaluate = own._evaluate
@@ -266,7 +265,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(data,
     assert all(t.isfinite().all() for t in tensors.values())
 
 
-def test_what_led_to_a_loss_that_is_not_finite_is_named(data, tmp_path: Path):
+def test_the_quantities_behind_a_loss_that_is_not_finite_are_named(data, tmp_path: Path):
     own = trainer(data, tmp_path)
     with torch.no_grad():
         own.model.bottleneck.logvar.bias[0] = float("nan")
@@ -276,7 +275,7 @@ def test_what_led_to_a_loss_that_is_not_finite_is_named(data, tmp_path: Path):
         assert quantity in str(told.value)
 
 
-def test_a_step_that_is_not_finite_can_be_skipped_and_is_counted(data, tmp_path: Path, capsys):
+def test_a_step_with_a_loss_that_is_not_finite_can_be_skipped_and_is_counted(data, tmp_path: Path, capsys):
     own = trainer(data, tmp_path, epochs=2, on_non_finite="skip")
     penalty, before = own.model.penalty, {}
 
@@ -326,7 +325,7 @@ def test_the_largest_gradient_is_named():
     assert largest_gradient(model) == ("bias", float("inf"))
 
 
-def test_the_budget_is_the_tighter_limit_or_the_default():
+def test_the_budget_is_the_smaller_limit_or_the_default():
     assert TrainingSettings().total_steps(100) == DEFAULT_STEPS
     assert TrainingSettings(epochs=3).total_steps(100) == 300
     assert TrainingSettings(max_steps=50).total_steps(100) == 50
@@ -338,7 +337,7 @@ def test_the_learning_rate_warms_up(data, tmp_path: Path):
     assert [own.learning_rate(step) for step in (0, 1, 3, 9)] == [0.125, 0.25, 0.5, 0.5]
 
 
-def test_a_name_with_other_settings_is_refused_and_the_difference_named(tmp_path: Path):
+def test_an_experiment_name_with_other_settings_is_refused_with_the_difference(tmp_path: Path):
     files, training = ExperimentFiles(tmp_path / "run"), TrainingSettings(max_steps=5)
     config = new_config(MODELS["T"](vocabulary_size=10), training, "tiny", {"fingerprint": "abc"})
     start_or_continue(files, config)
@@ -359,17 +358,17 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str):
         load_checkpoint(path, "train anew")
 
 
-def test_a_killed_run_continues_by_the_same_command_and_a_finished_one_stays(data_dir: Path, tmp_path: Path):
+def test_the_same_command_leaves_a_finished_run_and_restart_replaces_it(data_dir: Path, tmp_path: Path):
     command = ("--EXPERIMENT_NAME", "a", "--OUTPUT_DIR", tmp_path, "--DATA_DIR", data_dir, "--DATA", "tiny")
     command += ("--DIM_H", 16, "--SAVE_STEPS", 3, "--BATCH_SIZE", 32)
-    run("train.py", *command, "--MAX_STEPS", 5)
+    call("train.py", *command, "--MAX_STEPS", 5)
     metrics = (tmp_path / "nvib" / "a" / "metrics.jsonl").read_text()
-    again = run("train.py", *command, "--MAX_STEPS", 5)
+    again = call("train.py", *command, "--MAX_STEPS", 5)
     assert "continuing after step 5 of 5" in again.stdout
     assert (tmp_path / "nvib" / "a" / "metrics.jsonl").read_text() == metrics
     assert f"learning_rate = {TrainingSettings().learning_rate}, not 0.5" in one_line_of_error(
-        run("train.py", *command, "--LEARNING_RATE", 0.5, expect=2)
+        call("train.py", *command, "--LEARNING_RATE", 0.5, expect=2)
     )
     shutil.copy(tmp_path / "nvib" / "a" / "config.json", tmp_path / "before.json")
-    run("train.py", *command, "--LEARNING_RATE", 0.5, "--MAX_STEPS", 5, "--RESTART", "True")
+    call("train.py", *command, "--LEARNING_RATE", 0.5, "--MAX_STEPS", 5, "--RESTART", "True")
     assert json.loads((tmp_path / "nvib" / "a" / "config.json").read_text())["training"]["learning_rate"] == 0.5

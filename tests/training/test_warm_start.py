@@ -1,4 +1,4 @@
-"""A training that starts from another experiment's weights."""
+"""Training that starts from the weights of another experiment."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from models.declaration import declared
 from pipeline.experiments.training_settings import TrainingSettings
-from tests.helpers import call, one_line_of_error, prepare_tiny, run, train_tiny
+from tests.helpers import call, one_line_of_error, prepare_tiny, run_ranks, train_tiny
 
 SMALL = ("--DATA", "tiny", "--PRECISION", "fp32", "--DIM_H", 32, "--NUM_HEADS", 2, "--DROPOUT", 0, "--BATCH_SIZE", 16)
 
@@ -45,8 +45,8 @@ def weights(folder: Path, name: str) -> dict:
     return load_file(experiment(folder, name) / "best.safetensors")
 
 
-def test_another_model_takes_the_weights_that_both_have(folder: Path):
-    """With a learning rate that changes nothing."""
+def test_another_model_takes_the_weights_that_both_models_have(folder: Path):
+    """The learning rate is too small to change a weight."""
     still = ("--MODEL", "NVIB", "--MAX_STEPS", 1, "--LEARNING_RATE", 1e-12)
     shown = call("train.py", *at(folder, "nvib", *still, "--START_FROM", "vts")).stdout
     assert "starts from the weights of vts; fresh: bottleneck.alpha.weight, bottleneck.alpha.bias\n" in shown
@@ -60,8 +60,8 @@ def test_another_model_takes_the_weights_that_both_have(folder: Path):
     assert json.loads((experiment(folder, "nvib") / "config.json").read_text())["training"]["start_from"] == "vts"
 
 
-def test_it_is_reconstructed_at_once_what_the_other_had_learnt(folder: Path):
-    """And the same command goes on without the other, from its own checkpoint; `--CONFIG` starts so, too."""
+def test_a_warm_start_begins_at_the_loss_of_the_other_experiment(folder: Path):
+    """The same command resumes from its own checkpoint without the other experiment; `--CONFIG` starts warm as well."""
     shutil.copytree(experiment(folder, "vts"), experiment(folder, "source"))
     same = at(folder, "again", "--MODEL", "VTS", "--START_FROM", "source", "--LEARNING_RATE", 1e-4)
     call("train.py", *same, "--MAX_STEPS", 1)
@@ -93,13 +93,13 @@ def test_it_is_reconstructed_at_once_what_the_other_had_learnt(folder: Path):
         (("--START_FROM", "a/b"), "--START_FROM"),
     ],
 )
-def test_what_cannot_be_started_from_is_refused_before_anything_is_written(folder: Path, flags: tuple, told: str):
+def test_an_unsuitable_source_is_refused_before_anything_is_written(folder: Path, flags: tuple, told: str):
     before = sorted(folder.rglob("*"))
     assert told in one_line_of_error(call("train.py", *at(folder, "self", *flags), expect=2))
     assert sorted(folder.rglob("*")) == before
 
 
-def test_what_is_trained_anew_is_lost_only_if_it_can_start(folder: Path):
+def test_restart_removes_an_experiment_only_if_the_training_can_start(folder: Path):
     command = at(folder, "kept", "--MODEL", "VTS", "--MAX_STEPS", 1)
     call("train.py", *command)
     before = {path: path.read_bytes() for path in experiment(folder, "kept").iterdir() if path.is_file()}
@@ -107,15 +107,14 @@ def test_what_is_trained_anew_is_lost_only_if_it_can_start(folder: Path):
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_two_processes_start_from_the_same_weights_and_say_so_once(folder: Path):
-    finished = run(
-        "train.py", *at(folder, "two", "--MODEL", "VTS", "--MAX_STEPS", 1, "--START_FROM", "vts"), processes=2
-    )
+@pytest.mark.slow
+def test_two_processes_start_from_the_same_weights_and_print_it_once(folder: Path):
+    finished = run_ranks("train.py", *at(folder, "two", "--MODEL", "VTS", "--MAX_STEPS", 1, "--START_FROM", "vts"))
     assert finished.stdout.count("starts from the weights of vts\n") == 1
     theirs, own = weights(folder, "vts"), weights(folder, "two")
     assert all((own[name] - value).abs().max() < 0.01 for name, value in theirs.items())
 
 
-def test_a_study_has_no_such_flag():
+def test_a_study_has_no_flag_for_a_warm_start():
     assert "start_from" in {setting.name for setting in declared(TrainingSettings)}
     assert "--START_FROM" not in call("tune.py", "--help").stdout
