@@ -16,7 +16,8 @@ from pipeline.runtime.signals import CONTINUES, Interrupted, ignore_signals, rai
 
 # Errors of the file system that a user can remedy. The first ones: the disk is full, or a quota or the largest size of
 # a file is reached.
-REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"make room; {CONTINUES}")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REMEDIES = dict.fromkeys(NO_ROOM, f"make room; {CONTINUES}")
 REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "mend its rights, or name another folder")
 # Seconds that every other rank waits for rank 0 before it exits. After an error, rank 0 reports it first and the
 # launcher then ends this process. After a signal, rank 0 only has to end.
@@ -66,11 +67,26 @@ def run(main: Callable[[], None]) -> NoReturn:
             sys.exit(report(f"{script}: error: {one_line(str(error))}", 2))
         if peer_lost(error):
             sys.exit(report(f"{script}: error: another process of this run has ended; {CONTINUES}", 2, inherit()))
-        if not isinstance(error, OSError) or error.errno not in REMEDIES:
+        if (refusal := refused_by_disk(error)) is None:
             raise
-        where, remedy = error.filename or "the disk", REMEDIES[error.errno]
-        sys.exit(report(f"{script}: error: {where} cannot be written ({error.strerror}): {remedy}", 2))
+        where, remedy = refusal.filename or "the disk", REMEDIES[refusal.errno]
+        sys.exit(report(f"{script}: error: {where} cannot be written ({refusal.strerror}): {remedy}", 2))
     sys.exit(0)
+
+
+def refused_by_disk(error: BaseException) -> OSError | None:
+    """Error of the file system that the user can remedy, or None.
+
+    A library that closes its file after the disk is full may raise another exception while it handles that error.
+    """
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        return error
+    earlier: BaseException | None = error
+    while earlier is not None:
+        if isinstance(earlier, OSError) and earlier.errno in NO_ROOM:
+            return earlier
+        earlier = earlier.__context__
+    return None
 
 
 def report(line: str, status: int, in_its_place: bool = False, only_in_its_place: bool = False) -> int:
