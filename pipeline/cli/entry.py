@@ -17,7 +17,7 @@ from pipeline.runtime.signals import CONTINUES, Interrupted, ignore_signals, rai
 # Errors of the file system that a user can remedy. The first ones: the disk is full, or a quota or the largest size of
 # a file is reached.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-REMEDIES = dict.fromkeys(NO_ROOM, f"make room; {CONTINUES}")
+REMEDIES: dict[int | None, str] = dict.fromkeys(NO_ROOM, f"make room; {CONTINUES}")
 REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "mend its rights, or name another folder")
 # Seconds that every other rank waits for rank 0 before it exits. After an error, rank 0 reports it first and the
 # launcher then ends this process. After a signal, rank 0 only has to end.

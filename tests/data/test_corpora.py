@@ -71,6 +71,7 @@ def test_what_the_hub_delivers_is_prepared_and_leaves_nothing_in_its_cache(tmp_p
     assert not [path for path in hub.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_wikitext2_has_the_papers_numbers(tmp_path: Path):
     source, tokenizer = SHARED / "data" / "wikitext-2", SHARED / "tokenizers" / "bert-base-uncased"
     if not (source.is_dir() and tokenizer.is_dir()):
@@ -82,6 +83,7 @@ def test_wikitext2_has_the_papers_numbers(tmp_path: Path):
     assert statistics["train"]["mean_length"] == pytest.approx(24.6, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_embedded_sample_has_some_twenty_thousand_sentences(tmp_path: Path):
     settings = PreparationSettings("wordpiece", 8000, "paper")
     statistics = prepare(TextSource("wikipedia-sample", Split(0.05, 0.05, 42)), "sample", tmp_path, settings)

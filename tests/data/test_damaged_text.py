@@ -83,6 +83,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 def test_the_script_refuses_in_one_line_that_says_where_and_changes_nothing(case: str, tmp_path: Path, data_dir: Path):
     suffix, content, expected = REFUSED[case]
@@ -98,6 +99,7 @@ def test_the_script_refuses_in_one_line_that_says_where_and_changes_nothing(case
     assert os.listdir(data_dir) == ["own"]
 
 
+@pytest.mark.slow
 def test_the_script_prepares_every_script_and_line_end_there_is(tmp_path: Path, data_dir: Path):
     lines = [line for line in SCRIPTS.values() for _ in range(8)]
     content = b"".join(line.encode() + (b"\r\n", b"\r", b"\n", b"\r\n\r\n")[row % 4] for row, line in enumerate(lines))
@@ -200,6 +202,7 @@ def test_a_wrong_byte_in_wikitext_names_the_file_of_the_three(tmp_path: Path, da
     assert os.listdir(data_dir) == ["own"]
 
 
+@pytest.mark.slow
 def test_the_next_preparation_removes_what_a_killed_one_left(data_dir: Path, tmp_path: Path):
     before = snapshot(data_dir)
     own = write(tmp_path, ".txt", PLAIN * 40)

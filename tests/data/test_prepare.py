@@ -38,6 +38,7 @@ def wikitext(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # The written files.
 
 
+@pytest.mark.slow
 def test_the_script_writes_the_whole_dataset_and_nothing_else(wikitext: Path):
     assert os.listdir(wikitext) == ["wikitext2"]
     assert set(os.listdir(wikitext / "wikitext2")) == WRITTEN
@@ -47,10 +48,12 @@ def test_the_script_writes_the_whole_dataset_and_nothing_else(wikitext: Path):
     assert (wikitext / "wikitext2" / "length_distribution.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_nothing_is_left_in_the_home_of_the_hubs_client(wikitext: Path):
     assert not [path for path in (wikitext.parent / "hub").rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_wikitext_is_cleaned_as_in_the_paper(wikitext: Path):
     data = load_prepared(wikitext, "wikitext2")
     assert [len(data.splits[part]) for part in ("train", "validation", "test")] == [40, 40, 40]
@@ -58,6 +61,7 @@ def test_wikitext_is_cleaned_as_in_the_paper(wikitext: Path):
     assert all(ids.count(data.tokenizer.unk_id) == 1 for ids in data.splits["test"]["input_ids"])
 
 
+@pytest.mark.slow
 def test_the_statistics_agree_with_the_dataset(wikitext: Path):
     data = load_prepared(wikitext, "wikitext2")
     for part, dataset in data.splits.items():
@@ -73,6 +77,7 @@ def test_the_statistics_agree_with_the_dataset(wikitext: Path):
     assert data.statistics["vocabulary_size"] == data.tokenizer.vocabulary_size <= 120
 
 
+@pytest.mark.slow
 def test_length_counts_the_end_token_but_not_the_start(wikitext: Path):
     data = load_prepared(wikitext, "wikitext2")
     for row in data.splits["validation"]:
@@ -89,6 +94,7 @@ def test_a_file_of_ones_own_is_prepared_as_it_stands(tmp_path: Path, suffix: str
     assert set(os.listdir(tmp_path / "data" / "own")) == WRITTEN
 
 
+@pytest.mark.slow
 def test_the_script_names_own_text_after_its_file(tmp_path: Path, hub: Path):
     own = write_own(tmp_path, ".csv")
     data_dir = tmp_path / "data"

@@ -63,6 +63,7 @@ def test_an_option_out_of_range_is_refused_by_its_name(tmp_path: Path, options: 
     assert named in refusal(tmp_path / "data", "--DATA", "wikitext2", *options)
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_is_told_and_an_earlier_dataset_survives(tmp_path: Path, hub: Path):
     good = tmp_path / "data" / "ptb"
     good.mkdir(parents=True)
@@ -73,6 +74,7 @@ def test_an_unreachable_hub_is_told_and_an_earlier_dataset_survives(tmp_path: Pa
     assert "hub did not deliver the tokenizer 'bert-base-uncased'" in refusal(tmp_path / "data", "--DATA", "ptb")
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, hub: Path):
     own = tmp_path / "own.csv"
     own.write_bytes(b"review\n" + b"the old king\n" * 50 + b"\xff\xfe\n")

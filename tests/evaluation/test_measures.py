@@ -46,6 +46,7 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_forward_perplexity_is_that_of_the_samples_as_the_language_model_reads_them(folder: Path):
     run("forwardSampleEvaluation.py", *at(folder, "nvib"), "--LANGUAGE_MODEL", "lm", fresh=True)
     judge = load_experiment(folder / "outputs", "nvib", "lm", folder / "data")
@@ -121,6 +122,7 @@ def test_an_autoencoder_s_perplexity_is_its_reconstruction_s_under_a_name_of_its
     )
 
 
+@pytest.mark.slow
 def test_reverse_perplexity_is_the_same_again_and_leaves_no_model(folder: Path):
     """That of a model which learned from the samples alone."""
     values, before = [], sorted(experiment(folder, "lm").iterdir())

@@ -60,6 +60,7 @@ def measured(folder: Path) -> dict:
     return json.loads((experiment(folder) / "quality.json").read_text())
 
 
+@pytest.mark.slow
 def test_planted_copies_are_listed_first_and_dropped_into_files_beside_the_original(folder: Path, measured: dict):
     exact, near = exact_and_near(loaded(folder).data)
     worst = measured["worst_cases"]["synthetic"]
@@ -82,6 +83,7 @@ def test_planted_copies_are_listed_first_and_dropped_into_files_beside_the_origi
     assert "synthetic.txt is without the copies, too" in measured["dropped"]
 
 
+@pytest.mark.slow
 def test_json_summary_and_page_have_every_figure_with_that_of_real_text(folder: Path, measured: dict):
     summary = json.loads((experiment(folder) / "summary.json").read_text())
     shown = (experiment(folder) / "quality.html").read_text()

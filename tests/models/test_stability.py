@@ -166,6 +166,7 @@ def test_layer_and_attention_compile_each_alone(training: bool):
     torch.testing.assert_close(attention(query, mixture)[0], module.attention(query, mixture)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="inductor needs a C++ compiler")
 @pytest.mark.timeout(900)  # seconds on an idle machine, minutes on a busy one
 def test_inductor_compiles_a_training_step_s_forward_in_one_graph():

@@ -208,6 +208,7 @@ def test_an_interruption_reaches_the_steps_that_run_and_what_is_done_stays_done(
     assert [paper.status(step) for step in steps] == ["done", "left"]
 
 
+@pytest.mark.slow
 def test_two_at_once_do_each_step_once_and_both_end_when_all_is_done(tmp_path: Path):
     (tmp_path / "work.py").write_text(
         "import sys, time\n"
@@ -258,6 +259,7 @@ def at(folder: Path, outputs: str) -> tuple[object, ...]:
     return "--DATA_DIR", folder / "data", "--OUTPUT_DIR", folder / outputs
 
 
+@pytest.mark.slow
 def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards(whole: tuple[Path, str]):
     folder, shown = whole
     assert "[4/4] regularisation nvib-lambda10-delta0.05-s1: done" in shown
@@ -271,6 +273,7 @@ def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards
     assert listed.splitlines()[1].split() == ["train", "2", "0", "0"]
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_twice_ends_with_the_figures_of_one_that_is_not(whole: tuple[Path, str]):
     """The recipe is killed without warning, while the step that it has begun continues."""
     folder, _ = whole

@@ -67,6 +67,7 @@ def test_the_objective_is_the_documented_sum():
     assert Weights(0.1, 2.0).value({"validation/cross_entropy": 2.0}) == 2.0
 
 
+@pytest.mark.slow
 def test_a_study_keeps_and_tests_the_best_alone(tuned: Path):
     project = tuned / "outputs" / "tuning"
     study = optuna.load_study(study_name="VTP on tiny", storage=f"sqlite:///{project / 'study.db'}")
@@ -89,6 +90,7 @@ def test_a_study_keeps_and_tests_the_best_alone(tuned: Path):
     assert best.value == pytest.approx(sum(values) / 2)
 
 
+@pytest.mark.slow
 def test_training_reads_the_best_configuration(tuned: Path):
     path = tuned / "outputs" / "tuning" / "best-VTP-tiny.json"
     best = json.loads(path.read_text())
@@ -119,6 +121,7 @@ def test_a_bad_configuration_is_refused_in_one_line(tmp_path: Path, content: str
     assert message in one_line_of_error(refused)
 
 
+@pytest.mark.slow
 def test_the_sweep_holds_the_same_search(tuned: Path):
     sweep = yaml.safe_load((tuned / "outputs" / "tuning" / "sweep-VTP-tiny.yaml").read_text())
     assert sweep["program"] == "train.py"
@@ -133,6 +136,7 @@ def test_the_sweep_holds_the_same_search(tuned: Path):
     assert all(f"--{name}" in flags for name in parameters)
 
 
+@pytest.mark.slow
 def test_a_study_resumes_with_other_trials(tuned: Path):
     call("tune.py", *at(tuned), "--TRIALS", 3)
     storage = f"sqlite:///{tuned / 'outputs' / 'tuning' / 'study.db'}"
@@ -142,6 +146,7 @@ def test_a_study_resumes_with_other_trials(tuned: Path):
     assert "trial 3" not in again.stdout
 
 
+@pytest.mark.slow
 def test_a_study_of_another_set_up_is_refused(tuned: Path):
     refused = call("tune.py", *at(tuned), "--TRIALS", 2, "--KL_GAUSSIAN_WEIGHT", 5, expect=2)
     assert "objective = {'dirichlet': 0.01, 'gaussian': 0.01}, not {'dirichlet': 0.01, 'gaussian': 5.0}" in (
@@ -149,6 +154,7 @@ def test_a_study_of_another_set_up_is_refused(tuned: Path):
     )
 
 
+@pytest.mark.slow
 def test_studies_of_one_project_leave_each_other_alone(tuned: Path):
     project = tuned / "outputs" / "tuning"
     prepare_tiny(tuned / "data", "tiny-2", count=200)
@@ -176,6 +182,7 @@ def test_studies_of_one_project_leave_each_other_alone(tuned: Path):
     assert not list(project.glob("tune-VTP-tiny-?-s*/failure.json"))
 
 
+@pytest.mark.slow
 def test_a_study_of_an_earlier_version_is_refused(tuned: Path):
     storage = f"sqlite:///{tuned / 'earlier.db'}"
     study = optuna.create_study(study_name="VTP on tiny", storage=storage)
@@ -184,6 +191,7 @@ def test_a_study_of_an_earlier_version_is_refused(tuned: Path):
     assert "'VTP on tiny' that an earlier version began" in one_line_of_error(refused)
 
 
+@pytest.mark.slow
 def test_only_models_of_this_folder_are_tested(tuned: Path):
     project = tuned / "outputs" / "tuning"
     best = json.loads((project / "best-VTP-tiny.json").read_text())["found_by"]
@@ -192,6 +200,7 @@ def test_only_models_of_this_folder_are_tested(tuned: Path):
     assert "seed 1: its model is not in" in told and "seed 2, test: perplexity" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["postgresql://me:secret@nowhere.invalid/db", "sqlite+x://me:se:cret@nowhere/db"])
 def test_an_error_of_the_storage_hides_its_password(tuned: Path, storage: str):
     refused = one_line_of_error(call("tune.py", *at(tuned), "--TRIALS", 1, "--STORAGE", storage, expect=2))
@@ -199,6 +208,7 @@ def test_an_error_of_the_storage_hides_its_password(tuned: Path, storage: str):
     assert "://me:***@nowhere" in refused
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_within_a_trial_resumes(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
     command = [sys.executable, str(ROOT / "tune.py"), *map(str, at(tmp_path)), "--TRIALS", "1"]
@@ -215,6 +225,7 @@ def test_a_study_that_is_killed_within_a_trial_resumes(tmp_path: Path):
     assert best["model"]["name"] == "VTP"
 
 
+@pytest.mark.slow
 def test_a_process_with_another_folder_leaves_the_test_to_the_one_that_has_the_best_models(tuned: Path, tmp_path: Path):
     storage = f"sqlite:///{tuned / 'outputs' / 'tuning' / 'study.db'}"
     trials = len(optuna.load_study(study_name="VTP on tiny", storage=storage).trials)
@@ -227,6 +238,7 @@ def test_a_process_with_another_folder_leaves_the_test_to_the_one_that_has_the_b
     assert json.loads(own.read_text())["model"] == json.loads(known.read_text())["model"]
 
 
+@pytest.mark.slow
 def test_two_at_once_try_different_settings_and_both_test_the_best(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
     command = [sys.executable, str(ROOT / "tune.py"), *map(str, at(tmp_path)), "--TRIALS", "3"]

@@ -236,6 +236,7 @@ def served(trained: Path) -> Iterator[str]:
             proxy.accept()
 
 
+@pytest.mark.slow
 def test_the_page_answers_a_person_in_a_browser(trained: Path, nvae: TrainedModel):
     playwright = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM.exists():

@@ -107,6 +107,7 @@ def test_runs_with_equal_names_and_figures_of_some_seeds_are_distinguished(tmp_p
     assert rows["t"][f"{perplexity} mean"] == ""
 
 
+@pytest.mark.slow
 def test_the_report_holds_means_and_deviations_dashes_and_failures(outputs: Path):
     shown = run("report.py", "--OUTPUT_DIR", outputs, fresh=True).stdout
     report = outputs / "nvib" / "report"
