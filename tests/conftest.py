@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers import prepare_tiny, train_tiny
-
-# No test may reach the network or an account.
+# No test may reach the network or an account. The libraries read these variables when they are imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("WANDB_API_KEY", None)
@@ -32,6 +30,8 @@ def seeded() -> None:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with prepared data and two small experiments of the project nvib, `nvib` and `vanilla`; read-only."""
+    from tests.helpers import prepare_tiny, train_tiny
+
     folder = tmp_path_factory.mktemp("trained")
     prepare_tiny(folder / "data")
     train_tiny(folder, "nvib", "NVIB")
