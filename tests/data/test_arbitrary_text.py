@@ -30,6 +30,7 @@ from tests.data.own_files import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unit", "size", "more"),
     [("ab", 10**7, set()), ("the old king saw the river . ", 10**6, {"the old king saw the river ."})],
@@ -93,6 +94,7 @@ def without_space(text: str) -> str:
     return "".join(text.split())
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(DOCUMENT, max_size=16), st.sampled_from([*FORMATS]), st.integers(2, 4), CLEANED)
 def test_arbitrary_documents_are_prepared_whole_or_refused(

@@ -16,6 +16,7 @@ def corpus(count: int, seed: int) -> tuple[list[str], list[str]]:
     return hypotheses, references
 
 
+@pytest.mark.slow
 def test_bleu_of_parts_scored_by_several_processes_is_sacrebleu_s_own():
     corpora = [corpus(2 * PART + 100, 0), corpus(50, 1)]
     for (score, signature), (hypotheses, references) in zip(corpus_bleus(corpora), corpora, strict=True):

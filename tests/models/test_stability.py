@@ -136,6 +136,7 @@ def test_autocast_agrees_with_float32(training: bool):
     torch.testing.assert_close(kl, expected_kl, rtol=0.02, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_compiled_in_one_graph_it_gives_the_same(training: bool):
     """The backend aot_eager tests the graph alone, with gradients and the same random draws."""
