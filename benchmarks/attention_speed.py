@@ -1,4 +1,4 @@
-"""Measure denoising attention and the NVIB layer against what any attention of their size must do.
+"""Measure denoising attention and the NVIB layer against the work that any attention of their size needs.
 
     python -m benchmarks.attention_speed
 
@@ -38,7 +38,7 @@ ROUNDS = 25
 
 @dataclass(frozen=True)
 class Comparison:
-    """An action, what it is compared with, and the most that it may cost in units of that, where there is such."""
+    """An action, its reference, and the largest allowed cost in units of the reference, or None."""
 
     action: Callable[[], object]
     reference: Callable[[], object]
@@ -46,14 +46,14 @@ class Comparison:
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Processor time of one run."""
+    """Return the processor time of one run, in seconds."""
     started = time.process_time()
     action()
     return time.process_time() - started
 
 
 def peak_megabytes(action: Callable[[], object]) -> float:
-    """The most that an action has allocated at once, from the allocator's own record."""
+    """Return the peak memory that an action allocates, in megabytes, from the allocator's record."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         action()
     recorded = profiler.profiler
@@ -69,7 +69,7 @@ def peak_megabytes(action: Callable[[], object]) -> float:
 
 
 def measure(comparison: Comparison) -> dict[str, float | None]:
-    """Times in turn, after two runs of each to warm up."""
+    """Time action and reference alternately, after two runs of warm-up each."""
     pair = comparison.action, comparison.reference
     for action in pair * 2:
         action()
@@ -88,13 +88,13 @@ def measure(comparison: Comparison) -> dict[str, float | None]:
 
 
 def training_run(output: Callable[[], Tensor], leaves: list[Tensor]) -> Callable[[], object]:
-    """Forward, and backward to the leaves from a fixed gradient."""
+    """Return an action: a forward pass, and a backward pass to the leaves from a fixed gradient."""
     gradient = torch.randn_like(output())
     return lambda: torch.autograd.grad(output(), leaves, gradient)
 
 
 def attention_comparisons(heads: int) -> dict[str, Comparison]:
-    """Both kinds of denoising attention against torch's of the same size, over the same vectors, padding included."""
+    """Compare both denoising attentions with torch's attention over the same padded vectors."""
     torch.manual_seed(0)
     lengths = torch.randint(LENGTH // 2, LENGTH + 1, (SENTENCES,))
     mask = torch.arange(LENGTH + 1) > lengths.unsqueeze(1)  # [B, K], component 0 and the tokens
@@ -125,7 +125,7 @@ def attention_comparisons(heads: int) -> dict[str, Comparison]:
 
 
 def layer_comparison() -> Comparison:
-    """The layer in training against the two linear layers that it must contain."""
+    """Compare the layer in training with the two linear layers that it must contain."""
     torch.manual_seed(0)
     layer = nvib.NVIB(WIDTH)
     linear = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
@@ -150,7 +150,7 @@ def layer_comparison() -> Comparison:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     torch.set_num_threads(1)
     comparisons = {
         f"{name}_{heads}_heads": comparison

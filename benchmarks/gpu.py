@@ -28,7 +28,7 @@ STEPS = 12
 
 
 def seconds(action: Callable[[], object], times: int) -> float:
-    """Of one run, the median; the device has finished what it was given."""
+    """Return the median seconds of one run, with the device synchronised."""
     taken = []
     for _ in range(times + 3):
         torch.cuda.synchronize()
@@ -40,7 +40,7 @@ def seconds(action: Callable[[], object], times: int) -> float:
 
 
 def training(name: str, size: str, precision: str, compiled: bool = False) -> dict[str, Any]:
-    """A model's optimizer step."""
+    """Optimizer step of a model."""
     width, layers, sentences = SIZES[size]
     torch.manual_seed(0)
     settings = MODELS[name](vocabulary_size=VOCABULARY, dim_h=width, num_layers=layers, num_heads=width // 64)
@@ -81,7 +81,7 @@ def training(name: str, size: str, precision: str, compiled: bool = False) -> di
 
 
 def generation(sentences: int, length: int) -> dict[str, Any]:
-    """Greedy generation from as many latents."""
+    """Return an action that generates greedily from `count` latents."""
     torch.manual_seed(0)
     model = build(MODELS["NVIB"](vocabulary_size=VOCABULARY, dim_h=256)).cuda().eval()
     batch = collate(corpus(sentences), 0).to(torch.device("cuda"))
@@ -92,7 +92,7 @@ def generation(sentences: int, length: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and write; prints a line a figure."""
+    """Measure everything, print one line per figure, and write the results."""
     rows = []
     for size in SIZES:
         for name, precision in (("NVIB", "fp32"), ("NVIB", "bf16"), ("T", "bf16")):

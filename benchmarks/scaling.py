@@ -41,7 +41,7 @@ SHARED = ROOT.parent / "shared"
 BERT = SHARED / "tokenizers" / "bert-base-uncased"
 BATCH = 64
 ALL_THREADS = "1 process, all threads"
-# Processes, threads of each, and sentences of a process's batch.
+# Processes, threads per process, and sentences per batch of a process.
 LAUNCHES = {
     "1 process": (1, 1, BATCH),
     "2 processes, same batch each": (2, 1, BATCH),
@@ -59,7 +59,7 @@ VARIED = {
 
 
 def parse() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = Parser(__doc__ or "")
     parser.add_argument("--PART", choices=["all", *PARTS], default="all", help="what to measure")
     parser.add_argument(
@@ -81,13 +81,13 @@ def parse() -> argparse.Namespace:
 
 
 def environment(threads: int | None = None) -> dict[str, str]:
-    """For a script: offline, and with so many threads."""
+    """Return the environment of a script: offline, with a number of threads."""
     values = {**os.environ, "HF_HUB_OFFLINE": "1"}
     return values if threads is None else {**values, "OMP_NUM_THREADS": str(threads)}
 
 
 def script(*command: object, processes: int = 1, threads: int | None = None) -> None:
-    """Run a script to its end; torchrun starts several processes.
+    """Run a script to its end, with torchrun for several processes.
 
     Raises:
         CalledProcessError: it failed; what it said stands on stderr.
@@ -107,7 +107,7 @@ def script(*command: object, processes: int = 1, threads: int | None = None) -> 
 
 
 def processes(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Training's tokens a second by the processes that share it: all runs, their median and spread."""
+    """Measure tokens per second of training by the number of processes: all runs, median and spread."""
     script("prepareDatasets.py", "--DATA", "wikipedia-sample", "--DATA_DIR", folder / "data")
     speeds: dict[str, list[float]] = {name: [] for name in LAUNCHES}
     for number in range(arguments.ROUNDS):
@@ -141,7 +141,7 @@ def processes(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def half_quartiles(values: list[float]) -> float:
-    """Half the distance between the quartiles; 0 of a single value."""
+    """Return half the interquartile range; 0 for a single value."""
     if len(values) < 2:
         return 0.0
     lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
@@ -149,7 +149,7 @@ def half_quartiles(values: list[float]) -> float:
 
 
 def corpus(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Preparation's seconds, memory and disk by the size of the corpus."""
+    """Measure seconds, memory and disk space of preparation by the size of the corpus."""
     from benchmarks.memory import watch
 
     given = arguments.LOCAL_PATH
@@ -192,7 +192,7 @@ def corpus(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def repeat_training(source: Path, target: Path, repeats: int) -> None:
-    """Make a folder of WikiText's form whose training file is that of `source`, so many times over."""
+    """Make a folder in WikiText's form whose training file repeats that of `source`."""
     target.mkdir()
     for part, name in WIKITEXT_FILES.items():
         with open(target / name, "wb") as written:
@@ -202,7 +202,7 @@ def repeat_training(source: Path, target: Path, repeats: int) -> None:
 
 
 def made_up(folder: Path) -> Path:
-    """A folder of WikiText's form with the sentences of the Wikipedia sample, which is always at hand."""
+    """Make a folder in WikiText's form from the embedded Wikipedia sample."""
     from pipeline.data.dataset import load_prepared
 
     script("prepareDatasets.py", "--DATA", "wikipedia-sample", "--DATA_DIR", folder / "sample")
@@ -215,7 +215,7 @@ def made_up(folder: Path) -> Path:
 
 
 def model(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds and memory of a training step, each quantity varied alone, each size in a process of its own."""
+    """Measure seconds and memory of a training step: one quantity varied at a time, each size in its own process."""
     rows = []
     for quantity, values in VARIED.items():
         for value in values:
@@ -238,7 +238,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """Four panels: speed by processes, preparation's time and memory by sentences, a step by its sizes."""
+    """Draw four panels: speed by processes, time and memory of preparation by sentences, and a step by its sizes."""
     from pipeline.runtime.plotting import panels
 
     with panels(path, 2, 2, width=10.0, height=7.0) as (speed, seconds, memory, step):
@@ -272,7 +272,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, write, draw."""
+    """Measure, write the results, and draw the figure."""
     arguments = parse()
     from pipeline.runtime.files import read_json, write_json
 
@@ -285,7 +285,7 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d"),
             "load": round(
                 os.getloadavg()[0], 1
-            ),  # what others did: processes that ran or waited to, last minute's mean
+            ),  # load by other processes: mean number of runnable ones in the last minute
         }
         with tempfile.TemporaryDirectory() as folder:
             results[part] = {**machine, **PARTS[part](arguments, Path(folder))}
