@@ -29,10 +29,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import processor
+from benchmarks.memory import watch
 from pipeline.cli import types
 from pipeline.cli.entry import run
 from pipeline.cli.parser import Parser
 from pipeline.data.corpora import WIKITEXT_FILES
+from pipeline.data.dataset import load_prepared
+from pipeline.runtime.files import read_json, write_json
+from pipeline.runtime.plotting import panels
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -150,8 +154,6 @@ def half_quartiles(values: list[float]) -> float:
 
 def corpus(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure seconds, memory and disk space of preparation by the size of the corpus."""
-    from benchmarks.memory import watch
-
     given = arguments.LOCAL_PATH
     source = given if given is not None and (given / WIKITEXT_FILES["train"]).is_file() else made_up(folder)
     tokenizer = BERT if BERT.is_dir() else "wordpiece"
@@ -203,8 +205,6 @@ def repeat_training(source: Path, target: Path, repeats: int) -> None:
 
 def made_up(folder: Path) -> Path:
     """Make a folder in WikiText's form from the embedded Wikipedia sample."""
-    from pipeline.data.dataset import load_prepared
-
     script("prepareDatasets.py", "--DATA", "wikipedia-sample", "--DATA_DIR", folder / "sample")
     splits = load_prepared(folder / "sample", "wikipedia-sample").splits
     target = folder / "made-up"
@@ -239,8 +239,6 @@ PARTS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Draw four panels: speed by processes, time and memory of preparation by sentences, and a step by its sizes."""
-    from pipeline.runtime.plotting import panels
-
     with panels(path, 2, 2, width=10.0, height=7.0) as (speed, seconds, memory, step):
         if "processes" in results:
             runs = results["processes"]["runs"]
@@ -274,8 +272,6 @@ def plot(results: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Measure, write the results, and draw the figure."""
     arguments = parse()
-    from pipeline.runtime.files import read_json, write_json
-
     results = read_json(RESULTS, "remove it") if RESULTS.exists() else {}
     for part in PARTS if arguments.PART == "all" else [arguments.PART]:
         machine = {
