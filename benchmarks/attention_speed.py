@@ -3,15 +3,15 @@
     python -m benchmarks.attention_speed
 
 Batches of 128 sentences, 50 queries and 50 vectors of width 256, float32, 1 and 8 heads, in one process. Each figure
-is a ratio of medians of processor time on one thread, and the two that are compared run in turn, so that what else
-the machine does counts little. The spread is half the distance between the quartiles of the ratios of single runs.
-Memory is the most that is allocated at once during a run, beyond its inputs and parameters. The kernels run as one
-call an operation, as training does; nothing is compiled. Writes benchmarks/attention_speed.json.
+is a ratio of medians of processor time on one thread. Action and reference alternate, so that other load on the machine
+has little effect. The spread is half the distance between the quartiles of the ratios of single runs. Memory is the
+peak allocation of a run, without its inputs and parameters. Kernels run eagerly, as in training; nothing is compiled.
+Writes benchmarks/attention_speed.json.
 
-The least that two of them can take. The layer draws a normal number for each of its outputs, and torch draws them one
-by one on one thread: `layer_noise_alone` is that share, which grows with the threads. Over a Gaussian mixture each
-of H heads weighs all D dimensions of a vector twice (mean and variance), since a variance in D dimensions has no
-smaller form in a head's: `2 H` times the products of ordinary attention, which has D / H dimensions a head.
+Two of the figures have a lower bound. The layer draws a normal number for each of its outputs, and torch draws them
+sequentially on one thread: `layer_noise_alone` is their share, which grows with the number of threads. Over a Gaussian
+mixture each of H heads weighs all D dimensions of a vector twice (mean and variance), because a diagonal variance in D
+dimensions has no smaller form in the D / H dimensions of a head: `2 H` times the products of ordinary attention.
 """
 
 import json

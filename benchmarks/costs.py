@@ -2,7 +2,8 @@
 
 Symbols: D the width, V the vocabulary, L the encoder's layers and as many of the decoder, H the heads, n the tokens of
 a sentence, K the processes. A multiplication with its addition counts as two operations (FLOPs). Nothing is measured
-here; `benchmarks.doc_tables` puts what `benchmarks.scaling` measured beside it, and docs/scaling.md explains both.
+here. `benchmarks.doc_tables` compares these costs with the measurements of `benchmarks.scaling`, and docs/scaling.md
+explains both.
 """
 
 import math
@@ -107,12 +108,6 @@ def training_flops(model: Model, length: float) -> float:
     return 3 * sum(forward_flops(model, length).values())
 
 
-def vocabulary_share(model: Model, length: float) -> float:
-    """Return the share of the operations that project to the vocabulary."""
-    parts = forward_flops(model, length)
-    return parts["projection to the vocabulary"] / sum(parts.values())
-
-
 def even_width(vocabulary: int, layers: int) -> float:
     """Return the width at which layers and projection cost the same operations: `56 L D^2 = 2 V D`."""
     return vocabulary / (28 * layers)
@@ -135,15 +130,15 @@ def gpu_seconds(model: Model, tokens: float, length: float, operations: float, g
     """Return the seconds of a step on one GPU, by their use.
 
     Args:
-        model: its sizes.
-        tokens: of the batch.
-        length: tokens of a sentence.
-        operations: that the host starts.
-        gpu: which.
+        model: sizes of the model.
+        tokens: tokens of the batch.
+        length: tokens per sentence.
+        operations: operations that the host starts for a step.
+        gpu: figures of the GPU.
 
     Returns:
-        `products`, `logits` and `vectors` (their way from and to memory), `optimizer`, and `launches`, which go on
-        beside the other four.
+        Seconds of `products`, `logits` and `vectors` (memory traffic), `optimizer`, and `launches`, which overlap with
+        the other four.
     """
     return {
         "products": tokens * training_flops(model, length) / (UTILISATION * gpu.flops),

@@ -81,11 +81,6 @@ def duration(seconds: float) -> str:
     return f"{rounded(seconds / 1e-6)} µs"
 
 
-def percent(value: float) -> str:
-    """Format a share as a percentage."""
-    return f"{100 * value:.0f} %"
-
-
 def of_model(results: dict[str, Any], varied: str, value: int) -> dict[str, Any]:
     """Return the measured step with this value of a varied size."""
     return next(row for row in results["model"]["rows"] if row["varied"] == varied and row[varied] == value)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.doc_tables                        # docs/scaling.md
 
-A table stands between `<!-- table: <name> -->` and `<!-- end -->`, and all of it is written anew; no figure there is
-copied by hand. Columns say where a figure comes from: measured, on paper (`benchmarks.costs`), or extrapolated.
+Each table is between `<!-- table: <name> -->` and `<!-- end -->`, and is replaced as a whole. No figure in it is copied
+by hand. Columns name the origin of a figure: measured, on paper (`benchmarks.costs`), or extrapolated.
 """
 
 import json

@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu
 
-tokens a second and memory of NVIB's optimizer step, in float32 and bfloat16, at the scripts' default size and at wider
-ones, T's step beside it, and what is gained by --COMPILE True; tokens a second of greedy generation. Sentences have the
-lengths of WikiText-2's. Medians. Writes benchmarks/gpu.json.
+Training: tokens a second and peak memory of NVIB's optimizer step in float32 and bfloat16, and of T's in bfloat16, at
+the scripts' default size and at larger ones; last, NVIB's default step with --COMPILE True. Generation: tokens a second
+of greedy decoding. Times are medians; sentences have the lengths of WikiText-2. Writes benchmarks/gpu.json.
 """
 
 import statistics

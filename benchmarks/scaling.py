@@ -4,14 +4,14 @@
     python -m benchmarks.scaling --PART processes      # one: processes, corpus or model
 
 processes: tokens a second of train.py (NVIB, the scripts' defaults, float32) on the embedded Wikipedia sample, with one
-process and two, of one thread each, and with one process of all threads; the runs take turns.
-corpus: seconds, memory and disk of prepareDatasets.py on WikiText-2 whose training file is repeated. Memory is the most
-that all its processes hold at once. Where WikiText-2 is not at hand, the Wikipedia sample's sentences take its place.
-model: seconds and memory of an optimizer step of NVIB against batch, length, vocabulary, width and depth, each varied
-alone.
+and two processes of one thread each, and with one process that uses all threads. The runs alternate.
+corpus: seconds, peak memory and disk of prepareDatasets.py on WikiText-2 with a repeated training file. Memory is the
+sum over all its processes. If WikiText-2 is missing, the sentences of the Wikipedia sample replace it.
+model: seconds and peak memory of an optimizer step of NVIB. Batch, length, vocabulary, width and depth vary one at a
+time.
 
-A part replaces what benchmarks/scaling.json holds of it, and all of benchmarks/scaling.png is drawn anew.
-`python -m benchmarks.doc_tables` brings the figures into the texts.
+Each part replaces its section of benchmarks/scaling.json. benchmarks/scaling.png is drawn again from all parts.
+`python -m benchmarks.doc_tables` writes the figures into docs/scaling.md.
 """
 
 import argparse
@@ -94,7 +94,7 @@ def script(*command: object, processes: int = 1, threads: int | None = None) -> 
     """Run a script to its end, with torchrun for several processes.
 
     Raises:
-        CalledProcessError: it failed; what it said stands on stderr.
+        CalledProcessError: the script failed. Its output is printed to stderr.
     """
     launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"] if processes > 1 else []
     finished = subprocess.run(
@@ -186,7 +186,7 @@ def corpus(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         shutil.rmtree(text)
         shutil.rmtree(data)
         print(
-            f"{rows[-1]['sentences']:>12,} sentences {watched.seconds:8.1f} s, at most {watched.peak / 1e9:.2f} GB "
+            f"{rows[-1]['sentences']:>12,} sentences {watched.seconds:8.1f} s, peak {watched.peak / 1e9:.2f} GB "
             f"({watched.anonymous / 1e9:.2f} anonymous), {rows[-1]['disk_bytes'] / 1e6:,.0f} MB on disk",
             flush=True,
         )
@@ -255,12 +255,12 @@ def plot(results: dict[str, Any], path: Path) -> None:
         counts = [row["sentences"] for row in rows]
         if rows:
             seconds.loglog(counts, [row["seconds"] for row in rows], marker="o")
-            memory.semilogx(counts, [row["peak_gb"] for row in rows], marker="o", label="in all")
-            memory.semilogx(counts, [row["anonymous_gb"] for row in rows], marker="o", label="that no file backs")
+            memory.semilogx(counts, [row["peak_gb"] for row in rows], marker="o", label="total")
+            memory.semilogx(counts, [row["anonymous_gb"] for row in rows], marker="o", label="anonymous")
             memory.set_ylim(bottom=0)
             memory.legend(frameon=False)
         seconds.set(xlabel="sentences", ylabel="seconds", title="preparation: time")
-        memory.set(xlabel="sentences", ylabel="GB at most", title="preparation: memory")
+        memory.set(xlabel="sentences", ylabel="peak GB", title="preparation: memory")
         for quantity in VARIED:
             of = [row for row in results.get("model", {}).get("rows", []) if row["varied"] == quantity]
             if of:

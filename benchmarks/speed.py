@@ -2,12 +2,13 @@
 
     python -m benchmarks.speed
 
-A unit is one float32 product of [3200, 256] and [256, 30522], typed as `left @ right` in a process of its own, with the
-memory that torch by itself takes for its result and gives back. `unit_into_kept_memory_seconds` is the same product
-where freed memory is kept, as the scripts have it. The model: width 256, 1 layer, 1 head, BERT's vocabulary; batches of
-128 sentences with the lengths of WikiText-2's. What is compared runs in turn, round after round, so that a machine that
-becomes slower does so for all; each figure is a ratio of medians, its spread half the distance between the quartiles.
-`plain_` is the textbook way of `benchmarks/plain.py`, in the unit's process. Writes benchmarks/results.json.
+A unit is one float32 product `left @ right` of [3200, 256] and [256, 30522], in a separate process with torch's default
+allocation: memory is requested for each result and returned. `unit_into_kept_memory_seconds` is the same product in a
+process that keeps freed memory, as the scripts do. The model has width 256, 1 layer, 1 head and BERT's vocabulary; its
+batches hold 128 sentences with the lengths of WikiText-2. Compared actions alternate, so that a machine that slows down
+slows all of them. Each figure is a ratio of medians; its spread is half the distance between the quartiles. `plain_`
+marks the textbook implementation of `benchmarks/plain.py`, which runs in the unit's process.
+Writes benchmarks/results.json.
 """
 
 import json
@@ -119,7 +120,7 @@ def timed(action: Callable[[], object]) -> Callable[[], float]:
 class ByDefault:
     """A process with the default memory allocator, which times actions by name.
 
-    Ours runs with `keep_freed_memory`, as the scripts do; what that sets cannot be undone within a process.
+    The benchmark's own process calls `keep_freed_memory`, as the scripts do, and cannot undo that setting.
     """
 
     def __init__(self) -> None:
