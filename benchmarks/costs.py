@@ -18,11 +18,11 @@ class Model:
     """Sizes of a Transformer autoencoder. The defaults are the scripts' own, with BERT's vocabulary.
 
     Args:
-        vocabulary: V.
-        width: D.
-        layers: L of the encoder, and as many of the decoder.
-        heads: H.
-        nvib: whether it has the NVIB bottleneck (`NVIB`) or none (`T`).
+        vocabulary: number of tokens of the vocabulary, V.
+        width: width of the vectors, D.
+        layers: number of layers of the encoder, and of the decoder, L.
+        heads: number of attention heads, H.
+        nvib: True for a model with the NVIB bottleneck (`NVIB`), False for one without (`T`).
     """
 
     vocabulary: int = 30_522
@@ -34,12 +34,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Gpu:
-    """Figures of a processor's data sheet.
+    """Figures of a GPU's data sheet.
 
     Args:
-        flops: bfloat16 operations a second, dense.
-        bandwidth: bytes a second from and to its memory.
-        memory: bytes.
+        flops: dense bfloat16 operations per second.
+        bandwidth: memory bandwidth, in bytes per second.
+        memory: memory size, in bytes.
     """
 
     flops: float
@@ -178,7 +178,7 @@ def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
         ValueError: fewer than two different `x`.
     """
     if len(set(x)) < 2:
-        raise ValueError(f"a line needs two different places, got {list(x)}")
+        raise ValueError(f"a line needs two different values of x, got {list(x)}")
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
     return mean_y - slope * mean_x, slope

@@ -76,7 +76,7 @@ def processes(results: dict[str, Any]) -> str:
 def corpus(results: dict[str, Any]) -> str:
     """Format the cost of preparation by the size of the corpus."""
     return table(
-        ("training file", "sentences", "seconds", "sentences a second", "peak memory", "of it anonymous", "disk"),
+        ("training file", "sentences", "seconds", "sentences a second", "peak memory", "peak anonymous memory", "disk"),
         (
             [
                 f"{row['repeats']} × ({bytes_(row['training_bytes'])})",
@@ -120,7 +120,7 @@ def sizes(results: dict[str, Any]) -> str:
             "L × D",
             "parameters",
             "FLOPs a token",
-            "of it vocabulary",
+            "vocabulary",
             "attention",
             "NVIB",
             "state",
@@ -236,9 +236,8 @@ def limits(results: dict[str, Any]) -> str:
                     exchange = 0.0
                     if link is not None:
                         exchange = costs.exchanged(costs.size(model), count) / costs.NETWORKS[link]
-                    speed = (
-                        count * batch / (step + exchange)
-                    )  # sentences a second, with no overlap of computation and exchange
+                    # Sentences a second if computation and exchange do not overlap.
+                    speed = count * batch / (step + exchange)
                     causes = {**spent, "network": exchange}
                     yield [
                         f"{name}, {batch:,} sentences",
@@ -292,7 +291,7 @@ def storage(results: dict[str, Any]) -> str:
         ("", "a sentence", "10⁹ sentences"),
         [
             ["prepared, on disk (measured)", bytes_(held), bytes_(SENTENCES * held)],
-            ["of it token ids (on paper)", bytes_(ids), bytes_(SENTENCES * ids)],
+            ["token ids alone, on disk (on paper)", bytes_(ids), bytes_(SENTENCES * ids)],
             ["text behind a sentence (measured)", bytes_(text), bytes_(SENTENCES * text)],
             ["an index of all sentences, in each process (on paper)", "8 B", bytes_(8 * SENTENCES)],
             [f"an index of a window of {window:,} sentences (on paper)", "8 B", bytes_(8 * window)],
@@ -307,7 +306,7 @@ def storage(results: dict[str, Any]) -> str:
 def extrapolated(results: dict[str, Any], corpus: Corpus) -> dict[str, float]:
     """Extrapolate sentences, tokens, preparation, disk and an epoch of a corpus from the measurements.
 
-    A byte of its text is taken to give as many sentences and tokens as one of the corpus that was measured.
+    Assumes the same number of sentences and tokens per byte of text as in the measured corpus.
     """
     measured = results["corpus"]["rows"][0]
     trained = corpus.share * corpus.training / measured["training_bytes"]  # of the measured training file
@@ -342,7 +341,7 @@ def corpora(results: dict[str, Any]) -> str:
             ]
 
     return table(
-        ("", "documents", "their text", "download", "sentences*", "tokens*", "preparation*", "disk*", "an epoch*"),
+        ("", "documents", "text", "download", "sentences*", "tokens*", "preparation*", "disk*", "an epoch*"),
         rows(),
     )
 
@@ -357,7 +356,7 @@ def filled(text: str, results: dict[str, Any]) -> str:
     """Return a text with all of its marked tables replaced.
 
     Raises:
-        KeyError: it asks for a table that there is none of.
+        KeyError: the text names an unknown table.
     """
     return MARKED.sub(lambda found: found[1] + "\n" + TABLES[found["name"]](results) + "\n" + found[3], text)
 

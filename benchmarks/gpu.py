@@ -40,7 +40,7 @@ def seconds(action: Callable[[], object], times: int) -> float:
 
 
 def training(name: str, size: str, precision: str, compiled: bool = False) -> dict[str, Any]:
-    """Optimizer step of a model."""
+    """Measure the time and the peak memory of a model's optimizer step."""
     width, layers, sentences = SIZES[size]
     torch.manual_seed(0)
     settings = MODELS[name](vocabulary_size=VOCABULARY, dim_h=width, num_layers=layers, num_heads=width // 64)
@@ -81,7 +81,7 @@ def training(name: str, size: str, precision: str, compiled: bool = False) -> di
 
 
 def generation(sentences: int, length: int) -> dict[str, Any]:
-    """Return an action that generates greedily from `count` latents."""
+    """Measure the tokens per second of greedy decoding, for a number of sentences of `length` tokens."""
     torch.manual_seed(0)
     model = build(MODELS["NVIB"](vocabulary_size=VOCABULARY, dim_h=256)).cuda().eval()
     batch = collate(corpus(sentences), 0).to(torch.device("cuda"))

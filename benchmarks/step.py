@@ -1,10 +1,10 @@
-"""A training step of NVIB of one size, in a process of its own, so that its peak memory is its own.
+"""Measure a training step of NVIB of one size, in a separate process for the sake of its peak memory.
 
     python -m benchmarks.step '{"sentences": 32, "length": 25, "vocabulary": 8000, "width": 256, "layers": 1,
         "steps": 5}'
 
-Sentences of one length, so without padding. Prints JSON: seconds a step (median), the most memory that was held, what
-is kept for the gradient, and how many operations the host starts.
+All sentences have one length, so that there is no padding. Prints JSON: median seconds of a step, peak memory in GB,
+bytes kept for the gradient, and the number of operations that the host starts.
 """
 
 import json
