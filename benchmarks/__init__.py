@@ -1,1 +1,1 @@
-"""Measurements of speed and memory, written beside the scripts that make them."""
+"""Benchmarks of speed and memory. Each writes its results to this folder."""

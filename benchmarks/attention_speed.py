@@ -1,17 +1,17 @@
-"""Measure denoising attention and the NVIB layer against what any attention of their size must do.
+"""Measure denoising attention and the NVIB layer against the work that any attention of their size needs.
 
     python -m benchmarks.attention_speed
 
 Batches of 128 sentences, 50 queries and 50 vectors of width 256, float32, 1 and 8 heads, in one process. Each figure
-is a ratio of medians of processor time on one thread, and the two that are compared run in turn, so that what else
-the machine does counts little. The spread is half the distance between the quartiles of the ratios of single runs.
-Memory is the most that is allocated at once during a run, beyond its inputs and parameters. The kernels run as one
-call an operation, as training does; nothing is compiled. Writes benchmarks/attention_speed.json.
+is a ratio of medians of processor time on one thread. Action and reference alternate, so that other load on the machine
+has little effect. The spread is half the distance between the quartiles of the ratios of single runs. Memory is the
+peak allocation of a run, without its inputs and parameters. Kernels run eagerly, as in training; nothing is compiled.
+Writes benchmarks/attention_speed.json.
 
-The least that two of them can take. The layer draws a normal number for each of its outputs, and torch draws them one
-by one on one thread: `layer_noise_alone` is that share, which grows with the threads. Over a Gaussian mixture each
-of H heads weighs all D dimensions of a vector twice (mean and variance), since a variance in D dimensions has no
-smaller form in a head's: `2 H` times the products of ordinary attention, which has D / H dimensions a head.
+Two of the figures have a lower bound. The layer draws a normal number for each of its outputs, and torch draws them
+sequentially on one thread: `layer_noise_alone` is their share, which grows with the number of threads. Over a Gaussian
+mixture each of H heads weighs all D dimensions of a vector twice (mean and variance), because a diagonal variance in D
+dimensions has no smaller form in the D / H dimensions of a head: `2 H` times the products of ordinary attention.
 """
 
 import json
@@ -38,7 +38,7 @@ ROUNDS = 25
 
 @dataclass(frozen=True)
 class Comparison:
-    """An action, what it is compared with, and the most that it may cost in units of that, where there is such."""
+    """An action, its reference, and the largest allowed cost in units of the reference, or None."""
 
     action: Callable[[], object]
     reference: Callable[[], object]
@@ -46,14 +46,14 @@ class Comparison:
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Processor time of one run."""
+    """Return the processor time of one run, in seconds."""
     started = time.process_time()
     action()
     return time.process_time() - started
 
 
 def peak_megabytes(action: Callable[[], object]) -> float:
-    """The most that an action has allocated at once, from the allocator's own record."""
+    """Return the peak memory that an action allocates, in megabytes, from the allocator's record."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         action()
     recorded = profiler.profiler
@@ -69,7 +69,7 @@ def peak_megabytes(action: Callable[[], object]) -> float:
 
 
 def measure(comparison: Comparison) -> dict[str, float | None]:
-    """Times in turn, after two runs of each to warm up."""
+    """Time action and reference alternately, after two runs of warm-up each."""
     pair = comparison.action, comparison.reference
     for action in pair * 2:
         action()
@@ -88,13 +88,13 @@ def measure(comparison: Comparison) -> dict[str, float | None]:
 
 
 def training_run(output: Callable[[], Tensor], leaves: list[Tensor]) -> Callable[[], object]:
-    """Forward, and backward to the leaves from a fixed gradient."""
+    """Return an action: a forward pass, and a backward pass to the leaves from a fixed gradient."""
     gradient = torch.randn_like(output())
     return lambda: torch.autograd.grad(output(), leaves, gradient)
 
 
 def attention_comparisons(heads: int) -> dict[str, Comparison]:
-    """Both kinds of denoising attention against torch's of the same size, over the same vectors, padding included."""
+    """Compare both denoising attentions with torch's attention over the same padded vectors."""
     torch.manual_seed(0)
     lengths = torch.randint(LENGTH // 2, LENGTH + 1, (SENTENCES,))
     mask = torch.arange(LENGTH + 1) > lengths.unsqueeze(1)  # [B, K], component 0 and the tokens
@@ -125,7 +125,7 @@ def attention_comparisons(heads: int) -> dict[str, Comparison]:
 
 
 def layer_comparison() -> Comparison:
-    """The layer in training against the two linear layers that it must contain."""
+    """Compare the layer in training with the two linear layers that it must contain."""
     torch.manual_seed(0)
     layer = nvib.NVIB(WIDTH)
     linear = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
@@ -150,7 +150,7 @@ def layer_comparison() -> Comparison:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     torch.set_num_threads(1)
     comparisons = {
         f"{name}_{heads}_heads": comparison

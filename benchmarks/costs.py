@@ -1,8 +1,9 @@
-"""What training and preparation cost on paper: parameters, operations, bytes and seconds, from a model's sizes.
+"""Computed cost of training and preparation: parameters, operations, bytes and seconds, from a model's sizes.
 
 Symbols: D the width, V the vocabulary, L the encoder's layers and as many of the decoder, H the heads, n the tokens of
 a sentence, K the processes. A multiplication with its addition counts as two operations (FLOPs). Nothing is measured
-here; `benchmarks.doc_tables` puts what `benchmarks.scaling` measured beside it, and docs/scaling.md explains both.
+here. `benchmarks.doc_tables` compares these costs with the measurements of `benchmarks.scaling`, and docs/scaling.md
+explains both.
 """
 
 import math
@@ -14,14 +15,14 @@ FLOAT32 = 4  # bytes
 
 @dataclass(frozen=True)
 class Model:
-    """The sizes of a Transformer autoencoder; BERT's vocabulary and the scripts' defaults.
+    """Sizes of a Transformer autoencoder. The defaults are the scripts' own, with BERT's vocabulary.
 
     Args:
-        vocabulary: V.
-        width: D.
-        layers: L of the encoder, and as many of the decoder.
-        heads: H.
-        nvib: whether it has the NVIB bottleneck (`NVIB`) or none (`T`).
+        vocabulary: number of tokens of the vocabulary, V.
+        width: width of the vectors, D.
+        layers: number of layers of the encoder, and of the decoder, L.
+        heads: number of attention heads, H.
+        nvib: True for a model with the NVIB bottleneck (`NVIB`), False for one without (`T`).
     """
 
     vocabulary: int = 30_522
@@ -33,12 +34,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A processor by its data sheet.
+    """Figures of a GPU's data sheet.
 
     Args:
-        flops: bfloat16 operations a second, dense.
-        bandwidth: bytes a second from and to its memory.
-        memory: bytes.
+        flops: dense bfloat16 operations per second.
+        bandwidth: memory bandwidth, in bytes per second.
+        memory: memory size, in bytes.
     """
 
     flops: float
@@ -57,23 +58,23 @@ SSD_READS, SSD_BANDWIDTH, BLOCK = 900e3, 6.5e9, 4096
 
 # Assumptions, each of them marked as such in docs/scaling.md.
 UTILISATION = 0.4  # of the peak, in large products: Llama 3 reports 38 to 43 % on H100s
-LAUNCH = 29e-6  # seconds that the host needs to start one operation: measured beside an H200, 21 ms for 720 of them
-PASSES = 5  # times that what the layers keep for the gradient travels from or to memory in a step
+LAUNCH = 29e-6  # seconds for the host to start one operation: 21 ms for 720 operations, measured with an H200
+PASSES = 5  # reads and writes in a step of the values that the layers keep for the gradient
 
 # Bytes of memory traffic a logit, by the operations of models/loss.py in bfloat16, of which each reads and writes all
 # logits: product 2, to float32 6, bias 8, maximum 4, difference 8, exponential 8, sum 4, quotient 8, target 8, sum for
 # the bias 4, to bfloat16 6, two products 4.
 LOGIT_TRAFFIC = 70
-OPTIMIZER_TRAFFIC = 28  # bytes a parameter: gradient, weight and two moments read, weight and moments written
+OPTIMIZER_TRAFFIC = 28  # bytes per parameter: gradient, weight and two moments read, weight and moments written
 
 # Vectors of D numbers that are kept for the gradient, a token: fixed, and a pair of layers; and numbers a head and key.
 KEPT = {False: (4, 56), True: (7, 59)}
-KEPT_FEWER = 5  # of a pair of layers whose heads are several
-KEPT_PER_KEY = 9  # three attentions, where they are not fused: logits, weights and what dropout leaves of them
+KEPT_FEWER = 5  # fewer for a pair of layers with several heads
+KEPT_PER_KEY = 9  # three attentions that are not fused: logits, weights, and weights after dropout
 
 
 def parameters(model: Model) -> dict[str, int]:
-    """How many parameters each part has."""
+    """Return the number of parameters of each part."""
     d, v = model.width, model.vocabulary
     return {
         "embedding": v * d,
@@ -85,15 +86,15 @@ def parameters(model: Model) -> dict[str, int]:
 
 
 def size(model: Model) -> int:
-    """All parameters."""
+    """Return the number of all parameters."""
     return sum(parameters(model).values())
 
 
 def forward_flops(model: Model, length: float) -> dict[str, float]:
-    """Operations of a forward pass, a target token, of sentences of `length` tokens without padding."""
+    """Return the operations of a forward pass per target token, for sentences of `length` tokens without padding."""
     d = model.width
-    seen = length + 1 if model.nvib else length  # vectors of the latent
-    share = seen / length  # of them a token
+    seen = length + 1 if model.nvib else length  # vectors in the latent
+    share = seen / length  # vectors per token
     return {
         "layers": model.layers * (52 + 4 * share) * d * d,
         "attention": model.layers * 4 * (2 * length + seen) * d,
@@ -103,28 +104,22 @@ def forward_flops(model: Model, length: float) -> dict[str, float]:
 
 
 def training_flops(model: Model, length: float) -> float:
-    """Operations of a training step, a target token: the backward pass takes twice the forward pass's."""
+    """Return the operations of a training step per target token. The backward pass costs two forward passes."""
     return 3 * sum(forward_flops(model, length).values())
 
 
-def vocabulary_share(model: Model, length: float) -> float:
-    """Of the operations, those of the projection to the vocabulary."""
-    parts = forward_flops(model, length)
-    return parts["projection to the vocabulary"] / sum(parts.values())
-
-
 def even_width(vocabulary: int, layers: int) -> float:
-    """The width at which layers and projection take the same operations: `56 L D^2 = 2 V D`."""
+    """Return the width at which layers and projection cost the same operations: `56 L D^2 = 2 V D`."""
     return vocabulary / (28 * layers)
 
 
 def state_bytes(model: Model) -> int:
-    """Weights, gradients and Adam's two moments, in float32."""
+    """Return the bytes of weights, gradients and Adam's two moments, in float32."""
     return 4 * FLOAT32 * size(model)
 
 
 def activation_bytes(model: Model, length: float, fused: bool = False) -> float:
-    """What is kept for the gradient in float32, a token; `fused` attention keeps no weights."""
+    """Return the float32 bytes kept for the gradient per token. `fused` attention keeps no weights."""
     fixed, layered = KEPT[model.nvib]
     layered -= KEPT_FEWER * (model.heads > 1)
     weights = 0.0 if fused else KEPT_PER_KEY * model.layers * model.heads * length
@@ -132,18 +127,18 @@ def activation_bytes(model: Model, length: float, fused: bool = False) -> float:
 
 
 def gpu_seconds(model: Model, tokens: float, length: float, operations: float, gpu: Gpu = H100) -> dict[str, float]:
-    """Seconds of a step of so many tokens on one GPU, by what they are spent on.
+    """Return the seconds of a step on one GPU, by their use.
 
     Args:
-        model: its sizes.
-        tokens: of the batch.
-        length: tokens of a sentence.
-        operations: that the host starts.
-        gpu: which.
+        model: sizes of the model.
+        tokens: tokens of the batch.
+        length: tokens per sentence.
+        operations: operations that the host starts for a step.
+        gpu: figures of the GPU.
 
     Returns:
-        `products`, `logits` and `vectors` (their way from and to memory), `optimizer`, and `launches`, which go on
-        beside the other four.
+        Seconds of `products`, `logits` and `vectors` (memory traffic), `optimizer`, and `launches`, which overlap with
+        the other four.
     """
     return {
         "products": tokens * training_flops(model, length) / (UTILISATION * gpu.flops),
@@ -155,40 +150,40 @@ def gpu_seconds(model: Model, tokens: float, length: float, operations: float, g
 
 
 def step_seconds(spent: dict[str, float]) -> float:
-    """Of a whole step on one GPU: the GPU's work one after the other, or the host's where that is more."""
+    """Return the seconds of a whole step on one GPU: the sum of the GPU's work, or the host's if that is more."""
     return max(sum(seconds for name, seconds in spent.items() if name != "launches"), spent["launches"])
 
 
 def exchanged(count: int, processes: int) -> float:
-    """Bytes that a process sends in a ring all-reduce of `count` float32 gradients: `2 (K - 1) / K` times them."""
+    """Return the bytes that a process sends in a ring all-reduce of `count` float32 gradients: `2 (K - 1) / K` each."""
     return 2 * (processes - 1) / processes * FLOAT32 * count
 
 
 def exchanged_sharded(count: int, processes: int) -> float:
-    """Bytes that it sends where weights are sharded (FSDP): gathered twice, gradients scattered once."""
+    """Return the bytes that a process sends with sharded weights (FSDP): two gathers, one scatter of gradients."""
     return 1.5 * exchanged(count, processes)
 
 
 def even_tokens(model: Model, processes: int, bandwidth: float, length: float, gpu: Gpu = H100) -> float:
-    """Tokens of a GPU's batch for which its work, launches aside, takes as long as the exchange of gradients."""
+    """Return the batch size in tokens at which a GPU's work, without launches, takes as long as the exchange."""
     spent = gpu_seconds(model, 1.0, length, 0.0, gpu)
     of_a_token = spent["products"] + spent["logits"] + spent["vectors"]
     return max(0.0, exchanged(size(model), processes) / bandwidth - spent["optimizer"]) / of_a_token
 
 
 def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """Least squares: what `y` is at 0, and what it gains for each unit of `x`.
+    """Fit a line by least squares: `y` at 0, and the increase of `y` per unit of `x`.
 
     Raises:
         ValueError: fewer than two different `x`.
     """
     if len(set(x)) < 2:
-        raise ValueError(f"a line needs two different places, got {list(x)}")
+        raise ValueError(f"a line needs two different values of x, got {list(x)}")
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
     return mean_y - slope * mean_x, slope
 
 
 def exponent(x: Sequence[float], y: Sequence[float]) -> float:
-    """The power with which `y` grows: the slope of their logarithms."""
+    """Return the exponent with which `y` grows: the slope of the logarithms."""
     return line([math.log(a) for a in x], [math.log(b) for b in y])[1]

@@ -1,23 +1,41 @@
-"""Write the figures of benchmarks/scaling.json and gpu.json, and what follows from them, into the texts.
+"""Write the tables of docs/scaling.md from benchmarks/scaling.json and gpu.json.
 
     python -m benchmarks.doc_tables                        # docs/scaling.md
 
-A table stands between `<!-- table: <name> -->` and `<!-- end -->`, and all of it is written anew; no figure there is
-copied by hand. Columns say where a figure comes from: measured, on paper (`benchmarks.costs`), or extrapolated.
+Each table is between `<!-- table: <name> -->` and `<!-- end -->`, and is replaced as a whole. No figure in it is copied
+by hand. Columns name the origin of a figure: measured, on paper (`benchmarks.costs`), or extrapolated.
 """
 
 import json
 import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import costs
 from benchmarks.costs import Model
+from benchmarks.doc_facts import (
+    BATCHES,
+    CORPORA,
+    LENGTH,
+    MODELS,
+    SENTENCES,
+    TOKENS,
+    Corpus,
+    bytes_,
+    cpu_speed,
+    duration,
+    operations,
+    preparation,
+    rounded,
+    sentence_bytes,
+    table,
+    text_bytes,
+)
 from benchmarks.gpu import SIZES as GPU_SIZES
 from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.runtime.files import write_text
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "scaling.json"
@@ -25,127 +43,11 @@ ON_GPU = ROOT / "benchmarks" / "gpu.json"
 TEXTS = (ROOT / "docs" / "scaling.md",)
 MARKED = re.compile(r"(<!-- table: (?P<name>[a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-SENTENCES = 1e9
-LENGTH = 24.9  # tokens a sentence of WikiText-2, BERT's vocabulary, the end token counted
-TOKENS = SENTENCES * LENGTH
-# The scripts' default, and what the suite could grow to.
-MODELS = {
-    "default": Model(),
-    "small vocabulary": Model(vocabulary=8000),
-    "multilingual": Model(vocabulary=120_000),
-    "6 × 512": Model(width=512, layers=6, heads=8),
-    "12 × 1024": Model(width=1024, layers=12, heads=16),
-}
-BATCHES = (64, 1024)  # sentences of a GPU's batch
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A corpus of the hub, by its card.
-
-    Args:
-        documents: rows of the training split.
-        training: bytes of them, their few numbers counted.
-        whole: bytes of all splits.
-        download: bytes that travel.
-        share: of the training split that is trained on; the rest becomes the validation split.
-    """
-
-    documents: int
-    training: float
-    whole: float
-    download: float
-    share: float = 1.0
-
-
-CORPORA = {
-    "wikitext103": Corpus(1_801_350, 545_141_915, 547_592_241, 313_093_838),
-    "yelp": Corpus(650_000, 483_811_554, 521_082_742, 322_952_369, share=0.95),
-    "yahoo": Corpus(1_400_000, 760_460_695, 793_122_057, 319_476_345, share=0.95),
-}
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """In Markdown; all but the first column stand to the right."""
-    header = list(header)
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "".join(f"| {' | '.join(row)} |\n" for row in lines)
-
-
-def rounded(value: float, digits: int = 3) -> str:
-    """A number of so many significant digits, its thousands apart."""
-    if value == 0:
-        return "0"
-    text = f"{value:.{digits}g}"
-    return f"{float(text):,.0f}" if abs(value) >= 10 ** (digits - 1) else text
-
-
-def bytes_(value: float) -> str:
-    """In the unit that fits."""
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= factor:
-            return f"{rounded(value / factor)} {unit}"
-    return f"{rounded(value)} B"
-
-
-def duration(seconds: float) -> str:
-    """In the unit that fits."""
-    for unit, factor in (("years", 365.25 * 86400), ("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * factor:
-            return f"{rounded(seconds / factor)} {unit}"
-    for unit, factor in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= factor:
-            return f"{rounded(seconds / factor)} {unit}"
-    return f"{rounded(seconds / 1e-6)} µs"
-
-
-def percent(value: float) -> str:
-    """A share."""
-    return f"{100 * value:.0f} %"
-
-
-# What the measurements say, in a few numbers.
-
-
-def of_model(results: dict[str, Any], varied: str, value: int) -> dict[str, Any]:
-    """A measured step: the row of this value."""
-    return next(row for row in results["model"]["rows"] if row["varied"] == varied and row[varied] == value)
-
-
-def cpu_speed(results: dict[str, Any]) -> float:
-    """Tokens a second of a training step at the scripts' default sizes on the machine that was measured."""
-    row = of_model(results, "vocabulary", Model().vocabulary)
-    return row["sentences"] * row["length"] / row["seconds"]
-
-
-def preparation(results: dict[str, Any], x: str, y: str) -> tuple[float, float]:
-    """Line of preparation: `y` at none, and for each more of `x`."""
-    rows = results["corpus"]["rows"]
-    return costs.line([row[x] for row in rows], [row[y] for row in rows])
-
-
-def sentence_bytes(results: dict[str, Any]) -> float:
-    """Of a prepared sentence on disk."""
-    return preparation(results, "sentences", "disk_bytes")[1]
-
-
-def text_bytes(results: dict[str, Any]) -> float:
-    """Of the text that gives a prepared sentence."""
-    return preparation(results, "sentences", "training_bytes")[1]
-
-
-def operations(results: dict[str, Any], layers: int) -> float:
-    """Operations that the host starts for a step of so many layers, counted in steps of a few."""
-    rows = [row for row in results["model"]["rows"] if row["varied"] == "layers"]
-    start, more = costs.line([row["layers"] for row in rows], [row["operations"] for row in rows])
-    return start + more * layers
-
-
-# The tables, by the name that the texts call them by.
+# The tables, by their names in the page.
 
 
 def machine(results: dict[str, Any]) -> str:
-    """What was measured where and when."""
+    """Format machine, date and versions of the measurements."""
     parts = ("processes", "corpus", "model")
     names = ("machine", "torch", "date", "load")
     rows = ([part, *(str(results[part][name]) for name in names)] for part in parts)
@@ -153,11 +55,11 @@ def machine(results: dict[str, Any]) -> str:
 
 
 def processes(results: dict[str, Any]) -> str:
-    """Speed by the processes."""
+    """Format the speed of training by the number of processes."""
     runs = results["processes"]["runs"]
     one = next(iter(runs.values()))["tokens_per_second"]
     return table(
-        ("", "threads each", "sentences a step", "tokens a second", "times one process"),
+        ("", "threads each", "sentences a step", "tokens a second", "ratio to one process"),
         (
             [
                 name,
@@ -172,9 +74,9 @@ def processes(results: dict[str, Any]) -> str:
 
 
 def corpus(results: dict[str, Any]) -> str:
-    """Preparation by the size of the corpus."""
+    """Format the cost of preparation by the size of the corpus."""
     return table(
-        ("training file", "sentences", "seconds", "sentences a second", "memory at most", "that no file backs", "disk"),
+        ("training file", "sentences", "seconds", "sentences a second", "peak memory", "peak anonymous memory", "disk"),
         (
             [
                 f"{row['repeats']} × ({bytes_(row['training_bytes'])})",
@@ -191,7 +93,7 @@ def corpus(results: dict[str, Any]) -> str:
 
 
 def growth(results: dict[str, Any]) -> str:
-    """A step by its sizes, with the power by which it grows between the two largest."""
+    """Format the cost of a step by its sizes, with the exponent of growth between the two largest."""
 
     def rows() -> Iterable[list[str]]:
         for quantity in dict.fromkeys(row["varied"] for row in results["model"]["rows"]):
@@ -206,11 +108,11 @@ def growth(results: dict[str, Any]) -> str:
                 " · ".join(f"{row['peak_gb']:.2f}" for row in of),
             ]
 
-    return table(("varied", "values", "ms a step", "power at the end", "GB at most"), rows())
+    return table(("varied", "values", "ms a step", "exponent at the end", "peak GB"), rows())
 
 
 def sizes(results: dict[str, Any]) -> str:
-    """Models on paper."""
+    """Format the computed sizes of the models."""
     return table(
         (
             "",
@@ -218,7 +120,7 @@ def sizes(results: dict[str, Any]) -> str:
             "L × D",
             "parameters",
             "FLOPs a token",
-            "of it vocabulary",
+            "vocabulary",
             "attention",
             "NVIB",
             "state",
@@ -241,14 +143,14 @@ def sizes(results: dict[str, Any]) -> str:
 
 
 def shares(model: Model) -> list[float]:
-    """Of the operations: vocabulary, attention and bottleneck, in percent."""
+    """Return the shares of the operations, in percent: vocabulary, attention and bottleneck."""
     parts = costs.forward_flops(model, LENGTH)
     names = ("projection to the vocabulary", "attention", "bottleneck")
     return [100 * parts[name] / sum(parts.values()) for name in names]
 
 
 def gpu(results: dict[str, Any]) -> str:
-    """A step on one H100, on paper."""
+    """Format the computed cost of a step on one H100."""
 
     def rows() -> Iterable[list[str]]:
         for name, model in MODELS.items():
@@ -271,7 +173,7 @@ def gpu(results: dict[str, Any]) -> str:
 
 
 def on_gpu(results: dict[str, Any]) -> str:
-    """Steps that were measured on a GPU, beside the same on paper."""
+    """Format the steps measured on a GPU beside the computed ones."""
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for row in json.loads(ON_GPU.read_text())["training"]:
         rows.setdefault(row["size"], {})[f"{row['model']} {row['precision']}"] = row
@@ -292,12 +194,12 @@ def on_gpu(results: dict[str, Any]) -> str:
                 f"{step['peak_gb']:.1f}",
             ]
         )
-    header = ("L × D", "bfloat16", "on paper", "float32", "`T`, bfloat16", "tokens a second", "GB at most")
+    header = ("L × D", "bfloat16", "on paper", "float32", "`T`, bfloat16", "tokens a second", "peak GB")
     return table(header, figures)
 
 
 def network(results: dict[str, Any]) -> str:
-    """The exchange of gradients among 64 GPUs, on paper."""
+    """Format the computed exchange of gradients among 64 GPUs."""
 
     def rows() -> Iterable[list[str]]:
         for name, model in MODELS.items():
@@ -321,7 +223,7 @@ def network(results: dict[str, Any]) -> str:
 
 
 def limits(results: dict[str, Any]) -> str:
-    """What 1, 8 and 64 GPUs take for 10^9 sentences, and what holds them up."""
+    """Format the time that 1, 8 and 64 GPUs take for 10^9 sentences, and its largest part."""
     networks = {1: None, 8: "NVLink", 64: "InfiniBand, 400 Gb/s"}
 
     def rows() -> Iterable[list[str]]:
@@ -334,7 +236,8 @@ def limits(results: dict[str, Any]) -> str:
                     exchange = 0.0
                     if link is not None:
                         exchange = costs.exchanged(costs.size(model), count) / costs.NETWORKS[link]
-                    speed = count * batch / (step + exchange)  # sentences a second, nothing beside the exchange
+                    # Sentences a second if computation and exchange do not overlap.
+                    speed = count * batch / (step + exchange)
                     causes = {**spent, "network": exchange}
                     yield [
                         f"{name}, {batch:,} sentences",
@@ -365,11 +268,11 @@ def limits(results: dict[str, Any]) -> str:
 
 
 def cpu(results: dict[str, Any]) -> str:
-    """10^9 sentences on the machine that was measured."""
+    """Format the time for 10^9 sentences on the machine of the measurements."""
     speed, per_second = cpu_speed(results), 1 / preparation(results, "sentences", "seconds")[1]
     achieved = speed * costs.training_flops(Model(), LENGTH)
     return table(
-        ("on the machine that was measured", "figure", "10⁹ sentences"),
+        ("on the machine of the measurements", "figure", "10⁹ sentences"),
         [
             ["preparation (sentences a second)", rounded(per_second), duration(SENTENCES / per_second)],
             ["training, default sizes (tokens a second)", rounded(speed), duration(TOKENS / speed)],
@@ -379,21 +282,21 @@ def cpu(results: dict[str, Any]) -> str:
 
 
 def storage(results: dict[str, Any]) -> str:
-    """What 10^9 sentences take on disk, and their order in memory."""
+    """Format the disk space of 10^9 sentences, and the memory of their order."""
     held, text = sentence_bytes(results), text_bytes(results)
-    ids = 4 * (LENGTH + 1)  # int32, the start token counted
+    ids = 4 * (LENGTH + 1)  # int32, start token included
     of_a_core = 1 / preparation(results, "sentences", "seconds")[1] / results["corpus"]["cores"]
     window = TrainingSettings.shuffle_window
     return table(
         ("", "a sentence", "10⁹ sentences"),
         [
             ["prepared, on disk (measured)", bytes_(held), bytes_(SENTENCES * held)],
-            ["of it token ids (on paper)", bytes_(ids), bytes_(SENTENCES * ids)],
-            ["text that gives a sentence (measured)", bytes_(text), bytes_(SENTENCES * text)],
+            ["token ids alone, on disk (on paper)", bytes_(ids), bytes_(SENTENCES * ids)],
+            ["text behind a sentence (measured)", bytes_(text), bytes_(SENTENCES * text)],
             ["an index of all sentences, in each process (on paper)", "8 B", bytes_(8 * SENTENCES)],
             [f"an index of a window of {window:,} sentences (on paper)", "8 B", bytes_(8 * window)],
-            ["all that stands in such a window (measured bytes)", bytes_(held), bytes_(window * held)],
-            ["a random read of it (on paper)", bytes_(costs.BLOCK), bytes_(costs.BLOCK * SENTENCES)],
+            ["the sentences of such a window (measured bytes)", bytes_(held), bytes_(window * held)],
+            ["a random read of a sentence (on paper)", bytes_(costs.BLOCK), bytes_(costs.BLOCK * SENTENCES)],
             ["prepared by 1 core (extrapolated)", duration(1 / of_a_core), duration(SENTENCES / of_a_core)],
             ["prepared by 64 cores (extrapolated)", "–", duration(SENTENCES / of_a_core / 64)],
         ],
@@ -401,9 +304,9 @@ def storage(results: dict[str, Any]) -> str:
 
 
 def extrapolated(results: dict[str, Any], corpus: Corpus) -> dict[str, float]:
-    """Sentences, tokens, preparation, disk and an epoch of a corpus that was not run, from what was measured.
+    """Extrapolate sentences, tokens, preparation, disk and an epoch of a corpus from the measurements.
 
-    A byte of its text is taken to give as many sentences and tokens as one of the corpus that was measured.
+    Assumes the same number of sentences and tokens per byte of text as in the measured corpus.
     """
     measured = results["corpus"]["rows"][0]
     trained = corpus.share * corpus.training / measured["training_bytes"]  # of the measured training file
@@ -420,7 +323,7 @@ def extrapolated(results: dict[str, Any], corpus: Corpus) -> dict[str, float]:
 
 
 def corpora(results: dict[str, Any]) -> str:
-    """The corpora that only the hub holds."""
+    """Format the extrapolated cost of the corpora on the hub."""
 
     def rows() -> Iterable[list[str]]:
         for name, corpus in CORPORA.items():
@@ -438,7 +341,7 @@ def corpora(results: dict[str, Any]) -> str:
             ]
 
     return table(
-        ("", "documents", "their text", "download", "sentences*", "tokens*", "preparation*", "disk*", "an epoch*"),
+        ("", "documents", "text", "download", "sentences*", "tokens*", "preparation*", "disk*", "an epoch*"),
         rows(),
     )
 
@@ -450,18 +353,16 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def filled(text: str, results: dict[str, Any]) -> str:
-    """The text with each of its tables written anew.
+    """Return a text with all of its marked tables replaced.
 
     Raises:
-        KeyError: it asks for a table that there is none of.
+        KeyError: the text names an unknown table.
     """
     return MARKED.sub(lambda found: found[1] + "\n" + TABLES[found["name"]](results) + "\n" + found[3], text)
 
 
 def main() -> None:
-    """Fill the texts in."""
-    from pipeline.runtime.files import write_text
-
+    """Replace the tables in the pages."""
     results = json.loads(RESULTS.read_text())
     for path in map(Path, sys.argv[1:]) if sys.argv[1:] else TEXTS:
         write_text(path, filled(path.read_text(encoding="utf-8"), results))

@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu
 
-tokens a second and memory of NVIB's optimizer step, in float32 and bfloat16, at the scripts' default size and at wider
-ones, T's step beside it, and what is gained by --COMPILE True; tokens a second of greedy generation. Sentences have the
-lengths of WikiText-2's. Medians. Writes benchmarks/gpu.json.
+Training: tokens a second and peak memory of NVIB's optimizer step in float32 and bfloat16, and of T's in bfloat16, at
+the scripts' default size and at larger ones; last, NVIB's default step with --COMPILE True. Generation: tokens a second
+of greedy decoding. Times are medians; sentences have the lengths of WikiText-2. Writes benchmarks/gpu.json.
 """
 
 import statistics
@@ -28,7 +28,7 @@ STEPS = 12
 
 
 def seconds(action: Callable[[], object], times: int) -> float:
-    """Of one run, the median; the device has finished what it was given."""
+    """Return the median seconds of one run, with the device synchronised."""
     taken = []
     for _ in range(times + 3):
         torch.cuda.synchronize()
@@ -40,7 +40,7 @@ def seconds(action: Callable[[], object], times: int) -> float:
 
 
 def training(name: str, size: str, precision: str, compiled: bool = False) -> dict[str, Any]:
-    """A model's optimizer step."""
+    """Measure the time and the peak memory of a model's optimizer step."""
     width, layers, sentences = SIZES[size]
     torch.manual_seed(0)
     settings = MODELS[name](vocabulary_size=VOCABULARY, dim_h=width, num_layers=layers, num_heads=width // 64)
@@ -81,7 +81,7 @@ def training(name: str, size: str, precision: str, compiled: bool = False) -> di
 
 
 def generation(sentences: int, length: int) -> dict[str, Any]:
-    """Greedy generation from as many latents."""
+    """Measure the tokens per second of greedy decoding, for a number of sentences of `length` tokens."""
     torch.manual_seed(0)
     model = build(MODELS["NVIB"](vocabulary_size=VOCABULARY, dim_h=256)).cuda().eval()
     batch = collate(corpus(sentences), 0).to(torch.device("cuda"))
@@ -92,7 +92,7 @@ def generation(sentences: int, length: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and write; prints a line a figure."""
+    """Measure everything, print one line per figure, and write the results."""
     rows = []
     for size in SIZES:
         for name, precision in (("NVIB", "fp32"), ("NVIB", "bf16"), ("T", "bf16")):

@@ -1,11 +1,11 @@
-"""What machine a benchmark ran on."""
+"""The machine of a benchmark."""
 
 import platform
 from pathlib import Path
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the processor's name as the system reports it."""
     try:
         rows = Path("/proc/cpuinfo").read_text().splitlines()
         return next(row.split(":")[1].strip() for row in rows if row.startswith("model name"))

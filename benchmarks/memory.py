@@ -1,4 +1,4 @@
-"""How much memory a command and all its processes hold at most, on Linux."""
+"""Peak memory of a command with all its processes, on Linux."""
 
 import contextlib
 import os
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-INTERVAL = 0.05  # seconds between two looks
+INTERVAL = 0.05  # seconds between two measurements
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What a command took.
+    """Cost of a command.
 
     Args:
-        seconds: from start to end.
-        peak: most bytes at once of all its processes; a page that k of them share counts 1/k in each (PSS).
-        anonymous: most bytes at once of it that no file backs, which the system cannot drop.
-        output: what it printed.
+        seconds: duration.
+        peak: peak bytes of all its processes. A page that k processes share counts 1/k in each (PSS).
+        anonymous: peak bytes of anonymous memory, which no file backs and the system cannot drop.
+        output: standard output and error.
     """
 
     seconds: float
@@ -31,10 +31,10 @@ class Watched:
 
 
 def held(session: int) -> tuple[int, int]:
-    """Bytes that the processes of a session hold now: all, and those that no file backs."""
+    """Return the bytes that the processes of a session hold now: all, and anonymous ones."""
     whole = anonymous = 0
     for folder in Path("/proc").iterdir():
-        # A process may end while it is looked at.
+        # A process may end during the measurement.
         with contextlib.suppress(OSError, ProcessLookupError, ValueError):
             if not folder.name.isdigit() or os.getsid(int(folder.name)) != session:
                 continue
@@ -47,10 +47,14 @@ def held(session: int) -> tuple[int, int]:
 
 
 def watch(command: Sequence[str], **options: Any) -> Watched:
-    """Run a command in a session of its own, with `options` of `subprocess.Popen`, and look at it until it ends.
+    """Run a command in a session of its own and measure its memory until it ends.
+
+    Args:
+        command: program and arguments.
+        options: options of `subprocess.Popen`.
 
     Raises:
-        CalledProcessError: it failed; with what it printed.
+        CalledProcessError: the command failed. The error holds its output.
     """
     started = time.perf_counter()
     process = subprocess.Popen(

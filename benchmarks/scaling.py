@@ -4,14 +4,14 @@
     python -m benchmarks.scaling --PART processes      # one: processes, corpus or model
 
 processes: tokens a second of train.py (NVIB, the scripts' defaults, float32) on the embedded Wikipedia sample, with one
-process and two, of one thread each, and with one process of all threads; the runs take turns.
-corpus: seconds, memory and disk of prepareDatasets.py on WikiText-2 whose training file is repeated. Memory is the most
-that all its processes hold at once. Where WikiText-2 is not at hand, the Wikipedia sample's sentences take its place.
-model: seconds and memory of an optimizer step of NVIB against batch, length, vocabulary, width and depth, each varied
-alone.
+and two processes of one thread each, and with one process that uses all threads. The runs alternate.
+corpus: seconds, peak memory and disk of prepareDatasets.py on WikiText-2 with a repeated training file. Memory is the
+sum over all its processes. If WikiText-2 is missing, the sentences of the Wikipedia sample replace it.
+model: seconds and peak memory of an optimizer step of NVIB. Batch, length, vocabulary, width and depth vary one at a
+time.
 
-A part replaces what benchmarks/scaling.json holds of it, and all of benchmarks/scaling.png is drawn anew.
-`python -m benchmarks.doc_tables` brings the figures into the texts.
+Each part replaces its section of benchmarks/scaling.json. benchmarks/scaling.png is drawn again from all parts.
+`python -m benchmarks.doc_tables` writes the figures into docs/scaling.md.
 """
 
 import argparse
@@ -29,10 +29,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import processor
+from benchmarks.memory import watch
 from pipeline.cli import types
 from pipeline.cli.entry import run
 from pipeline.cli.parser import Parser
 from pipeline.data.corpora import WIKITEXT_FILES
+from pipeline.data.dataset import load_prepared
+from pipeline.runtime.files import read_json, write_json
+from pipeline.runtime.plotting import panels
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -41,7 +45,7 @@ SHARED = ROOT.parent / "shared"
 BERT = SHARED / "tokenizers" / "bert-base-uncased"
 BATCH = 64
 ALL_THREADS = "1 process, all threads"
-# Processes, threads of each, and sentences of a process's batch.
+# Processes, threads per process, and sentences per batch of a process.
 LAUNCHES = {
     "1 process": (1, 1, BATCH),
     "2 processes, same batch each": (2, 1, BATCH),
@@ -59,7 +63,7 @@ VARIED = {
 
 
 def parse() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = Parser(__doc__ or "")
     parser.add_argument("--PART", choices=["all", *PARTS], default="all", help="what to measure")
     parser.add_argument(
@@ -81,16 +85,16 @@ def parse() -> argparse.Namespace:
 
 
 def environment(threads: int | None = None) -> dict[str, str]:
-    """For a script: offline, and with so many threads."""
+    """Return the environment of a script: offline, with a number of threads."""
     values = {**os.environ, "HF_HUB_OFFLINE": "1"}
     return values if threads is None else {**values, "OMP_NUM_THREADS": str(threads)}
 
 
 def script(*command: object, processes: int = 1, threads: int | None = None) -> None:
-    """Run a script to its end; torchrun starts several processes.
+    """Run a script to its end, with torchrun for several processes.
 
     Raises:
-        CalledProcessError: it failed; what it said stands on stderr.
+        CalledProcessError: the script failed. Its output is printed to stderr.
     """
     launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"] if processes > 1 else []
     finished = subprocess.run(
@@ -107,7 +111,7 @@ def script(*command: object, processes: int = 1, threads: int | None = None) -> 
 
 
 def processes(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Training's tokens a second by the processes that share it: all runs, their median and spread."""
+    """Measure tokens per second of training by the number of processes: all runs, median and spread."""
     script("prepareDatasets.py", "--DATA", "wikipedia-sample", "--DATA_DIR", folder / "data")
     speeds: dict[str, list[float]] = {name: [] for name in LAUNCHES}
     for number in range(arguments.ROUNDS):
@@ -141,7 +145,7 @@ def processes(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def half_quartiles(values: list[float]) -> float:
-    """Half the distance between the quartiles; 0 of a single value."""
+    """Return half the interquartile range; 0 for a single value."""
     if len(values) < 2:
         return 0.0
     lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
@@ -149,9 +153,7 @@ def half_quartiles(values: list[float]) -> float:
 
 
 def corpus(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Preparation's seconds, memory and disk by the size of the corpus."""
-    from benchmarks.memory import watch
-
+    """Measure seconds, memory and disk space of preparation by the size of the corpus."""
     given = arguments.LOCAL_PATH
     source = given if given is not None and (given / WIKITEXT_FILES["train"]).is_file() else made_up(folder)
     tokenizer = BERT if BERT.is_dir() else "wordpiece"
@@ -184,7 +186,7 @@ def corpus(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         shutil.rmtree(text)
         shutil.rmtree(data)
         print(
-            f"{rows[-1]['sentences']:>12,} sentences {watched.seconds:8.1f} s, at most {watched.peak / 1e9:.2f} GB "
+            f"{rows[-1]['sentences']:>12,} sentences {watched.seconds:8.1f} s, peak {watched.peak / 1e9:.2f} GB "
             f"({watched.anonymous / 1e9:.2f} anonymous), {rows[-1]['disk_bytes'] / 1e6:,.0f} MB on disk",
             flush=True,
         )
@@ -192,7 +194,7 @@ def corpus(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def repeat_training(source: Path, target: Path, repeats: int) -> None:
-    """Make a folder of WikiText's form whose training file is that of `source`, so many times over."""
+    """Make a folder in WikiText's form whose training file repeats that of `source`."""
     target.mkdir()
     for part, name in WIKITEXT_FILES.items():
         with open(target / name, "wb") as written:
@@ -202,9 +204,7 @@ def repeat_training(source: Path, target: Path, repeats: int) -> None:
 
 
 def made_up(folder: Path) -> Path:
-    """A folder of WikiText's form with the sentences of the Wikipedia sample, which is always at hand."""
-    from pipeline.data.dataset import load_prepared
-
+    """Make a folder in WikiText's form from the embedded Wikipedia sample."""
     script("prepareDatasets.py", "--DATA", "wikipedia-sample", "--DATA_DIR", folder / "sample")
     splits = load_prepared(folder / "sample", "wikipedia-sample").splits
     target = folder / "made-up"
@@ -215,7 +215,7 @@ def made_up(folder: Path) -> Path:
 
 
 def model(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds and memory of a training step, each quantity varied alone, each size in a process of its own."""
+    """Measure seconds and memory of a training step: one quantity varied at a time, each size in its own process."""
     rows = []
     for quantity, values in VARIED.items():
         for value in values:
@@ -238,9 +238,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """Four panels: speed by processes, preparation's time and memory by sentences, a step by its sizes."""
-    from pipeline.runtime.plotting import panels
-
+    """Draw four panels: speed by processes, time and memory of preparation by sentences, and a step by its sizes."""
     with panels(path, 2, 2, width=10.0, height=7.0) as (speed, seconds, memory, step):
         if "processes" in results:
             runs = results["processes"]["runs"]
@@ -257,12 +255,12 @@ def plot(results: dict[str, Any], path: Path) -> None:
         counts = [row["sentences"] for row in rows]
         if rows:
             seconds.loglog(counts, [row["seconds"] for row in rows], marker="o")
-            memory.semilogx(counts, [row["peak_gb"] for row in rows], marker="o", label="in all")
-            memory.semilogx(counts, [row["anonymous_gb"] for row in rows], marker="o", label="that no file backs")
+            memory.semilogx(counts, [row["peak_gb"] for row in rows], marker="o", label="total")
+            memory.semilogx(counts, [row["anonymous_gb"] for row in rows], marker="o", label="anonymous")
             memory.set_ylim(bottom=0)
             memory.legend(frameon=False)
         seconds.set(xlabel="sentences", ylabel="seconds", title="preparation: time")
-        memory.set(xlabel="sentences", ylabel="GB at most", title="preparation: memory")
+        memory.set(xlabel="sentences", ylabel="peak GB", title="preparation: memory")
         for quantity in VARIED:
             of = [row for row in results.get("model", {}).get("rows", []) if row["varied"] == quantity]
             if of:
@@ -272,10 +270,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, write, draw."""
+    """Measure, write the results, and draw the figure."""
     arguments = parse()
-    from pipeline.runtime.files import read_json, write_json
-
     results = read_json(RESULTS, "remove it") if RESULTS.exists() else {}
     for part in PARTS if arguments.PART == "all" else [arguments.PART]:
         machine = {
@@ -285,7 +281,7 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d"),
             "load": round(
                 os.getloadavg()[0], 1
-            ),  # what others did: processes that ran or waited to, last minute's mean
+            ),  # load by other processes: mean number of runnable ones in the last minute
         }
         with tempfile.TemporaryDirectory() as folder:
             results[part] = {**machine, **PARTS[part](arguments, Path(folder))}

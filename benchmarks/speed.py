@@ -2,12 +2,13 @@
 
     python -m benchmarks.speed
 
-A unit is one float32 product of [3200, 256] and [256, 30522], typed as `left @ right` in a process of its own, with the
-memory that torch by itself takes for its result and gives back. `unit_into_kept_memory_seconds` is the same product
-where freed memory is kept, as the scripts have it. The model: width 256, 1 layer, 1 head, BERT's vocabulary; batches of
-128 sentences with the lengths of WikiText-2's. What is compared runs in turn, round after round, so that a machine that
-becomes slower does so for all; each figure is a ratio of medians, its spread half the distance between the quartiles.
-`plain_` is the textbook way of `benchmarks/plain.py`, in the unit's process. Writes benchmarks/results.json.
+A unit is one float32 product `left @ right` of [3200, 256] and [256, 30522], in a separate process with torch's default
+allocation: memory is requested for each result and returned. `unit_into_kept_memory_seconds` is the same product in a
+process that keeps freed memory, as the scripts do. The model has width 256, 1 layer, 1 head and BERT's vocabulary; its
+batches hold 128 sentences with the lengths of WikiText-2. Compared actions alternate, so that a machine that slows down
+slows all of them. Each figure is a ratio of medians; its spread is half the distance between the quartiles. `plain_`
+marks the textbook implementation of `benchmarks/plain.py`, which runs in the unit's process.
+Writes benchmarks/results.json.
 """
 
 import json
@@ -44,20 +45,20 @@ TOKENIZER = HERE.parent.parent / "shared" / "tokenizers" / "bert-base-uncased"
 
 
 def corpus(count: int) -> list[list[int]]:
-    """Sentences of random tokens with the lengths of WikiText-2's training sentences (mean 25, from 6 to 49)."""
+    """Return sentences of random tokens with the lengths of WikiText-2's training sentences (6 to 49, mean 25)."""
     random = np.random.default_rng(0)
     lengths = np.clip(np.round(random.gamma(4.6, 5.6, count)), 6, 49).astype(int)
     return [[START, *random.integers(1000, VOCABULARY, length - 2).tolist(), 102] for length in lengths]
 
 
 def batches(count: int) -> list[Batch]:
-    """Batches of sentences as they come."""
+    """Return batches of sentences, in order."""
     sentences = corpus(count * SENTENCES)
     return [collate(sentences[start : start + SENTENCES], 0) for start in range(0, len(sentences), SENTENCES)]
 
 
 class Steps:
-    """Training steps of one model, batch after batch, ours or the plain way."""
+    """Training steps of one model, by this project's code or by the plain one."""
 
     def __init__(self, name: str, plain: bool = False, precision: str = "fp32") -> None:
         torch.manual_seed(0)
@@ -67,7 +68,7 @@ class Steps:
         self.batches, self.number = batches(8), 0
 
     def __call__(self) -> None:
-        """The next step."""
+        """Take the next training step."""
         batch = self.batches[self.number % len(self.batches)]
         self.number += 1
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
@@ -90,7 +91,7 @@ def autoencoder(model: TextModel) -> TextAutoencoder[ModelSettings]:
 
 
 def generation(model: TextModel, length: int, plain: bool) -> Callable[[], object]:
-    """An action that generates 32 sentences of `length` tokens from the latents of 32 others."""
+    """Return an action that generates 32 sentences of `length` tokens from the latents of 32 others."""
     batch = batches(1)[0]
     with torch.inference_mode():
         latent = model.encode(batch.source[:32], batch.key_padding_mask[:32]).latent
@@ -100,13 +101,13 @@ def generation(model: TextModel, length: int, plain: bool) -> Callable[[], objec
 
 
 def unit() -> Callable[[], object]:
-    """The product that all is measured in."""
+    """Return the matrix product that is the unit of all times."""
     left, right = torch.randn(3200, WIDTH), torch.randn(WIDTH, VOCABULARY)
     return lambda: left @ right
 
 
 def timed(action: Callable[[], object]) -> Callable[[], float]:
-    """The action as one that returns the seconds that it took."""
+    """Wrap an action so that it returns its duration in seconds."""
 
     def run() -> float:
         started = time.perf_counter()
@@ -117,9 +118,9 @@ def timed(action: Callable[[], object]) -> Callable[[], float]:
 
 
 class ByDefault:
-    """A process that allocates as torch does by itself, and times there what is asked for by name.
+    """A process with the default memory allocator, which times actions by name.
 
-    Ours runs with `keep_freed_memory`, as the scripts do; what that sets cannot be undone within a process.
+    The benchmark's own process calls `keep_freed_memory`, as the scripts do, and cannot undo that setting.
     """
 
     def __init__(self) -> None:
@@ -132,7 +133,7 @@ class ByDefault:
         )
 
     def __call__(self, name: str) -> float:
-        """Seconds of a run of `unit`, `step`, or `generate 30`."""
+        """Return the seconds of one run of `unit`, `step` or `generate 30`."""
         if self.process.stdin is None or self.process.stdout is None:
             raise RuntimeError("the process has no pipes")
         print(name, file=self.process.stdin, flush=True)
@@ -140,7 +141,7 @@ class ByDefault:
 
     @staticmethod
     def serve() -> None:
-        """What the process does: read names, print seconds."""
+        """Read names from standard input and print seconds: the loop of the process."""
         actions: dict[str, Callable[[], object]] = {}
         for line in sys.stdin:
             name, _, length = line.strip().partition(" ")
@@ -155,7 +156,7 @@ class ByDefault:
 
 
 def in_turn(actions: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each action, all of them once a round, after a round to warm up."""
+    """Measure the seconds of each action, all of them once a round, after one round of warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(rounds + 1):
         for name, action in actions.items():
@@ -166,19 +167,19 @@ def in_turn(actions: Mapping[str, Callable[[], float]], rounds: int) -> dict[str
 
 
 def ratio(seconds: Mapping[str, list[float]], name: str, reference: str = "unit") -> tuple[float, float]:
-    """Ratio of medians, and half the distance between the quartiles of an action's own times, in the same unit."""
+    """Return the ratio of medians, and half the interquartile range of the action's times in the same unit."""
     middle = statistics.median(seconds[reference])
     lower, median, upper = statistics.quantiles(seconds[name], n=4)
     return median / middle, (upper - lower) / 2 / middle
 
 
 def peak_memory(kind: str) -> float:
-    """Gigabytes that a process holds at most while it trains: `ours` or `plain`."""
+    """Return the peak gigabytes of a process that trains, by `ours` or `plain`."""
     return float(_python("-m", "benchmarks.speed", "--memory", kind))
 
 
 def prepare_seconds(runs: int = 3) -> float | None:
-    """Seconds to prepare WikiText-2 by the script, start included, where the text is at hand: the median."""
+    """Return the median seconds to prepare WikiText-2 with the script, start included, if the text is available."""
     if not (WIKITEXT.exists() and TOKENIZER.exists()):
         return None
     seconds = []
@@ -194,11 +195,9 @@ def prepare_seconds(runs: int = 3) -> float | None:
 
 
 def help_seconds() -> float:
-    """Seconds until the slowest script has answered `--help`, each the median of three runs."""
+    """Return the seconds of the slowest `--help`, as the median of three runs of each script."""
     slowest = 0.0
     for script in sorted(HERE.parent.glob("*.py")):
-        if "add_argument" not in script.read_text() and "cli." not in script.read_text():
-            continue
         seconds = []
         for _ in range(3):
             started = time.perf_counter()
@@ -209,7 +208,7 @@ def help_seconds() -> float:
 
 
 def peak_gigabytes() -> float:
-    """The most that this process has held; what the system reports at its end counts its parent's share, too."""
+    """Return the peak memory of this process. The system's own figure at its end includes its parent's share."""
     try:
         status = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1e6
@@ -223,7 +222,7 @@ def _python(*arguments: str) -> str:
 
 
 def measure() -> dict[str, object]:
-    """All figures."""
+    """Measure all figures."""
     results: dict[str, object] = {}
 
     def record(name: str, seconds: Mapping[str, list[float]], action: str, reference: str = "unit") -> None:
@@ -269,7 +268,7 @@ def measure() -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     if "--by-default" in sys.argv:
         ByDefault.serve()
         return

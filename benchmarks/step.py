@@ -1,10 +1,10 @@
-"""A training step of NVIB of one size, in a process of its own, so that its peak memory is its own.
+"""Measure a training step of NVIB of one size, in a separate process for the sake of its peak memory.
 
     python -m benchmarks.step '{"sentences": 32, "length": 25, "vocabulary": 8000, "width": 256, "layers": 1,
         "steps": 5}'
 
-Sentences of one length, so without padding. Prints JSON: seconds a step (median), the most memory that was held, what
-is kept for the gradient, and how many operations the host starts.
+All sentences have one length, so that there is no padding. Prints JSON: median seconds of a step, peak memory in GB,
+bytes kept for the gradient, and the number of operations that the host starts.
 """
 
 import json
@@ -22,21 +22,21 @@ from pipeline.runtime.devices import keep_freed_memory
 
 
 class Operations(TorchDispatchMode):
-    """Counts the operations that compute; those that only look at a tensor in another way start nothing."""
+    """Count the operations that compute. Views start no computation and are not counted."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        """Count, and do it."""
+        """Count an operation and run it."""
         alias = [value.alias_info for value in function._schema.returns]
         self.count += not any(info is not None and not info.is_write for info in alias)
         return function(*arguments, **(keywords or {}))
 
 
 class Step:
-    """Forward, backward, clipping and Adam on one batch, again and again."""
+    """Forward pass, backward pass, clipping and Adam on one batch, repeated."""
 
     def __init__(self, name: str, sentences: int, length: int, vocabulary: int, width: int, layers: int = 1) -> None:
         torch.manual_seed(0)
@@ -45,31 +45,31 @@ class Step:
         self.batch = collate(torch.randint(5, vocabulary, (sentences, length + 1)).tolist(), 0)
 
     def loss(self) -> torch.Tensor:
-        """The objective: []."""
+        """Return the objective: []."""
         batch = self.batch
         encoding, tokens = self.model(batch.source, batch.key_padding_mask, batch.target_input)
         return tokens.mean + self.model.penalty(encoding, 1.0)
 
     def __call__(self) -> None:
-        """Once."""
+        """Take one step."""
         self.loss().backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 0.1)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
     def operations(self) -> int:
-        """How many the host starts for a step."""
+        """Return the number of operations that the host starts for a step."""
         with Operations() as counted:
             self()
         return counted.count
 
     def kept_bytes(self) -> int:
-        """What a forward pass keeps for the gradient: of the batch, without parameters and their gradients."""
+        """Return the bytes that a forward pass keeps for the gradient, without parameters and their gradients."""
         parameters = {parameter.untyped_storage().data_ptr() for parameter in self.model.parameters()}
         kept, tensors = {}, []
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
-            tensors.append(tensor)  # so that no later one takes its place
+            tensors.append(tensor)  # kept alive, so that no later tensor gets its address
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in parameters:
                 kept[storage.data_ptr()] = storage.nbytes()
@@ -77,12 +77,12 @@ class Step:
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             self.loss()
-        output = self.model.output  # whose gradients the loss computes along with its value
+        output = self.model.output  # the loss computes its gradients along with its value
         return sum(kept.values()) - sum(4 * parameter.numel() for parameter in output.parameters())
 
 
 def measure(sentences: int, length: int, vocabulary: int, width: int, layers: int, steps: int) -> dict[str, Any]:
-    """The figures of a size, after a step to warm up."""
+    """Measure the figures of a size, after one step of warm-up."""
     step = Step("NVIB", sentences, length, vocabulary, width, layers)
     run = timed(step)
     seconds = [run() for _ in range(steps + 1)][1:]
@@ -102,7 +102,7 @@ def measure(sentences: int, length: int, vocabulary: int, width: int, layers: in
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the figures."""
     keep_freed_memory()
     print(json.dumps(measure(**json.loads(sys.argv[1]))))
 

@@ -99,7 +99,7 @@ def test_a_step_takes_as_long_as_the_slower_of_host_and_gpu():
 def test_the_fits_recover_a_line_and_a_power():
     assert costs.line([1, 2, 5], [7, 9, 15]) == pytest.approx((5, 2))
     assert costs.exponent([1, 10, 100], [3, 300, 30_000]) == pytest.approx(2)
-    with pytest.raises(ValueError, match="two different places"):
+    with pytest.raises(ValueError, match="two different values"):
         costs.line([3, 3], [1, 2])
 
 
