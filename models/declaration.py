@@ -89,7 +89,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Range:
-    """Tuning range: numbers from `low` to `high`, uniform or, with `log`, uniform in their logarithm."""
+    """Tuning range: numbers from `low` to `high`, uniform or, with `log`, uniform in their logarithm.
+
+    Two integers are a range of integers, both ends included.
+    """
 
     low: float
     high: float

@@ -17,7 +17,7 @@ def parse(description: str) -> argparse.Namespace:
         type=types.integer(0),
         default=0,
         help="draws of the latent for each sentence, for the evidence lower bound and the importance-weighted bound "
-        "in nats a sentence, of a model with known densities (VTV, VTP, VTS); 0 leaves the bounds out",
+        "in nats a sentence, of a model with known densities, such as VTV; 0 leaves the bounds out",
     )
     add_batch_option(group)
     return parser.parse_args()

@@ -40,12 +40,15 @@ def space_of(settings: type[ModelSettings]) -> dict[str, Range | Choice]:
 
 def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
     """Draw a value for each setting of a space."""
-    return {
-        name: trial.suggest_categorical(name, each.values)
-        if isinstance(each, Choice)
-        else trial.suggest_float(name, each.low, each.high, log=each.log)
-        for name, each in space.items()
-    }
+    return {name: _suggest(trial, name, each) for name, each in space.items()}
+
+
+def _suggest(trial: optuna.Trial, name: str, each: Range | Choice) -> str | float:
+    if isinstance(each, Choice):
+        return str(trial.suggest_categorical(name, each.values))
+    if isinstance(each.low, int) and isinstance(each.high, int):
+        return trial.suggest_int(name, each.low, each.high, log=each.log)
+    return trial.suggest_float(name, each.low, each.high, log=each.log)
 
 
 def sweep_parameters(space: Space) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def sweep_parameters(space: Space) -> dict[str, Any]:
         if isinstance(each, Choice):
             parameters[name.upper()] = {"values": list(each.values)}
         else:
-            kind = "log_uniform_values" if each.log else "uniform"
+            whole = isinstance(each.low, int) and isinstance(each.high, int)
+            kind = "int_uniform" if whole else "log_uniform_values" if each.log else "uniform"
             parameters[name.upper()] = {"distribution": kind, "min": each.low, "max": each.high}
     return parameters

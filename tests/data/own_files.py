@@ -90,6 +90,8 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     elif path.suffix == ".parquet":
         datasets.Dataset.from_list(rows).to_parquet(path)
+    elif path.suffix != ".csv":
+        raise ValueError(f"write rows in {path.suffix} here")
     else:
         with open(path, "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))

@@ -85,8 +85,10 @@ def write_documents(folder: Path, suffix: str, documents: list[str]) -> tuple[Pa
             csv.writer(file).writerows([["review", "n"], *([document, 0] for document in documents)])
     elif suffix == ".jsonl":
         path.write_bytes(b"".join(json.dumps({"review": document}).encode() + b"\n" for document in documents))
-    else:
+    elif suffix == ".parquet":
         parquet_file(path, pa.array(documents, pa.string()))
+    else:
+        raise ValueError(f"write documents in {suffix} here")
     return path, documents
 
 

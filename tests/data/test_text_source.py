@@ -156,7 +156,8 @@ class BarFormat(Format):
 
 def test_a_new_format_is_a_class_and_its_place_in_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(formats.FORMATS, ".bar", BarFormat())
-    assert formats.listed_formats() == ".txt (a document a line), .csv, .jsonl, .parquet or .bar"
+    assert formats.listed_formats().startswith(".txt (a document a line), .csv, ")
+    assert formats.listed_formats().endswith(" or .bar")
     path = write(tmp_path, ".bar", ("mood|review\n" + "".join(f"good|{line}\n" for line in DOCUMENTS)).encode())
     source = TextSource(str(path), SPLIT, text_column="review", label_column="mood")
     prepare(source, "own", tmp_path / "data", PreparationSettings("wordpiece", 150, "none"))

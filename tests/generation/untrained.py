@@ -9,7 +9,8 @@ from models.text_model import TextModel
 
 VOCABULARY, START, END = 6, 2, 3
 AUTOENCODERS = [name for name, settings in MODELS.items() if settings.sees_target]
-VARIATIONAL = ["VTV", "VTP", "VTS", "NVIB"]
+# Models with Gaussians: their settings have a mean of the prior.
+VARIATIONAL = [name for name, settings in MODELS.items() if hasattr(settings, "prior_mu")]
 
 
 def model(name: str, **settings: Any) -> TextModel:

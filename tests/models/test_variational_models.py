@@ -5,13 +5,15 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 
+from models import MODELS
 from models.decoding import generate
 from models.gaussian import with_free_bits
 from models.latent import Memory
+from models.settings import VariationalSettings
 from models.text_model import UnsupportedError
 from tests.models.tiny_models import END, START, model, sentences
 
-VARIATIONAL = ["VTV", "VTP", "VTS"]
+VARIATIONAL = [name for name, settings in MODELS.items() if issubclass(settings, VariationalSettings)]
 SILENT = {"kl_dirichlet_lambda": 0.0}
 
 
