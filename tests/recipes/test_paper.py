@@ -27,7 +27,7 @@ def test_every_step_comes_after_what_it_needs_and_every_model_has_every_seed():
     for number, step in enumerate(steps):
         assert set(step.needs) <= set(names[:number])
     trained = [step.command for step in steps if step.command[0] == "train.py"]
-    for model in {run.model for run in RUNS} | {"LM"}:
+    for model in {each.model for each in RUNS} | {"LM"}:
         seeds = {c[c.index("--SEED") + 1] for c in trained if c[c.index("--MODEL") + 1] == model}
         assert seeds == ({"1"} if model == "LM" else {"1", "2", "3"})
 
