@@ -31,6 +31,7 @@ def panels(
     path: Path, rows: int, columns: int, width: float, height: float, also: Sequence[str] = ()
 ) -> "Iterator[list[Axes]]":
     """Yield the axes of a figure with `rows` x `columns` panels, row by row. See `figure`."""
+    # Heavy, and most scripts draw nothing.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -55,7 +56,7 @@ def inline_svg(draw: "Callable[[Axes], None]", width: float = 7.0, height: float
         width: in inches.
         height: in inches.
     """
-    import matplotlib
+    import matplotlib  # heavy, see `panels`
 
     with (
         tempfile.TemporaryDirectory() as folder,
