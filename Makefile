@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python >= 3.11:
 #   make demo   set-up, then the main job on the embedded Wikipedia sample
 #   make test   set-up, then the tests (make test-fast: without those marked slow, in less than 90 s on two cores)
-#   make paper  every model and measurement of the paper, with three seeds, and the report; goes on where it was stopped
+#   make paper  every model and measurement of the paper, with three seeds, and the report; resumes where it was stopped
 #               (make paper DATA=wikitext2 SEEDS=1 for WikiText-2, one seed; make paper FLAGS="--LIST True" for how far
 #               it is; two steps run beside each other, with JOBS=1 one)
 #   make synth DATA=my_reviews.csv TEXT_COLUMN=text N=1000   synthetic text like your own, in the same form

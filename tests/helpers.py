@@ -201,7 +201,7 @@ def of_rank(launched: subprocess.Popen[str], rank: int) -> int:
 
 
 class SilentTracker:
-    """Stands for a wandb run: every attribute and every call gives itself."""
+    """Stub of a wandb run: every attribute and every call returns the stub itself."""
 
     def __getattr__(self, name: str) -> "SilentTracker":
         return self

@@ -97,7 +97,7 @@ class BooleanColumn(ColumnType):
 class NumberColumn(ColumnType):
     """Numbers within the range of the values seen: `integer` if all of them are, otherwise `number`.
 
-    A column may also hold words that stand for a missing number (`MISSING`).
+    A column may also hold words that replace a missing number (`MISSING`).
     """
 
     kinds = ("integer", "number")

@@ -47,7 +47,7 @@ class CsvFormat(Format):
             if len(record) != len(header):
                 raise UserError(
                     f"{path}, line {line}: {len(record)} fields where the header has {len(header)}; "
-                    "mend the line (text that holds a comma stands in quotes)"
+                    "mend the line (put text with a comma in quotes)"
                 )
             if text_place is not None:
                 text = record[text_place]

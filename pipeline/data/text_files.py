@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from pipeline.runtime.errors import UserError
 
-# UTF-32 stands first: its little-endian mark begins with the mark of UTF-16.
+# UTF-32 comes first: its little-endian mark begins with the mark of UTF-16.
 _WIDE = {"UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
 
 

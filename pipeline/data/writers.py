@@ -48,7 +48,7 @@ def _template(source: Mapping[str, Any]) -> RowTemplate | None:
 
 
 def _written(source: Mapping[str, Any], template: RowTemplate | None) -> list[str]:
-    """Return the columns to write, in the order of the source; columns of unknown order stand last."""
+    """Return the columns to write, in the order of the source; columns of unknown order come last."""
     own = [name for name in (source["text_column"], source["label_column"]) if name is not None]
     written = {*own, *(() if template is None else template.columns)}
     known = [name for name in source["order"] if name in written]

@@ -210,7 +210,7 @@ def _membership(material: Material, quality: Quality) -> Iterator[Row]:
             else None
             for kind in ("members", "again")
         ]
-        missing = "" if None not in values else "no held-out sentences that do not stand in the training split too"
+        missing = "" if None not in values else "every held-out sentence is in the training split too"
         yield Row(name, *values, missing=missing)
 
 
@@ -230,7 +230,7 @@ def _usefulness(material: Material, quality: Quality) -> Iterator[Row]:
     trained, guessed = ([function(text, test) for text in texts] for function in (usefulness, majority))
     quality.notes["usefulness"] = (
         f"TF-IDF of words and pairs of words with logistic regression, trained on {count:,} labelled sentences of "
-        f"either text and tested on {len(test):,} real ones ({material.subset}). Here the real text that stands beside "
+        f"either text and tested on {len(test):,} real ones ({material.subset}). Here the real text beside "
         "the samples is training text. The most common label is what a classifier that knows nothing would answer."
     )
     yield Row("classifier_accuracy", *(result.accuracy for result in trained))

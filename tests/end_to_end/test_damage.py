@@ -189,8 +189,8 @@ def test_every_script_refuses_a_damaged_file_in_one_line_and_changes_nothing(sou
             folder / "outputs",
             *(["--DATA_DIR", folder / "data"] if script != "report.py" else []),
         ]
-        told = one_line_of_error(call(script, *name, *places, *flags, expect=2))
-        assert path.name in told or str(folder / DATA) in told, told
+        reported = one_line_of_error(call(script, *name, *places, *flags, expect=2))
+        assert path.name in reported or str(folder / DATA) in reported, reported
         assert files_of(folder) == before
 
 
@@ -266,7 +266,7 @@ def test_a_second_process_may_not_write_an_experiment_that_another_is_writing(so
     files.claim()
     files.claim()  # a second claim of the same process changes nothing
     places = ("--EXPERIMENT_NAME", "a", "--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
-    told = one_line_of_error(run("reconstruction.py", *places, expect=2))
-    assert f"'a' is being written by process {os.getpid()} on" in told
+    reported = one_line_of_error(run("reconstruction.py", *places, expect=2))
+    assert f"'a' is being written by process {os.getpid()} on" in reported
     release()
     run("reconstruction.py", *places)

@@ -148,9 +148,9 @@ def test_a_signal_saves_the_last_step_and_the_message_says_how_to_continue(
     flags = ("--SAVE_STEPS", 10**6, "--EPOCHS", 300)
     status, said = run_script(training(tmp_path, data_dir, *flags), number, after=0.5, when="batch/s")
     assert status == 128 + number, said
-    told = last_line(said)
-    assert "of 4500, which is saved; the same command continues there" in told
-    step = int(told.split("after step ")[1].split()[0])
+    reported = last_line(said)
+    assert "of 4500, which is saved; the same command continues there" in reported
+    step = int(reported.split("after step ")[1].split()[0])
     status, said = run_script(training(tmp_path, data_dir, *flags), number, when="continuing")
     assert f"continuing after step {step} of 4500" in said
 
@@ -255,11 +255,11 @@ def test_a_worker_prints_nothing_when_its_pool_ends_it(tmp_path: Path):
         "from pipeline.runtime.signals import end_forks_with_parent, raise_on_signals\n"
         "raise_on_signals()\n"
         "end_forks_with_parent()\n"
-        "ready, told = os.pipe()\n"
+        "ready, reported = os.pipe()\n"
         "worker = os.fork()\n"
         "if not worker:\n"
         "    signal.raise_signal(signal.SIGINT)\n"
-        "    os.write(told, b'on')\n"
+        "    os.write(reported, b'on')\n"
         "    time.sleep(30)\n"
         "assert os.read(ready, 2) == b'on'\n"
         "os.kill(worker, signal.SIGTERM)\n"

@@ -168,11 +168,11 @@ def test_if_one_of_two_processes_is_killed_the_other_reports_it_and_the_run_resu
     os.kill(of_rank(process, rank), signal.SIGKILL)
     said = process.communicate(timeout=90)[0]
     assert process.returncode != 0
-    told = re.findall(r"train\.py: .*", said)  # a progress bar may precede it
-    assert len(told) == 1, said
+    reported = re.findall(r"train\.py: .*", said)  # a progress bar may precede it
+    assert len(reported) == 1, said
     step = load_checkpoint(kept, "")[1]["step"]
-    assert f"step {step} of" in told[0]
-    assert told[0].endswith("is saved, and the same command continues there")
+    assert f"step {step} of" in reported[0]
+    assert reported[0].endswith("is saved, and the same command continues there")
     shown = call("train.py", *command, "--EPOCHS", 4).stdout
     assert f"continuing after step {step}" in shown
 
@@ -223,20 +223,22 @@ def test_a_process_that_the_launcher_ends_for_the_error_of_another_prints_nothin
         "entry.run(main)\n"
     )
     finished = run(script, expect=1, processes=2)
-    told = [line for line in finished.stderr.splitlines() if line.startswith("script.py")]
-    assert told == ["script.py: error: this is wrong"]
+    reported = [line for line in finished.stderr.splitlines() if line.startswith("script.py")]
+    assert reported == ["script.py: error: this is wrong"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("meets", "told"),
+    ("meets", "reported"),
     [
         ("raise UserError('this is wrong')", "this is wrong"),
         ("parser.Parser('', together=True).parse_args(['--WINGS', '2'])", "unrecognized arguments: --WINGS 2 (see"),
         ("parser.Parser('').parse_args([])", "it runs in one process"),
     ],
 )
-def test_an_error_of_all_processes_is_printed_once_even_if_rank_0_is_the_slowest(tmp_path: Path, meets: str, told: str):
+def test_an_error_of_all_processes_is_printed_once_even_if_rank_0_is_the_slowest(
+    tmp_path: Path, meets: str, reported: str
+):
     script = tmp_path / "script.py"
     script.write_text(
         f"import os, sys, time\nsys.path.insert(0, {str(ROOT)!r})\n"
@@ -249,13 +251,13 @@ def test_an_error_of_all_processes_is_printed_once_even_if_rank_0_is_the_slowest
     )
     finished = run(script, expect=1, processes=2)
     (line,) = [line for line in finished.stderr.splitlines() if line.startswith("script.py: ")]
-    assert line.startswith(f"script.py: error: {told}")
+    assert line.startswith(f"script.py: error: {reported}")
 
 
 @pytest.mark.slow
 def test_a_launched_script_prints_the_error_of_all_processes_once(folder: Path):
     finished = run("sample.py", *at(folder, "absent"), expect=1, processes=2)
-    told = [line for line in finished.stderr.splitlines() if line.startswith("sample.py: error")]
-    assert len(told) == 1, finished.stderr
-    assert "no experiment 'absent'" in told[0]
+    reported = [line for line in finished.stderr.splitlines() if line.startswith("sample.py: error")]
+    assert len(reported) == 1, finished.stderr
+    assert "no experiment 'absent'" in reported[0]
     assert "--MODEL" in one_line_of_error(call("train.py", *at(folder, "a"), "--MODEL", "none", expect=2))

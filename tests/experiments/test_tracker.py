@@ -88,10 +88,10 @@ def test_a_tracker_that_fails_costs_no_figure(files, monkeypatch, capsys, troubl
     use(monkeypatch, None if trouble == "missing" else Run(failing=trouble))
     log_all(files)
     assert local(files) == ([2.0, 1.0], 1.0)
-    told = capsys.readouterr().err.strip().splitlines()
-    assert len(told) == 1
-    assert told[0].startswith("warning: wandb failed (")
-    assert "upload.py" in told[0]
+    reported = capsys.readouterr().err.strip().splitlines()
+    assert len(reported) == 1
+    assert reported[0].startswith("warning: wandb failed (")
+    assert "upload.py" in reported[0]
 
 
 def test_a_tracker_that_hangs_at_the_end_is_left_behind(files, monkeypatch, capsys):

@@ -181,11 +181,11 @@ def test_an_interruption_reaches_the_steps_that_run_and_what_is_done_stays_done(
     """One of two parallel steps is interrupted. The other ignores the signal, ends, and is recorded."""
     (tmp_path / "heedless.py").write_text(
         "import pathlib, signal, sys, time\n"
-        "ready, told = map(pathlib.Path, sys.argv[1:])\n"
-        "signal.signal(signal.SIGTERM, lambda *_: told.touch())\n"
+        "ready, reported = map(pathlib.Path, sys.argv[1:])\n"
+        "signal.signal(signal.SIGTERM, lambda *_: reported.touch())\n"
         "ready.touch()\n"
         "for _ in range(600):\n"
-        "    if told.exists():\n"
+        "    if reported.exists():\n"
         "        break\n"
         "    time.sleep(0.1)\n"
     )
@@ -197,13 +197,13 @@ def test_an_interruption_reaches_the_steps_that_run_and_what_is_done_stays_done(
     )
     ready = str(tmp_path / "ready")
     steps = [
-        Step("heedless a", (str(tmp_path / "heedless.py"), ready, str(tmp_path / "told"))),
+        Step("heedless a", (str(tmp_path / "heedless.py"), ready, str(tmp_path / "reported"))),
         Step("interrupted b", (str(tmp_path / "interrupted.py"), ready)),
     ]
     paper = StepRunner(steps, tmp_path / "paper.json", tmp_path / "logs")
     with pytest.raises(KeyboardInterrupt):
         paper.run(jobs=2)
-    assert (tmp_path / "told").exists()
+    assert (tmp_path / "reported").exists()
     assert [paper.status(step) for step in steps] == ["done", "left"]
 
 

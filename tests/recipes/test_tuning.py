@@ -207,8 +207,8 @@ def test_only_models_of_this_folder_are_tested(tuned: Path):
     project = tuned / "outputs" / "tuning"
     best = json.loads((project / "best-VTP-tiny.json").read_text())["found_by"]
     shutil.rmtree(project / f"tune-VTP-tiny-{best['trial']}-s1")
-    told = call("tune.py", *at(tuned), "--TRIALS", 1).stdout
-    assert "seed 1: its model is not in" in told and "seed 2, test: perplexity" in told
+    reported = call("tune.py", *at(tuned), "--TRIALS", 1).stdout
+    assert "seed 1: its model is not in" in reported and "seed 2, test: perplexity" in reported
 
 
 @pytest.mark.slow
@@ -265,8 +265,8 @@ def test_two_at_once_try_different_settings_and_both_test_the_best(tmp_path: Pat
     )
     assert len(study.trials) in (3, 4)  # a process completes the trial that it has begun
     assert len({trial.params["learning_rate"] for trial in study.trials}) == len(study.trials)
-    told = [number for out, _ in said for number in re.findall(r"^trial (\d+):", out, re.MULTILINE)]
-    assert sorted(told) == [str(trial.number) for trial in study.trials]
+    reported = [number for out, _ in said for number in re.findall(r"^trial (\d+):", out, re.MULTILINE)]
+    assert sorted(reported) == [str(trial.number) for trial in study.trials]
     assert all("test: perplexity" in out for out, _ in said)
     best = json.loads((tmp_path / "outputs" / "tuning" / "best-VTP-tiny.json").read_text())
     assert best["found_by"]["trial"] == study.best_trial.number

@@ -93,7 +93,7 @@ def test_samples_are_those_of_generate(nvae: TrainedModel):
 
 
 @pytest.mark.parametrize(
-    ("name", "vectors", "told"),
+    ("name", "vectors", "reported"),
     [
         ("T", 8, "8 of 8 vectors kept; the model has no pseudo-counts"),
         ("VTV", 8, "8 of 8 vectors kept; the model has no pseudo-counts"),
@@ -101,13 +101,13 @@ def test_samples_are_those_of_generate(nvae: TrainedModel):
         ("VTP", 1, "1 of 8 vectors kept; the model has no pseudo-counts"),
     ],
 )
-def test_a_model_shows_what_it_has(nvae: TrainedModel, name: str, vectors: int, told: str):
+def test_a_model_shows_what_it_has(nvae: TrainedModel, name: str, vectors: int, reported: str):
     model = untrained(nvae, name)
     found = view(model, A, B, 0.5, threshold=3.0)
     assert len(found.vectors[0].names) == vectors
     assert found.vectors[0].alpha is None
     assert set(found.attention.sides) == {2}, "a vector between two is of both"
-    assert told in drawn(found, 0.5)
+    assert reported in drawn(found, 0.5)
 
 
 def test_a_model_says_what_it_lacks(nvae: TrainedModel):
@@ -304,6 +304,6 @@ def test_the_page_answers_a_person_in_a_browser(trained: Path, nvae: TrainedMode
     assert not failed
     assert {url.split("/")[2] for url in asked if not url.startswith(("data:", "blob:"))} == {address.split("/")[2]}
     # Each takes a tenth of a second here; one may wait for whatever else the machine does.
-    told = f"seconds until an answer: {', '.join(f'{what} {seconds:.2f}' for what, seconds in waited.items())}"
-    assert sorted(waited.values())[len(waited) // 2] < 1.0, told
-    assert max(waited.values()) < 5.0, told
+    reported = f"seconds until an answer: {', '.join(f'{what} {seconds:.2f}' for what, seconds in waited.items())}"
+    assert sorted(waited.values())[len(waited) // 2] < 1.0, reported
+    assert max(waited.values()) < 5.0, reported

@@ -143,10 +143,10 @@ def test_if_one_of_two_processes_is_killed_the_other_names_the_step_that_is_kept
     os.kill(of_rank(process, rank), signal.SIGKILL)
     said = process.communicate(timeout=90)[0]
     assert process.returncode != 0
-    (told,) = re.findall(r"train\.py: .*", said)  # a progress bar may precede it
+    (reported,) = re.findall(r"train\.py: .*", said)  # a progress bar may precede it
     step = read_record(kept, "")["step"]
-    assert f"step {step}" in told, told
-    assert told.endswith("the same command continues there")
+    assert f"step {step}" in reported, reported
+    assert reported.endswith("the same command continues there")
 
 
 def test_the_reported_step_is_the_one_on_disk(copy: Path):
@@ -238,16 +238,18 @@ def test_an_invalid_index_or_one_that_leads_outside_the_folder_is_refused(copy: 
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         ({"FSDP_VERSION": "2"}, "cannot be compiled; leave --COMPILE out"),
         ({}, "FSDP is configured with version 1; add --fsdp_version 2"),
         ({"FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"}, "add --GRADIENT_CHECKPOINTING True"),
     ],
 )
-def test_unsupported_options_of_fsdp_are_refused(folder: Path, monkeypatch, given: dict[str, str], told: str):
+def test_unsupported_options_of_fsdp_are_refused(folder: Path, monkeypatch, given: dict[str, str], reported: str):
     """Environment variables hold the configuration that accelerate launch passes."""
     for name, value in {"ACCELERATE_USE_FSDP": "true", **given}.items():
         monkeypatch.setenv(name, value)
-    assert told in one_line_of_error(call("train.py", *at(folder, "refused"), *SMALL, "--COMPILE", "True", expect=2))
+    assert reported in one_line_of_error(
+        call("train.py", *at(folder, "refused"), *SMALL, "--COMPILE", "True", expect=2)
+    )
     assert not experiment(folder, "refused").exists()

@@ -269,10 +269,10 @@ def test_the_quantities_behind_a_loss_that_is_not_finite_are_named(data, tmp_pat
     own = trainer(data, tmp_path)
     with torch.no_grad():
         own.model.bottleneck.logvar.bias[0] = float("nan")
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as reported:
         own.train()
     for quantity in ("KL_G in [nan", "KL_D in [", "mu in [", "log sigma^2 in [nan", "alpha0_q in [", "log alpha in ["):
-        assert quantity in str(told.value)
+        assert quantity in str(reported.value)
 
 
 def test_a_step_with_a_loss_that_is_not_finite_can_be_skipped_and_is_counted(data, tmp_path: Path, capsys):

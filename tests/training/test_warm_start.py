@@ -83,7 +83,7 @@ def test_a_warm_start_begins_at_the_loss_of_the_other_experiment(folder: Path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "reported"),
     [
         (("--START_FROM", "absent"), "no experiment 'absent'"),
         (("--START_FROM", "self"), "--START_FROM self: it is the experiment itself; choose another --EXPERIMENT_NAME"),
@@ -93,9 +93,9 @@ def test_a_warm_start_begins_at_the_loss_of_the_other_experiment(folder: Path):
         (("--START_FROM", "a/b"), "--START_FROM"),
     ],
 )
-def test_an_unsuitable_source_is_refused_before_anything_is_written(folder: Path, flags: tuple, told: str):
+def test_an_unsuitable_source_is_refused_before_anything_is_written(folder: Path, flags: tuple, reported: str):
     before = sorted(folder.rglob("*"))
-    assert told in one_line_of_error(call("train.py", *at(folder, "self", *flags), expect=2))
+    assert reported in one_line_of_error(call("train.py", *at(folder, "self", *flags), expect=2))
     assert sorted(folder.rglob("*")) == before
 
 
