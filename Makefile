@@ -16,7 +16,7 @@ SEEDS ?= 1 2 3
 JOBS ?= 2
 # The embedded corpus is small: of as many sentences, smaller batches learn more. BUDGET= takes the scripts' defaults.
 BUDGET ?= $(if $(filter wikipedia-sample,$(DATA)),--BATCH_SIZE 32 --MAX_STEPS 1000 --IMPORTANCE_SAMPLES 8)
-# Some systems forbid Python to keep what it compiles; each script would then compile torch and all else anew.
+# Some systems set PYTHONDONTWRITEBYTECODE: without cached bytecode every script would compile torch anew.
 export PYTHONDONTWRITEBYTECODE :=
 N ?= 1000
 STEPS ?= 1500

@@ -54,7 +54,7 @@ H200 = Gpu(flops=989.4e12, bandwidth=4.8e12, memory=141e9)
 # Bytes a second out of one GPU. NVLink's 900 GB/s of the same sheet are both directions together.
 NETWORKS = {"NVLink": 450e9, "InfiniBand, 400 Gb/s": 50e9, "Ethernet, 10 Gb/s": 1.25e9}
 # Random reads of 4 KiB a second of one data centre SSD (Samsung PM9A3, as announced: 900,000; 6.5 GB/s in order).
-SSD_READS, SSD_BANDWIDTH, BLOCK = 900e3, 6.5e9, 4096
+SSD_READS, BLOCK = 900e3, 4096
 
 # Assumptions, each of them marked as such in docs/scaling.md.
 UTILISATION = 0.4  # of the peak, in large products: Llama 3 reports 38 to 43 % on H100s

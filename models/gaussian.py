@@ -50,7 +50,7 @@ def kl_by_dimension(gaussians: Gaussians, mu: float, var: float, weights: Tensor
     `½ Σ_i w_i [(μ_ih − μ_p)²/σ_p² + σ_ih²/σ_p² − 1 − ln(σ_ih²/σ_p²)]`; its mean over dimensions is the KL_G of a text.
 
     Args:
-        gaussians: of B texts, K vectors each.
+        gaussians: Gaussians of B texts, K vectors each.
         mu: mean of the prior.
         var: variance of the prior, above 0.
         weights: [B, K], a weight for each vector; None for 1 each.

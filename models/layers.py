@@ -224,7 +224,7 @@ class DecoderLayer(nn.Module, Generic[OwnLatent, OwnKeys]):
 
         Args:
             hidden: [B, T, D]; with a packing the real positions alone, [M, D].
-            latent: of B texts.
+            latent: latents of B texts.
             packing: the real positions; None for all.
 
         Returns:

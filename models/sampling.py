@@ -217,7 +217,7 @@ class SamplingSettings:
         of_text = next((name for name in OF_TEXT if self._given(name)), None)
         for name in ("vectors", "sampling_distribution"):
             if of_text is not None and self._given(name):
-                raise SettingError(f"{{{name}}} is of the prior and means nothing for {{{of_text}}}; leave it out")
+                raise SettingError(f"{{{name}}} is for the prior and means nothing for {{{of_text}}}; leave it out")
         if self._given("vectors") and self._given("sampling_distribution"):
             raise SettingError(
                 "{sampling_distribution} means nothing for {vectors}, with which no length is drawn; leave it out"

@@ -56,7 +56,7 @@ class Encoding:
     """Encoder output of B texts: the latent and its statistics.
 
     Args:
-        latent: of B texts, for the decoder.
+        latent: latents of B texts, for the decoder.
         vectors_kept: [B], int, vectors that the latent keeps.
         vectors: [B], int, vectors before any is dropped.
         kl_gaussian: [B], KL_G in nats per dimension; None where the model has no such term.
@@ -148,7 +148,7 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
 
         Args:
             target_input: [B, T], token ids of the decoder's input.
-            latent: of B texts; None for a model without one.
+            latent: latents of B texts; None for a model without one.
             packing: the real positions; None for all.
 
         Returns:
@@ -173,7 +173,7 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
 
         Args:
             target_input: [B, N], token ids of the decoder's input.
-            latent: of B texts; None for a model without one.
+            latent: latents of B texts; None for a model without one.
             source: [B, N], target token ids.
             packing: the real positions, M in number.
         """
@@ -185,7 +185,7 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
 
         Args:
             target_input: [B, T], token ids of the decoder's input.
-            latent: of B texts, K vectors each.
+            latent: latents of B texts, K vectors each.
 
         Returns:
             [B, layers, H, T, K]: the weights of each layer and head sum to one over the vectors; 0 at padding.
@@ -235,7 +235,7 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
         """Compute the regulariser that the objective adds to the cross-entropy: [], nats.
 
         Args:
-            encoding: of a batch; None from a model without a latent.
+            encoding: encoding of a batch; None from a model without a latent.
             progress: completed share of training, in [0, 1]; at 1 the regulariser has its full weight.
         """
         return torch.zeros((), device=self.output.weight.device)
@@ -248,7 +248,7 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
         Args:
             lengths: [B], int, approximate lengths of the texts in tokens, the end token included.
             generator: source of randomness, on the device of the lengths; torch's default generator if None.
-            noise: of the draws.
+            noise: noise of the draws.
 
         Returns:
             Latents of B texts; None from a language model, whose texts need none.
@@ -272,9 +272,9 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
         """Draw latents from the posterior of B encoded texts.
 
         Args:
-            encoding: of B texts.
+            encoding: encoding of B texts.
             generator: source of randomness, on the device of the model; torch's default generator if None.
-            noise: of the draws; in evaluation, temperature 0 gives the latent of the encoding.
+            noise: noise of the draws; in evaluation, temperature 0 gives the latent of the encoding.
 
         Raises:
             UnsupportedError: the model has no posterior, or the noise does not apply to it.

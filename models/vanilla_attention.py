@@ -68,7 +68,7 @@ class MultiheadAttention(nn.Module):
 
         Args:
             query: [B, T, D].
-            keys: of B memories, from `prepare`.
+            keys: keys of B memories, from `prepare`.
             need_weights: also return the attention weights.
 
         Returns:

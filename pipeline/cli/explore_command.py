@@ -1,4 +1,4 @@
-"""Command line of explore.py."""
+"""Command of explore.py: serve a page that looks inside a model."""
 
 import argparse
 

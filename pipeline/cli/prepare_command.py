@@ -1,4 +1,4 @@
-"""The command line of prepareDatasets.py."""
+"""Command of prepareDatasets.py: prepare a corpus."""
 
 import argparse
 import time

@@ -10,7 +10,7 @@ FEW = 6  # largest number of experiments printed side by side
 
 
 def parse(description: str) -> argparse.Namespace:
-    """Read the command line of a script with this description."""
+    """Parse the command line of a script with this description."""
     parser = Parser(description)
     parser.add_argument("--PROJECT_NAME", type=types.name, default="nvib", help="project whose experiments are shown")
     parser.add_argument(

@@ -7,7 +7,7 @@ from pipeline.cli.parser import Parser, add_batch_option, add_experiment_options
 
 
 def parse(description: str) -> argparse.Namespace:
-    """Read the command line of a script with this description."""
+    """Parse the command line of a script with this description."""
     parser = Parser(description)
     add_experiment_options(parser)
     group = parser.add_argument_group("judge")

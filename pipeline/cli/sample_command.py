@@ -1,4 +1,4 @@
-"""Command line of sample.py."""
+"""Command of sample.py: generate sentences with a trained model."""
 
 import argparse
 

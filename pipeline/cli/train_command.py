@@ -1,4 +1,4 @@
-"""Command line of train.py."""
+"""Command of train.py: train a model or resume its training."""
 
 import argparse
 import dataclasses

@@ -1,4 +1,4 @@
-"""Command line of tune.py."""
+"""Command of tune.py: search settings across seeds."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Command line of upload.py."""
+"""Command of upload.py: upload an experiment to Weights & Biases."""
 
 import argparse
 

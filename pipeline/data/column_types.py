@@ -60,7 +60,7 @@ class ColumnType(ABC):
 
 
 class BooleanColumn(ColumnType):
-    """True and False."""
+    """Column of booleans."""
 
     kinds = ("boolean",)
 
@@ -196,7 +196,7 @@ class CategoryColumn(ColumnType):
 
 
 class FreeTextColumn(ColumnType):
-    """Any text."""
+    """Column of free text."""
 
     kinds = ("text",)
 
@@ -269,7 +269,7 @@ class ColumnTypes:
         self._types = {name: column_type(description) for name, description in descriptions.items()}
 
     def row(self, values: Mapping[str, str] | None) -> dict[str, Any] | None:
-        """Convert strings to values of their columns; None if one of them is no value of its column."""
+        """Convert strings to values of their columns; None if a string is not valid for its column."""
         if values is None:
             return None
         row = {}

@@ -94,7 +94,7 @@ class Format(ABC):
                 yield row
         if not found:
             where = f"column {text_column!r} of {path}" if text_column else path
-            raise UserError(f"{where} holds no text; bring some")
+            raise UserError(f"{where} holds no text; give a file that contains text")
 
     @abstractmethod
     def write(
@@ -128,7 +128,7 @@ def _file_errors(path: Path) -> Iterator[None]:
             raise UserError(f"{path} is empty; bring text")
         yield
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or first_line(error)}); mend that") from None
+        raise UserError(f"{path} cannot be read ({error.strerror or first_line(error)}); fix the cause") from None
 
 
 def place(path: Path, column: str, names: Iterable[str]) -> int:

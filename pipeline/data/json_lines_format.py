@@ -51,12 +51,12 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             row = json.loads(line.rstrip())
         except json.JSONDecodeError as error:
             raise UserError(
-                f"{path}, line {number}, column {error.colno}: no JSON ({error.msg}); mend the line, one object each"
+                f"{path}, line {number}, column {error.colno}: not valid JSON ({error.msg}); mend the line"
             ) from None
         except (ValueError, RecursionError) as error:  # a number with too many digits, or lists nested too deep
             raise UserError(f"{path}, line {number}: cannot be read ({first_line(error)}); mend the line") from None
         if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: no object ({_KINDS.get(type(row), 'null')}); mend the line")
+            raise UserError(f"{path}, line {number}: not an object ({_KINDS.get(type(row), 'null')}); mend the line")
         yield number, row
 
 

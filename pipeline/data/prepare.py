@@ -108,7 +108,7 @@ def _disk_errors(data_dir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot prepare data in {data_dir} ({error}); mend that or choose another --DATA_DIR"
+            f"cannot prepare data in {data_dir} ({error}); fix the cause or choose another --DATA_DIR"
         ) from None
 
 

@@ -95,7 +95,7 @@ class TextSource:
             ("--ROW_TEMPLATE", self.row_template),
         ):
             if value is not None:
-                raise UserError(f"{flag} is of a table and means nothing for --DATA {data}; leave it out")
+                raise UserError(f"{flag} is for tables and means nothing for --DATA {data}; leave it out")
 
     def _check_columns(self) -> None:
         """Check the flags that name the columns of a table."""

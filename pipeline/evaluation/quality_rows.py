@@ -27,7 +27,7 @@ class Row:
         name: its name in `quality.json`; its key in `summary.json` is `quality/<name>`.
         synthetic: value of the samples; None if it was not measured.
         real: value of held-out text; None if it was not measured.
-        missing: how to measure what is missing, or why it cannot be measured.
+        missing: instruction for measuring the value, or the reason it cannot be measured.
         near: largest share of its tokens that may be edited in a near copy, for the labels that name it.
     """
 
@@ -55,7 +55,7 @@ class Row:
 
     @property
     def better(self) -> str:
-        """When the value is good."""
+        """Direction in which the value improves."""
         return self._declared.better
 
     @property

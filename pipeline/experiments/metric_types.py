@@ -11,7 +11,7 @@ AUTOENCODER = "autoencoder_"  # prefix: the judge is an autoencoder, which has s
 
 @dataclass(frozen=True)
 class QualityRow:
-    """How the quality report shows a metric.
+    """Section, label and direction of a metric in the quality report.
 
     Args:
         section: section of the report.
@@ -33,7 +33,7 @@ class Metric:
 
     Args:
         name: last part of its keys.
-        label: what it measures, as plots name it; empty if the quality report alone shows it.
+        label: name of the metric in plots; empty if the quality report alone shows it.
         groups: first parts of its keys; its only key is the name if there are none.
         of: "weights" if the value holds for the model, "samples" if it is outdated once the samples change.
         unit: unit of the value, empty if it has none.

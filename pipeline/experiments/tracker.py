@@ -64,7 +64,7 @@ def api() -> Any:
         return wandb.Api()
     except Exception as error:
         raise UserError(
-            f"wandb cannot be asked ({_one_line(error)}); run `wandb login` first, or leave --FROM_WANDB out"
+            f"wandb cannot be reached ({_one_line(error)}); run `wandb login` first, or leave --FROM_WANDB out"
         ) from None
 
 

@@ -140,17 +140,17 @@ def sample(
 
     Args:
         experiment: model and data.
-        source: of the latents (see `pipeline.generation.latents`).
+        source: source of the latents (see `pipeline.generation.latents`).
         count: number of sentences.
-        seed: of all draws. Each batch derives its own seed from it, so that the samples do not depend on the number of
-            ranks.
+        seed: seed of all draws. Each batch derives its own seed from it, so that the samples do not depend on the
+            number of ranks.
         decoding: method that chooses the tokens.
         batch_size: sentences decoded together.
         min_length: smallest number of tokens of a sentence, the end token included, which is forbidden before.
         max_length: largest number of tokens of a sentence, the end token included, which is forced there. If None, a
             sentence may have, before its end token, as many tokens as the longest training sentence, or the longest
             that the source needs, has with it.
-        label: of all sentences, where the data has labels; drawn with the training set's frequencies if None.
+        label: label of all sentences, where the data has labels; drawn with the training set's frequencies if None.
 
     Returns:
         A row for each sentence, of all ranks: `text`; `label`, where the data has labels; the origin of its latent
@@ -215,7 +215,7 @@ def read_samples(files: ExperimentFiles) -> list[dict[str, Any]]:
     remedy = f"generate them with sample.py --EXPERIMENT_NAME {files.folder.name}"
     rows = read_jsonl(files.samples, remedy)
     if not rows or not all(isinstance(row.get("text"), str) for row in rows):
-        raise UserError(f'{files.samples} holds no samples, each with its "text"; {remedy}')
+        raise UserError(f'{files.samples} has rows without "text"; {remedy}')
     return rows
 
 
@@ -229,7 +229,7 @@ def read_interpolations(path: Path) -> list[dict[str, Any]]:
     rows = read_jsonl(path, remedy)
     first = rows[0].get("outputs") if rows else None
     if not all(_is_interpolation(row, first) for row in rows) or not first:
-        raise UserError(f"{path} holds no interpolations, the same taus of every pair; {remedy}")
+        raise UserError(f"{path} does not hold the same taus for every pair; {remedy}")
     return rows
 
 

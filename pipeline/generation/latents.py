@@ -64,8 +64,8 @@ def from_prior(experiment: Experiment, lengths: Sequence[int], noise: Noise = AS
 
     Args:
         experiment: trained model.
-        lengths: of the sentences, in tokens, the end token included; at least one (see `draw_lengths`).
-        noise: of the draws.
+        lengths: lengths of the sentences, in tokens, the end token included; at least one (see `draw_lengths`).
+        noise: noise of the draws.
 
     Raises:
         UserError: the model has no prior, or the noise does not apply to it.
@@ -90,8 +90,8 @@ def near(experiment: Experiment, text: str, noise: Noise = AS_TRAINED, label: st
     Args:
         experiment: trained model.
         text: the sentence.
-        noise: of the draws.
-        label: of the sentence, where the data has labels; the most frequent label if None.
+        noise: noise of the draws.
+        label: label of the sentence, where the data has labels; the most frequent label if None.
 
     Raises:
         UserError: the model cannot encode, has no posterior, or the noise does not apply to it.
@@ -113,8 +113,8 @@ def mixture(
         texts: one or more sentences.
         weights: one for each text, not negative and not all 0; they are normalised to sum to 1. None weighs the texts
             equally.
-        noise: of the draw of each latent before the latents are mixed; by default the mean latents are mixed.
-        label: of all texts, where the data has labels; the most frequent label if None.
+        noise: noise of the draw of each latent before the latents are mixed; by default the mean latents are mixed.
+        label: label of all texts, where the data has labels; the most frequent label if None.
 
     Raises:
         UserError: the number of weights differs from the number of texts, a weight is negative or all are 0, the model
@@ -170,7 +170,7 @@ def draw_lengths(distribution: dict[int, int], count: int, lengths: LengthRange,
         distribution: number of training sentences by length.
         count: number of lengths to draw.
         lengths: range to draw from.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Raises:
         UserError: no length is within the range.

@@ -152,8 +152,8 @@ def require_free(host: str, port: int) -> None:
             listener.bind(address)
     except OSError as error:
         raise UserError(
-            f"port {port} of {host} cannot be had ({error.strerror}); name another with --PORT, or an address of this "
-            "machine with --HOST"
+            f"port {port} of {host} is not available ({error.strerror}); name another with --PORT, or an address of "
+            "this machine with --HOST"
         ) from None
 
 

@@ -19,7 +19,7 @@ def claim(path: Path, what: str) -> None:
 
     Args:
         path: lock file. It records its holder and stays on disk.
-        what: the locked thing, for the error message.
+        what: name of the locked resource in the error message.
 
     Raises:
         UserError: another process holds the lock.

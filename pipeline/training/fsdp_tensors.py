@@ -130,7 +130,7 @@ class _Reader(FileSystemReader):
 
 
 def _first_error_raised(action: Callable[[], Result]) -> Result:
-    """Run an action of torch's that collects the errors of all processes, and raise the first of them unchanged."""
+    """Run a torch action that collects the errors of all processes, and raise the first of them unchanged."""
     try:
         return action()
     except CheckpointException as error:

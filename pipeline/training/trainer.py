@@ -322,7 +322,7 @@ class Trainer:
             return settings.total_steps(self.steps_per_epoch)
         left = math.ceil(len(self._epoch_order(progress.epoch, progress.sentences)) / settings.accumulation_steps)
         left += (settings.epochs - progress.epoch - 1) * self.steps_per_epoch
-        # At the end of an epoch nothing of it is left, and the epoch is not counted yet.
+        # After the last batch `left` omits this epoch, which `progress.epoch` does not count yet.
         return settings.limited(progress.step + max(0, left))
 
     def _epoch_order(self, epoch: int, first: int) -> EpochOrder:

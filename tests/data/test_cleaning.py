@@ -47,7 +47,7 @@ def test_nothing_is_left_to_clean(text: str):
 
 
 @given(TEXT)
-def test_no_space_stands_before_a_mark_nor_beside_another(text: str):
+def test_no_space_precedes_a_mark_nor_beside_another(text: str):
     cleaned = clean_paper(text)
     assert not re.search(r" [,.' ]", cleaned)
     assert cleaned == cleaned.strip()

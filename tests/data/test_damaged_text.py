@@ -113,8 +113,8 @@ def test_the_script_prepares_every_script_and_line_end_there_is(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("suffix", "content", "expected"),
     [
-        (".txt", b"\n\r\n \t \n\r", "{own} holds no text; bring some"),
-        (".txt", codecs.BOM_UTF8, "{own} holds no text; bring some"),
+        (".txt", b"\n\r\n \t \n\r", "{own} holds no text; give a file that contains text"),
+        (".txt", codecs.BOM_UTF8, "{own} holds no text; give a file that contains text"),
         (".csv", b"review\n", "column 'review' of {own} holds no text"),
         (".csv", b"review\n1\n-2.5\n1e9\n", "column 'review' of {own} holds numbers, not text; name another"),
         (".csv", b"review,stars\n,1\n,2\n", "column 'review' of {own} holds no text"),
@@ -130,8 +130,8 @@ def test_the_script_prepares_every_script_and_line_end_there_is(tmp_path: Path, 
         (".jsonl", json_lines(["a"]), "{own}, line 1: column 'review' holds a list, not text; mend"),
         (".jsonl", json_lines({"a": "b"}), "{own}, line 1: column 'review' holds an object, not text; mend"),
         (".jsonl", json_lines("the king", "half \ud83d"), "{own}, line 2: \\ud83d is half a character; mend"),
-        (".jsonl", b'"the king"\n', "{own}, line 1: no object (text); mend"),
-        (".jsonl", b"null\n", "{own}, line 1: no object (null); mend"),
+        (".jsonl", b'"the king"\n', "{own}, line 1: not an object (text); mend"),
+        (".jsonl", b"null\n", "{own}, line 1: not an object (null); mend"),
         (".jsonl", b"[" * 100_000, "{own}, line 1: cannot be read (maximum recursion"),
         (".jsonl", b'{"review": ' + b"1" * 5000 + b"}", "{own}, line 1: cannot be read ("),
         (".parquet", b"PAR1 and then something else", "{own} cannot be read as Parquet ("),
@@ -173,7 +173,7 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path, data_dir: Path):
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, data_dir: Path):
     own = write(tmp_path, ".txt", PLAIN)
     own.chmod(0)
-    assert refused(own, data_dir) == f"{own} cannot be read (Permission denied); mend that"
+    assert refused(own, data_dir) == f"{own} cannot be read (Permission denied); fix the cause"
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".parquet"])
@@ -186,7 +186,7 @@ def test_a_file_that_the_disk_does_not_deliver_is_refused_by_its_own_name(
     own = write(tmp_path, suffix, PLAIN)
     monkeypatch.setattr("pipeline.data.text_files.open", fail, raising=False)
     monkeypatch.setattr(parquet, "ParquetFile", fail)
-    assert refused(own, data_dir) == f"{own} cannot be read (Permission denied); mend that"
+    assert refused(own, data_dir) == f"{own} cannot be read (Permission denied); fix the cause"
 
 
 def test_a_wrong_byte_in_wikitext_names_the_file_of_the_three(tmp_path: Path, data_dir: Path):

@@ -87,7 +87,7 @@ def test_length_counts_the_end_token_but_not_the_start(wikitext: Path):
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet"])
-def test_a_file_of_ones_own_is_prepared_as_it_stands(tmp_path: Path, suffix: str):
+def test_a_file_of_ones_own_is_prepared_unchanged(tmp_path: Path, suffix: str):
     data = prepare_file(write_own(tmp_path, suffix), tmp_path / "data", Split(validation=0.2, test=0.1, seed=7))
     assert texts(data) == sorted(MANY)
     assert [len(data.splits[part]) for part in ("train", "validation", "test")] == [84, 24, 12]

@@ -64,7 +64,7 @@ def test_an_option_out_of_range_is_refused_by_its_name(tmp_path: Path, options: 
 
 
 @pytest.mark.slow
-def test_an_unreachable_hub_is_told_and_an_earlier_dataset_survives(tmp_path: Path, hub: Path):
+def test_an_unreachable_hub_is_reported_and_an_earlier_dataset_survives(tmp_path: Path, hub: Path):
     good = tmp_path / "data" / "ptb"
     good.mkdir(parents=True)
     (good / "statistics.json").write_text("{}")

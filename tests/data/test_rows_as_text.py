@@ -138,7 +138,7 @@ def test_a_number_that_was_a_text_is_spelt_as_one_and_in_its_range():
 
 
 @pytest.mark.parametrize("word", ["nan", "NA", "#N/A", "NULL"])
-def test_a_column_of_numbers_remains_one_where_a_word_stands_for_missing_ones(tmp_path: Path, word: str):
+def test_a_column_of_numbers_remains_one_where_a_word_marks_missing_ones(tmp_path: Path, word: str):
     rows = [{"n": n, "digits": 1234567890, "x": word if n % 5 == 0 else f"{n / 8}"} for n in range(40)]
     path, rejected = written_back(write_rows(tmp_path / "own.csv", rows))
     assert rejected == 0

@@ -70,7 +70,7 @@ def test_a_shard_without_a_sentence_changes_nothing(tmp_path: Path, place: int):
 
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("ended_at", [1, 3, 7, 9, "tokenizer", "move"])
-def test_a_preparation_that_was_ended_goes_on_behind_its_last_shard(
+def test_an_interrupted_preparation_resumes_after_its_last_complete_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_at: int | str
 ):
     """Interrupt within a shard, during the training of the tokenizer, and while the files are moved."""

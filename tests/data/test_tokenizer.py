@@ -154,6 +154,6 @@ def test_a_tokenizer_that_is_not_there_is_refused_by_its_path(tmp_path: Path):
         load_tokenizer(str(tmp_path / "absent"))
 
 
-def test_a_hub_that_is_out_of_reach_is_told_with_what_to_do():
+def test_an_unreachable_hub_is_reported_with_a_remedy():
     with pytest.raises(UserError, match=r"hub did not deliver the tokenizer 'no-such-tokenizer'.*wordpiece"):
         load_tokenizer("no-such-tokenizer")

@@ -173,7 +173,7 @@ def test_settings_that_are_not_given_are_resolved_and_can_be_replaced():
         ({"mix": ["a", "b"], "weights": [1]}, "weights has 1 for the 2 sentences of mix"),
         ({"mix": ["a", "b"], "weights": [0, 0]}, "weights are all 0"),
         ({"weights": [1]}, "weights are those of the sentences of mix"),
-        ({"near": "a", "vectors": 3}, "vectors is of the prior and means nothing for near"),
+        ({"near": "a", "vectors": 3}, "vectors is for the prior and means nothing for near"),
         ({"vectors": 3, "sampling_distribution": "data"}, "sampling_distribution means nothing for vectors"),
         ({"mix": ["a", "b"], "kappa": 3}, "kappa means nothing where latent_temperature is 0"),
         ({"temperature": 0.5}, "temperature means nothing for decoding greedy"),

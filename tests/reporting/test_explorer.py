@@ -192,9 +192,9 @@ def test_a_port_that_is_taken_and_an_address_of_another_machine_are_one_line(tra
     with listening() as listener:
         port = listener.getsockname()[1]
         line = one_line_of_error(call("explore.py", *where, "--PORT", port, expect=2))
-        assert f"port {port} of 127.0.0.1 cannot be had" in line
+        assert f"port {port} of 127.0.0.1 is not available" in line
     line = one_line_of_error(call("explore.py", *where, "--HOST", "192.0.2.1", expect=2))
-    assert "192.0.2.1 cannot be had" in line
+    assert "192.0.2.1 is not available" in line
 
 
 def test_an_experiment_is_not_compared_with_itself():
