@@ -12,7 +12,7 @@ seconds), settings.json, logs/ (output of every step) and report/. pipeline/reci
 import argparse
 
 from pipeline.cli import types
-from pipeline.cli.parser import Parser, add_project_options
+from pipeline.cli.parser import Parser, add_project_options, add_seeds_option
 from pipeline.recipes.paper import RUNS, Budget, Places, reproduce
 
 
@@ -21,14 +21,7 @@ def parse(description: str) -> argparse.Namespace:
     parser = Parser(description)
     group = parser.add_argument_group("work")
     group.add_argument("--DATA", type=types.name, default="wikipedia-sample", help="dataset, prepared if it is not yet")
-    group.add_argument(
-        "--SEEDS",
-        type=types.integer(0, 2**32 - 1),
-        nargs="+",
-        action=types.Distinct,
-        default=[1, 2, 3],
-        help="seeds of every experiment",
-    )
+    add_seeds_option(group, "seeds of every experiment")
     group.add_argument(
         "--EXPERIMENTS",
         nargs="+",

@@ -145,3 +145,10 @@ def add_batch_option(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--GENERATION_BATCH_SIZE", type=types.integer(1), default=128, help="sentences that are generated together"
     )
+
+
+def add_seeds_option(group: argparse._ArgumentGroup, text: str) -> None:
+    """Add the flag for the seeds of a recipe or a study."""
+    group.add_argument(
+        "--SEEDS", type=types.integer(0, 2**32 - 1), nargs="+", action=types.Distinct, default=[1, 2, 3], help=text
+    )

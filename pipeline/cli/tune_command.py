@@ -4,7 +4,7 @@ import argparse
 
 from models import MODELS
 from pipeline.cli import types
-from pipeline.cli.parser import Parser, add_batch_option, add_project_options
+from pipeline.cli.parser import Parser, add_batch_option, add_project_options, add_seeds_option
 from pipeline.cli.settings_flags import add_fields, given_fields, model_fields
 from pipeline.experiments.training_settings import TrainingSettings
 
@@ -19,14 +19,7 @@ def parse(description: str) -> argparse.Namespace:
         default=20,
         help="trials of the study at the end; several processes may each complete the trial that they have begun",
     )
-    group.add_argument(
-        "--SEEDS",
-        type=types.integer(0, 2**32 - 1),
-        nargs="+",
-        action=types.Distinct,
-        default=[1, 2, 3],
-        help="seeds that every trial trains with",
-    )
+    add_seeds_option(group, "seeds that every trial trains with")
     group.add_argument(
         "--KL_GAUSSIAN_WEIGHT", type=types.number(0), default=0.01, help="weight of KL_G (nats) in the objective"
     )
