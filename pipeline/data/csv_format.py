@@ -52,7 +52,7 @@ class CsvFormat(Format):
             if text_place is not None:
                 text = record[text_place]
                 words = words or not _is_number(text)
-            yield Row(text, {name: record[number] for name, number in places.items()})
+            yield Row(text, {name: record[number] for name, number in places.items()}, line)
         if line and not words:
             raise UserError(f"column {text_column!r} of {path} holds numbers, not text; name another")
 

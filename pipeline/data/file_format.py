@@ -21,10 +21,12 @@ class Row(NamedTuple):
     Args:
         text: text of the row; None if it has none, or if no text column is read.
         values: values of the other columns, by column name.
+        line: number of the row's first line in the file, from 1; of the row itself if `Format.unit` is `row`.
     """
 
     text: str | None
     values: dict[str, Any]
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,14 @@ class Format(ABC):
         suffix: suffix of its files, with the dot.
         is_table: True if its files have columns.
         spelt: True if every value is read as a string, numbers included.
+        unit: `line` or `row`, the unit of `Row.line`.
         note: explanation behind the suffix in a `--help` text, or empty.
     """
 
     suffix: ClassVar[str]
     is_table: ClassVar[bool] = True
     spelt: ClassVar[bool] = False
+    unit: ClassVar[str] = "line"
     note: ClassVar[str] = ""
 
     def columns(self, path: Path) -> Columns:
@@ -89,7 +93,7 @@ class Format(ABC):
         with _file_errors(path):
             for row in self._rows(path, columns, text_column, others):
                 if row.text is not None and (not row.text or row.text.isspace()):
-                    row = Row(None, row.values)
+                    row = row._replace(text=None)
                 found = found or row.text is not None or (self.is_table and text_column is None)
                 yield row
         if not found:

@@ -37,7 +37,8 @@ class JsonLinesFormat(Format):
                 raise UserError(f"{where}: other keys than in the lines before; give every line the same")
             keys |= dict.fromkeys(row)
             values = {name: _value(where, name, row.get(name)) for name in (row if others is None else others)}
-            yield Row(None if text_column is None else _text(where, text_column, row.get(text_column)), values)
+            text = None if text_column is None else _text(where, text_column, row.get(text_column))
+            yield Row(text, values, number)
         for name in filter(None, (text_column, *(others or ()))):
             place(path, name, keys)
 

@@ -23,6 +23,7 @@ class ParquetFormat(Format):
     """Parquet; columns that are read hold text, numbers or truth values."""
 
     suffix = ".parquet"
+    unit = "row"
 
     def write(
         self, path: Path, rows: Sequence[Mapping[str, Any]], columns: Columns, types: Mapping[str, Mapping[str, Any]]
@@ -66,7 +67,7 @@ class ParquetFormat(Format):
                             for name, value in zip(wanted, (cell.as_py() for cell in cells), strict=True)
                         ]
                         text = None if text_column is None else values[-1]
-                        yield Row(text, dict(zip(names, values, strict=False)))
+                        yield Row(text, dict(zip(names, values, strict=False)), row)
         except UnicodeDecodeError:
             raise UserError(f"{path}, row {row}: no UTF-8; mend the row") from None
 

@@ -28,5 +28,5 @@ class TextFormat(Format):
     def _rows(
         self, path: Path, columns: Columns, text_column: str | None, others: Sequence[str] | None
     ) -> Iterator[Row]:
-        for line in lines(path):
-            yield Row(line.rstrip("\r\n"), {})
+        for number, line in enumerate(lines(path), 1):
+            yield Row(line.rstrip("\r\n"), {}, number)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.data.file_format import Columns
 from pipeline.data.formats import FORMATS
 from pipeline.runtime.errors import UserError
 from tests.data.own_files import (
@@ -105,3 +106,23 @@ def test_arbitrary_bytes_are_text_or_refused(content: bytes, suffix: str):
         else:
             assert found
             assert all(found_text.strip() and found_text.encode() for found_text in found)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+def test_each_row_has_the_number_of_its_first_line(tmp_path: Path, end: str):
+    contents = {
+        ".txt": (["the king", "", "the queen"], [1, 2, 3]),
+        ".csv": (["review,n", '"the', 'king",1', "", "the queen,2", ",3"], [2, 5, 6]),
+        ".jsonl": (['{"review": "the king"}', "", '{"review": null}', '{"review": "the queen"}'], [1, 3, 4]),
+    }
+    for suffix, (lines, numbers) in contents.items():
+        form, own = FORMATS[suffix], write(tmp_path, suffix, end.join(lines).encode())
+        columns, column = (form.columns(own), "review") if form.is_table else (Columns(), None)
+        assert form.unit == "line"
+        assert [row.line for row in form.read(own, columns, column)] == numbers
+
+
+def test_each_row_of_a_parquet_file_has_its_own_number(tmp_path: Path):
+    own, form = parquet_file(tmp_path / "own.parquet", pa.array([*DOCUMENTS, None] * 60)), FORMATS[".parquet"]
+    assert form.unit == "row"
+    assert [row.line for row in form.read(own, form.columns(own), "review")] == list(range(1, 41 * 60 + 1))
