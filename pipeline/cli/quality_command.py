@@ -1,6 +1,7 @@
 """Command of quality.py: compare samples with held-out real text."""
 
 import argparse
+import os
 
 from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_batch_option, add_experiment_options, add_judge_option, add_subset_option
@@ -34,6 +35,9 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure the samples, write the report and print it."""
+    # OpenMP reads it when PyTorch and faiss are imported. A thread that waits actively occupies a core, and the thread
+    # that it waits for may need that core when other processes run.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pipeline.data.writers import write_synthetic
     from pipeline.evaluation.judge import load_judge
     from pipeline.evaluation.sample_quality import Material, kept_files, measure, without_copies

@@ -10,17 +10,21 @@ import torch
 from datasets import Dataset
 
 from models.text_model import TextModel
-from pipeline.data.batches import in_order, loader
+from pipeline.data.batches import Batch, in_order, loader
 from pipeline.data.dataset import PreparedData
 from pipeline.evaluation.diversity import Tokens
 from pipeline.runtime.progress import bar
+from pipeline.runtime.threads import calls_on_one_thread_each
 
 SENTENCES = 1000  # largest number of sentences of each kind
+LARGE = 1_000_000  # weights of a model from which a sentence takes longer in PyTorch than in Python
 
 
-@torch.inference_mode()
 def losses(model: TextModel, split: Dataset, pad_id: int, description: str) -> dict[str, np.ndarray]:
-    """Compute the loss of each sentence, one sentence at a time.
+    """Compute the loss of each sentence, in batches of one sentence.
+
+    On a CPU each sentence takes one thread, and a large model computes as many sentences at the same time as PyTorch
+    has threads. The losses do not depend on the number of threads.
 
     Args:
         model: any; it is left in evaluation mode. The latent is the mean of its posterior.
@@ -35,13 +39,19 @@ def losses(model: TextModel, split: Dataset, pad_id: int, description: str) -> d
     model.eval()
     device = model.output.weight.device
     batches = loader(split, in_order(len(split), 1), pad_id, device, workers=0)
-    reconstruction, objective = [], []
-    for batch in bar(batches, total=len(split), desc=description, unit="sentence"):
+    large = sum(weight.numel() for weight in model.parameters()) >= LARGE
+    workers = torch.get_num_threads() if large and device.type == "cpu" else 1
+
+    @torch.inference_mode()
+    def of_sentence(batch: Batch) -> tuple[float, float]:
         batch = batch.to(device)
         encoding, loss = model(batch.source, batch.key_padding_mask, batch.target_input)
-        reconstruction.append(float(loss.mean))
-        objective.append(float(loss.mean + model.penalty(encoding, progress=1.0)))
-    return {"reconstruction": np.array(reconstruction), "objective": np.array(objective)}
+        return float(loss.mean), float(loss.mean + model.penalty(encoding, progress=1.0))
+
+    with calls_on_one_thread_each(workers) as calls:
+        found = calls(of_sentence, batches)
+        values = np.array(list(bar(found, total=len(split), desc=description, unit="sentence"))).reshape(-1, 2)
+    return {"reconstruction": values[:, 0], "objective": values[:, 1]}
 
 
 def members_and_others(data: PreparedData, subset: str, seed: int = 0) -> dict[str, Dataset]:

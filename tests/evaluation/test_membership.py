@@ -1,5 +1,8 @@
 """Membership inference: the area under the curve, and the losses that it compares."""
 
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +12,12 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from pipeline.data.batches import collate
+from pipeline.evaluation import membership
 from pipeline.evaluation.bootstrap import area_estimate, area_under_curve
 from pipeline.evaluation.judge import as_split
 from pipeline.evaluation.membership import losses, members_and_others
 from pipeline.experiments.load import load_experiment
+from pipeline.runtime.threads import calls_on_one_thread_each
 
 
 def test_the_area_is_a_half_for_equal_scores_and_one_for_separate_scores():
@@ -45,6 +50,64 @@ def test_a_sentence_s_loss_is_the_training_objective(trained: Path):
         assert found["reconstruction"][number] == pytest.approx(own, rel=1e-4)
         assert found["objective"][number] == pytest.approx(own + penalty.item(), rel=1e-4)
     assert (found["objective"] > found["reconstruction"]).all()
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("name", ["nvib", "vanilla"])
+def test_losses_compute_each_sentence_once_on_one_thread(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, name: str, large: bool
+):
+    known = load_experiment(trained / "outputs", "nvib", name, trained / "data")
+    model, pad_id = known.model.eval(), known.data.tokenizer.pad_id
+    split = known.data.splits["test"].select(range(20))
+    expected = []
+    for ids in split["input_ids"]:
+        batch = collate([ids], pad_id)
+        with torch.inference_mode():
+            encoding, loss = model(batch.source, batch.key_padding_mask, batch.target_input)
+            expected.append((loss.mean.item(), (loss.mean + model.penalty(encoding, progress=1.0)).item()))
+    threads, callers = [], set()
+
+    def note(*_: object) -> None:
+        threads.append(torch.get_num_threads())
+        callers.add(threading.current_thread())
+
+    monkeypatch.setattr(membership, "LARGE", 0 if large else 10**12)
+    model.register_forward_pre_hook(note)
+    torch.set_num_threads(2)  # PyTorch would divide every operation between two threads
+    try:
+        found = losses(model, split, pad_id, "")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert threads == [1] * len(split)
+    assert (threading.main_thread() in callers) is not large
+    # Bit for bit, in the order of the sentences.
+    np.testing.assert_array_equal(np.stack([found["reconstruction"], found["objective"]], axis=1), expected)
+
+
+def test_an_error_in_a_thread_is_raised_and_the_number_of_threads_is_restored():
+    def fail(number: int) -> int:
+        raise ValueError(f"item {number}")
+
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match="item 0"), calls_on_one_thread_each(2) as calls:
+            list(calls(fail, range(5)))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.slow
+def test_the_quality_report_does_not_import_what_only_training_needs():
+    program = """
+import sys
+import pipeline.evaluation.sample_quality, pipeline.reporting.quality_page
+print(sorted({"torch.distributed.checkpoint", "sympy", "transformers", "sklearn", "wandb"} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_held_out_sentence_that_was_trained_on_is_left_out():
