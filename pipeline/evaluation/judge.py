@@ -29,7 +29,6 @@ from pipeline.runtime.locks import turn
 from pipeline.runtime.processes import share
 from pipeline.runtime.progress import bar
 from pipeline.runtime.signals import Interrupted
-from pipeline.training.trainer import Trainer
 from pipeline.training.validation import evaluate
 
 
@@ -175,6 +174,9 @@ def train_judge(judge: Experiment, sentences: datasets.Dataset, training: Traini
     Returns:
         The model of the best epoch, in evaluation mode.
     """
+    # Imported here: heavy (distributed checkpoints), and most evaluations only score.
+    from pipeline.training.trainer import Trainer
+
     data = dataclasses.replace(judge.data, splits={"train": sentences, "validation": judge.data.splits["validation"]})
     torch.manual_seed(training.seed)
     model = build(judge.model.settings)
