@@ -5,7 +5,8 @@
 #               (make paper DATA=wikitext2 SEEDS=1 for WikiText-2, one seed; make paper FLAGS="--LIST True" for how far
 #               it is; two steps run beside each other, with JOBS=1 one)
 #   make synth DATA=my_reviews.csv TEXT_COLUMN=text N=1000   synthetic text like your own, in the same form
-#               (LABEL_COLUMN=stars for labels; ROW_TEMPLATE=default for a table's rows; STEPS=1500 of training)
+#               (LABEL_COLUMN=stars for labels; ROW_TEMPLATE=default for a table's rows; STEPS=1500 of training;
+#               NAME=mine for how the data are known; DELIMITER=semicolon if a table's is not found)
 #   make same AS=HEAD~1   the same figures, samples and tables as that revision? (a small workflow, bit for bit)
 # And: make lint, make bench (speed, memory and how they grow; writes the tables of docs/scaling.md anew), make clean.
 PYTHON ?= python3
@@ -27,10 +28,15 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist lo
 demo: setup
 	@$(BIN)/python -m pipeline demo
 
+# The flag $(1) with the value of its variable, which neither make nor the shell expands: a template may hold $$, ' and `.
+flag = $(if $(value $(1)),--$(1)='$(subst ','\'',$(value $(1)))')
+# Make expands what it exports, and fails on a single $$(.
+unexport DATA NAME DELIMITER TEXT_COLUMN LABEL_COLUMN ROW_TEMPLATE
+
 synth: setup
-	@$(BIN)/python -m pipeline synth --DATA "$(DATA)" --NUMBER_SAMPLES $(N) --MAX_STEPS $(STEPS) \
-		$(if $(TEXT_COLUMN),--TEXT_COLUMN "$(TEXT_COLUMN)") $(if $(LABEL_COLUMN),--LABEL_COLUMN "$(LABEL_COLUMN)") \
-		$(if $(ROW_TEMPLATE),--ROW_TEMPLATE $(if $(filter default,$(ROW_TEMPLATE)),,"$(ROW_TEMPLATE)"))
+	@$(BIN)/python -m pipeline synth $(call flag,DATA) --NUMBER_SAMPLES $(N) --MAX_STEPS $(STEPS) \
+		$(foreach name,NAME DELIMITER TEXT_COLUMN LABEL_COLUMN,$(call flag,$(name))) \
+		$(if $(subst default,,$(value ROW_TEMPLATE)),$(call flag,ROW_TEMPLATE),$(if $(value ROW_TEMPLATE),--ROW_TEMPLATE))
 
 paper: setup
 	@$(BIN)/python -m pipeline paper --DATA $(DATA) --PROJECT_NAME paper-$(DATA) --SEEDS $(SEEDS) --JOBS $(JOBS) $(BUDGET) $(FLAGS)

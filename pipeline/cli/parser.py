@@ -106,7 +106,19 @@ def add_project_options(parser: Parser, project: str = "nvib", logged: bool = Tr
 
 
 def add_column_options(group: argparse._ArgumentGroup) -> None:
-    """Add the flags for the columns of a table."""
+    """Add the flags for the name of the data and for the columns of a table."""
+    group.add_argument(
+        "--NAME",
+        type=types.name,
+        help="how the prepared data are known afterwards (default: the name of the corpus, or of the file without its "
+        "suffix, in ASCII letters, digits, _, - and .)",
+    )
+    group.add_argument(
+        "--DELIMITER",
+        type=types.delimiter,
+        help="character between two columns of a CSV table, or one of the words comma, semicolon, tab and pipe "
+        "(default: the one that divides the first rows evenly)",
+    )
     group.add_argument(
         "--TEXT_COLUMN", type=types.OrNone(str), help="column of a table that holds the text (default: None)"
     )

@@ -8,8 +8,8 @@ from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_column_options
 from pipeline.data.corpora import HUB, NAMES
 from pipeline.data.documents import Split
-from pipeline.data.formats import listed_formats
-from pipeline.data.text_source import TextSource, dataset_name
+from pipeline.data.formats import format_of, listed_formats, stem_of
+from pipeline.data.text_source import TextSource, check_source, dataset_name
 from pipeline.data.tokenizer import tokenizer_file
 from pipeline.runtime.errors import UserError
 
@@ -22,9 +22,9 @@ def parse(description: str) -> argparse.Namespace:
     group = parser.add_argument_group("text")
     group.add_argument(
         "--DATA",
-        type=types.Checked(dataset_name),
+        type=types.Checked(check_source),
         default="wikitext2",
-        help=f"{', '.join(NAMES)}, or the path of a {listed_formats()} file",
+        help=f"{', '.join(NAMES)}, or the path of a {listed_formats()} file, also compressed with .gz behind its name",
     )
     group.add_argument(
         "--LOCAL_PATH",
@@ -111,6 +111,7 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError("--MORE_THAN and --FEWER_THAN leave no length between them; set them further apart")
     if arguments.ROW_TEMPLATE is not None and not arguments.WHOLE_DOCUMENTS:
         raise UserError("--WHOLE_DOCUMENTS False would divide a row's text; leave it out, or take no --ROW_TEMPLATE")
+    dataset_name(arguments.DATA, arguments.NAME)
     text_source(arguments)
     if arguments.VOCAB_SIZE is not None and arguments.TOKENIZER != "wordpiece":
         raise UserError(
@@ -123,14 +124,16 @@ def text_source(arguments: argparse.Namespace) -> TextSource:
     """Create the source of the text from the flags, which checks them."""
     split = Split(arguments.VALIDATION_FRACTION, arguments.TEST_FRACTION, arguments.SEED)
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
-    return TextSource(arguments.DATA, split, arguments.LOCAL_PATH, *columns)
+    return TextSource(arguments.DATA, split, arguments.LOCAL_PATH, *columns, arguments.DELIMITER)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Prepare the text and print the statistics of the splits."""
     from pipeline.data.prepare import PreparationSettings, prepare
 
-    name = dataset_name(arguments.DATA)
+    name = dataset_name(arguments.DATA, arguments.NAME)
+    if format_of(arguments.DATA) and arguments.NAME is None and name != stem_of(arguments.DATA):
+        print(f"the data of {arguments.DATA} are known as {name} (--NAME {name})", flush=True)
     settings = PreparationSettings(
         tokenizer=arguments.TOKENIZER,
         vocabulary_size=arguments.VOCAB_SIZE or VOCABULARY,

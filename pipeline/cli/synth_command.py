@@ -16,9 +16,10 @@ from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_column_options
 from pipeline.data.documents import Split
 from pipeline.data.formats import listed_formats
-from pipeline.data.text_source import TextSource, dataset_name
+from pipeline.data.text_source import TextSource, check_source, dataset_name
 from pipeline.recipes.runner import run_in_order
-from pipeline.recipes.synth import PROJECT, Order, steps
+from pipeline.recipes.synth import LONGEST_NAME, PROJECT, Order, steps
+from pipeline.runtime.errors import UserError
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -27,9 +28,10 @@ def parse(description: str) -> argparse.Namespace:
     group = parser.add_argument_group("text")
     group.add_argument(
         "--DATA",
-        type=types.Checked(dataset_name),
+        type=types.Checked(check_source),
         required=True,
-        help=f"path of a {listed_formats()} file, or a dataset on the hub as owner/name",
+        help=f"path of a {listed_formats()} file, also compressed with .gz behind its name, or a dataset on the hub as "
+        "owner/name",
     )
     add_column_options(group)
     group = parser.add_argument_group("amount")
@@ -37,14 +39,18 @@ def parse(description: str) -> argparse.Namespace:
     group.add_argument("--MAX_STEPS", type=types.integer(1), default=1500, help="optimizer steps of each training")
     arguments = parser.parse_args()
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
-    TextSource(arguments.DATA, Split(0.05, 0.05, 42), None, *columns)  # checks the flags
+    if len(name := dataset_name(arguments.DATA, arguments.NAME)) > LONGEST_NAME:
+        raise UserError(f"{name} leaves no room for the names of two experiments; take a shorter --NAME")
+    TextSource(arguments.DATA, Split(0.05, 0.05, 42), None, *columns, arguments.DELIMITER)  # checks the flags
     return arguments
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the steps in order. The first step that fails ends the recipe with its exit status."""
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
-    order = Order(arguments.DATA, *columns, arguments.NUMBER_SAMPLES, arguments.MAX_STEPS)
+    order = Order(
+        arguments.DATA, *columns, arguments.NUMBER_SAMPLES, arguments.MAX_STEPS, arguments.NAME, arguments.DELIMITER
+    )
     minutes = run_in_order(steps(order))
     folder = Path("outputs") / PROJECT / order.name
     print(f"\nsynthetic text and its quality are in {folder}; it took {minutes:.1f} minutes")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.declaration import Bounds, repeated, shortened, text_problem
+from pipeline.data.delimiters import WORDS, is_delimiter
 from pipeline.runtime.errors import UserError
 
 
@@ -181,6 +182,17 @@ def name(text: str) -> str:
     """An argparse type: the name of an experiment, a project or a dataset, which is also the name of its folder."""
     _require(text, "name")
     return text
+
+
+def delimiter(text: str) -> str:
+    """An argparse type: the character between two columns, or one of the words comma, semicolon, tab and pipe."""
+    mark = {word: mark for mark, word in WORDS.items()}.get(text.lower(), text)
+    if is_delimiter(mark):
+        return mark
+    raise argparse.ArgumentTypeError(
+        f"must be one character that is no letter, digit or quotation mark, or one of the words "
+        f"{', '.join(WORDS.values())}, got {shortened(text)}"
+    )
 
 
 def sentence(text: str) -> str:

@@ -5,7 +5,7 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -36,10 +36,26 @@ class Columns:
     Args:
         names: column names in the order of the file; empty for plain text.
         delimiter: character between two columns of a CSV file.
+        arrow: Arrow type of each column of a Parquet file, as `str` writes it, by column name.
     """
 
     names: tuple[str, ...] = ()
     delimiter: str = ","
+    arrow: Mapping[str, str] = field(default_factory=dict)
+
+    def only(self, names: Iterable[str]) -> "Columns":
+        """Return these columns alone, in this order."""
+        return replace(self, names=tuple(names))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the columns as a part of `source` in `statistics.json`."""
+        held = {"delimiter": self.delimiter, "order": list(self.names)}
+        return held | ({"arrow": dict(self.arrow)} if self.arrow else {})
+
+    @classmethod
+    def from_json(cls, source: Mapping[str, Any]) -> "Columns":
+        """Create the columns from `source` of `statistics.json`, also of an older one without Arrow types."""
+        return cls(tuple(source.get("order", ())), source.get("delimiter", ","), source.get("arrow", {}))
 
 
 class Format(ABC):
@@ -51,6 +67,7 @@ class Format(ABC):
         suffix: suffix of its files, with the dot.
         is_table: True if its files have columns.
         spelt: True if every value is read as a string, numbers included.
+        delimited: True if its files have a delimiter, which the user may name.
         unit: `line` or `row`, the unit of `Row.line`.
         note: explanation behind the suffix in a `--help` text, or empty.
     """
@@ -58,17 +75,22 @@ class Format(ABC):
     suffix: ClassVar[str]
     is_table: ClassVar[bool] = True
     spelt: ClassVar[bool] = False
+    delimited: ClassVar[bool] = False
     unit: ClassVar[str] = "line"
     note: ClassVar[str] = ""
 
-    def columns(self, path: Path) -> Columns:
+    def columns(self, path: Path, delimiter: str | None = None) -> Columns:
         """Read the column names from the start of a table, without a look at the columns' values.
+
+        Args:
+            path: file to read.
+            delimiter: delimiter of a format with delimiters; None finds it.
 
         Raises:
             UserError: the file cannot be read, is empty, or has two columns of one name.
         """
         with _file_errors(path):
-            found = self._columns(path)
+            found = self._columns(path, delimiter)
         if not found.names:
             raise UserError(f"{path} is empty; bring text")
         for name in found.names:
@@ -104,17 +126,20 @@ class Format(ABC):
     def write(
         self, path: Path, rows: Sequence[Mapping[str, Any]], columns: Columns, types: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        """Write rows to a file, whole or not at all.
+        """Write rows to a file, whole or not at all and not compressed.
 
         Args:
             path: file to write.
             rows: values by column name; plain text is under the key `text`.
             columns: columns of the file.
             types: description of each column's type, as `ColumnSurvey.to_json` returns it.
+
+        Raises:
+            ValueError: the format cannot hold a value; the message names the value, and its column.
         """
 
     @abstractmethod
-    def _columns(self, path: Path) -> Columns:
+    def _columns(self, path: Path, delimiter: str | None) -> Columns:
         """Read the column names; none if the file holds no row."""
 
     @abstractmethod
@@ -151,16 +176,14 @@ def place(path: Path, column: str, names: Iterable[str]) -> int:
 
 
 def finite(where: str, column: str, value: Any) -> Any:
-    """Check a single value that is no text; NaN becomes None, since pandas writes missing values as NaN.
+    """Check a single value that is no text; NaN stays NaN, apart from None.
 
     Raises:
         UserError: the number is infinite, or exceeds the range of a float.
     """
     try:
-        if value is None or math.isfinite(value):
+        if value is None or math.isfinite(value) or math.isnan(value):
             return value
-        if math.isnan(value):
-            return None
     except OverflowError:  # an integer that exceeds the range of a float
         pass
     raise UserError(f"{where}: column {column!r} holds a number that is not finite, or too large; mend it")

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.file_format import TEXT, Columns, Format, Row
-from pipeline.data.text_files import lines
-from pipeline.runtime.files import write_text
+from pipeline.data.text_files import lines, write_lines
 
 
 class TextFormat(Format):
@@ -20,9 +19,14 @@ class TextFormat(Format):
         self, path: Path, rows: Sequence[Mapping[str, Any]], columns: Columns, types: Mapping[str, Mapping[str, Any]]
     ) -> None:
         """Write the text of each row on a line."""
-        write_text(path, "".join(row[TEXT] + "\n" for row in rows))
+        for row in rows:
+            if "\n" in row[TEXT] or "\r" in row[TEXT]:
+                raise ValueError(
+                    f"a text with a line break would be two documents of a {self.suffix} file: {row[TEXT]!r}"
+                )
+        write_lines(path, "".join(row[TEXT] + "\n" for row in rows))
 
-    def _columns(self, path: Path) -> Columns:
+    def _columns(self, path: Path, delimiter: str | None) -> Columns:
         return Columns()
 
     def _rows(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,35 +23,71 @@ from pipeline.data.corpora import (
 )
 from pipeline.data.documents import Document, LabelledText, Split, divided, label_of
 from pipeline.data.file_format import Columns, Format
-from pipeline.data.formats import FORMATS, format_of
+from pipeline.data.formats import FORMATS, format_of, stem_of
 from pipeline.data.row_template import RowTemplate
 from pipeline.runtime.errors import UserError
 
 ON_HUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*/[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")  # owner/name
 
 
-def dataset_name(data: str) -> str:
-    """Return the name of the prepared data: the name of a corpus, or the stem of a user's file.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")  # of prepared data, which is also a folder's name
+DERIVED = 80  # characters of a name that is derived from a file's
+
+
+def check_source(data: str) -> None:
+    """Check that data are a named corpus, a dataset on the hub, or have the name of a file of a known format.
 
     Raises:
-        UserError: the corpus is unknown, or a file's stem cannot be the name of a folder.
+        UserError: they are none of these.
     """
-    if data in NAMES:
-        return data
-    path = Path(data)
-    if ON_HUB.fullmatch(data) and path.suffix not in FORMATS and not path.exists():
-        return path.name
-    if path.suffix not in FORMATS:
+    if data not in NAMES and format_of(data) is None and not _is_on_hub(data):
         raise UserError(
             f"unknown dataset {data!r}; choose one of {', '.join(NAMES)}, the path of a {', '.join(FORMATS)} file, "
             "or a dataset on the Hugging Face hub as owner/name"
         )
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}", path.stem) or path.stem in NAMES:
-        raise UserError(
-            f"the dataset would be called {path.stem!r}, after its file; rename the file to letters, digits, '_', '-' "
-            f"or '.', and to none of {', '.join(NAMES)}"
-        )
-    return path.stem
+
+
+def dataset_name(data: str, name: str | None = None) -> str:
+    """Return the name of the prepared data: the name of a corpus, or the stem of a user's file.
+
+    A stem that cannot be the name of a folder is written in ASCII: letters without their accents, and `_` in place of
+    all other characters but digits, `_`, `-` and `.`.
+
+    Args:
+        data: a name of `NAMES`, the path of a user's own file, or a dataset on the hub as owner/name.
+        name: name that the user gives to the data, or None.
+
+    Raises:
+        UserError: the data are unknown, or the name is a corpus's or cannot be the name of a folder.
+    """
+    check_source(data)
+    if name is not None:
+        if not NAME.fullmatch(name):
+            raise UserError(f"--NAME {name!r} must be 1 to 100 letters, digits, '_', '-' or '.', no '-' or '.' first")
+        if name in NAMES and name != data:
+            raise UserError(f"--NAME {name} is the name of a corpus; take another")
+        return name
+    if data in NAMES:
+        return data
+    if format_of(data) is None:
+        return Path(data).name
+    derived = _ascii_name(stem_of(data))
+    if not derived or derived in NAMES:
+        reason = f"would be known as {derived!r}, a corpus" if derived else "has no ASCII letter or digit in its name"
+        raise UserError(f"{data} {reason}; say with --NAME how the data are known")
+    return derived
+
+
+def _is_on_hub(data: str) -> bool:
+    return ON_HUB.fullmatch(data) is not None and format_of(data) is None and not Path(data).exists()
+
+
+def _ascii_name(stem: str) -> str:
+    """Write the stem of a file as the name of a folder; empty if it has no ASCII letter or digit."""
+    if NAME.fullmatch(stem):
+        return stem
+    parted = "".join(letter for letter in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(letter))
+    return re.sub(r"[^A-Za-z0-9_.\-]+", "_", parted).lstrip("._-")[:DERIVED].rstrip("_")
 
 
 @dataclass(frozen=True)
@@ -67,6 +104,7 @@ class TextSource:
         text_column: column of a table that holds the text.
         label_column: column of a table that holds labels.
         row_template: template that makes a text of a table's row, in place of a text column; empty for the default one.
+        delimiter: character between two columns of a CSV file; None finds it.
 
     Raises:
         UserError: the flags contradict each other, or a file does not exist; the message names the flag.
@@ -78,14 +116,18 @@ class TextSource:
     text_column: str | None = None
     label_column: str | None = None
     row_template: str | None = None
+    delimiter: str | None = None
 
     def __post_init__(self) -> None:
         data = self.data
-        dataset_name(data)
+        check_source(data)
         if self.local_path is not None and data not in WIKITEXT:
             raise UserError(f"--LOCAL_PATH holds WikiText and means nothing for --DATA {data}; leave it out")
         if self.format is not None:
             _check_file(Path(data))
+        if self.delimiter is not None and (self.format is None or not self.format.delimited):
+            marked = " and ".join(suffix for suffix, form in FORMATS.items() if form.delimited)
+            raise UserError(f"--DELIMITER is for {marked} files and means nothing for --DATA {data}; leave it out")
         if self.is_table:
             self._check_columns()
             return
@@ -143,7 +185,9 @@ class TextSource:
         Raises:
             UserError: the header cannot be read, or has two columns of one name.
         """
-        return Columns() if self.format is None or not self.is_table else self.format.columns(Path(self.data))
+        if self.format is None or not self.is_table:
+            return Columns()
+        return self.format.columns(Path(self.data), self.delimiter)
 
     @cached_property
     def template(self) -> RowTemplate | None:
@@ -203,9 +247,7 @@ class TextSource:
             "label_column": self.label_column,
             "row_template": None if self.template is None else self.template.pattern,
             "columns": columns,
-            "delimiter": self.columns.delimiter,
-            "order": list(self.columns.names),
-        }
+        } | self.columns.to_json()
 
     def _documents(self, types: ColumnSurvey | None = None) -> Iterator[Document]:
         """Read all documents in one pass, which also shows each row's values to `types`."""

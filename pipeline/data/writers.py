@@ -36,7 +36,7 @@ def write_synthetic(
         form.write(path, [{TEXT: row["text"]} for row in rows], Columns(), {})
         return path, 0
     template, types = _template(source), ColumnTypes(source["columns"])
-    columns = Columns(tuple(_written(source, template)), source.get("delimiter", ","))
+    columns = Columns.from_json(source).only(_written(source, template))
     table = [made for row in rows if (made := _row(row, source, template, types)) is not None]
     form.write(path, [{name: row[name] for name in columns.names} for row in table], columns, source["columns"])
     return path, len(rows) - len(table)

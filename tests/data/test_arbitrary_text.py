@@ -80,11 +80,15 @@ def write_documents(folder: Path, suffix: str, documents: list[str]) -> tuple[Pa
     if suffix == ".txt":
         path.write_bytes("\n".join(documents).encode())
         return path, re.split(r"\r\n|\r|\n", "\n".join(documents))
-    if suffix == ".csv":
+    if suffix in (".csv", ".tsv"):
         with open(path, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([["review", "n"], *([document, 0] for document in documents)])
+            csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",").writerows(
+                [["review", "n"], *([document, 0] for document in documents)]
+            )
     elif suffix == ".jsonl":
         path.write_bytes(b"".join(json.dumps({"review": document}).encode() + b"\n" for document in documents))
+    elif suffix == ".json":
+        path.write_text(json.dumps([{"review": document} for document in documents]), encoding="utf-8")
     elif suffix == ".parquet":
         parquet_file(path, pa.array(documents, pa.string()))
     else:

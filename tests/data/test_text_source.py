@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 from pipeline.data import formats, text_files
 from pipeline.data.dataset import load_prepared
+from pipeline.data.delimiters import FIRST_ROWS
 from pipeline.data.documents import SPLITS
 from pipeline.data.file_format import Columns, Format, Row
 from pipeline.data.prepare import PreparationSettings, prepare
@@ -35,19 +36,19 @@ class CountingFile(io.BytesIO):
         return line
 
 
-def read_as_prepare_does(source: TextSource) -> dict[str, Any]:
+def read_as_prepare_does(source: TextSource, rows: int = len(ROWS)) -> dict[str, Any]:
     """Use a source as a preparation does, and return its description."""
     found = source.survey()
-    assert len(list(source.documents())) == len(ROWS)
+    assert len(list(source.documents())) == rows
     return source.described(found["columns"])
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 @pytest.mark.parametrize("how", [COLUMNS, TEMPLATE], ids=["column", "template"])
-def test_a_table_is_opened_for_its_header_and_read_twice(
+def test_a_table_is_opened_for_its_first_rows_and_read_twice(
     tmp_path: Path, suffix: str, how: dict, monkeypatch: pytest.MonkeyPatch
 ):
-    path, opened = write_rows(tmp_path / f"own{suffix}", ROWS), []
+    path, opened = write_rows(tmp_path / f"own{suffix}", ROWS * 5), []
 
     def counted(path: Path, mode: str) -> CountingFile:
         opened.append(path)
@@ -55,10 +56,10 @@ def test_a_table_is_opened_for_its_header_and_read_twice(
 
     monkeypatch.setattr(text_files, "open", counted, raising=False)
     monkeypatch.setattr(CountingFile, "taken", 0)
-    read_as_prepare_does(TextSource(str(path), SPLIT, **how))
-    first_line = len(path.read_bytes().splitlines(keepends=True)[0])
+    read_as_prepare_does(TextSource(str(path), SPLIT, **how), 5 * len(ROWS))
+    first = path.read_bytes().splitlines(keepends=True)[: 1 + FIRST_ROWS if suffix == ".csv" else 1]
     assert opened == [path] * 3
-    assert CountingFile.taken == 2 * path.stat().st_size + first_line
+    assert CountingFile.taken == 2 * path.stat().st_size + len(b"".join(first))
 
 
 @pytest.mark.parametrize("how", [COLUMNS, TEMPLATE], ids=["column", "template"])
@@ -142,7 +143,7 @@ class BarFormat(Format):
         lines = ["|".join(columns.names), *("|".join(str(row[name]) for name in columns.names) for row in rows)]
         write_text(path, "\n".join(lines) + "\n")
 
-    def _columns(self, path: Path) -> Columns:
+    def _columns(self, path: Path, delimiter: str | None) -> Columns:
         return Columns(tuple(path.read_text().splitlines()[0].split("|")))
 
     def _rows(
@@ -177,4 +178,5 @@ def test_the_plan_of_a_preparation_holds_the_flags(tmp_path: Path):
         "text_column": "name",
         "label_column": "town",
         "row_template": None,
+        "delimiter": None,
     }
