@@ -56,7 +56,7 @@ def python_values(array: "pa.Array") -> list[Any]:
 
     Dates, times, timestamps and decimals become strings: ISO 8601 with a space before the time, without a fraction of
     zeros, with the offset of a time zone; decimals with all their digits. A float of 16 or 32 bits becomes the float
-    with the fewest digits that rounds to it.
+    with the fewest digits that rounds to it, or stays itself as a whole number below 2**24.
 
     Raises:
         ValueError: a value has no string that converts back to it; the argument is its index in the array.
@@ -146,7 +146,7 @@ def _shortest(value: float | None, dtype: str) -> float | None:
     """Return the float with the fewest digits that rounds to a float of fewer bits."""
     import numpy as np
 
-    if value is None or not math.isfinite(value):
+    if value is None or not math.isfinite(value) or (value.is_integer() and abs(value) < 2**24):
         return value
     short = float(str(np.dtype(dtype).type(value)))
     return short if np.dtype(dtype).type(short) == value else value

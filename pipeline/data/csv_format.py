@@ -1,7 +1,6 @@
 """CSV tables (`.csv`, `.tsv`): columns between delimiters, under a header."""
 
 import csv
-import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,13 +27,15 @@ class CsvFormat(Format):
         self, path: Path, rows: Sequence[Mapping[str, Any]], columns: Columns, types: Mapping[str, Mapping[str, Any]]
     ) -> None:
         """Write a header and a record for each row; a missing value is an empty field."""
-        text = io.StringIO()
-        writer = csv.writer(text, delimiter=columns.delimiter, lineterminator="\n")
+        written = _Records()
+        # With this end of a record, the writer puts a field with either character in quotes; not all versions of Python
+        # do with another.
+        writer = csv.writer(written, delimiter=columns.delimiter, lineterminator="\r\n")
         writer.writerow(columns.names)
-        # A header that reads as such a line follows one.
-        mark = "" if declared(text.getvalue()) is None else f"sep={columns.delimiter}\n"
+        # A header that reads as the line `sep=;` follows one.
+        mark = "" if declared(written[0]) is None else f"sep={columns.delimiter}\n"
         writer.writerows(["" if row[name] is None else row[name] for name in columns.names] for row in rows)
-        write_lines(path, mark + text.getvalue())
+        write_lines(path, mark + "".join(written))
 
     def _columns(self, path: Path, delimiter: str | None) -> Columns:
         """Read the header, and find the delimiter from the first rows if it is not named."""
@@ -71,6 +72,14 @@ class TsvFormat(CsvFormat):
 
     suffix = ".tsv"
     own_delimiter = "\t"
+
+
+class _Records(list[str]):
+    r"""Records of a CSV writer, each with `\n` at its end."""
+
+    def write(self, record: str) -> None:
+        r"""Take a record that ends with `\r\n`."""
+        self.append(record.removesuffix("\r\n") + "\n")
 
 
 def _opened(path: Path) -> tuple[Iterator[str], int, str | None]:

@@ -89,6 +89,7 @@ def find_delimiter(path: Path, content: Iterable[str], before: int = 0) -> tuple
     head = _Head(content)
     divisions = [_divide(path, head, mark, before) for mark in WORDS]
     even = [one for one in divisions if one.even]
+    even = [one for one in even if one.damage is None] or even
     even = [one for one in even if one.well_quoted] or even
     if len(even) > 1 and even[0].delimiter == "," and even[0].decimal:
         even = even[1:]
@@ -120,6 +121,7 @@ class _Division:
         delimiter: the delimiter.
         found: records with the numbers of their lines, the header first.
         damage: error of the record behind them, or None.
+        cut: True if the error may come from the end of the lines that are looked at, within a field.
         well_quoted: True if every quotation mark is around a field or within such a field.
     """
 
@@ -127,6 +129,7 @@ class _Division:
     delimiter: str
     found: Sequence[tuple[int, list[str]]]
     damage: UserError | None
+    cut: bool
     well_quoted: bool
 
     @property
@@ -152,7 +155,7 @@ class _Division:
     @property
     def even(self) -> bool:
         """True if header and rows have the same number of fields, more than one."""
-        return self.damage is None and self.columns > 1 and self.matching == len(self.found) - 1
+        return (self.damage is None or self.cut) and self.columns > 1 and self.matching == len(self.found) - 1
 
     @property
     def even_below(self) -> bool:
@@ -212,8 +215,8 @@ def _divide(path: Path, head: _Head, delimiter: str, before: int) -> _Division:
         for record in itertools.islice(records(path, content(), delimiter, before), FIRST_ROWS + 1):
             found.append(record)
     except UserError as error:
-        damage = None if head.cut and found else error
-    return _Division(path, delimiter, found, damage, _is_well_quoted("".join(taken), delimiter))
+        damage = error
+    return _Division(path, delimiter, found, damage, head.cut, _is_well_quoted("".join(taken), delimiter))
 
 
 def _is_well_quoted(text: str, delimiter: str) -> bool:
