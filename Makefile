@@ -28,9 +28,14 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist lo
 demo: setup
 	@$(BIN)/python -m pipeline demo
 
-# The flag $(1) with the value of its variable, which neither make nor the shell expands: a template may hold $$, ' and `.
-flag = $(if $(value $(1)),--$(1)='$(subst ','\'',$(value $(1)))')
-# Make expands what it exports, and fails on a single $$(.
+define newline
+
+
+endef
+whole = $(if $(findstring $(newline),$(value $(1))),$(error $(1) holds a line break; run python -m pipeline synth))
+# The flag $(1) with the value of its variable, which neither make nor the shell expands: a template may hold $, ' and `.
+flag = $(call whole,$(1))$(if $(value $(1)),--$(1)='$(subst ','\'',$(value $(1)))')
+# Make expands what it exports, and fails on a single $(.
 unexport DATA NAME DELIMITER TEXT_COLUMN LABEL_COLUMN ROW_TEMPLATE
 
 synth: setup

@@ -111,8 +111,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError("--MORE_THAN and --FEWER_THAN leave no length between them; set them further apart")
     if arguments.ROW_TEMPLATE is not None and not arguments.WHOLE_DOCUMENTS:
         raise UserError("--WHOLE_DOCUMENTS False would divide a row's text; leave it out, or take no --ROW_TEMPLATE")
-    dataset_name(arguments.DATA, arguments.NAME)
     text_source(arguments)
+    dataset_name(arguments.DATA, arguments.NAME)
     if arguments.VOCAB_SIZE is not None and arguments.TOKENIZER != "wordpiece":
         raise UserError(
             f"--VOCAB_SIZE means nothing for --TOKENIZER {arguments.TOKENIZER}, which is not trained; leave it out, or "

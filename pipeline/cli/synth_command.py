@@ -39,9 +39,9 @@ def parse(description: str) -> argparse.Namespace:
     group.add_argument("--MAX_STEPS", type=types.integer(1), default=1500, help="optimizer steps of each training")
     arguments = parser.parse_args()
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
+    TextSource(arguments.DATA, Split(0.05, 0.05, 42), None, *columns, arguments.DELIMITER)  # checks the flags
     if len(name := dataset_name(arguments.DATA, arguments.NAME)) > LONGEST_NAME:
         raise UserError(f"{name} leaves no room for the names of two experiments; take a shorter --NAME")
-    TextSource(arguments.DATA, Split(0.05, 0.05, 42), None, *columns, arguments.DELIMITER)  # checks the flags
     return arguments
 
 

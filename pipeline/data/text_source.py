@@ -1,6 +1,7 @@
 """The source of a text: a named corpus, a dataset of the Hugging Face hub, or a user's own file."""
 
 import dataclasses
+import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -74,7 +75,7 @@ def dataset_name(data: str, name: str | None = None) -> str:
     derived = _ascii_name(stem_of(data))
     if not derived or derived in NAMES:
         reason = f"would be known as {derived!r}, a corpus" if derived else "has no ASCII letter or digit in its name"
-        raise UserError(f"{data} {reason}; say with --NAME how the data are known")
+        raise UserError(f"--DATA {data} {reason}; say with --NAME how the data are known")
     return derived
 
 
@@ -278,6 +279,6 @@ class TextSource:
 
 
 def _check_file(path: Path) -> None:
-    if not path.is_file():
-        what = "is no file" if path.exists() else "is not there"
+    if not os.path.isfile(path):  # unlike Path.is_file, it raises nothing for a name too long
+        what = "is no file" if os.path.exists(path) else "is not there"
         raise UserError(f"{path} {what}; --DATA names one of {', '.join(NAMES)} or a file")

@@ -109,6 +109,7 @@ NO_PROJECTS = [
     "https://x",
 ]
 
+NO_DELIMITERS = ["", "None", ";;", "a", "1", "é", '"', "'", "\n", "\r", "\x01", "\\t", "semi", "tab "]
 NO_SENTENCES = ["", " ", "\n\t", "\0", "a\0b"]
 NO_TEXTS = ["", ".", "..", "nothing", "a/b", "/abs", "x.doc", "../.txt", "a b.txt", "-x.txt", "missing.txt", "ptb.txt"]
 NO_TEXTS += ["../missing.csv", "a\0b.txt", "a\nb.txt", "folder.txt", "x" * 300 + ".txt"]
@@ -185,6 +186,7 @@ def bad_values(kind: Any) -> list[str]:
         types.database: NO_DATABASES,
         types.wandb_project: NO_PROJECTS,
         types.sentence: NO_SENTENCES,
+        types.delimiter: NO_DELIMITERS,
     }.get(kind, [])
 
 
