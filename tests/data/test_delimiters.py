@@ -79,6 +79,10 @@ def test_an_empty_cell_of_a_one_column_table_is_written_and_read_back(tmp_path: 
     ("lines", "expected"),
     [
         (["lat;lon,label", "1;2,x", "3;4,y"], "line 1: ',' divides its rows into 2 columns, ';' into 2; name the del"),
+        (
+            ["a,b;c", "1,5;2", "2,5;3"],
+            "line 1: ',' divides its rows into 2 columns, ';' into 2; name the delimiter wit",
+        ),
         (["lat|lon|alt\tlabel", "1|2|3\tx"], "line 1: tab divides its rows into 2 columns, '|' into 3; name the del"),
         (
             ["a;b", "1;2", "3;4;5", "6"],

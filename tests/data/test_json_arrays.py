@@ -110,8 +110,10 @@ def test_a_fault_far_from_the_end_is_found_without_the_rest_of_the_file(
     with pytest.raises(UserError, match="row 1, line 1: not valid JSON"):
         rows_of(path)
     path.write_bytes(b'[{"a": "\xc3\xa9"},\n\r\n{"a": "\xff"}]')
-    with pytest.raises(UserError, match=r"line 3, byte offset 23: no UTF-8 \(byte 0xff\)"):
-        rows_of(path)
+    for size in (1, 5, 16, 100):  # the pieces end within a character, between \r and \n, and elsewhere
+        monkeypatch.setattr(text_files, "PIECE_BYTES", size)
+        with pytest.raises(UserError, match=r"line 3, byte offset 23: no UTF-8 \(byte 0xff\)"):
+            rows_of(path)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
