@@ -46,8 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
     frequency[data.tokenizer.sep_id] = len(train)  # the end token, which `Tokens` leaves out
     figures = regularisation_figures(bottleneck, frequency)
     by_token = alpha_by_token(bottleneck)
-    name_of = data.tokenizer.tokenizer.id_to_token
-    names = [name_of(index) or "" for index, _, _ in by_token]
+    name_of = data.tokenizer.name
+    names = [name_of(index) for index, _, _ in by_token]
 
     folder = experiment.files.folder
     draw_kept(bottleneck, folder / "regularisation_kept.png")
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     write_csv(folder / "regularisation_tokens.csv", ("token", "occurrences", "mean_pseudo_count"), rows)
     page = shaded_page(
         bottleneck,
-        [name_of(int(index)) or "" for index in bottleneck.tokens],
+        [name_of(int(index)) for index in bottleneck.tokens],
         getattr(experiment.model.settings, "alpha_threshold", 0.0),
         f"{arguments.EXPERIMENT_NAME}: what is kept of the {subset} split",
     )

@@ -34,8 +34,8 @@ def clean_paper(sentence: str) -> str:
 
 
 def clean_none(sentence: str) -> str:
-    """Replace each run of white space by one space, and drop it at both ends."""
-    return " ".join(sentence.split())
+    """Return the sentence unchanged."""
+    return sentence
 
 
 def without_space(text: str) -> str:
@@ -47,7 +47,7 @@ CLEANERS = {"paper": clean_paper, "none": clean_none}
 
 
 def split_document(document: str, clean: str) -> list[str]:
-    """Split a document into cleaned sentences, none of them empty.
+    """Split a document of a named corpus into cleaned sentences, none of them empty.
 
     Args:
         document: any text.
@@ -55,10 +55,10 @@ def split_document(document: str, clean: str) -> list[str]:
     """
     cleaner = CLEANERS[clean]
     cleaned = (cleaner(sentence) for paragraph in paragraphs(document) for sentence in sentences(paragraph))
-    return [sentence for sentence in cleaned if sentence]
+    return [sentence for sentence in cleaned if sentence.strip()]
 
 
 def whole_document(document: str, clean: str) -> list[str]:
     """Clean a document as one text; return no text if nothing is left of it."""
     cleaned = CLEANERS[clean](document)
-    return [cleaned] if cleaned else []
+    return [cleaned] if cleaned.strip() else []

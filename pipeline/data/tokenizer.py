@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pipeline.data import byte_level
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing
 
@@ -29,6 +30,9 @@ class TextTokenizer:
         tokenizer: a tokenizer of the tokenizers library.
         source: name or file of the tokenizer, for error messages.
 
+    Attributes:
+        lossless: True if decoding the ids of a text gives the text, whatever it spells.
+
     Raises:
         UserError: the tokenizer lacks one of [PAD], [UNK], [CLS], [SEP].
     """
@@ -36,26 +40,45 @@ class TextTokenizer:
     def __init__(self, tokenizer: "Tokenizer", source: str) -> None:
         known = {token: number for token in SPECIAL[:4] if (number := tokenizer.token_to_id(token)) is not None}
         if missing := [token for token in SPECIAL[:4] if token not in known]:
-            raise UserError(f"the tokenizer {source} has no {', '.join(missing)}; take a BERT-like one, or wordpiece")
+            raise UserError(
+                f"the tokenizer {source} has no {', '.join(missing)}; take a BERT-like one, wordpiece or bpe"
+            )
         self.pad_id, self.unk_id, self.cls_id, self.sep_id = (known[token] for token in SPECIAL[:4])
-        marked = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-        # A token that the file does not mark as special would be split like any other text: "[UNK]" into three.
-        tokenizer.add_special_tokens([token for token in SPECIAL[:4] if token not in marked])
+        self.lossless = byte_level.is_lossless(tokenizer)
+        if not self.lossless:
+            self._mark_special(tokenizer)
         tokenizer.no_padding()
         tokenizer.no_truncation()
         _add_template(tokenizer, self.cls_id, self.sep_id)
         self.tokenizer = tokenizer
         self.labels: dict[str, int] = {
-            token.content[len(_LABEL) : -1]: number
-            for number, token in sorted(tokenizer.get_added_tokens_decoder().items())
-            if token.content.startswith(_LABEL)
+            token[len(_LABEL) : -1]: number
+            for number, token in sorted(self._reserved().items())
+            if token.startswith(_LABEL)
         }
+
+    @staticmethod
+    def _mark_special(tokenizer: "Tokenizer") -> None:
+        """Mark the special tokens; otherwise "[UNK]" would be split into three tokens, like any other text."""
+        marked = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+        tokenizer.add_special_tokens([token for token in SPECIAL[:4] if token not in marked])
+
+    def _reserved(self) -> dict[int, str]:
+        """Return the tokens by id that may be labels: special ones, or those in brackets if none is marked special."""
+        if not self.lossless:
+            return {number: token.content for number, token in self.tokenizer.get_added_tokens_decoder().items()}
+        return {number: token for token, number in self.tokenizer.get_vocab().items() if token.startswith("[")}
 
     def add_labels(self, labels: Sequence[str]) -> None:
         """Add a special token for each label, which `encode` puts in front of the label's texts."""
-        for label in labels:
-            self.tokenizer.add_special_tokens([f"{_LABEL}{label}]"])
-            self.labels[label] = cast(int, self.tokenizer.token_to_id(f"{_LABEL}{label}]"))  # just added
+        tokens = [f"{_LABEL}{label}]" for label in labels]
+        if self.lossless and tokens:
+            self.tokenizer = byte_level.with_tokens(self.tokenizer, tokens)
+            _add_template(self.tokenizer, self.cls_id, self.sep_id)
+        for label, token in zip(labels, tokens, strict=True):
+            if not self.lossless:
+                self.tokenizer.add_special_tokens([token])
+            self.labels[label] = cast(int, self.tokenizer.token_to_id(token))  # just added
 
     @property
     def label_ids(self) -> list[int]:
@@ -77,10 +100,24 @@ class TextTokenizer:
         return encoded
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Decode token ids to readable text: join word pieces, keep [UNK], drop other special tokens."""
+        """Decode token ids to text.
+
+        A lossless tokenizer gives the text that was encoded. Otherwise, join word pieces, keep [UNK], and drop other
+        special tokens.
+        """
+        if self.lossless:
+            return self.tokenizer.decode([int(index) for index in ids])
         hidden = {self.pad_id, self.cls_id, self.sep_id, *self.label_ids}
         tokens = [self.tokenizer.id_to_token(int(index)) or SPECIAL[1] for index in ids if index not in hidden]
         return _JOINED.sub("", " ".join(tokens).replace(" ##", "").removeprefix("##"))
+
+    def name(self, index: int) -> str:
+        """Return the name of a token for a reader: its text, a special token in brackets, bytes as `<e4 b8>`."""
+        token = self.tokenizer.id_to_token(index) or SPECIAL[1]
+        if not self.lossless or token in SPECIAL or token.startswith(_LABEL):
+            return token
+        text = self.tokenizer.decode([index])
+        return f"<{byte_level.as_bytes(token).hex(' ')}>" if "\ufffd" in text else text
 
     def decode_batch(self, batch: Iterable[Sequence[int]]) -> list[str]:
         """Decode the token ids of each sentence to readable text."""
@@ -136,8 +173,13 @@ def load_tokenizer(name: str) -> TextTokenizer:
     except Exception as error:  # many kinds; all mean that the tokenizer did not arrive
         raise UserError(
             f"the Hugging Face hub did not deliver the tokenizer {name!r} ({type(error).__name__}); check the "
-            "connection, give a folder with a tokenizer.json, or take --TOKENIZER wordpiece"
+            "connection, give a folder with a tokenizer.json, or take --TOKENIZER bpe"
         ) from None
+
+
+def train_bpe(texts: Iterable[str], vocabulary_size: int) -> TextTokenizer:
+    """Train lossless byte-level BPE on texts, see `byte_level.train`; the same texts give the same tokenizer."""
+    return TextTokenizer(byte_level.train(texts, vocabulary_size, SPECIAL), "bpe")
 
 
 def train_wordpiece(texts: Iterable[str], vocabulary_size: int, lower_case: bool) -> TextTokenizer:

@@ -139,8 +139,7 @@ def _tokens(model: TrainedModel, text: str) -> list[str]:
 
 def _names(model: TrainedModel, ids: list[int]) -> list[str]:
     """Names of token ids in the vocabulary."""
-    name = model.tokenizer.tokenizer.id_to_token
-    return [name(index) or "[UNK]" for index in ids]
+    return [model.tokenizer.name(index) for index in ids]
 
 
 def _above(encoding: Encoding, threshold: float | None) -> Encoding:

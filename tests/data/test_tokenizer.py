@@ -155,5 +155,5 @@ def test_a_tokenizer_that_is_not_there_is_refused_by_its_path(tmp_path: Path):
 
 
 def test_an_unreachable_hub_is_reported_with_a_remedy():
-    with pytest.raises(UserError, match=r"hub did not deliver the tokenizer 'no-such-tokenizer'.*wordpiece"):
+    with pytest.raises(UserError, match=r"hub did not deliver the tokenizer 'no-such-tokenizer'.*--TOKENIZER bpe"):
         load_tokenizer("no-such-tokenizer")
