@@ -1,71 +1,24 @@
 """Types of a table's columns: found from the values, kept in `statistics.json`, applied to generated strings."""
 
-import math
-import re
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from pipeline.data.cleaning import clean_none, without_space
+from pipeline.data.cleaning import without_space
+from pipeline.data.column_type import ColumnType, Counts
+from pipeline.data.date_column import DateColumn
+from pipeline.data.identifier_columns import EmailColumn, IdentifierColumn, PhoneColumn, UuidColumn
+from pipeline.data.number_column import NumberColumn
+from pipeline.data.number_spelling import THOUSANDS
 
-CATEGORIES = 1000  # distinct values of a column; a column with more holds free text
-# The words that pandas, NumPy, R and spreadsheets write for a missing number.
-MISSING = frozenset({"nan", "NaN", "NAN", "-nan", "NA", "<NA>", "N/A", "n/a", "#N/A", "NULL", "null", "None"})
-
-
-class ColumnType(ABC):
-    """A type that a column may have.
-
-    A column begins with an object of every type of `TYPES` and gives each value to `add`. The first type that fits all
-    values is the column's. A new type is a subclass and its entry in `TYPES`.
-
-    Attributes:
-        kinds: names of the type in `statistics.json`.
-    """
-
-    kinds: ClassVar[tuple[str, ...]]
-
-    @classmethod
-    @abstractmethod
-    def from_json(cls, description: Mapping[str, Any]) -> "ColumnType":
-        """Create the type from its description in `statistics.json`."""
-
-    @abstractmethod
-    def add(self, value: Any) -> bool:
-        """Take a value into account that is not missing; return False if it cannot be of this type."""
-
-    @abstractmethod
-    def fits(self) -> bool:
-        """Return True if the values so far make a column of this type; `add` refused none of them."""
-
-    @abstractmethod
-    def to_json(self, spelt: bool) -> dict[str, Any]:
-        """Describe the type for `statistics.json`.
-
-        Args:
-            spelt: True if every value of the table was read as a string, numbers included.
-        """
-
-    @abstractmethod
-    def value(self, text: str) -> Any:
-        """Convert a string that is not empty to a value of the column.
-
-        Raises:
-            KeyError, ValueError: the string is no value of the column.
-        """
-
-    def arrow(self) -> str:
-        """Return the alias of the Arrow type of the values in a Parquet file."""
-        return "string"
+CATEGORIES = 1000  # distinct values of a category at most
+FEW = 20  # distinct values that make a category even if none is repeated
 
 
 class BooleanColumn(ColumnType):
     """Column of booleans."""
 
     kinds = ("boolean",)
-
-    def __init__(self) -> None:
-        self._empty = True
 
     @classmethod
     def from_json(cls, description: Mapping[str, Any]) -> "BooleanColumn":
@@ -74,101 +27,44 @@ class BooleanColumn(ColumnType):
 
     def add(self, value: Any) -> bool:
         """Accept booleans."""
-        self._empty = False
         return isinstance(value, bool)
 
-    def fits(self) -> bool:
+    def fits(self, counts: Counts) -> bool:
         """Return True after at least one value."""
-        return not self._empty
+        return counts.values > 0
 
-    def to_json(self, spelt: bool) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the kind alone."""
         return {"kind": "boolean"}
 
     def value(self, text: str) -> bool:
         """Convert `True` and `False`."""
-        return {"True": True, "False": False}[without_space(text)]
+        if text not in ("True", "False"):
+            raise ValueError("is neither True nor False")
+        return text == "True"
+
+    def loose(self, text: str) -> bool:
+        """Convert `True` and `False`, with white space between their letters."""
+        return self.value(without_space(text))
 
     def arrow(self) -> str:
         """Return the alias of booleans."""
         return "bool"
 
 
-class NumberColumn(ColumnType):
-    """Numbers within the range of the values seen: `integer` if all of them are, otherwise `number`.
-
-    A column may also hold words that replace a missing number (`MISSING`).
-    """
-
-    kinds = ("integer", "number")
-
-    def __init__(self) -> None:
-        self.integer, self.low, self.high = True, math.inf, -math.inf
-        self.missing: set[str] = set()
-        self.text = True  # numbers are written as text, also in formats with a type for numbers
-
-    @classmethod
-    def from_json(cls, description: Mapping[str, Any]) -> "NumberColumn":
-        """Create the type from its range, its words for missing numbers, and whether numbers are text."""
-        made = cls()
-        made.integer = description["kind"] == "integer"
-        made.low, made.high = description["low"], description["high"]
-        made.missing, made.text = set(description.get("missing", ())), description.get("text", False)
-        return made
-
-    def add(self, value: Any) -> bool:
-        """Accept numbers, strings that spell a number, and words for a missing number."""
-        kind = _number_kind(value)
-        self.text = self.text and isinstance(value, str)
-        if kind == "missing":
-            self.missing.add(value.strip())
-        elif kind is not None:
-            # A float would round a large integer, and with it the bound.
-            number = (int if kind == "integer" else float)(value)
-            self.integer = self.integer and kind == "integer"
-            self.low, self.high = min(self.low, number), max(self.high, number)
-        return kind is not None
-
-    def fits(self) -> bool:
-        """Return True after at least one number."""
-        return self.low <= self.high
-
-    def to_json(self, spelt: bool) -> dict[str, Any]:
-        """Describe the range; `text` marks numbers that were strings in a format with a type for numbers."""
-        column = {"kind": "integer" if self.integer else "number", "low": self.low, "high": self.high}
-        column |= {"missing": sorted(self.missing)} if self.missing else {}
-        return column | ({"text": True} if self.text and not spelt else {})
-
-    def value(self, text: str) -> float | str:
-        """Convert a number within the range; a word for a missing number stays itself."""
-        value = without_space(text)
-        if value in self.missing:
-            return value
-        number = int(value) if self.integer or re.fullmatch(r"-?\d+", value) else float(value)
-        if not self.low <= number <= self.high:
-            raise ValueError("outside the range of the column")
-        if not self.text:
-            return number
-        if _number_kind(value) not in self.kinds:
-            raise ValueError("spelt like no number of the column")
-        return value
-
-    def arrow(self) -> str:
-        """Return the alias: text stays text, and integers from 2**63 on need an unsigned type."""
-        if self.text:
-            return "string"
-        if not self.integer:
-            return "double"
-        return "uint64" if self.high >= 2**63 else "int64"
-
-
 class CategoryColumn(ColumnType):
-    """One of at most `CATEGORIES` values."""
+    """One of at most `CATEGORIES` strings.
+
+    Args:
+        values: the strings.
+        repeated: True if the column must repeat its values to be of this type.
+    """
 
     kinds = ("category",)
 
-    def __init__(self, values: Sequence[str] = ()) -> None:
+    def __init__(self, values: Sequence[str] = (), repeated: bool = False) -> None:
         self._values = dict.fromkeys(values)
+        self._repeated = repeated
 
     @classmethod
     def from_json(cls, description: Mapping[str, Any]) -> "CategoryColumn":
@@ -176,23 +72,32 @@ class CategoryColumn(ColumnType):
         return cls(description["values"])
 
     def add(self, value: Any) -> bool:
-        """Accept values until there are too many distinct ones."""
-        self._values.setdefault(clean_none(str(value)))
+        """Accept strings until there are too many distinct ones."""
+        if not isinstance(value, str):
+            return False
+        self._values.setdefault(value)
         return len(self._values) <= CATEGORIES
 
-    def fits(self) -> bool:
-        """Return True; a column without values is a column of no category."""
-        return True
+    def fits(self, counts: Counts) -> bool:
+        """Return True for repeated or few values; a column without values is a column of no category."""
+        return len(self._values) * 2 <= counts.values or (not self._repeated and len(self._values) <= FEW)
 
-    def to_json(self, spelt: bool) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Describe the values in sorted order."""
         return {"kind": "category", "values": sorted(self._values)}
 
     def value(self, text: str) -> str:
-        """Return the value with these characters; of values that differ in white space alone, the one equal to it."""
+        """Return the value with these characters."""
+        if text not in self._values:
+            raise ValueError("is none of the values of the data")
+        return text
+
+    def loose(self, text: str) -> str:
+        """Return the value that differs in white space alone; of several, the one equal to the string."""
         if text in self._values:
             return text
-        return {without_space(known): known for known in sorted(self._values)}[without_space(text)]
+        found = {without_space(known): known for known in sorted(self._values)}.get(without_space(text))
+        return self.value(text) if found is None else found
 
 
 class FreeTextColumn(ColumnType):
@@ -206,14 +111,14 @@ class FreeTextColumn(ColumnType):
         return cls()
 
     def add(self, value: Any) -> bool:
-        """Accept every value."""
-        return True
+        """Accept every string."""
+        return isinstance(value, str)
 
-    def fits(self) -> bool:
+    def fits(self, counts: Counts) -> bool:
         """Return True."""
         return True
 
-    def to_json(self, spelt: bool) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the kind alone."""
         return {"kind": "text"}
 
@@ -222,86 +127,158 @@ class FreeTextColumn(ColumnType):
         return text
 
 
-TYPES: tuple[type[ColumnType], ...] = (BooleanColumn, NumberColumn, CategoryColumn, FreeTextColumn)
+class MixedColumn(ColumnType):
+    """Values of several types (`1` and `"1"`, true, text), each spelled as in JSON, so that they remain apart."""
+
+    kinds = ("mixed",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, None] | None = {}
+
+    @classmethod
+    def from_json(cls, description: Mapping[str, Any]) -> "MixedColumn":
+        """Create the type from its values, if it has few."""
+        made = cls()
+        made._known = dict.fromkeys(description["values"]) if "values" in description else None
+        return made
+
+    def add(self, value: Any) -> bool:
+        """Accept every value."""
+        if self._known is not None:
+            self._known.setdefault(self.spelling(value))
+            self._known = self._known if len(self._known) <= CATEGORIES else None
+        return True
+
+    def fits(self, counts: Counts) -> bool:
+        """Return True; repeated values make a choice among them."""
+        if self._known is not None and len(self._known) > FEW and len(self._known) * 2 > counts.values:
+            self._known = None
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the values, if they are few."""
+        return {"kind": "mixed"} | ({} if self._known is None else {"values": sorted(self._known)})
+
+    def spelling(self, value: Any) -> str:
+        """Spell a value as in JSON."""
+        return json.dumps(value, ensure_ascii=False)
+
+    def value(self, text: str) -> Any:
+        """Read a value as in JSON."""
+        if self._known is not None and text not in self._known:
+            raise ValueError("is none of the values of the data")
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ValueError("is no value as JSON spells it") from None
+        if isinstance(value, (list, dict)):
+            raise ValueError("is no single value")
+        return value
+
+    def loose(self, text: str) -> Any:
+        """Read the value that differs in white space alone; without known values, white space remains."""
+        known = {without_space(one): one for one in self._known or ()}
+        return self.value(known.get(without_space(text), text.strip()))
+
+
+def _repeated_category() -> CategoryColumn:
+    return CategoryColumn(repeated=True)
+
+
+def _number(decimal: str) -> Callable[[], ColumnType]:
+    return lambda: NumberColumn(decimal)
+
+
+# In the order of their trial; a number has a candidate for each decimal mark.
+CANDIDATES: tuple[Callable[[], ColumnType], ...] = (
+    BooleanColumn,
+    DateColumn,
+    *map(_number, THOUSANDS),
+    _repeated_category,
+    UuidColumn,
+    EmailColumn,
+    PhoneColumn,
+    IdentifierColumn,
+    CategoryColumn,
+    FreeTextColumn,
+    MixedColumn,
+)
+KINDS: dict[str, type[ColumnType]] = {
+    kind: type(one) for one in (candidate() for candidate in CANDIDATES) for kind in one.kinds
+}
 
 
 def column_type(description: Mapping[str, Any]) -> ColumnType:
     """Create a column's type from its description in `statistics.json`; an unknown kind is free text."""
-    found = next((kind for kind in TYPES if description["kind"] in kind.kinds), FreeTextColumn)
-    return found.from_json(description)
+    return KINDS.get(description["kind"], FreeTextColumn).from_json(description)
 
 
-class ColumnSurvey:
-    """Finds the types of a table's columns from its values.
-
-    Missing values (None and empty strings) do not affect a column's type.
+class RejectedError(ValueError):
+    """A generated string is no value of its column.
 
     Args:
-        spelt: True if every value is read as a string, numbers included, as in CSV.
+        column: name of the column.
+        text: the string.
+        reason: reason, which completes "the value …".
     """
 
-    def __init__(self, spelt: bool = False) -> None:
-        self._spelt = spelt
-        self._candidates: dict[str, list[ColumnType]] = {}
-
-    def see(self, row: Mapping[str, Any]) -> None:
-        """Take the values of a row into account."""
-        for name, value in row.items():
-            if name not in self._candidates:
-                self._candidates[name] = [kind() for kind in TYPES]
-            if value is not None and value != "":
-                self._candidates[name] = [one for one in self._candidates[name] if one.add(value)]
-
-    def to_json(self) -> dict[str, dict[str, Any]]:
-        """Describe each column seen: its kind, with the range or the values of the column."""
-        found = {name: next(one for one in fitting if one.fits()) for name, fitting in self._candidates.items()}
-        return {name: column.to_json(self._spelt) for name, column in found.items()}
+    def __init__(self, column: str, text: str, reason: str) -> None:
+        super().__init__(f"column {column!r}: {text[:60]!r} {reason}")
+        self.column, self.text, self.reason = column, text, reason
 
 
 class ColumnTypes:
-    """Converts generated strings to values of a table's columns.
+    """Spells the values of a table's columns as strings, and converts generated strings to values.
 
     Args:
-        descriptions: description of each column, as `ColumnSurvey.to_json` returns them.
+        descriptions: description of each column, as `ColumnSurvey.to_json` returns them; an unknown kind is free text.
+        lossless: False for strings of a tokenizer that does not keep white space.
     """
 
-    def __init__(self, descriptions: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, descriptions: Mapping[str, Mapping[str, Any]], lossless: bool = True) -> None:
+        self._lossless = lossless
         self._types = {name: column_type(description) for name, description in descriptions.items()}
+        # Strings that stay themselves: words for missing values, and the few that are of no other type.
+        self._words: dict[str, dict[str, str]] = {}
+        self._empty = {name for name, description in descriptions.items() if description.get("empty")}
+        for name, description in descriptions.items():
+            words = [*description.get("missing", ()), *(value for value, _, _ in description.get("outliers", ()))]
+            self._words[name] = {word: word for word in words}
+            if not lossless:
+                self._words[name] |= {without_space(word): word for word in words}
 
-    def row(self, values: Mapping[str, str] | None) -> dict[str, Any] | None:
-        """Convert strings to values of their columns; None if a string is not valid for its column."""
-        if values is None:
-            return None
-        row = {}
-        for name, value in values.items():
-            try:
-                row[name] = self.value(name, value)
-            except (KeyError, ValueError):
-                return None
-        return row
+    def spelling(self, name: str, value: Any) -> str:
+        """Spell a value of a column as a string; a missing value is the empty string."""
+        if value is None:
+            return ""
+        column = self._types.get(name)
+        words = self._words.get(name, {})
+        if column is None or (isinstance(value, str) and (value in words or (not value and name in self._empty))):
+            return str(value)
+        return column.spelling(value)
+
+    def row(self, values: Mapping[str, str]) -> dict[str, Any]:
+        """Convert strings to values of their columns.
+
+        Raises:
+            RejectedError: a string is no value of its column.
+        """
+        return {name: self.value(name, text) for name, text in values.items()}
 
     def value(self, name: str, text: str) -> Any:
         """Convert a string to a value of a column; None if it is empty, unchanged if the column is unknown.
 
         Raises:
-            KeyError, ValueError: the string is no value of the column.
+            RejectedError: the string is no value of the column.
         """
         if not text:
-            return None
-        column = self._types.get(name)
-        return text if column is None else column.value(text)
-
-
-def _number_kind(value: Any) -> str | None:
-    """Return `integer`, `number`, or `missing` for a word of `MISSING`; None for other values."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, (int, float)):
-        return "integer" if isinstance(value, int) else "number"
-    text = str(value).strip()
-    if text in MISSING:
-        return "missing"
-    number = re.fullmatch(r"-?(?:(0|[1-9]\d*)|\d+\.\d+(?:[eE][-+]?\d+)?)", text)  # 007 is a name
-    if number is None or not math.isfinite(float(text)):  # so many digits are a name, too
-        return None
-    return "integer" if number[1] else "number"
+            return "" if name in self._empty else None
+        column, words = self._types.get(name), self._words.get(name, {})
+        if column is None:
+            return text
+        if (known := words.get(text if self._lossless else without_space(text))) is not None:
+            return known
+        try:
+            return column.value(text) if self._lossless else column.loose(text)
+        except ValueError as error:
+            raise RejectedError(name, text, str(error)) from None

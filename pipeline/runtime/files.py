@@ -4,6 +4,7 @@ import csv
 import fcntl
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -153,11 +154,14 @@ def as_jsonl(rows: Iterable[dict[str, Any]]) -> str:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str = ",") -> None:
     """Write a CSV table with a header, whole or not at all."""
+    write_text(path, "".join(_csv_line(row, delimiter) + "\n" for row in itertools.chain([header], rows)))
+
+
+def _csv_line(row: Sequence[Any], delimiter: str) -> str:
+    r"""Format one record; a field with `\n` or `\r`, which the csv module knows from its line end, is quoted."""
     text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(row)
+    return text.getvalue().removesuffix("\r\n")
 
 
 def read_json(path: Path, remedy: str) -> Any:
