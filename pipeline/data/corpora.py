@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.documents import SPLITS, Document, LabelledText, Split, divided, label_of
+from pipeline.data.documents import SPLITS, Document, LabelledText, Split, divided
 from pipeline.data.file_format import Columns
 from pipeline.data.text_format import TextFormat
 from pipeline.runtime.errors import UnfinishedError, UserError, first_line
@@ -148,7 +148,7 @@ def _joined(part: Any, corpus: HubCorpus) -> Iterator[LabelledText]:
         texts = ["\n".join(filter(None, row)) for row in zip(*(batch[name] for name in corpus.columns), strict=True)]
         labels: list[str | None] = [None] * len(texts)
         if corpus.label is not None:
-            labels = [label_of(None if label is None else named(label)) for label in batch[corpus.label]]
+            labels = ["" if label is None else str(named(label)) for label in batch[corpus.label]]
         yield from zip(texts, labels, strict=True)
 
 

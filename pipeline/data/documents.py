@@ -3,9 +3,8 @@
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-from pipeline.data.cleaning import clean_none
 from pipeline.runtime.errors import UserError
 
 Item = TypeVar("Item")
@@ -42,11 +41,6 @@ class Document(NamedTuple):
     part: int
     text: str
     label: str | None = None
-
-
-def label_of(value: Any) -> str:
-    """Write a value of a label column as a label; a missing value is the empty label."""
-    return "" if value is None else clean_none(str(value))
 
 
 def divided(texts: Iterable[LabelledText], split: Split, source: str) -> Iterator[Document]:

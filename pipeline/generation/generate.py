@@ -190,11 +190,15 @@ def checked_label(experiment: Experiment, label: str | None) -> str | None:
     Raises:
         UserError: the data lacks the label, or has no labels.
     """
-    known = experiment.data.tokenizer.labels
-    if label is not None and label not in known:
-        there = f"it has {textwrap.shorten(', '.join(known), 200, placeholder=' …')}" if known else "it has none"
-        raise UserError(f"the data has no label {label[:80]!r} ({there}); name one of them, or leave --LABEL out")
-    return label
+    counts: dict[str, int] = experiment.data.statistics.get("labels") or {}
+    if label is None or counts.get(label):
+        return label
+    if not counts:
+        raise UserError(f"the data has no labels, so none is {label[:80]!r}; leave --LABEL out")
+    held = sorted(counts.items(), key=lambda item: -item[1])
+    listed = textwrap.shorten(", ".join(f"{name!r} ({count:,})" for name, count in held), 300, placeholder=" …")
+    what = "no training sentence has" if label in experiment.data.tokenizer.labels else "the data has no"
+    raise UserError(f"{what} label {label[:80]!r}; name one of these (training sentences): {listed}")
 
 
 def draw_labels(distribution: dict[str, int], count: int, seed: int) -> list[str] | None:

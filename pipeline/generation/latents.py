@@ -153,10 +153,11 @@ def token_ids(experiment: Experiment, text: str, label: str | None = None) -> li
     Raises:
         UserError: the text is empty after cleaning.
     """
-    clean = CLEANERS[cleaning(experiment.config)]
-    # Prepared sentences contain [UNK] as one token; cleaning would turn it into a word.
-    cleaned = f" {UNKNOWN} ".join(map(clean, text.split(UNKNOWN))).strip()
-    if not cleaned:
+    cleaned = CLEANERS[cleaning(experiment.config)](text)
+    if not experiment.data.tokenizer.lossless:
+        # Prepared sentences contain [UNK] as one token; cleaning would turn it into a word.
+        cleaned = f" {UNKNOWN} ".join(map(CLEANERS[cleaning(experiment.config)], text.split(UNKNOWN))).strip()
+    if not cleaned.strip():
         raise UserError(f"nothing is left of the sentence {text[:80]!r}, cleaned as the training data was")
     known = experiment.data.statistics.get("labels") or {}
     labels = [label if label is not None else max(known, key=known.__getitem__)] if known else None

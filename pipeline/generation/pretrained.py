@@ -46,7 +46,8 @@ def save_shared(experiment: Experiment, figures: dict[str, Any], folder: Path) -
     config = {part: experiment.config[part] for part in TRAVELS if part in experiment.config}
     lengths = experiment.data.length_distribution
     config |= {"length_distribution": {str(n): lengths[n] for n in sorted(lengths)}, "figures": figures}
-    config["labels"] = experiment.data.statistics.get("labels") or {}
+    counts = experiment.data.statistics.get("labels") or {}
+    config["labels"] = {label: counts.get(label, 0) for label in experiment.data.tokenizer.labels}
     with replacing_folder(folder) as new:
         save_checkpoint(new / WEIGHTS, experiment.model.state_dict(), {})
         experiment.data.tokenizer.save(new)
@@ -82,7 +83,7 @@ def load_shared(name: str | os.PathLike) -> tuple[Experiment, dict[str, Any]]:
     try:
         lengths = {int(length): int(count) for length, count in config["length_distribution"].items()}
         labels = {label: int(count) for label, count in config["labels"].items()}
-        if not lengths or min(*lengths, *lengths.values(), *labels.values()) < 1:
+        if not lengths or min(*lengths, *lengths.values(), *(count + 1 for count in labels.values())) < 1:
             raise ValueError("its lengths or their counts are below 1")
         if labels.keys() != tokenizer.labels.keys():
             raise ValueError("its labels differ from those of its tokenizer")
@@ -97,7 +98,8 @@ def load_shared(name: str | os.PathLike) -> tuple[Experiment, dict[str, Any]]:
     load_weights(model, tensors, paths[WEIGHTS])
     keep_freed_memory()
     device = default_device()
-    data = PreparedData({}, tokenizer, {"labels": labels}, lengths, str(config["data"].get("fingerprint")))
+    trained = {label: count for label, count in labels.items() if count}
+    data = PreparedData({}, tokenizer, {"labels": trained}, lengths, str(config["data"].get("fingerprint")))
     files = ExperimentFiles(paths[CONFIG].parent)
     return Experiment(files, config, model.to(device).eval(), data, device), config["figures"]
 

@@ -43,7 +43,8 @@ def test_every_sentence_has_the_token_of_its_document_s_label_in_front(tmp_path:
     ids = data.splits["test"][0]["input_ids"]
     assert data.tokenizer.decode(ids) == data.tokenizer.decode([ids[0], *ids[2:]])  # the label is no text
     assert sum(data.statistics["labels"].values()) == data.statistics["train"]["sentences"]
-    assert data.statistics["source"]["columns"]["stars"] == {"kind": "integer", "low": 0.0, "high": 2.0}
+    stars = data.statistics["source"]["columns"]["stars"]
+    assert (stars["kind"], stars["low"], stars["high"]) == ("integer", 0, 2)
 
 
 def test_a_column_of_too_many_values_is_no_label(tmp_path: Path):
@@ -55,8 +56,15 @@ def test_a_column_of_too_many_values_is_no_label(tmp_path: Path):
 def test_a_text_that_spells_a_label_is_left_out(tmp_path: Path):
     rows = [{"review": line, "label": "good"} for line in text(40).splitlines()]
     rows.append({"review": "the old king saw [LABEL:good] and left the town .", "label": "good"})
-    data = prepared_table(write_rows(tmp_path / "own.csv", rows), text_column="review", label_column="label")
+    path = write_rows(tmp_path / "own.csv", rows)
+    data = prepared_table(path, text_column="review", label_column="label")
     assert sum(len(part) for part in data.splits.values()) == 40
+    assert data.statistics["texts"]["dropped"] == {"with a special token in its text": 1}
+    assert data.statistics["texts"]["dropped_by_label"] == {"good": {"with a special token in its text": 1}}
+    data = prepared_table(path, tokenizer="bpe", text_column="review", label_column="label")
+    assert rows[-1]["review"] in [
+        text for part in data.splits.values() for text in data.tokenizer.decode_batch(part["input_ids"])
+    ]
 
 
 def test_labels_of_the_hub_have_their_names():
@@ -142,7 +150,9 @@ def test_samples_have_the_labels_of_the_training_set_or_the_one_that_is_asked_fo
     for row in map(json.loads, path.read_text().splitlines()):
         assert row["labels"].keys() == row["outputs"].keys()
         assert set(row["labels"].values()) <= {"1", "5", None}
-    assert "no label '7' (it has 1, 5)" in one_line_of_error(
+    counts = json.loads((tmp_path / "data" / "own" / "statistics.json").read_text())["labels"]
+    listed = f"'1' ({counts['1']}), '5' ({counts['5']})"
+    assert f"the data has no label '7'; name one of these (training sentences): {listed}" in one_line_of_error(
         call(
             *("sample.py", "--EXPERIMENT_NAME", "nvib", "--LABEL", 7),
             *("--OUTPUT_DIR", tmp_path / "outputs", "--DATA_DIR", tmp_path / "data"),

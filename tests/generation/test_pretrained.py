@@ -213,8 +213,33 @@ def test_labels_travel_with_the_model(tmp_path: Path):
         assert fetched.tokenize(TEXTS, label) == own.tokenize(TEXTS, label)
     assert fetched.tokenize(TEXTS) == fetched.tokenize(TEXTS, "1") != fetched.tokenize(TEXTS, "5")
     for ask in (lambda: fetched.generate(1, label="7"), lambda: fetched.reconstruct(TEXTS, label="7")):
-        with pytest.raises(UserError, match=r"no label '7' \(it has 1, 5\)"):
+        with pytest.raises(
+            UserError, match=r"the data has no label '7'; name one of these .*: '1' \(\d+\), '5' \(\d+\)"
+        ):
             ask()
+
+
+def test_a_label_without_a_training_sentence_travels_and_is_refused(tmp_path: Path):
+    lines = text(60).splitlines()
+    (tmp_path / "own.csv").write_text(
+        "kind,review\n" + "".join(f"{'ugly' if n == 7 else 'good'},{line}\n" for n, line in enumerate(lines))
+    )
+    for seed in range(50):
+        source = TextSource(str(tmp_path / "own.csv"), Split(0.1, 0.1, seed), text_column="review", label_column="kind")
+        prepare(source, "own", tmp_path, PreparationSettings("bpe", 300, "none", more_than=2, fewer_than=60))
+        data = load_prepared(tmp_path, "own")
+        if data.statistics["labels_without_training"]:
+            break
+    assert data.statistics["labels_without_training"] == ["ugly"]
+    settings = MODELS["NVIB"](vocabulary_size=data.tokenizer.vocabulary_size, dim_h=16)
+    config = new_config(settings, TrainingSettings(), "own", data.identity)
+    experiment = Experiment(ExperimentFiles(tmp_path), config, build(settings).eval(), data, torch.device("cpu"))
+    own = TrainedModel(experiment, {})
+    own.save_pretrained(tmp_path / "shared")
+    for model in (own, from_pretrained(tmp_path / "shared")):
+        assert len(model.generate(2, seed=1)) == 2
+        with pytest.raises(UserError, match=r"no training sentence has label 'ugly'; .*: 'good' \(\d+\)$"):
+            model.generate(1, label="ugly")
 
 
 def test_the_model_card_holds_the_figures(nvae: TrainedModel, shared: Path):
