@@ -6,7 +6,8 @@
 #               it is; two steps run beside each other, with JOBS=1 one)
 #   make synth DATA=my_reviews.csv TEXT_COLUMN=text N=1000   synthetic text like your own, in the same form
 #               (LABEL_COLUMN=stars for labels; ROW_TEMPLATE=default for a table's rows; STEPS=1500 of training;
-#               NAME=mine for how the data are known; DELIMITER=semicolon if a table's is not found)
+#               NAME=mine for how the data are known; DELIMITER=semicolon if a table's is not found;
+#               FLAGS="--COLUMN_TYPES zip=text" for further flags of the preparation)
 #   make same AS=HEAD~1   the same figures, samples and tables as that revision? (a small workflow, bit for bit)
 # And: make lint, make bench (speed, memory and how they grow; writes the tables of docs/scaling.md anew), make clean.
 PYTHON ?= python3
@@ -41,7 +42,7 @@ unexport DATA NAME DELIMITER TEXT_COLUMN LABEL_COLUMN ROW_TEMPLATE
 synth: setup
 	@$(BIN)/python -m pipeline synth $(call flag,DATA) --NUMBER_SAMPLES $(N) --MAX_STEPS $(STEPS) \
 		$(foreach name,NAME DELIMITER TEXT_COLUMN LABEL_COLUMN,$(call flag,$(name))) \
-		$(if $(subst default,,$(value ROW_TEMPLATE)),$(call flag,ROW_TEMPLATE),$(if $(value ROW_TEMPLATE),--ROW_TEMPLATE))
+		$(if $(subst default,,$(value ROW_TEMPLATE)),$(call flag,ROW_TEMPLATE),$(if $(value ROW_TEMPLATE),--ROW_TEMPLATE)) $(FLAGS)
 
 paper: setup
 	@$(BIN)/python -m pipeline paper --DATA $(DATA) --PROJECT_NAME paper-$(DATA) --SEEDS $(SEEDS) --JOBS $(JOBS) $(BUDGET) $(FLAGS)

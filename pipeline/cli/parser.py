@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from models.declaration import repeated
 from pipeline.cli import types
 from pipeline.cli.entry import one_line, report
+from pipeline.data.column_types import KINDS
+from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import size
 
 
@@ -132,8 +135,59 @@ def add_column_options(group: argparse._ArgumentGroup) -> None:
         nargs="?",
         const="",
         help="template that makes a text of each row of a table, such as '{name} is {age} years old'; the flag without "
-        "a value makes 'column is value, …' of all columns but the label's (default: none, TEXT_COLUMN holds the text)",
+        "a value makes 'column is value, …' of all columns but the label's; in a column's name, write \\{ \\} \\n "
+        "\\\\ for a brace, a line break and a backslash (default: none, TEXT_COLUMN holds the text)",
     )
+    group.add_argument(
+        "--COLUMN_TYPES",
+        type=types.column_type,
+        nargs="+",
+        action=types.Distinct,
+        help="types of columns where the type that was found is wrong, such as price=text; one of "
+        f"{', '.join(KINDS)} (default: found from the values)",
+    )
+
+
+def check_column_types(chosen: Sequence[tuple[str, str]] | None) -> None:
+    """Check that no column is given two types.
+
+    Raises:
+        UserError: a column is; the message names it.
+    """
+    if twice := repeated([name for name, _ in chosen or ()]):
+        raise UserError(f"--COLUMN_TYPES gives column {twice[0]!r} two types; give it one")
+
+
+def add_limit_options(group: argparse._ArgumentGroup) -> None:
+    """Add the flags for the lengths of texts that a preparation keeps."""
+    group.add_argument(
+        "--MORE_THAN",
+        type=types.integer(2),
+        help="keep sentences with more tokens than this, [CLS] and [SEP] counted "
+        "(default: 5; 2, which is no limit, for whole documents and rows as text)",
+    )
+    group.add_argument(
+        "--FEWER_THAN",
+        type=types.integer(4),
+        help="keep sentences with fewer tokens than this, [CLS] and [SEP] counted; a longer sentence of your own text "
+        "is cut, a longer document or row is left out (default: 50; 150 for a text of your own; 250 for rows as text)",
+    )
+    group.add_argument(
+        "--ACCEPT_LOSS",
+        type=types.boolean,
+        default=False,
+        help="True goes on where the limits leave out more than a fifth of a text of your own",
+    )
+
+
+def preparation_flags(arguments: argparse.Namespace) -> list[str]:
+    """Return the flags of types and lengths that were given, for the preparation that a recipe runs."""
+    chosen = [f"{name}={kind}" for name, kind in arguments.COLUMN_TYPES or ()]
+    flags = ["--COLUMN_TYPES", *chosen] if chosen else []
+    for name in ("MORE_THAN", "FEWER_THAN"):
+        value = getattr(arguments, name)
+        flags += [] if value is None else [f"--{name}", str(value)]
+    return flags + (["--ACCEPT_LOSS", "True"] if arguments.ACCEPT_LOSS else [])
 
 
 def add_judge_option(group: argparse._ArgumentGroup, required: bool) -> None:

@@ -5,10 +5,11 @@ import time
 from pathlib import Path
 
 from pipeline.cli import types
-from pipeline.cli.parser import Parser, add_column_options
+from pipeline.cli.parser import Parser, add_column_options, add_limit_options, check_column_types
 from pipeline.data.corpora import HUB, NAMES
 from pipeline.data.documents import Split
 from pipeline.data.formats import format_of, listed_formats, stem_of
+from pipeline.data.preparation_settings import BPE, TRAINED, WORDPIECE, PreparationSettings
 from pipeline.data.text_source import TextSource, check_source, dataset_name
 from pipeline.data.tokenizer import tokenizer_file
 from pipeline.runtime.errors import UserError
@@ -56,43 +57,36 @@ def parse(description: str) -> argparse.Namespace:
     group.add_argument(
         "--CLEAN",
         choices=("paper", "none"),
-        help="paper: lower case; letters, digits and , ' < > . only; none: changes white space only "
+        help="paper: lower case; letters, digits and , ' < > . only; none: changes nothing "
         "(default: paper for the named corpora, none for a file of your own)",
     )
-    group.add_argument(
-        "--MORE_THAN",
-        type=types.integer(2),
-        default=5,
-        help="keep sentences with more tokens than this, [CLS] and [SEP] counted",
-    )
-    group.add_argument(
-        "--FEWER_THAN",
-        type=types.integer(4),
-        help="keep sentences with fewer tokens than this, [CLS] and [SEP] counted (default: 50; 250 for rows as text)",
-    )
+    add_limit_options(group)
     group = parser.add_argument_group("tokenizer")
     group.add_argument(
         "--TOKENIZER",
         type=types.OrNone(types.Checked(tokenizer_file)),
-        help="hub name, folder or tokenizer.json; wordpiece trains one on the training split "
-        "(default: bert-base-uncased for the paper's corpora, wordpiece for wikipedia-sample and a file of your own)",
+        help="hub name, folder or tokenizer.json; bpe (byte-level: every text comes back as it was) and wordpiece "
+        "train one on the training split (default: bert-base-uncased for the paper's corpora, wordpiece for "
+        "wikipedia-sample, bpe for a text of your own)",
     )
     group.add_argument(
         "--VOCAB_SIZE",
         type=types.integer(100, 10**6),
-        help="maximal number of tokens of a trained tokenizer; single characters are kept even beyond it "
+        help="maximal number of tokens of a trained tokenizer; bytes or single characters are kept even beyond it "
         f"(default: {VOCABULARY})",
     )
     group = parser.add_argument_group("output")
     group.add_argument("--DATA_DIR", type=types.folder, default=Path("data"), help="folder of all prepared datasets")
     arguments = parser.parse_args()
+    named = arguments.DATA in NAMES
     if arguments.TOKENIZER is None:
-        arguments.TOKENIZER = "bert-base-uncased" if arguments.DATA in HUB else "wordpiece"
+        arguments.TOKENIZER = "bert-base-uncased" if arguments.DATA in HUB else (WORDPIECE if named else BPE)
     of_rows = arguments.ROW_TEMPLATE is not None
     arguments.WHOLE_DOCUMENTS = of_rows if arguments.WHOLE_DOCUMENTS is None else arguments.WHOLE_DOCUMENTS
-    arguments.FEWER_THAN = arguments.FEWER_THAN or (250 if of_rows else 50)
+    arguments.MORE_THAN = arguments.MORE_THAN or (2 if arguments.WHOLE_DOCUMENTS else 5)
+    arguments.FEWER_THAN = arguments.FEWER_THAN or (250 if of_rows else (50 if named else 150))
     if arguments.CLEAN is None:
-        arguments.CLEAN = "paper" if arguments.DATA in NAMES else "none"
+        arguments.CLEAN = "paper" if named else "none"
     check(arguments)
     return arguments
 
@@ -111,12 +105,17 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError("--MORE_THAN and --FEWER_THAN leave no length between them; set them further apart")
     if arguments.ROW_TEMPLATE is not None and not arguments.WHOLE_DOCUMENTS:
         raise UserError("--WHOLE_DOCUMENTS False would divide a row's text; leave it out, or take no --ROW_TEMPLATE")
+    if arguments.ROW_TEMPLATE is not None and arguments.CLEAN == "paper":
+        raise UserError(
+            "--CLEAN paper would change the words of the rows' texts; leave it out, or take no --ROW_TEMPLATE"
+        )
+    check_column_types(arguments.COLUMN_TYPES)
     text_source(arguments)
     dataset_name(arguments.DATA, arguments.NAME)
-    if arguments.VOCAB_SIZE is not None and arguments.TOKENIZER != "wordpiece":
+    if arguments.VOCAB_SIZE is not None and arguments.TOKENIZER not in TRAINED:
         raise UserError(
             f"--VOCAB_SIZE means nothing for --TOKENIZER {arguments.TOKENIZER}, which is not trained; leave it out, or "
-            "take --TOKENIZER wordpiece"
+            f"take --TOKENIZER {' or '.join(TRAINED)}"
         )
 
 
@@ -124,12 +123,14 @@ def text_source(arguments: argparse.Namespace) -> TextSource:
     """Create the source of the text from the flags, which checks them."""
     split = Split(arguments.VALIDATION_FRACTION, arguments.TEST_FRACTION, arguments.SEED)
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
-    return TextSource(arguments.DATA, split, arguments.LOCAL_PATH, *columns, arguments.DELIMITER)
+    types = dict(arguments.COLUMN_TYPES or ())
+    return TextSource(arguments.DATA, split, arguments.LOCAL_PATH, *columns, arguments.DELIMITER, types)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Prepare the text and print the statistics of the splits."""
-    from pipeline.data.prepare import PreparationSettings, prepare
+    from pipeline.data.prepare import prepare
+    from pipeline.reporting.preparation import report
 
     name = dataset_name(arguments.DATA, arguments.NAME)
     if format_of(arguments.DATA) and arguments.NAME is None and name != stem_of(arguments.DATA):
@@ -143,12 +144,7 @@ def run(arguments: argparse.Namespace) -> None:
         whole=arguments.WHOLE_DOCUMENTS,
     )
     started = time.monotonic()
-    statistics = prepare(text_source(arguments), name, arguments.DATA_DIR, settings)
-    print(f"\n{'split':<12}{'sentences':>12}{'tokens':>14}{'mean length':>14}")
-    for part in ("train", "validation", "test"):
-        row = statistics[part]
-        print(f"{part:<12}{row['sentences']:>12,}{row['tokens']:>14,}{row['mean_length']:>14.1f}")
-    print(
-        f"{statistics['vocabulary_size']:,} tokens in the vocabulary; written to {arguments.DATA_DIR / name} "
-        f"in {time.monotonic() - started:.1f} s"
-    )
+    source = text_source(arguments)
+    statistics = prepare(source, name, arguments.DATA_DIR, settings, arguments.ACCEPT_LOSS)
+    print("\n" + report(statistics, arguments.DATA_DIR / name))
+    print(f"written to {arguments.DATA_DIR / name} in {time.monotonic() - started:.1f} s")

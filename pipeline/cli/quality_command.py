@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation.generate import read_samples
+    from pipeline.reporting.console import on_one_line
     from pipeline.reporting.quality_page import as_text, compared, page
     from pipeline.runtime.files import write_json, write_jsonl, write_text
 
@@ -63,12 +64,12 @@ def run(arguments: argparse.Namespace) -> None:
     if drop is not None:
         kept, (rows_file, text_file) = without_copies(material, quality), kept_files(experiment.files.samples)
         write_jsonl(rows_file, kept)
-        write_text(text_file, "".join(row["text"] + "\n" for row in kept))
+        write_text(text_file, "".join(on_one_line(row["text"]) + "\n" for row in kept))
         dropped = (
             f"{len(rows) - len(kept)} of {len(rows)} samples dropped as copies (up to {drop:.0%}); the others are in "
             f"{rows_file.name} and {text_file.name}, all of them still in {experiment.files.samples.name}."
         )
-        table, _ = write_synthetic(kept, experiment.data.statistics.get("source") or {}, folder)
+        table = write_synthetic(kept, experiment.data.statistics.get("source") or {}, folder).path
         dropped += f" {table.name} is without the copies, too; sample.py writes it with all." if table else ""
     write_json(folder / "quality.json", {"compared": compared(material), "dropped": dropped, **quality.as_json()})
     title = f"Quality of the samples of {arguments.EXPERIMENT_NAME}"

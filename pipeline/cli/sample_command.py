@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.tracker import check_login, read_summary, tracking
     from pipeline.generation.sampler import sample_with
-    from pipeline.reporting.console import beside_real_text
+    from pipeline.reporting.console import beside_real_text, of_own_form, on_one_line
     from pipeline.runtime.files import as_jsonl, write_text
     from pipeline.runtime.processes import is_first
 
@@ -43,9 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
         if not samples.exists() or samples.read_bytes() != as_jsonl(rows).encode():
             tracker.forget_samples()
         write_text(samples, as_jsonl(rows))
-        write_text(text_file, "".join(row["text"] + "\n" for row in rows))
+        write_text(text_file, "".join(on_one_line(row["text"]) + "\n" for row in rows))
         source = experiment.data.statistics.get("source") or {}
-        table, rejected = write_synthetic(rows, source, experiment.files.folder)
+        written = write_synthetic(rows, source, experiment.files.folder)
         split = tokenized_samples(rows, experiment.data)
         held_out = experiment.data.splits["validation"]
         as_many = range(min(len(rows), len(held_out)))  # repetition grows with the number of sentences
@@ -58,19 +58,17 @@ def run(arguments: argparse.Namespace) -> None:
             "samples/mean_length": sum(row["tokens_generated"] for row in rows) / len(rows),
             "samples/mean_drawn_length": sum(drawn) / len(drawn) if drawn else None,
         }
-        if table is not None:
-            figures |= {"samples/rejected": rejected}
+        if written.path is not None:
+            figures |= {"samples/rejected": written.rejected}
         tracker.log_samples()
         tracker.summarise(figures)
     for row in rows[:10]:
-        print(f"  {row['text']}")
+        print(f"  {on_one_line(row['text'])}")
     print(beside_real_text(own, real))
     beside = f" ({figures['samples/mean_drawn_length']:.1f} drawn)" if drawn else ""
     print(
         f"{len(rows)} sentences, {figures['samples/mean_length']:.1f} tokens on average{beside}, "
         f"written to {text_file} and {experiment.files.samples}"
     )
-    if table is not None:
-        print(
-            f"as the data came: {table}" + (f", without {rejected} that are no rows of its table" if rejected else "")
-        )
+    if written.path is not None:
+        print(of_own_form(written))

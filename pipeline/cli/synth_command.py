@@ -13,7 +13,13 @@ import argparse
 from pathlib import Path
 
 from pipeline.cli import types
-from pipeline.cli.parser import Parser, add_column_options
+from pipeline.cli.parser import (
+    Parser,
+    add_column_options,
+    add_limit_options,
+    check_column_types,
+    preparation_flags,
+)
 from pipeline.data.documents import Split
 from pipeline.data.formats import listed_formats
 from pipeline.data.text_source import TextSource, check_source, dataset_name
@@ -34,10 +40,12 @@ def parse(description: str) -> argparse.Namespace:
         "owner/name",
     )
     add_column_options(group)
+    add_limit_options(group)
     group = parser.add_argument_group("amount")
     group.add_argument("--NUMBER_SAMPLES", type=types.integer(1, 10**7), default=1000, help="sentences to generate")
     group.add_argument("--MAX_STEPS", type=types.integer(1), default=1500, help="optimizer steps of each training")
     arguments = parser.parse_args()
+    check_column_types(arguments.COLUMN_TYPES)
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
     TextSource(arguments.DATA, Split(0.05, 0.05, 42), None, *columns, arguments.DELIMITER)  # checks the flags
     if len(name := dataset_name(arguments.DATA, arguments.NAME)) > LONGEST_NAME:
@@ -49,7 +57,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the steps in order. The first step that fails ends the recipe with its exit status."""
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
     order = Order(
-        arguments.DATA, *columns, arguments.NUMBER_SAMPLES, arguments.MAX_STEPS, arguments.NAME, arguments.DELIMITER
+        arguments.DATA,
+        *columns,
+        arguments.NUMBER_SAMPLES,
+        arguments.MAX_STEPS,
+        arguments.NAME,
+        arguments.DELIMITER,
+        tuple(preparation_flags(arguments)),
     )
     minutes = run_in_order(steps(order))
     folder = Path("outputs") / PROJECT / order.name

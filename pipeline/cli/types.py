@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.declaration import Bounds, repeated, shortened, text_problem
+from pipeline.data.column_types import KINDS
 from pipeline.data.delimiters import WORDS, is_delimiter
 from pipeline.runtime.errors import UserError
 
@@ -48,6 +49,16 @@ def number(
 ) -> Bounded:
     """An argparse type: a finite number in [low, high], or strictly above `above` and below `below`."""
     return Bounded(Bounds(float, low, high, above, below))
+
+
+def column_type(text: str) -> tuple[str, str]:
+    """An argparse type: a column and its type, as `column=type`."""
+    name, equals, kind = text.rpartition("=")
+    if not equals or kind not in KINDS:
+        raise argparse.ArgumentTypeError(
+            f"must be column=type with a type of {', '.join(KINDS)}, got {shortened(text)}"
+        )
+    return name, kind
 
 
 limit = Bounded(Bounds(int, low=1, no_limit=True))  # an argparse type: a count of at least 1, or -1 for no limit

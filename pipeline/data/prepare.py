@@ -8,50 +8,31 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import datasets
-import pyarrow as pa
-from datasets import Dataset
+import numpy as np
+import nupunkt
 
-from pipeline.data.cleaning import sentences, split_document, whole_document
 from pipeline.data.documents import SPLITS
+from pipeline.data.encoding import CUT, DROPPED, Kept, encode, measured, segment
+from pipeline.data.preparation_settings import BPE, TRAINED, WORDPIECE, PreparationSettings
+from pipeline.data.round_trip import round_trip
 from pipeline.data.shards import PART, REMEDY, SHARD_BYTES, Shards, grouped, mapped
 from pipeline.data.text_source import TextSource
-from pipeline.data.tokenizer import FILE, TextTokenizer, load_tokenizer, tokenizer_file, train_wordpiece
+from pipeline.data.tokenizer import FILE, TextTokenizer, load_tokenizer, tokenizer_file, train_bpe, train_wordpiece
 from pipeline.runtime.errors import UnfinishedError, UserError
 from pipeline.runtime.files import read_json, replacing_folder, write_checksums, write_json
 from pipeline.runtime.plotting import figure
 from pipeline.runtime.progress import bar
 
-TRAINED = "wordpiece"
 LABELS = 1000  # distinct labels at most
 
 
-@dataclass(frozen=True)
-class PreparationSettings:
-    """Settings of the preparation of a text.
-
-    Args:
-        tokenizer: hub name, folder, `tokenizer.json`, or `wordpiece`: trained on the training split.
-        vocabulary_size: maximal number of tokens of a trained tokenizer.
-        clean: `paper` or `none`.
-        more_than: sentences have more tokens than this, [CLS] and [SEP] counted.
-        fewer_than: sentences have fewer tokens than this, [CLS] and [SEP] counted.
-        whole: True keeps a document as one text; False splits it into sentences.
-    """
-
-    tokenizer: str
-    vocabulary_size: int
-    clean: str
-    more_than: int = 5
-    fewer_than: int = 50
-    whole: bool = False
-
-
-def prepare(source: TextSource, name: str, data_dir: Path, settings: PreparationSettings) -> dict[str, Any]:
+def prepare(
+    source: TextSource, name: str, data_dir: Path, settings: PreparationSettings, accept_loss: bool = False
+) -> dict[str, Any]:
     """Prepare a text as `data_dir/name`, whole or not at all.
 
     Documents become sentences and sentences tokens, one shard at a time: memory holds one shard, whatever the size of
@@ -62,36 +43,50 @@ def prepare(source: TextSource, name: str, data_dir: Path, settings: Preparation
         name: name of the prepared dataset.
         data_dir: folder of all prepared datasets.
         settings: tokenizer, cleaning and limits of length.
+        accept_loss: True allows that more than a fifth of a user's own text is outside the limits.
 
     Returns:
         The statistics, as `statistics.json` holds them.
 
     Raises:
-        UserError: the text or the tokenizer is not available, a split has no sentence, or the disk fails.
+        UserError: the text or the tokenizer is not available, a split has no sentence, more than a fifth of a user's
+            own text would be lost, or the disk fails.
     """
     datasets.disable_progress_bars()
+    # A missing tokenizer is reported before the long work.
+    tokenizer = None if settings.tokenizer in TRAINED else load_tokenizer(settings.tokenizer)
+    lossless = settings.tokenizer == BPE if tokenizer is None else tokenizer.lossless
+    source = dataclasses.replace(source, lossless=lossless)
+    settings = dataclasses.replace(settings, own=source.is_own)
     with (
         _disk_errors(Path(data_dir)),
         replacing_folder(Path(data_dir) / name, _plan(source, settings)) as folder,
     ):
-        # A missing tokenizer is reported before the long work.
-        tokenizer = None if settings.tokenizer == TRAINED else load_tokenizer(settings.tokenizer)
         work = folder / "work"
         segmented, encoded = Shards(work / "sentences"), Shards(work / "tokens")
         found = _once(work / "survey.json", source.survey)
         if not segmented.complete:
             try:
-                _segment_all(source, settings, segmented, work, found["bytes"])
+                _segment_all(source, settings, segmented, work, found)
             except UnfinishedError as error:
                 raise error if segmented.records else UserError(str(error)) from None
         tokenizer = tokenizer or _trained(segmented, source, settings, work)
         tokenizer.add_labels(_labels(segmented, source))
         if not encoded.complete:
             _encode_all(segmented, tokenizer, settings, encoded, work)
+        kept = Kept.of(encoded.records)
+        if settings.own and not accept_loss:
+            kept.check(source.data, settings)
         _check_splits(segmented, encoded, source, settings)
         tokenizer.save(folder / "tokenizer")
         statistics, lengths = _describe(encoded, tokenizer, settings, source)
         statistics["source"] = source.described(found["columns"])
+        statistics["texts"] = {name: found[name] for name in ("rows", "without_text")} | kept.to_json()
+        statistics["texts"]["remedies"] = kept.remedies(settings)
+        statistics["labels_without_training"] = [one for one in tokenizer.labels if one not in statistics["labels"]]
+        if settings.own:
+            stored = load_tokenizer(str(folder / "tokenizer"))
+            statistics["round_trip"] = round_trip(source, found["columns"], stored, settings, folder).to_json()
         encoded.move_to(folder / "dataset", statistics["fingerprint"])
         write_json(folder / "statistics.json", statistics)
         write_json(folder / "length_distribution.json", {str(length): lengths[length] for length in sorted(lengths)})
@@ -115,7 +110,7 @@ def _disk_errors(data_dir: Path) -> Iterator[None]:
 def _plan(source: TextSource, settings: PreparationSettings) -> dict[str, Any]:
     """Return everything that determines the result; a preparation resumes only under an equal plan."""
     files = source.files
-    if settings.tokenizer != TRAINED and (file := tokenizer_file(settings.tokenizer)) is not None:
+    if settings.tokenizer not in TRAINED and (file := tokenizer_file(settings.tokenizer)) is not None:
         files.append(file)
     return {
         "files": [
@@ -135,26 +130,26 @@ def _columns(labelled: bool) -> dict[str, Any]:
 
 
 def _segment_all(
-    source: TextSource, settings: PreparationSettings, shards: Shards, work: Path, total: int | None
+    source: TextSource, settings: PreparationSettings, shards: Shards, work: Path, found: dict[str, Any]
 ) -> None:
     """Split all documents into sentences, from the first document that no complete shard holds."""
-    sentences("This loads the model. Forked processes inherit it.")
+    nupunkt.sent_spans("This loads the model. Forked processes inherit it.")
     done = [sum(record[quantity] for record in shards.records) for quantity in ("documents", "bytes")]
     columns = _columns(labelled=source.label_column is not None)
-    with bar(total=total, initial=done[1], desc="sentences", unit="B", unit_scale=True) as shown:
-        for rows, size in grouped(itertools.islice(source.documents(), done[0], None)):
-            found = mapped(rows, lambda rows: _segment(rows, settings, columns), columns, work / "sentences.arrow")
-            counts = Counter(found[PART][:])
+    with bar(total=found["bytes"], initial=done[1], desc="sentences", unit="B", unit_scale=True) as shown:
+        for rows, size in grouped(itertools.islice(source.documents(found["columns"]), done[0], None)):
+            sentences = mapped(rows, lambda rows: _segment(rows, settings, columns), columns, work / "sentences.arrow")
+            counts = Counter(sentences[PART][:])
             shards.append(
-                found,
+                sentences,
                 {
                     "documents": len(rows),
                     "bytes": size,
                     "sentences": [counts[number] for number in range(len(SPLITS))],
-                    "labels": sorted(found.unique("label")) if "label" in columns else [],
+                    "labels": sorted(sentences.unique("label")) if "label" in columns else [],
                 },
             )
-            del rows, found  # free the memory before the next shard is read
+            del rows, sentences  # free the memory before the next shard is read
             shown.update(size)
     shards.finish()
 
@@ -168,10 +163,9 @@ def _once(path: Path, compute: Callable[[], Any]) -> Any:
 
 def _segment(rows: dict[str, list], settings: PreparationSettings, columns: Iterable[str]) -> dict[str, list]:
     """Split documents into sentences; each sentence has the part and the label of its document."""
-    split = whole_document if settings.whole else split_document
     found: dict[str, list] = {name: [] for name in columns}
     for number, document in enumerate(rows["text"]):
-        parts = split(document, settings.clean)
+        parts = segment(document, settings)
         found["text"] += parts
         for name in found.keys() - {"text"}:
             found[name] += [rows[name][number]] * len(parts)
@@ -208,8 +202,12 @@ def _trained(shards: Shards, source: TextSource, settings: PreparationSettings, 
         return load_tokenizer(str(work / FILE))
     if not sum(record["sentences"][0] for record in shards.records):
         raise UserError(f"{source.data} holds no sentence to train a tokenizer on; bring more text")
-    print(f"training a WordPiece tokenizer of {settings.vocabulary_size} tokens", flush=True)
-    tokenizer = train_wordpiece(_Texts(shards), settings.vocabulary_size, lower_case=settings.clean == "paper")
+    kind = {BPE: "byte-level BPE", WORDPIECE: "WordPiece"}[settings.tokenizer]
+    print(f"training a {kind} tokenizer of at most {settings.vocabulary_size} tokens", flush=True)
+    if settings.tokenizer == BPE:
+        tokenizer = train_bpe(_Texts(shards), settings.vocabulary_size)
+    else:
+        tokenizer = train_wordpiece(_Texts(shards), settings.vocabulary_size, lower_case=settings.clean == "paper")
     tokenizer.save(work)
     return tokenizer
 
@@ -220,51 +218,20 @@ def _encode_all(
     """Encode all shards of sentences, from the first one without a shard of tokens."""
     columns = _columns(labelled=any(record["labels"] for record in segmented.records))
     columns |= {"input_ids": datasets.List(datasets.Value("int32")), "length": datasets.Value("int32")}
+    columns |= {DROPPED: datasets.Value("int8"), CUT: datasets.Value("bool")}
     sizes = [sum(record["sentences"]) for record in segmented.records]
     done = len(shards.records)
     with bar(total=sum(sizes), initial=sum(sizes[:done]), desc="tokens", unit=" sentences", unit_scale=True) as shown:
         for number in range(done, len(sizes)):
             rows = segmented.rows(number)
-            found = mapped(rows, lambda rows: _encode(rows, tokenizer, settings), columns, work / "tokens.arrow")
-            shards.append(found, _measured(found))
-            del rows, found  # they keep files open
+            found = mapped(rows, lambda rows: encode(rows, tokenizer, settings), columns, work / "tokens.arrow")
+            kept = np.flatnonzero(np.asarray(found.with_format("numpy")[DROPPED][:]) == 0)
+            chosen = found if len(kept) == len(found) else found.select(kept)
+            shards.append(chosen.remove_columns([DROPPED, CUT]), measured(found))
+            del rows, found, chosen  # they keep files open
             segmented.drop(number)
             shown.update(sizes[number])
     shards.finish()
-
-
-def _encode(rows: dict[str, list], tokenizer: TextTokenizer, settings: PreparationSettings) -> dict[str, list]:
-    """Encode sentences; drop those outside the limits of length and those that spell [PAD], [CLS], [SEP] or a label."""
-    ids = tokenizer.encode(rows["text"], rows.get("label"))
-    reserved = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, *tokenizer.labels.values()}
-    start = 2 if "label" in rows else 1
-    kept = [
-        number
-        for number, row in enumerate(ids)
-        if settings.more_than < len(row) < settings.fewer_than and reserved.isdisjoint(row[start:-1])
-    ]
-    return {
-        **{name: [column[number] for number in kept] for name, column in rows.items()},
-        "input_ids": [ids[number] for number in kept],
-        "length": [len(ids[number]) - 1 for number in kept],
-    }
-
-
-def _measured(rows: Dataset) -> dict[str, Any]:
-    """Count a shard's sentences by length and digest their ids, for each split; count the training labels."""
-    table = cast(pa.Table, rows.with_format("arrow")[:])
-    parts = table[PART].to_numpy()
-    lengths, digests = [], []
-    for number in range(len(SPLITS)):
-        part = table.filter(pa.array(parts == number))
-        counts = Counter(part["length"].to_pylist())
-        lengths.append({str(length): counts[length] for length in sorted(counts)})
-        digest = hashlib.sha256()
-        for ids in part["input_ids"].chunks:
-            digest.update(ids.flatten().to_numpy())
-        digests.append(digest.hexdigest())
-    labels = Counter(table.filter(pa.array(parts == 0))["label"].to_pylist()) if "label" in rows.column_names else {}
-    return {"lengths": lengths, "digests": digests, "labels": dict(labels)}
 
 
 def _check_splits(segmented: Shards, encoded: Shards, source: TextSource, settings: PreparationSettings) -> None:

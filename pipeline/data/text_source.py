@@ -5,12 +5,13 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.column_types import ColumnSurvey
+from pipeline.data.column_survey import ColumnSurvey
+from pipeline.data.column_types import ColumnTypes
 from pipeline.data.corpora import (
     EMBEDDED,
     HUB,
@@ -22,8 +23,8 @@ from pipeline.data.corpora import (
     wikitext_documents,
     wikitext_files,
 )
-from pipeline.data.documents import Document, LabelledText, Split, divided, label_of
-from pipeline.data.file_format import Columns, Format
+from pipeline.data.documents import Document, Split, divide, divided
+from pipeline.data.file_format import Columns, Format, Row
 from pipeline.data.formats import FORMATS, format_of, stem_of
 from pipeline.data.row_template import RowTemplate
 from pipeline.runtime.errors import UserError
@@ -106,6 +107,8 @@ class TextSource:
         label_column: column of a table that holds labels.
         row_template: template that makes a text of a table's row, in place of a text column; empty for the default one.
         delimiter: character between two columns of a CSV file; None finds it.
+        column_types: types that the user names, by column.
+        lossless: True if texts keep their white space on the way to tokens and back.
 
     Raises:
         UserError: the flags contradict each other, or a file does not exist; the message names the flag.
@@ -118,6 +121,8 @@ class TextSource:
     label_column: str | None = None
     row_template: str | None = None
     delimiter: str | None = None
+    column_types: Mapping[str, str] = field(default_factory=dict)
+    lossless: bool = True
 
     def __post_init__(self) -> None:
         data = self.data
@@ -136,6 +141,7 @@ class TextSource:
             ("--TEXT_COLUMN", self.text_column),
             ("--LABEL_COLUMN", self.label_column),
             ("--ROW_TEMPLATE", self.row_template),
+            ("--COLUMN_TYPES", self.column_types or None),
         ):
             if value is not None:
                 raise UserError(f"{flag} is for tables and means nothing for --DATA {data}; leave it out")
@@ -162,6 +168,11 @@ class TextSource:
     def format(self) -> Format | None:
         """Format of a user's own file; None for a named corpus and a dataset of the hub."""
         return None if self.data in NAMES else format_of(self.data)
+
+    @property
+    def is_own(self) -> bool:
+        """True for a user's own text; False for a named corpus."""
+        return self.data not in NAMES
 
     @property
     def is_table(self) -> bool:
@@ -203,15 +214,35 @@ class TextSource:
         if self.label_column is not None and self.label_column not in names:
             raise UserError(f"{self.data} has no column {self.label_column!r}; it has {', '.join(names)}")
         others = [name for name in names if name != self.label_column]
-        return RowTemplate(self.row_template or None, others, self.data)
+        return RowTemplate(self.row_template or None, others, self.data, self.lossless)
 
-    def documents(self) -> Iterator[Document]:
-        """Read all documents in one pass, always in the same order.
+    def documents(self, columns: Mapping[str, Any]) -> Iterator[Document]:
+        """Read all documents with text in one pass, always in the same order.
+
+        Args:
+            columns: types of the columns, as `survey` returns them.
 
         Raises:
-            UserError: the text does not exist, cannot be read or is damaged.
+            UserError: the text does not exist, cannot be read or is damaged, or a row cannot be read back from its
+                text; the message gives the place.
         """
-        return self._documents()
+        if self.local_path is not None:
+            return wikitext_documents(self.local_path)
+        if self.data == EMBEDDED:
+            return divided(((article, None) for article in wikipedia_articles()), self.split, EMBEDDED)
+        if self.format is not None:
+            return divided((one[:2] for one in self._texts(self.format, columns)), self.split, self.data)
+        names = () if self.text_column is None else (self.text_column,)
+        corpus = HUB.get(self.data) or HubCorpus(self.data, None, names, None, self.label_column)
+        return hub_documents(corpus, self.data, self.split)
+
+    def rows(self, columns: Mapping[str, Any]) -> Iterator[tuple[Document, Row | None]]:
+        """Read all documents as `documents` does, each with its row of the file; None for a text of the hub."""
+        if self.format is None:
+            yield from ((document, None) for document in self.documents(columns))
+            return
+        for part, (text, label, row) in divide(self._texts(self.format, columns), self.split, self.data):
+            yield Document(part, text, label), row
 
     def survey(self) -> dict[str, Any]:
         """Read a text in files once before the long work, so that every fault of the files is reported first.
@@ -219,15 +250,29 @@ class TextSource:
         Returns:
             `bytes`: size of the text in UTF-8, None if it comes from a package or the hub.
             `columns`: types of the columns that are kept, as `ColumnSurvey` describes them.
+            `rows`: rows of a user's own file.
+            `without_text`: rows that have no text and are no documents.
 
         Raises:
             UserError: a file cannot be read or is damaged; the message gives the place.
         """
-        if not self.files:
-            return {"bytes": None, "columns": {}}
-        types = ColumnSurvey(spelt=self.format is not None and self.format.spelt)
-        size = sum(len(document.text.encode()) for document in self._documents(types))
-        return {"bytes": size, "columns": types.to_json()}
+        found: dict[str, Any] = {"bytes": None, "columns": {}, "rows": 0, "without_text": 0}
+        if self.format is None:
+            if self.local_path is not None:
+                found["bytes"] = sum(len(document.text.encode()) for document in wikitext_documents(self.local_path))
+            return found
+        types = ColumnSurvey(self.format.spelt, self.column_types, self.format.unit)
+        found["bytes"] = 0
+        for row in self.format.read(Path(self.data), self.columns, self.text_column, self._others()):
+            types.see(row.values, row.line)
+            found["rows"] += 1
+            found["without_text"] += self.template is None and row.text is None
+            if self.template is None:
+                found["bytes"] += len((row.text or "").encode())
+            else:
+                spelled = {name: "" if value is None else str(value) for name, value in row.values.items()}
+                found["bytes"] += len(self.template.text(spelled).encode())
+        return found | {"columns": types.to_json()}
 
     def settings(self) -> dict[str, Any]:
         """Return the flags as JSON holds them."""
@@ -248,28 +293,26 @@ class TextSource:
             "label_column": self.label_column,
             "row_template": None if self.template is None else self.template.pattern,
             "columns": columns,
+            "lossless": self.lossless,
         } | self.columns.to_json()
 
-    def _documents(self, types: ColumnSurvey | None = None) -> Iterator[Document]:
-        """Read all documents in one pass, which also shows each row's values to `types`."""
-        if self.local_path is not None:
-            return wikitext_documents(self.local_path)
-        if self.data == EMBEDDED:
-            return divided(((article, None) for article in wikipedia_articles()), self.split, EMBEDDED)
-        if self.format is not None:
-            return divided(self._texts(self.format, types), self.split, self.data)
-        columns = () if self.text_column is None else (self.text_column,)
-        corpus = HUB.get(self.data) or HubCorpus(self.data, None, columns, None, self.label_column)
-        return hub_documents(corpus, self.data, self.split)
-
-    def _texts(self, form: Format, types: ColumnSurvey | None) -> Iterator[LabelledText]:
-        """Read the text and the label of each row of a user's own file; rows without text are left out."""
+    def _texts(self, form: Format, columns: Mapping[str, Any]) -> Iterator[tuple[str, str | None, Row]]:
+        """Read the text, the label and the row of each row of a user's own file that has a text."""
+        types = ColumnTypes(columns, self.lossless)
         for row in form.read(Path(self.data), self.columns, self.text_column, self._others()):
-            if types is not None:
-                types.see(row.values)
-            text = row.text if self.template is None else self.template.text(row.values)
+            text = row.text
+            if self.template is not None:
+                values = {name: types.spelling(name, row.values[name]) for name in self.template.columns}
+                if (collision := self.template.ambiguous(values)) is not None:
+                    name, words = collision
+                    raise UserError(
+                        f"{self.data}, {form.unit} {row.line}: the value of column {name!r} holds {words!r}, the words "
+                        "behind it, so that it could not be read back; choose other words with --ROW_TEMPLATE"
+                    )
+                text = self.template.text(values)
             if text is not None:
-                yield text, None if self.label_column is None else label_of(row.values[self.label_column])
+                label = self.label_column
+                yield text, None if label is None else types.spelling(label, row.values[label]), row
 
     def _others(self) -> list[str] | None:
         """Return the columns to read beside the text column; None for all columns of the table."""

@@ -23,6 +23,7 @@ class Order:
         max_steps: optimizer steps of each training.
         known_as: name that the user gives to the data, or None.
         delimiter: character between two columns of a CSV file; None finds it.
+        preparation: further flags of the preparation.
     """
 
     data: str
@@ -33,6 +34,7 @@ class Order:
     max_steps: int
     known_as: str | None = None
     delimiter: str | None = None
+    preparation: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -56,7 +58,7 @@ def steps(order: Order) -> list[list[str]]:
     judged = [*experiment, "--LANGUAGE_MODEL", f"{name}{JUDGE}"]
     budget = ["--DATA", name, "--BATCH_SIZE", "32", "--MAX_STEPS", str(order.max_steps)]
     return [
-        ["prepareDatasets.py", *_flag("--DATA", order.data), *flags],
+        ["prepareDatasets.py", *_flag("--DATA", order.data), *flags, *order.preparation],
         ["train.py", *judge, *flags_of("lm"), *budget],
         ["train.py", *experiment, *flags_of("nvib"), *budget],
         ["sample.py", *experiment, "--NUMBER_SAMPLES", str(order.samples), "--DECODING", "sample"],

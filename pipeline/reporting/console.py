@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.writers import Written
 from pipeline.experiments.metrics import FIGURES, HEADLINE
 
 
@@ -31,6 +32,26 @@ def beside_real_text(own: Mapping[str, float], real: Mapping[str, float]) -> str
     width = max(map(len, own))
     rows = [f"  {name:<{width}} {value:9.4g} {real[name]:9.4g}" for name, value in own.items()]
     return "\n".join([f"  {'':<{width}} {'samples':>9} {'real text':>9}", *rows])
+
+
+def on_one_line(text: str) -> str:
+    r"""Write line breaks of a text as `\n` and `\r`, so that it takes one line."""
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
+def of_own_form(written: Written) -> str:
+    """Say where samples are in the form of the user's own, and why some samples are not among them."""
+    said = f"as the data came: {written.path}"
+    if not written.rejected:
+        return said
+    rows = f"with {written.rows:,} rows, without {written.rejected:,} samples that are no rows of the table"
+    lines = [f"{said}, {rows}:" if written.rows else f"no sample is a row of the table; {written.path} has no row:"]
+    lines += [f"  {reason}" for reason in written.explained()]
+    if written.rows * 2 < written.rejected:
+        lines.append(
+            "train longer (--MAX_STEPS), or allow what a column refuses (prepareDatasets.py --COLUMN_TYPES column=text)"
+        )
+    return "\n".join(lines)
 
 
 def side_by_side(experiments: Mapping[str, Mapping[str, Any]]) -> str:

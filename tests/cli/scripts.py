@@ -115,16 +115,19 @@ NO_TEXTS = ["", ".", "..", "nothing", "a/b", "/abs", "x.doc", "../.txt", "a b.tx
 NO_TEXTS += ["../missing.csv", "a\0b.txt", "a\nb.txt", "folder.txt", "x" * 300 + ".txt"]
 NO_TOKENIZERS = [".", "..", "../x", "/abs", "a/b/c", "x.json", "outputs", "a b", "a\0b", "a\n", "x" * 300 + ".json"]
 
+NO_COLUMN_TYPES = ["price", "price=", "price=prose", "=", "text=price"]
 OF_ITS_OWN = {
     ("prepareDatasets.py", "--DATA"): NO_TEXTS,
     ("prepareDatasets.py", "--TOKENIZER"): NO_TOKENIZERS,
     ("prepareDatasets.py", "--TEXT_COLUMN"): ["text", "nan"],  # any text may be a column's name, but there is no table
     ("prepareDatasets.py", "--LABEL_COLUMN"): ["label"],
     ("prepareDatasets.py", "--ROW_TEMPLATE"): ["{a} is {b}"],
+    ("prepareDatasets.py", "--COLUMN_TYPES"): NO_COLUMN_TYPES,
     ("synth", "--DATA"): NO_TEXTS,
     ("synth", "--TEXT_COLUMN"): ["text"],
     ("synth", "--LABEL_COLUMN"): ["label"],
     ("synth", "--ROW_TEMPLATE"): ["{a} is {b}"],
+    ("synth", "--COLUMN_TYPES"): NO_COLUMN_TYPES,
     ("paper", "--DATA"): ["nothing"],
 }
 
@@ -218,6 +221,8 @@ def good_value(action: argparse.Action) -> str:
         return next(iter(action.choices))
     if action.dest == "DATA" and action.required:
         return "own.txt"
+    if action.type is types.column_type:
+        return "good=text"
     return "1" if isinstance(action.type, types.Bounded) else "good"
 
 

@@ -54,11 +54,14 @@ def write(folder: Path, suffix: str, content: bytes) -> Path:
     return path
 
 
-def prepare_file(path: Path, data_dir: Path, split: Split = SPLIT, **changes: Any) -> PreparedData:
+def prepare_file(
+    path: Path, data_dir: Path, split: Split = SPLIT, accept_loss: bool = False, **changes: Any
+) -> PreparedData:
     """Prepare a file in this process and load the result; in a table, the text column is `review`."""
     wanted: dict[str, Any] = {"tokenizer": "wordpiece", "vocabulary_size": 150, "clean": "none"} | changes
     column = None if path.suffix == ".txt" else "review"
-    prepare(TextSource(str(path), split, text_column=column), "own", data_dir, PreparationSettings(**wanted))
+    source = TextSource(str(path), split, text_column=column)
+    prepare(source, "own", data_dir, PreparationSettings(**wanted), accept_loss)
     return load_prepared(data_dir, "own")
 
 
@@ -102,8 +105,9 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
 
 def prepared_table(path: Path, **more: Any) -> PreparedData:
     """Prepare a table in this process under these columns or this template, and load the result."""
-    whole = "row_template" in more
-    settings = PreparationSettings("wordpiece", 200, "none", more_than=2, fewer_than=60, whole=whole)
+    whole, tokenizer = "row_template" in more, more.pop("tokenizer", "wordpiece")
+    size = 200 if tokenizer == "wordpiece" else 500
+    settings = PreparationSettings(tokenizer, size, "none", more_than=2, fewer_than=200, whole=whole)
     prepare(TextSource(str(path), SPLIT, **more), "own", path.parent / "data", settings)
     return load_prepared(path.parent / "data", "own")
 

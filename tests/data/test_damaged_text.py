@@ -70,7 +70,7 @@ REFUSED = {
     "no sentence long enough": (
         ".txt",
         b"no\n" * 40,
-        "no sentence of more than 5 and fewer than 50 tokens.*bring more",
+        r"40 of 40 texts would be left out \(40 too short\); --MORE_THAN 3 keeps the short ones",
     ),
     "invalid UTF-8": (".txt", PLAIN + b"\nthe \xe9", f"line 41, byte offset {len(PLAIN) + 5}: .*0xe9.*UTF-8"),
     "a NUL byte": (".csv", b"review\nthe old\nking\0\n", "line 3, byte offset 19: a NUL byte.*UTF-8"),

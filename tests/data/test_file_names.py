@@ -41,7 +41,7 @@ def test_generated_text_has_the_plain_suffix(tmp_path: Path):
     path = tmp_path / "own.CSV.gz"
     path.write_bytes(gzip.compress(("review;n\n" + "".join(f"{line};1\n" for line in DOCUMENTS)).encode()))
     data = prepared_table(path, text_column="review", label_column="n")
-    written, _ = write_synthetic([{"text": "a; king", "label": "1"}], data.statistics["source"], tmp_path)
+    written = write_synthetic([{"text": "a; king", "label": "1"}], data.statistics["source"], tmp_path).path
     assert written == tmp_path / "synthetic.csv"
     assert written.read_text() == 'review;n\n"a; king";1\n'
 

@@ -164,9 +164,10 @@ def test_the_schema_of_the_user_s_file_is_that_of_the_synthetic_one(tmp_path: Pa
     data = prepared_table(path, text_column="review", label_column="n")
     source = data.statistics["source"]
     assert source["arrow"] == {"n": "int8", "review": "large_string"}
-    written, rejected = write_synthetic([{"text": "a king", "label": "2"}], source, tmp_path)
+    result = write_synthetic([{"text": "a king", "label": "2"}], source, tmp_path)
+    written = result.path
     assert written is not None
-    assert rejected == 0
+    assert result.rejected == 0
     assert parquet.read_schema(written).equals(parquet.read_schema(path))
     older = {key: value for key, value in source.items() if key != "arrow"}
     write_synthetic([{"text": "a king", "label": "2"}], older, tmp_path)

@@ -147,7 +147,12 @@ def test_text_of_which_no_sentence_passes_the_limits_is_refused_and_the_earlier_
     own = write_own(tmp_path, ".txt")
     before = prepare_file(own, tmp_path / "data").fingerprint
     own.write_text("too short\n" * 30)
-    assert re.search(r"no sentence of more than 5 and fewer than 50 tokens \(of 18\)", refused(own, tmp_path / "data"))
+    message = refused(own, tmp_path / "data")
+    assert "30 of 30 texts would be left out (30 too short); --MORE_THAN 3 keeps the short ones" in message
+    with pytest.raises(UserError, match=r"no sentence of more than 5 and fewer than 50 tokens \(of 18\)"):
+        prepare(
+            TextSource(str(own), SPLIT), "own", tmp_path / "data", PreparationSettings("wordpiece", 150, "none"), True
+        )
     assert load_prepared(tmp_path / "data", "own").fingerprint == before
 
 

@@ -31,8 +31,8 @@ def own_text(folder: Path, seed: int = 0) -> Path:
     return path
 
 
-def prepared(source: Path, data_dir: Path) -> PreparedData:
-    prepare(TextSource(str(source), Split(0.1, 0.1, 0)), "own", data_dir, SETTINGS)
+def prepared(source: Path, data_dir: Path, accept_loss: bool = False) -> PreparedData:
+    prepare(TextSource(str(source), Split(0.1, 0.1, 0)), "own", data_dir, SETTINGS, accept_loss)
     return load_prepared(data_dir, "own")
 
 
@@ -62,7 +62,8 @@ def test_a_shard_without_a_sentence_changes_nothing(tmp_path: Path, place: int):
     lines = source.read_text().splitlines(keepends=True)
     headings = [" = A heading is no sentence = \n"] * 300
     source.write_text("".join(lines[:place] + headings + lines[place:]))
-    data = prepared(source, tmp_path / "data")
+    data = prepared(source, tmp_path / "data", accept_loss=True)
+    assert data.statistics["texts"]["dropped"] == {"empty after cleaning": len(headings)}
     texts = {sentence for split in data.splits.values() for sentence in split["text"]}
     assert len(texts) == COUNT
     assert not any("heading" in sentence for sentence in texts)

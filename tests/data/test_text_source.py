@@ -39,7 +39,7 @@ class CountingFile(io.BytesIO):
 def read_as_prepare_does(source: TextSource, rows: int = len(ROWS)) -> dict[str, Any]:
     """Use a source as a preparation does, and return its description."""
     found = source.survey()
-    assert len(list(source.documents())) == rows
+    assert len(list(source.documents(found["columns"]))) == rows
     return source.described(found["columns"])
 
 
@@ -93,10 +93,12 @@ def test_the_survey_counts_the_bytes_of_texts_and_the_labels_of_all_rows(tmp_pat
     rows = [{"review": review, "stars": n} for n, review in enumerate(reviews)]
     source = TextSource(str(write_rows(tmp_path / "own.csv", rows)), SPLIT, text_column="review", label_column="stars")
     found = source.survey()
-    texts = [document.text for document in source.documents()]
+    texts = [document.text for document in source.documents(found["columns"])]
     assert texts == ["schön und gut", *DOCUMENTS]
     assert found["bytes"] == len("".join(texts).encode())
-    assert found["columns"] == {"stars": {"kind": "integer", "low": 0, "high": len(reviews) - 1}}
+    stars = found["columns"]["stars"]
+    assert (stars["kind"], stars["low"], stars["high"]) == ("integer", 0, len(reviews) - 1)
+    assert (found["rows"], found["without_text"]) == (len(reviews), 2)
 
 
 @pytest.mark.parametrize("how", [COLUMNS, TEMPLATE], ids=["column", "template"])
@@ -119,9 +121,11 @@ def test_the_description_of_a_table_is_what_statistics_json_holds(tmp_path: Path
         "columns": data.statistics["source"]["columns"],
         "delimiter": ";",
         "order": ["town", "name", "rich"],
+        "lossless": False,
     }
-    assert data.statistics["source"]["columns"]["town"] == {"kind": "category", "values": ["Ur"]}
-    assert data.statistics["source"]["columns"]["rich"] == {"kind": "integer", "low": 0, "high": 1}
+    columns = data.statistics["source"]["columns"]
+    assert (columns["town"]["kind"], columns["town"]["values"]) == ("category", ["Ur"])
+    assert [columns["rich"][name] for name in ("kind", "low", "high")] == ["integer", 0, 1]
 
 
 def test_a_default_template_names_the_columns_beside_the_label(tmp_path: Path):
@@ -164,8 +168,8 @@ def test_a_new_format_is_a_class_and_its_place_in_the_registry(tmp_path: Path, m
     prepare(source, "own", tmp_path / "data", PreparationSettings("wordpiece", 150, "none"))
     data = load_prepared(tmp_path / "data", "own")
     assert sorted(text for name in SPLITS for text in data.splits[name]["text"]) == sorted(DOCUMENTS)
-    written, rejected = write_synthetic([{"text": "a b", "label": "good"}], data.statistics["source"], tmp_path)
-    assert (written, rejected) == (tmp_path / "synthetic.bar", 0)
+    written = write_synthetic([{"text": "a b", "label": "good"}], data.statistics["source"], tmp_path)
+    assert (written.path, written.rejected) == (tmp_path / "synthetic.bar", 0)
     assert (tmp_path / "synthetic.bar").read_text() == "mood|review\ngood|a b\n"
 
 
@@ -178,5 +182,7 @@ def test_the_plan_of_a_preparation_holds_the_flags(tmp_path: Path):
         "text_column": "name",
         "label_column": "town",
         "row_template": None,
+        "column_types": {},
+        "lossless": True,
         "delimiter": None,
     }

@@ -3,10 +3,15 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from pipeline.cli import synth_command
+from pipeline.cli.parser import preparation_flags
+from pipeline.recipes.synth import Order, steps
 from tests.helpers import ROOT
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -68,3 +73,15 @@ def test_a_line_break_which_would_end_the_recipe_is_refused(tmp_path: Path):
     assert finished.returncode == 2
     assert finished.stdout == ""
     assert "TEXT_COLUMN holds a line break; run python -m pipeline synth." in finished.stderr
+
+
+def test_further_flags_reach_the_preparation(tmp_path: Path):
+    flags = passed(tmp_path, {"DATA": "own.csv", "FLAGS": "--COLUMN_TYPES zip=text --MORE_THAN 2"})
+    assert flags[-4:] == ["--COLUMN_TYPES", "zip=text", "--MORE_THAN", "2"]
+    (tmp_path / "own.csv").write_text("zip,text\n01234,a\n")
+    words = ["--DATA", str(tmp_path / "own.csv"), "--TEXT_COLUMN", "text", *flags[-4:], "--ACCEPT_LOSS", "True"]
+    with mock.patch.object(sys, "argv", ["synth", *words]):
+        arguments = synth_command.parse("")
+    assert preparation_flags(arguments) == [*flags[-4:], "--ACCEPT_LOSS", "True"]
+    order = Order(arguments.DATA, "text", None, None, 1, 1, preparation=tuple(preparation_flags(arguments)))
+    assert steps(order)[0][-6:] == preparation_flags(arguments)

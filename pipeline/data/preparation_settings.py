@@ -1,0 +1,30 @@
+"""Settings of the preparation of a text."""
+
+from dataclasses import dataclass
+
+BPE, WORDPIECE = "bpe", "wordpiece"
+TRAINED = (BPE, WORDPIECE)  # tokenizers that are trained on the training split
+
+
+@dataclass(frozen=True)
+class PreparationSettings:
+    """Settings of the preparation of a text.
+
+    Args:
+        tokenizer: hub name, folder or `tokenizer.json`; `bpe` or `wordpiece` for one trained on the training split.
+        vocabulary_size: maximal number of tokens of a trained tokenizer.
+        clean: `paper`, or `none`, which changes nothing.
+        more_than: sentences have more tokens than this, [CLS] and [SEP] counted.
+        fewer_than: sentences have fewer tokens than this, [CLS] and [SEP] counted.
+        whole: True keeps a document as one text; False splits it into sentences.
+        own: True for a user's own text, of which nothing may vanish: a sentence that is too long is cut. `prepare` sets
+            it.
+    """
+
+    tokenizer: str
+    vocabulary_size: int
+    clean: str
+    more_than: int = 5
+    fewer_than: int = 50
+    whole: bool = False
+    own: bool = False
