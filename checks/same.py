@@ -51,7 +51,17 @@ def experiment(name: str) -> tuple[object, ...]:
 def first_part() -> Iterator[tuple[object, ...]]:
     """Commands of the whole workflow, in order."""
     yield "prepareDatasets.py", "--DATA", "wikipedia-sample", "--VOCAB_SIZE", 2000
-    yield "prepareDatasets.py", "--DATA", "story.txt", "--CLEAN", "paper", "--VOCAB_SIZE", 200
+    yield (
+        "prepareDatasets.py",
+        "--DATA",
+        "story.txt",
+        "--CLEAN",
+        "paper",
+        "--TOKENIZER",
+        "wordpiece",
+        "--VOCAB_SIZE",
+        200,
+    )
     yield "prepareDatasets.py", "--DATA", "marks.txt", "--VOCAB_SIZE", 300, "--MORE_THAN", 2
     for data in ("reviews.csv", "reviews.jsonl"):
         name = ("--DATA", data, "--TEXT_COLUMN", "text", "--LABEL_COLUMN", "stars", "--VOCAB_SIZE", 200)

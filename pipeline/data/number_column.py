@@ -136,11 +136,15 @@ class NumberColumn(ColumnType):
         return self.value(without_space(text))
 
     def _of_earlier_data(self, text: str) -> float | str:
-        found = re.fullmatch(r"-?(?:(0|[1-9]\d*)|\d+\.\d+(?:[eE][-+]?\d+)?)", text, re.ASCII)
-        if found is None or (self.integer and found[1] is None):
+        """Convert a number as the version did that described the column without a format."""
+        number = int(text) if self.integer or re.fullmatch(r"-?\d+", text) else float(text)
+        if not math.isfinite(number):
             raise ValueError("is no number of the column")
-        self._check_range(Decimal(text))
-        return text if self.text else _native(text)
+        self._check_range(Decimal(str(number)))
+        spelled = re.fullmatch(r"-?(?:(0|[1-9]\d*)|\d+\.\d+(?:[eE][-+]?\d+)?)", text, re.ASCII)
+        if self.text and (spelled is None or (self.integer and spelled[1] is None)):
+            raise ValueError("is no number of the column")
+        return text if self.text else number
 
     def _check_range(self, number: Decimal) -> None:
         assert self.low is not None and self.high is not None
