@@ -32,9 +32,8 @@ class JsonLinesFormat(Format):
         keys: dict[str, None] = {}
         for number, row in self._objects(path):
             where = f"{path}, {self.unit} {number}"
-            if others is None and keys and list(row) != list(keys):
-                what = "other keys than" if row.keys() != keys.keys() else "its keys in another order than"
-                raise UserError(f"{where}: {what} in the {self.unit}s before; give every {self.unit} the same")
+            if others is None and keys and row.keys() != keys.keys():  # their order has no meaning
+                raise UserError(f"{where}: other keys than in the {self.unit}s before; give every {self.unit} the same")
             keys |= dict.fromkeys(row)
             values = {name: checked_value(where, name, row.get(name)) for name in (row if others is None else others)}
             text = None if text_column is None else checked_text(where, text_column, row.get(text_column))
