@@ -119,7 +119,7 @@ class Setting:
         help: meaning, with the unit of a number.
         bounds: range of a number.
         choices: allowed texts, empty if other rules apply.
-        form: form of a text: "name" or "sentence".
+        form: form of a text: "name", "sentence" or "label".
         distinct: True if no two of several values may be equal.
         group: heading of the flag in `--help`, if the settings of one dataclass have several.
         flag: False if no flag sets it.
@@ -172,7 +172,7 @@ class Setting:
         problem = text_problem(value, self.form)
         if problem is not None:
             raise self._error(problem, value)
-        return " ".join(str(value).split()) if self.form == "sentence" else value
+        return value
 
     def _checked_number(self, value: object, bounds: Bounds) -> int | float:
         wanted, word = (numbers.Integral, "an integer") if self.kind is int else (numbers.Real, "a number")
@@ -261,7 +261,8 @@ def text_problem(value: object, form: str | None) -> str | None:
 
     Args:
         value: text to check.
-        form: "name" of an experiment, a project or a dataset, which is also a folder's name; "sentence"; or None.
+        form: "name" of an experiment, a project or a dataset, which is also a folder's name; "sentence"; "label", which
+            may be empty; or None.
     """
     if form == "name":
         if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}", value):
@@ -269,6 +270,9 @@ def text_problem(value: object, form: str | None) -> str | None:
     elif form == "sentence":
         if not isinstance(value, str) or not value.split() or "\0" in value:
             return "must be a sentence"
+    elif form == "label":
+        if not isinstance(value, str) or "\0" in value:
+            return "must be a label, which is a text"
     elif not isinstance(value, str):
         return "must be a text"
     return None

@@ -65,8 +65,9 @@ class SamplingSettings:
     label: str | None = field(
         default=None,
         metadata=declare(
-            "label of all sentences, for data prepared with --LABEL_COLUMN (default: drawn as in the training set)",
-            form="sentence",
+            "label of all sentences, for data prepared with --LABEL_COLUMN; an empty text is the missing label "
+            "(default: drawn as in the training set)",
+            form="label",
             group="sampling",
         ),
     )

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation.generate import reconstruct, shortest_text, subset_batches
     from pipeline.generation.latents import unsupported_as_user_error
+    from pipeline.reporting.console import on_one_line
     from pipeline.runtime.files import write_jsonl
     from pipeline.runtime.processes import is_first
     from pipeline.training.validation import evaluate
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
         tracker.summarise(figures)
     for row in rows[:5]:
-        print(f"  {row['source']}\n  -> {row['reconstruction']}\n")
+        print(f"  {on_one_line(row['source'])}\n  -> {on_one_line(row['reconstruction'])}\n")
     if bounds:
         print(
             f"{subset}: evidence lower bound {bounds['elbo']:.1f}, importance-weighted bound "

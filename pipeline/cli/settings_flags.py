@@ -70,7 +70,7 @@ def _type_of(setting: Setting) -> Any:
         return types.Bounded(setting.bounds)
     if setting.form == "name":
         return types.OrNone(types.name) if setting.optional else types.name
-    return types.sentence if setting.form == "sentence" else str
+    return {"sentence": types.sentence, "label": types.label}.get(setting.form or "", str)
 
 
 def given_fields(

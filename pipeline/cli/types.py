@@ -207,9 +207,15 @@ def delimiter(text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """An argparse type: a sentence; each run of white space becomes one space."""
+    """An argparse type: a sentence, with its white space."""
     _require(text, "sentence")
-    return " ".join(text.split())
+    return text
+
+
+def label(text: str) -> str:
+    """An argparse type: a label, which may be empty."""
+    _require(text, "label")
+    return text
 
 
 def _require(text: str, form: str) -> None:

@@ -40,14 +40,20 @@ def is_text(kind: "pa.DataType") -> bool:
 
 
 def is_single(kind: "pa.DataType") -> bool:
-    """Return True for a type of text, numbers, truth values, dates, times or decimals, also in a dictionary."""
+    """Return True for a type of text, numbers, truth values, dates, times, decimals or missing values alone.
+
+    A dictionary of such values is one, too.
+    """
     from pyarrow import types
 
     plain = _plain(kind)
     return (
         is_text(plain)
         or _is_time(plain)
-        or any(fits(plain) for fits in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal))
+        or any(
+            fits(plain)
+            for fits in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
+        )
     )
 
 
@@ -157,7 +163,7 @@ def _array(values: Sequence[Any], kind: "pa.DataType") -> "pa.Array":
     import pyarrow as pa
     from pyarrow import types
 
-    if is_text(kind):
+    if is_text(kind) or types.is_null(kind):
         return pa.array(values, kind)
     if types.is_decimal(kind):
         return pa.array([Decimal(value) if isinstance(value, str) else value for value in values], kind)

@@ -216,6 +216,11 @@ class ColumnSurvey:
     """
 
     def __init__(self, spelt: bool = False, wanted: Mapping[str, str] | None = None, unit: str = "line") -> None:
+        if spelt and (mixed := [name for name, kind in (wanted or {}).items() if kind == "mixed"]):
+            raise UserError(
+                f"--COLUMN_TYPES {mixed[0]}=mixed is for the types of JSON and Parquet, and every value of this format "
+                "is a string; take text"
+            )
         self._spelt = spelt
         self._wanted = dict(wanted or {})
         self._unit = unit

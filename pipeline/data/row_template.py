@@ -37,7 +37,9 @@ class RowTemplate:
         unknown = [name for name in self.columns if name not in columns]
         if unknown or not self.columns:
             what = f"names {', '.join(map(repr, unknown))}" if unknown else "names no column"
-            raise UserError(f"--ROW_TEMPLATE {what}; {source} has {', '.join(columns)}, each written as {{column}}")
+            raise UserError(
+                f"--ROW_TEMPLATE {what}; {source} has {', '.join(map(escaped, columns))}, each written as {{column}}"
+            )
         touching = [
             words
             for (_, a), (words, b) in itertools.pairwise(pieces)

@@ -214,6 +214,11 @@ class TextSource:
         if self.label_column is not None and self.label_column not in names:
             raise UserError(f"{self.data} has no column {self.label_column!r}; it has {', '.join(names)}")
         others = [name for name in names if name != self.label_column]
+        if self.row_template and self.label_column in RowTemplate(self.row_template, names, self.data).columns:
+            raise UserError(
+                f"--ROW_TEMPLATE names {self.label_column!r}, which is the --LABEL_COLUMN and has a token of its own; "
+                "leave one of them out"
+            )
         return RowTemplate(self.row_template or None, others, self.data, self.lossless)
 
     def documents(self, columns: Mapping[str, Any]) -> Iterator[Document]:

@@ -89,6 +89,8 @@ class TableForm:
             return {TEXT: text}
         made: dict[str, Any] = {}
         if self._template is None:
+            if not text.strip():
+                raise RejectedError("", text, "is empty")
             made[self.source["text_column"]] = text
         else:
             values = self._template.values(text)

@@ -1,11 +1,14 @@
 """Text for a terminal: interpolations, figures beside those of real text, and experiments side by side."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.data.writers import Written
 from pipeline.experiments.metrics import FIGURES, HEADLINE
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def interpolation_blocks(rows: Sequence[dict[str, Any]]) -> str:
@@ -16,9 +19,9 @@ def interpolation_blocks(rows: Sequence[dict[str, Any]]) -> str:
     """
     blocks = []
     for row in rows:
-        lines = [f"source  {row['source']}"]
-        lines += [f"  {tau:<5} {text}" for tau, text in row["outputs"].items()]
-        blocks.append("\n".join([*lines, f"target  {row['target']}"]))
+        lines = [f"source  {on_one_line(row['source'])}"]
+        lines += [f"  {tau:<5} {on_one_line(text)}" for tau, text in row["outputs"].items()]
+        blocks.append("\n".join([*lines, f"target  {on_one_line(row['target'])}"]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -35,8 +38,8 @@ def beside_real_text(own: Mapping[str, float], real: Mapping[str, float]) -> str
 
 
 def on_one_line(text: str) -> str:
-    r"""Write line breaks of a text as `\n` and `\r`, so that it takes one line."""
-    return text.replace("\n", "\\n").replace("\r", "\\r")
+    r"""Write line breaks and other control characters of a text as `\n`, `\x1b`, `\u2028`; tabs stay."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def of_own_form(written: Written) -> str:
@@ -44,7 +47,8 @@ def of_own_form(written: Written) -> str:
     said = f"as the data came: {written.path}"
     if not written.rejected:
         return said
-    rows = f"with {written.rows:,} rows, without {written.rejected:,} samples that are no rows of the table"
+    samples = "sample that is not" if written.rejected == 1 else "samples that are not"
+    rows = f"with {written.rows:,} rows, without {written.rejected:,} {samples} of the form"
     lines = [f"{said}, {rows}:" if written.rows else f"no sample is a row of the table; {written.path} has no row:"]
     lines += [f"  {reason}" for reason in written.explained()]
     if written.rows * 2 < written.rejected:

@@ -23,7 +23,12 @@ def report(statistics: Mapping[str, Any], folder: Path) -> str:
     blocks = [
         _splits(statistics),
         _columns((statistics.get("source") or {}).get("columns") or {}),
-        [*_texts(statistics), *_labels(statistics), *_round_trip(statistics, folder)],
+        [
+            *_left_out(statistics.get("source") or {}),
+            *_texts(statistics),
+            *_labels(statistics),
+            *_round_trip(statistics, folder),
+        ],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -62,6 +67,15 @@ def _columns(columns: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if column.get("or")
     ]
     return [*lines, "a type that is wrong is set with --COLUMN_TYPES column=type"]
+
+
+def _left_out(source: Mapping[str, Any]) -> Iterator[str]:
+    """Name the columns of a table that are neither text nor label, and that no row template names."""
+    kept = {source.get("text_column"), source.get("label_column"), *(source.get("columns") or {})}
+    names = [repr(name) for name in source.get("order", ()) if name not in kept]
+    if names:
+        shown = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED:,} more" if len(names) > LISTED else "")
+        yield f"columns that are not kept: {shown}"
 
 
 def _texts(statistics: Mapping[str, Any]) -> Iterator[str]:

@@ -189,6 +189,7 @@ def bad_values(kind: Any) -> list[str]:
         types.database: NO_DATABASES,
         types.wandb_project: NO_PROJECTS,
         types.sentence: NO_SENTENCES,
+        types.label: ["\0", "a\0"],
         types.delimiter: NO_DELIMITERS,
     }.get(kind, [])
 

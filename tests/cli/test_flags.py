@@ -86,7 +86,7 @@ def test_a_process_refuses_in_one_line_too(tmp_path: Path, script: str):
         ("report.py", ("--FROM_WANDB", "me/a project", "--EXPERIMENTS", "a", "b"), {"EXPERIMENTS": ["a", "b"]}),
         ("sample.py", ("--MIN_LENGTH", 8, "--MAX_LENGTH", 8), {"MIN_LENGTH": 8, "MAX_LENGTH": 8, "BEAMS": None}),
         ("sample.py", ("--DECODING", "sample", "--TOP_P", 1), {"TOP_P": 1.0, "TEMPERATURE": 1.0}),
-        ("sample.py", ("--NEAR", "a  b", "--LATENT_TEMPERATURE", 0), {"NEAR": "a b", "LATENT_TEMPERATURE": 0.0}),
+        ("sample.py", ("--NEAR", "a  b", "--LATENT_TEMPERATURE", 0), {"NEAR": "a  b", "LATENT_TEMPERATURE": 0.0}),
         ("sample.py", ("--DECODING", "beam", "--BEAMS", 1), {"BEAMS": 1, "LENGTH_PENALTY": None}),
         ("sample.py", ("--MIX", "a", "b", "c", "--WEIGHTS", 1, 1, 0), {"MIX": ["a", "b", "c"], "WEIGHTS": [1, 1, 0]}),
         ("sample.py", ("--MIX", "a", "b", "--LATENT_TEMPERATURE", 2, "--KAPPA", 3), {"KAPPA": 3}),

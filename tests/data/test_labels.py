@@ -159,3 +159,14 @@ def test_samples_have_the_labels_of_the_training_set_or_the_one_that_is_asked_fo
             expect=2,
         )
     )
+
+
+def test_the_missing_label_can_be_asked_for_and_white_space_of_a_label_counts(tmp_path: Path):
+    kinds = ("", "a  b", "a b")
+    reviews = [{"kind": kinds[n % 3], "review": line} for n, line in enumerate(text(60).splitlines())]
+    prepared_table(write_rows(tmp_path / "own.csv", reviews), text_column="review", label_column="kind")
+    for kind in kinds:
+        rows, _ = sampled_rows(tmp_path, "--LABEL", kind)
+        assert {row["label"] for row in rows} == {kind}
+    with open(tmp_path / "outputs" / "nvib" / "nvib" / "synthetic.csv", newline="") as file:
+        assert {row["kind"] for row in csv.DictReader(file)} == {"a b"}

@@ -172,3 +172,18 @@ def test_the_schema_of_the_user_s_file_is_that_of_the_synthetic_one(tmp_path: Pa
     older = {key: value for key, value in source.items() if key != "arrow"}
     write_synthetic([{"text": "a king", "label": "2"}], older, tmp_path)
     assert [str(kind) for kind in parquet.read_schema(written).types] == ["int64", "string"]
+
+
+def test_a_column_of_missing_values_alone_comes_back(tmp_path: Path):
+    path = tmp_path / "own.parquet"
+    texts = [f"the old king saw {n} rivers" for n in range(30)]
+    parquet.write_table(pa.table({"n": pa.nulls(30), "review": texts}), path)
+    data = prepared_table(path, tokenizer="bpe", row_template="")
+    assert data.statistics["round_trip"]["share"] == 100.0
+    assert parquet.read_schema(tmp_path / "data" / "own" / "round_trip.parquet").equals(parquet.read_schema(path))
+
+
+def test_a_table_without_rows_is_refused(tmp_path: Path):
+    parquet.write_table(pa.table({"review": pa.array([], pa.string())}), tmp_path / "own.parquet")
+    with pytest.raises(UserError, match=r"own\.parquet holds no text"):
+        prepared_table(tmp_path / "own.parquet", row_template="")

@@ -17,7 +17,7 @@ from pipeline.reporting.preparation import report
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import check_files, read_record, write_csv
 from tests.data.own_files import MANY, prepare_file, write_own, write_table, write_wikitext
-from tests.helpers import call
+from tests.helpers import call, one_line_of_error
 
 SPACED = [
     f"The U.S. shop sold {n} at £{n}.90,  O'Brien - said (10:{n:02d}); it's e.g. well-known..." for n in range(60)
@@ -246,3 +246,18 @@ def test_an_ended_preparation_gives_the_same_file_when_it_resumes(
     prepare_own(own, *flags)
     assert back(own).read_bytes() == whole
     assert result(own) == share
+
+
+def test_columns_that_are_not_kept_are_named(tmp_path: Path):
+    own = tmp_path / "own.csv"
+    own.write_text("id,text,stars,note\n" + "".join(f"{n},{line},{n % 2},x\n" for n, line in enumerate(MANY)))
+    flags = ("--DATA", own, "--DATA_DIR", tmp_path / "data", "--TEXT_COLUMN", "text", "--LABEL_COLUMN", "stars")
+    assert "columns that are not kept: 'id', 'note'\n" in call("prepareDatasets.py", *flags).stdout
+    line = one_line_of_error(
+        call("prepareDatasets.py", *flags[:4], "--ROW_TEMPLATE", "--COLUMN_TYPES", "id=mixed", expect=2)
+    )
+    assert "--COLUMN_TYPES id=mixed is for the types of JSON and Parquet" in line
+    line = one_line_of_error(
+        call("prepareDatasets.py", *flags[:4], "--LABEL_COLUMN", "id", "--ROW_TEMPLATE", "{id} of {note}", expect=2)
+    )
+    assert "--ROW_TEMPLATE names 'id', which is the --LABEL_COLUMN" in line

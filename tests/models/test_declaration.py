@@ -68,7 +68,7 @@ def test_every_setting_is_declared_and_its_default_is_within_its_range(kind: typ
         ("kind", "b", "b"),
         ("folder", None, None),
         ("folder", "nvib-2", "nvib-2"),
-        ("texts", ["a  cat", " a dog\n"], ("a cat", "a dog")),
+        ("texts", ["a  cat", " a dog\n"], ("a  cat", " a dog\n")),
         ("weights", [1, 2.5], (1.0, 2.5)),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_value_within_its_range_comes_back_in_the_field_s_type(name: str, valu
         ("texts", [], "texts must be a list of one or more"),
         ("texts", 5, "texts must be a list of one or more, got 5"),
         ("texts", ["a", "\n"], "texts must be a sentence"),
-        ("texts", ["a", "b", " a"], "texts contains 'a' twice"),
+        ("texts", ["a", "b", "a"], "texts contains 'a' twice"),
         ("weights", [1, -1], "weights must be at least 0, got -1"),
     ],
 )

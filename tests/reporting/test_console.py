@@ -30,7 +30,7 @@ def test_the_most_frequent_reasons_are_given_with_column_and_example(source: dic
     written = write_synthetic([GOOD] * 4 + [OUT_OF_RANGE] * 3 + [NO_TOWN] * 2 + [NO_ROW], source, tmp_path)
     first, *reasons = of_own_form(written).splitlines()
     assert first == (
-        f"as the data came: {tmp_path / 'synthetic.csv'}, with 4 rows, without 6 samples that are no rows of the table:"
+        f"as the data came: {tmp_path / 'synthetic.csv'}, with 4 rows, without 6 samples that are not of the form:"
     )
     assert reasons == [
         "  3 have in column 'age' a value that lies outside 31 to 70, such as '99'",
@@ -55,4 +55,4 @@ def test_sample_py_explains_that_no_sample_is_a_row(tmp_path: Path):
 
 
 def test_a_text_of_several_lines_takes_one():
-    assert on_one_line("a\nb\r\nc\td") == "a\\nb\\r\\nc\td"
+    assert on_one_line("a\nb\r\nc\td\x1b[2J\u2028e") == "a\\nb\\r\\nc\td\\x1b[2J\\u2028e"
