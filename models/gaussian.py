@@ -9,6 +9,7 @@ from torch import Tensor, distributed, nn
 # Initial log variance, well below that of the prior and equal for all inputs. A decoder that starts on noisy vectors
 # learns to ignore them and does not recover.
 INITIAL_LOGVAR = -6.0
+PASSED_LOGVAR = -8.0  # of vectors that pass through: less than a decoder notices, and a controller can still raise it
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,38 @@ def kl_by_dimension(gaussians: Gaussians, mu: float, var: float, weights: Tensor
     return each.masked_fill(gaussians.key_padding_mask.unsqueeze(-1), 0.0).sum(dim=1)
 
 
+def kl_by_vector(gaussians: Gaussians, mu: float, var: float) -> Tensor:
+    """Compute the divergence of each real vector from `N(mu, var)`, summed over dimensions.
+
+    Args:
+        gaussians: Gaussians of B texts, K vectors each.
+        mu: mean of the prior.
+        var: variance of the prior, above 0.
+
+    Returns:
+        [B, K], nats, 0 at padding.
+    """
+    log_ratio = gaussians.logvar - math.log(var)
+    each = (gaussians.mu - mu).square() / var + (torch.expm1(log_ratio) - log_ratio)
+    return 0.5 * each.sum(dim=-1).masked_fill(gaussians.key_padding_mask, 0.0)
+
+
+def rate(gaussians: Gaussians, mu: float, var: float) -> Tensor:
+    """Compute the rate of each text: the mean over its own vectors of their divergence from the prior.
+
+    No vector has more weight than another: a decoder can read a vector of a tiny share as well.
+
+    Args:
+        gaussians: Gaussians of B texts, K vectors each.
+        mu: mean of the prior.
+        var: variance of the prior, above 0.
+
+    Returns:
+        [B], nats a vector.
+    """
+    return kl_by_vector(gaussians, mu, var).sum(dim=-1) / (~gaussians.key_padding_mask).sum(dim=-1)
+
+
 def with_free_bits(by_dimension: Tensor, free_bits: float) -> Tensor:
     """Compute KL_G with `free_bits` nats free in every dimension (Kingma et al. 2016): [].
 
@@ -106,6 +139,14 @@ class GaussianBottleneck(nn.Module):
         nn.init.zeros_(self.mu.bias)
         nn.init.zeros_(self.logvar.weight)
         nn.init.constant_(self.logvar.bias, INITIAL_LOGVAR)
+
+    @torch.no_grad()
+    def pass_through(self) -> None:
+        """Let the means be the vectors themselves, with little noise."""
+        nn.init.eye_(self.mu.weight)
+        nn.init.zeros_(self.mu.bias)
+        nn.init.zeros_(self.logvar.weight)
+        nn.init.constant_(self.logvar.bias, PASSED_LOGVAR)
 
     def forward(self, hidden: Tensor, key_padding_mask: Tensor) -> Gaussians:
         """Compute the Gaussian of every vector.

@@ -1,10 +1,13 @@
 """The latent that a decoder attends to: its protocol, and the plain vectors of T, VTV, VTP and VTS."""
 
-from dataclasses import dataclass
-from typing import Protocol, Self
+import math
+from dataclasses import dataclass, replace
+from typing import Protocol, Self, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from nvib import DiscreteMixture, GaussianMixture
 
 
 class Latent(Protocol):
@@ -54,6 +57,24 @@ class Memory:
     def select(self, rows: Tensor) -> "Memory":
         """Select the memories of some of the B texts; see `Latent.select`."""
         return Memory(self.vectors[rows], self.key_padding_mask[rows])
+
+
+Own = TypeVar("Own", bound=Latent)
+
+
+def hidden(latent: Own, key_padding_mask: Tensor) -> Own:
+    """Return latents with another mask; the weights of a mixture are zero where it is True.
+
+    Args:
+        latent: memories or mixtures of B texts.
+        key_padding_mask: [B, K], bool, True at padding and at every vector to hide.
+    """
+    changes = {"key_padding_mask": key_padding_mask}
+    if isinstance(latent, (DiscreteMixture, GaussianMixture)):
+        changes["log_pi"] = latent.log_pi.masked_fill(key_padding_mask, -math.inf)
+    elif not isinstance(latent, Memory):
+        raise TypeError(f"the latent must be a memory or a mixture, got {type(latent).__name__}")
+    return replace(latent, **changes)
 
 
 def interpolate_by_position(a: Latent, b: Latent, tau: float) -> Memory:

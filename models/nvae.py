@@ -8,10 +8,11 @@ from torch import Tensor
 import nvib
 from models.annealing import anneal
 from models.autoencoder import TextAutoencoder
-from models.gaussian import Gaussians, kl_by_dimension, with_free_bits
+from models.gaussian import PASSED_LOGVAR, Gaussians, kl_by_dimension, rate, with_free_bits
 from models.latent import Latent
+from models.latent import hidden as hide
 from models.settings import NVAESettings
-from models.text_model import AS_TRAINED, Encoding, Noise, UnsupportedError, required
+from models.text_model import AS_TRAINED, UNCHANGED, Encoding, Noise, Prices, UnsupportedError, required
 from nvib import DiscreteMixture, GaussianMixture, Posterior, Prior
 
 # Initial log pseudo-count of a token. e^2 keeps the noise of the sampled weights low while the decoder learns to
@@ -34,11 +35,46 @@ class NVAE(TextAutoencoder[NVAESettings]):
             lambda: nvib.DenoisingMultiheadAttention(settings.dim_h, settings.num_heads, settings.dropout, bias=True),
         )
         self.prior = nvib.Prior(settings.prior_mu, settings.prior_var, settings.prior_alpha, settings.delta)
+        if settings.bottleneck == "identity":
+            self.bottleneck: nvib.NVIB = nvib.IdentityNVIB(
+                settings.dim_h,
+                settings.num_heads,
+                self.prior,
+                kappa=settings.kappa,
+                alpha_threshold=settings.alpha_threshold,
+            )
+            # From scratch as for a start from a Transformer: the squared norm is that behind a new layer norm.
+            self.pass_through(float(settings.dim_h))
+            return
         self.bottleneck = nvib.NVIB(
             settings.dim_h, self.prior, settings.kappa, settings.alpha_threshold, settings.alpha_activation
         )
         start = INITIAL_LOG_ALPHA if settings.alpha_activation == "exp" else math.exp(INITIAL_LOG_ALPHA)
         torch.nn.init.constant_(self.bottleneck.alpha.bias, start)
+
+    @torch.no_grad()
+    def pass_through(self, squared_norm: float) -> None:
+        """Let the bottleneck pass the encoder's vectors through, with little noise and moderate pseudo-counts.
+
+        The means are the vectors. With the identity bottleneck, log pseudo-counts differ as `||h||^2 / 2 s0`, which
+        denoising attention subtracts again: without component 0, it is the attention of a vanilla Transformer (Fehr &
+        Henderson 2024). With the plain one they are equal, and the outputs differ as far as the norms do. See
+        `TextModel.pass_through`.
+        """
+        layer = self.bottleneck
+        start = INITIAL_LOG_ALPHA
+        if isinstance(layer, nvib.IdentityNVIB):
+            layer.regularise()
+            layer.log_prior_share.zero_()
+            start -= squared_norm / (2.0 * layer.noise)
+        elif self.settings.alpha_activation == "relu":
+            start = math.exp(INITIAL_LOG_ALPHA)
+        torch.nn.init.eye_(layer.mu.weight)
+        torch.nn.init.zeros_(layer.mu.bias)
+        torch.nn.init.zeros_(layer.logvar.weight)
+        torch.nn.init.constant_(layer.logvar.bias, PASSED_LOGVAR)
+        torch.nn.init.zeros_(layer.alpha.weight)
+        torch.nn.init.constant_(layer.alpha.bias, start)
 
     def latent_from(self, hidden: Tensor, key_padding_mask: Tensor) -> Encoding:
         """Compute the mixture: a sample from the posterior in training, its mean measure in evaluation."""
@@ -46,35 +82,71 @@ class NVAE(TextAutoencoder[NVAESettings]):
         mixture: DiscreteMixture | GaussianMixture
         posterior, mixture = self.bottleneck(hidden, key_padding_mask)
         above_threshold = posterior.mean(self.settings.alpha_threshold) if self.training else mixture
+        mixture = self._hidden(mixture) if self.training else self._read(mixture)
+        gaussians = Gaussians(posterior.mu[:, 1:], posterior.logvar[:, 1:], key_padding_mask)
         return Encoding(
             latent=mixture,
             vectors_kept=(~above_threshold.key_padding_mask).sum(dim=-1),
             vectors=posterior.lengths + 1,
             kl_gaussian=nvib.kl_gaussian(posterior, self.prior, self.settings.kappa),
             kl_dirichlet=nvib.kl_dirichlet(posterior, self.prior, self.settings.kappa),
-            gaussians=Gaussians(posterior.mu[:, 1:], posterior.logvar[:, 1:], key_padding_mask),
+            gaussians=gaussians,
             posterior=posterior,
+            rate=rate(gaussians, self.settings.prior_mu, self.settings.prior_var),
         )
 
-    def penalty(self, encoding: Encoding | None, progress: float) -> Tensor:
+    def _read(self, mixture: DiscreteMixture | GaussianMixture) -> DiscreteMixture | GaussianMixture:
+        """Return the mixture that the decoder reads in evaluation."""
+        if self.settings.reading == "integral" or not isinstance(mixture, GaussianMixture):
+            return mixture
+        mask = mixture.key_padding_mask.clone()
+        mask[:, 0] = (~mask[:, 1:]).any(dim=1)  # component 0 remains where nothing else is left
+        log_pi = mixture.log_pi.masked_fill(mask, -math.inf).log_softmax(dim=-1)
+        if self.settings.reading == "plug-in":
+            return DiscreteMixture(mixture.mu, log_pi, mask)
+        return GaussianMixture(mixture.mu, mixture.logvar, log_pi, mask)
+
+    def _hidden(self, mixture: DiscreteMixture | GaussianMixture) -> DiscreteMixture | GaussianMixture:
+        """Hide a random share of each text's own vectors from the decoder in training."""
+        s = self.settings
+        if not (self.dropping and s.vector_dropout) or not isinstance(mixture, DiscreteMixture):
+            return mixture
+        texts, components = len(mixture), mixture.log_pi.shape[1] // s.kappa
+        device = mixture.log_pi.device
+        kept = 1.0 - s.vector_dropout * torch.rand(texts, 1, device=device)
+        kept = torch.where(torch.rand(texts, 1, device=device) < s.full_texts, 1.0, kept)
+        hidden = torch.rand(texts, components, device=device) >= kept
+        hidden[:, 0] = False
+        return hide(mixture, mixture.key_padding_mask | hidden.repeat_interleave(s.kappa, dim=1))
+
+    def penalty(self, encoding: Encoding | None, progress: float, prices: Prices = UNCHANGED) -> Tensor:
         """Compute `lambda_G anneal_G mean KL_G + lambda_D anneal_D mean KL_D`, KL_G with the free bits.
 
         See `TextModel.penalty`.
         """
         encoding, s = required(encoding, "latent"), self.settings
-        gaussian = s.kl_gaussian_lambda * anneal(s.kl_annealing_gaussian, progress, s.kl_warmup)
-        dirichlet = s.kl_dirichlet_lambda * anneal(s.kl_annealing_dirichlet, progress, s.kl_warmup)
+        gaussian = prices.gaussian * s.kl_gaussian_lambda * anneal(s.kl_annealing_gaussian, progress, s.kl_warmup)
+        dirichlet = prices.dirichlet * s.kl_dirichlet_lambda * anneal(s.kl_annealing_dirichlet, progress, s.kl_warmup)
         kl_dirichlet = required(encoding.kl_dirichlet, "kl_dirichlet")
         return gaussian * self._kl_gaussian(encoding) + dirichlet * kl_dirichlet.mean()
 
     def _kl_gaussian(self, encoding: Encoding) -> Tensor:
-        """Compute the mean KL_G of the batch, with the free bits of each dimension: [], nats."""
+        """Compute the mean KL_G of the batch, with the free bits of each dimension: [], nats.
+
+        `kl_weighting` decides on the weight of a component: its share, as in the paper, or equal weights.
+        """
         s = self.settings
+        component = s.kl_weighting == "component"
         if not s.free_bits:
+            if component:
+                return required(encoding.rate, "rate").mean() / s.dim_h
             return required(encoding.kl_gaussian, "kl_gaussian").mean()
         posterior, gaussians = required(encoding.posterior, "posterior"), required(encoding.gaussians, "gaussians")
         # Left out is the prior component, whose divergence is zero.
         shares = s.kappa * posterior.log_alpha.softmax(dim=-1)[:, 1:]
+        if component:
+            real = ~gaussians.key_padding_mask
+            shares = real.float() / real.sum(dim=-1, keepdim=True)
         return with_free_bits(kl_by_dimension(gaussians, s.prior_mu, s.prior_var, shares), s.free_bits)
 
     def sample_prior(
@@ -119,6 +191,16 @@ class NVAE(TextAutoencoder[NVAESettings]):
         tempered = Posterior(own.mu, own.logvar + shift, own.log_alpha - shift, own.key_padding_mask)
         logvar = own.logvar.repeat_interleave(kappa, dim=1)
         return _with_rest(tempered.sample(kappa, generator), logvar, noise.temperature)
+
+    def keep_some(self, latent: Latent, share: float, generator: torch.Generator | None = None) -> Latent:
+        """Hide a random part of a text's own vectors, never all of the mixture; see `TextModel.keep_some`.
+
+        Where the latent has the component of the prior, it stays, as in training with dropout of vectors.
+        """
+        mask = latent.key_padding_mask
+        own = hide(latent, torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1))
+        kept = super().keep_some(own, share, generator).key_padding_mask
+        return hide(latent, torch.cat([mask[:, :1], kept[:, 1:]], dim=1))
 
     def interpolate(self, a: Latent, b: Latent, tau: float) -> DiscreteMixture | GaussianMixture:
         """Compute the mixture `(1 - tau) a + tau b` of two mixtures of one type; see `TextModel.interpolate`."""

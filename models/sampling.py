@@ -118,6 +118,16 @@ class SamplingSettings:
             group="latent",
         ),
     )
+    keep: float | None = field(
+        default=None,
+        metadata=declare(
+            "share of the vectors of --NEAR or --MIX that the decoder sees, each text another random part, in (0, 1]: "
+            "from the sentence over a paraphrase to free text (default: all)",
+            above=0,
+            high=1,
+            group="latent",
+        ),
+    )
     kappa: int | None = field(
         default=None,
         metadata=declare(
@@ -178,7 +188,7 @@ class SamplingSettings:
         if self.number_samples is not None:
             return self.number_samples
         of_text = self.near is not None or self.mix is not None
-        drawn = not of_text or self.noise_scale > 0 or self.decoding == "sample"
+        drawn = not of_text or self.noise_scale > 0 or self.decoding == "sample" or self.keep is not None
         return DEFAULT_COUNT if drawn else 1
 
     @property
@@ -216,6 +226,8 @@ class SamplingSettings:
             raise SettingError("{near} draws around one sentence and {mix} mixes several; leave one of them out")
         self._check_mixture()
         of_text = next((name for name in OF_TEXT if self._given(name)), None)
+        if of_text is None and self._given("keep"):
+            raise SettingError("{keep} is the share of a sentence's vectors; name the sentence with {near} or {mix}")
         for name in ("vectors", "sampling_distribution"):
             if of_text is not None and self._given(name):
                 raise SettingError(f"{{{name}}} is for the prior and means nothing for {{{of_text}}}; leave it out")

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from models.declaration import Choice, Range, SettingError, check_settings, declare
 
+READINGS = ("integral", "no-prior", "plug-in")
 # Settings that several models have.
 PRIOR_MU = declare("mean of the prior's vectors")
 PRIOR_VAR = declare("variance of the prior's vectors, above 0", above=0)
@@ -135,6 +136,35 @@ class NVAESettings(ModelSettings):
         ),
     )
     kappa: int = field(default=1, metadata=declare("vectors drawn per component in training", low=1, high=1000))
+    vector_dropout: float = field(
+        default=0.0,
+        metadata=declare(
+            "largest share of a text's vectors that training hides from the decoder, in [0, 1): each text keeps a "
+            "random share, uniform from the rest to 1, once the reconstruction is there",
+            low=0,
+            below=1,
+        ),
+    )
+    full_texts: float = field(
+        default=0.4,
+        metadata=declare("share of the texts of which no vector is hidden", low=0, high=1),
+    )
+    bottleneck: str = field(
+        default="plain",
+        metadata=declare(
+            "plain, or identity: pseudo-counts also grow with the norm of a vector, so that START_FROM a vanilla "
+            "Transformer, which chooses it, begins with that model's outputs",
+            choices=("plain", "identity"),
+        ),
+    )
+    reading: str = field(
+        default="integral",
+        metadata=declare(
+            "what the decoder reads in evaluation: the exact integral over the mixture, the same without the prior's "
+            "component where the text has others, or their means with their weights",
+            choices=READINGS,
+        ),
+    )
     alpha_activation: str = field(
         default="exp",
         metadata=declare("from a score to a pseudo-count; relu gives exact zeros", choices=("exp", "relu")),
@@ -147,6 +177,14 @@ class NVAESettings(ModelSettings):
     kl_dirichlet_lambda: float = field(
         default=0.1,
         metadata=declare("weight of KL_D (nats per component) in the loss", low=0, tune=Range(1e-3, 1e1, log=True)),
+    )
+    kl_weighting: str = field(
+        default="share",
+        metadata=declare(
+            "weight of a component's divergence in KL_G: its share, as in the paper, or the same for every component, "
+            "whatever its share",
+            choices=("share", "component"),
+        ),
     )
     kl_annealing_gaussian: str = field(default="constant", metadata=KL_ANNEALING_GAUSSIAN)
     kl_annealing_dirichlet: str = field(

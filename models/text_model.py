@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import checkpoint
 
 from models.gaussian import Gaussians
-from models.latent import Latent
+from models.latent import Latent, hidden
 from models.layers import Embedding, LayerState
 from models.loss import TokenLoss, token_loss
 from models.packing import Packing
@@ -52,6 +52,22 @@ AS_TRAINED = Noise()
 
 
 @dataclass(frozen=True)
+class Prices:
+    """Factors of the regulariser's weights, which a controller changes during training.
+
+    Args:
+        gaussian: factor of lambda_G.
+        dirichlet: factor of lambda_D.
+    """
+
+    gaussian: float = 1.0
+    dirichlet: float = 1.0
+
+
+UNCHANGED = Prices()
+
+
+@dataclass(frozen=True)
 class Encoding:
     """Encoder output of B texts: the latent and its statistics.
 
@@ -61,6 +77,8 @@ class Encoding:
         vectors: [B], int, vectors before any is dropped.
         kl_gaussian: [B], KL_G in nats per dimension; None where the model has no such term.
         kl_dirichlet: [B], KL_D in nats per component; None where the model has no such term.
+        rate: [B], mean over a text's own vectors of their divergence from the prior, in nats a vector; None where the
+            model has no Gaussians.
         gaussians: Gaussians of the text's own vectors, without the prior component; None where the model has none.
         posterior: the posterior Dirichlet processes; None where the model has none.
     """
@@ -72,6 +90,7 @@ class Encoding:
     kl_dirichlet: Tensor | None = None
     gaussians: Gaussians | None = None
     posterior: Posterior | None = None
+    rate: Tensor | None = None
 
 
 Part = TypeVar("Part")
@@ -120,6 +139,7 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
     decoder: nn.ModuleList
     output: nn.Linear
     _no_split_modules: ClassVar[list[str]]  # classes of the layers, FSDP's units; Accelerate looks for this name
+    dropping = False  # True once training hides vectors of the latent from the decoder, where the settings say so
     recompute = False  # True to recompute the layers' activations in the backward pass instead of storing them
 
     def __init__(self, settings: Settings) -> None:
@@ -235,12 +255,22 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
         """
         raise UnsupportedError(f"{self.settings.name} has no latent: it cannot encode a text")
 
-    def penalty(self, encoding: Encoding | None, progress: float) -> Tensor:
+    def pass_through(self, squared_norm: float) -> None:
+        """Let the bottleneck pass the encoder's vectors through, as a start from a vanilla Transformer's weights.
+
+        A model without a bottleneck has nothing to change.
+
+        Args:
+            squared_norm: mean of the encoder's vectors' `||h||^2`.
+        """
+
+    def penalty(self, encoding: Encoding | None, progress: float, prices: Prices = UNCHANGED) -> Tensor:
         """Compute the regulariser that the objective adds to the cross-entropy: [], nats.
 
         Args:
             encoding: encoding of a batch; None from a model without a latent.
             progress: completed share of training, in [0, 1]; at 1 the regulariser has its full weight.
+            prices: factors of the weights.
         """
         return torch.zeros((), device=self.output.weight.device)
 
@@ -288,6 +318,20 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
         raise UnsupportedError(
             f"{self.settings.name} has no posterior to sample from: a text has one latent, that of temperature 0"
         )
+
+    def keep_some(self, latent: Latent, share: float, generator: torch.Generator | None = None) -> Latent:
+        """Hide a random part of the vectors of each latent from the decoder; at least one vector is left.
+
+        Args:
+            latent: latents of B texts.
+            share: share of the vectors that are kept, in (0, 1].
+            generator: source of randomness, on the device of the latent; torch's default generator if None.
+        """
+        mask = latent.key_padding_mask
+        order = torch.rand(mask.shape, device=mask.device, generator=generator).masked_fill(mask, 2.0)
+        counts = ((~mask).sum(dim=-1, keepdim=True) * share).round().clamp_min(1)
+        ranks = order.argsort(dim=-1).argsort(dim=-1)
+        return hidden(latent, mask | (ranks >= counts))
 
     def mix(self, latents: Sequence[Latent], weights: Sequence[float]) -> Latent:
         """Mix latents; two with weights `1 - tau` and `tau` give the result of `interpolate`.

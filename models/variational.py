@@ -8,11 +8,11 @@ from torch import Tensor
 
 from models.annealing import anneal
 from models.autoencoder import TextAutoencoder
-from models.gaussian import GaussianBottleneck, Gaussians, kl_by_dimension, with_free_bits
+from models.gaussian import GaussianBottleneck, Gaussians, kl_by_dimension, rate, with_free_bits
 from models.latent import Latent, Memory, interpolate_by_position
 from models.packing import Packing
 from models.settings import VariationalSettings
-from models.text_model import AS_TRAINED, Encoding, Noise, UnsupportedError, required
+from models.text_model import AS_TRAINED, UNCHANGED, Encoding, Noise, Prices, UnsupportedError, required
 from models.vanilla_attention import MultiheadAttention
 
 LONGEST = 1_000_000  # tokens of the longest text that `length_with` considers
@@ -59,12 +59,18 @@ class VariationalTransformer(TextAutoencoder[OwnSettings]):
             vectors=(~key_padding_mask).sum(dim=-1),
             kl_gaussian=self._kl_by_dimension(gaussians).mean(dim=-1),
             gaussians=gaussians,
+            rate=rate(gaussians, self.settings.prior_mu, self.settings.prior_var),
         )
 
-    def penalty(self, encoding: Encoding | None, progress: float) -> Tensor:
+    @torch.no_grad()
+    def pass_through(self, squared_norm: float) -> None:
+        """Let the means be the encoder's vectors, with little noise; see `TextModel.pass_through`."""
+        self.bottleneck.pass_through()
+
+    def penalty(self, encoding: Encoding | None, progress: float, prices: Prices = UNCHANGED) -> Tensor:
         """Compute `lambda_G anneal_G mean KL_G` with the free bits of each dimension; see `TextModel.penalty`."""
         encoding, s = required(encoding, "latent"), self.settings
-        weight = s.kl_gaussian_lambda * anneal(s.kl_annealing_gaussian, progress, s.kl_warmup)
+        weight = prices.gaussian * s.kl_gaussian_lambda * anneal(s.kl_annealing_gaussian, progress, s.kl_warmup)
         if not s.free_bits:
             return weight * required(encoding.kl_gaussian, "kl_gaussian").mean()
         return weight * with_free_bits(self._kl_by_dimension(required(encoding.gaussians, "gaussians")), s.free_bits)

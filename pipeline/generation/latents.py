@@ -84,7 +84,9 @@ def from_prior_with(experiment: Experiment, vectors: int, count: int, noise: Noi
     return _of_prior(experiment, [length] * count, noise, lambda _: {"vectors": vectors})
 
 
-def near(experiment: Experiment, text: str, noise: Noise = AS_TRAINED, label: str | None = None) -> Source:
+def near(
+    experiment: Experiment, text: str, noise: Noise = AS_TRAINED, label: str | None = None, keep: float | None = None
+) -> Source:
     """Draw latents from the posterior of a sentence; at temperature 0, the mean latent.
 
     Args:
@@ -92,11 +94,12 @@ def near(experiment: Experiment, text: str, noise: Noise = AS_TRAINED, label: st
         text: the sentence.
         noise: noise of the draws.
         label: label of the sentence, where the data has labels; the most frequent label if None.
+        keep: share of the latent's vectors that the decoder sees, in (0, 1]; all if None.
 
     Raises:
         UserError: the model cannot encode, has no posterior, or the noise does not apply to it.
     """
-    return _of_texts(experiment, [text], [1.0], noise, {"near": text}, label)
+    return _of_texts(experiment, [text], [1.0], noise, {"near": text}, label, keep)
 
 
 def mixture(
@@ -105,6 +108,7 @@ def mixture(
     weights: Sequence[float] | None = None,
     noise: Noise = MEAN,
     label: str | None = None,
+    keep: float | None = None,
 ) -> Source:
     """Mix the latents of several sentences: an interpolation between any number of sentences.
 
@@ -115,6 +119,7 @@ def mixture(
             equally.
         noise: noise of the draw of each latent before the latents are mixed; by default the mean latents are mixed.
         label: label of all texts, where the data has labels; the most frequent label if None.
+        keep: share of the mixture's vectors that the decoder sees, in (0, 1]; all if None.
 
     Raises:
         UserError: the number of weights differs from the number of texts, a weight is negative or all are 0, the model
@@ -126,7 +131,7 @@ def mixture(
     if min(weights) < 0 or not 0 < (total := sum(weights)) < float("inf"):
         raise UserError(f"weights must not be negative, and not all 0, got {' '.join(f'{w:g}' for w in weights)}")
     shares = [weight / total for weight in weights]
-    return _of_texts(experiment, texts, weights, noise, {"mixed": list(texts), "weights": shares}, label)
+    return _of_texts(experiment, texts, weights, noise, {"mixed": list(texts), "weights": shares}, label, keep)
 
 
 def encoded(experiment: Experiment, text: str, count: int = 1, label: str | None = None) -> Encoding:
@@ -225,6 +230,7 @@ def _of_texts(
     noise: Noise,
     made_from: dict[str, Any],
     label: str | None,
+    keep: float | None,
 ) -> Source:
     """Make the source of `near` and `mixture`, after one draw that checks the model."""
     model = experiment.model
@@ -232,8 +238,9 @@ def _of_texts(
 
     def draw(numbers: Sequence[int], generator: torch.Generator) -> Latent:
         encodings = (encoded(experiment, text, len(numbers), label) for text in texts)
-        return model.mix([model.sample_posterior(encoding, generator, noise) for encoding in encodings], weights)
+        mixed = model.mix([model.sample_posterior(encoding, generator, noise) for encoding in encodings], weights)
+        return mixed if keep is None else model.keep_some(mixed, keep, generator)
 
     with torch.inference_mode(), unsupported_as_user_error():  # fails before any work
         draw([0], torch.Generator(experiment.device))
-    return Source(draw, lambda _: made_from, longest)
+    return Source(draw, lambda _: made_from if keep is None else made_from | {"keep": keep}, longest)

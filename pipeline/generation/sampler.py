@@ -49,9 +49,9 @@ def source_of(experiment: Experiment, settings: SamplingSettings) -> latents.Sou
     """
     noise = Noise(settings.noise_scale, settings.kappa)
     if settings.near is not None:
-        return latents.near(experiment, settings.near, noise, settings.label)
+        return latents.near(experiment, settings.near, noise, settings.label, settings.keep)
     if settings.mix is not None:
-        return latents.mixture(experiment, settings.mix, settings.weights, noise, settings.label)
+        return latents.mixture(experiment, settings.mix, settings.weights, noise, settings.label, settings.keep)
     if settings.vectors is not None:
         return latents.from_prior_with(experiment, settings.vectors, settings.count, noise)
     lengths = latents.LengthRange(settings.distribution, settings.min_length, settings.max_length)

@@ -84,6 +84,7 @@ class TrainedModel:
         mix: Sequence[str] | None = None,
         weights: Sequence[float] | None = None,
         latent_temperature: float | None = None,
+        keep: float | None = None,
         kappa: int | None = None,
         vectors: int | None = None,
         sampling_distribution: str | None = None,
@@ -105,6 +106,7 @@ class TrainedModel:
             mix: two or more sentences whose latents are mixed.
             weights: share of each sentence of `mix`; if None, equal shares.
             latent_temperature: scale of the latent's noise; if None, 1, or for `mix` 0, the mean latent.
+            keep: share of the vectors of `near` or `mix` that the decoder sees, in (0, 1]; if None, all.
             kappa: vectors drawn per component of a latent, for NVIB; if None, as in training.
             vectors: number of vectors of every latent of the prior; if None, as many as a sentence of the drawn length
                 has.
@@ -135,6 +137,7 @@ class TrainedModel:
                 mix=mix,
                 weights=weights,
                 latent_temperature=latent_temperature,
+                keep=keep,
                 kappa=kappa,
                 vectors=vectors,
                 sampling_distribution=sampling_distribution,

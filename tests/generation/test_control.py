@@ -157,3 +157,21 @@ def test_the_same_seed_gives_the_same_samples_of_every_source(experiment: Experi
         first, again = (source.draw([0, 1, 2], torch.Generator().manual_seed(1)) for _ in range(2))
         assert torch.equal(first.log_pi, again.log_pi)
         assert len(sample(experiment, source, 3, 1, Decoding("sample"), 2)) == 3
+
+
+def test_a_share_of_a_sentence_s_vectors_is_a_dial_from_the_sentence_to_free_text(folder: Path):
+    flags = ("--NEAR", KING, "--LATENT_TEMPERATURE", 0, "--NUMBER_SAMPLES", 12)
+    call("sample.py", *at(folder, "nvib"), *flags, "--KEEP", 0.3)
+    some = rows_of(folder)
+    assert {row["keep"] for row in some} == {0.3}
+    assert {row["near"] for row in some} == {KING}
+    call("sample.py", *at(folder, "nvib"), *flags, "--KEEP", 0.3)
+    assert rows_of(folder) == some  # the seed chooses the vectors
+    call("sample.py", *at(folder, "nvib"), *flags, "--KEEP", 0.3, "--SEED", 7)
+    assert [row["text"] for row in rows_of(folder)] != [row["text"] for row in some]
+    call("sample.py", *at(folder, "nvib"), *flags, "--KEEP", 1.0)
+    whole = {row["text"] for row in rows_of(folder)}
+    assert len(whole) == 1
+    assert len({row["text"] for row in some}) > 1
+    call("sample.py", *at(folder, "vanilla"), "--MIX", KING, CAT, "--KEEP", 0.5, "--NUMBER_SAMPLES", 3)
+    assert [row["keep"] for row in rows_of(folder, "vanilla")] == [0.5] * 3

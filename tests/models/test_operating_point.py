@@ -1,0 +1,183 @@
+"""The rate of a latent, its price, and what a decoder reads: the settings that choose an operating point."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from models import MODELS, build
+from models.latent import hidden
+from models.settings import READINGS, VariationalSettings
+from models.text_model import Prices
+from nvib import DiscreteMixture, GaussianMixture
+from tests.models.tiny_models import AUTOENCODERS, VOCABULARY, model, sentences
+
+WITH_GAUSSIANS = ["NVIB", *(name for name, settings in MODELS.items() if issubclass(settings, VariationalSettings))]
+
+
+def expected_rate(encoding, mu: float, var: float) -> torch.Tensor:
+    """Rate of each text by torch's own divergence of normal distributions."""
+    own = encoding.gaussians
+    each = kl_divergence(Normal(own.mu, (0.5 * own.logvar).exp()), Normal(mu, var**0.5)).sum(dim=-1)
+    return torch.stack([row[~padding].mean() for row, padding in zip(each, own.key_padding_mask, strict=True)])
+
+
+@pytest.mark.parametrize("name", WITH_GAUSSIANS)
+def test_the_rate_is_the_mean_divergence_of_a_text_s_own_vectors(name: str):
+    trained = model(name, prior_mu=0.3, prior_var=2.0)
+    torch.nn.init.normal_(trained.bottleneck.logvar.weight, std=0.3)
+    source, mask, _ = sentences(7, 4, 1)
+    encoding = trained.encode(source, mask)
+    torch.testing.assert_close(encoding.rate, expected_rate(encoding, 0.3, 2.0))
+
+
+def test_the_rate_does_not_depend_on_shares_and_the_published_divergence_does():
+    trained = model("NVIB").eval()
+    source, mask, _ = sentences(7, 4)
+    before = trained.encode(source, mask)
+    torch.nn.init.normal_(trained.bottleneck.alpha.weight, std=3.0)
+    after = trained.encode(source, mask)
+    assert torch.equal(before.rate, after.rate)
+    assert (before.kl_gaussian - after.kl_gaussian).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("free_bits", [0.0, 1e-6])
+def test_the_loss_charges_shares_or_components(free_bits: float):
+    settings = {"kl_gaussian_lambda": 0.5, "kl_dirichlet_lambda": 0.0, "free_bits": free_bits}
+    source, mask, target_input = sentences(7, 4)
+    for weighting in ("share", "component"):
+        torch.manual_seed(0)
+        trained = model("NVIB", kl_weighting=weighting, **settings)
+        torch.nn.init.normal_(trained.bottleneck.alpha.weight, std=2.0)
+        encoding, _ = trained(source, mask, target_input)
+        charged = {"share": encoding.kl_gaussian.mean(), "component": encoding.rate.mean() / trained.settings.dim_h}
+        torch.testing.assert_close(trained.penalty(encoding, 1.0), 0.5 * charged[weighting], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", WITH_GAUSSIANS)
+def test_prices_multiply_the_weights_of_the_regulariser(name: str):
+    both = {"kl_dirichlet_lambda": 2.0} if name == "NVIB" else {}
+    trained = model(name, kl_gaussian_lambda=0.5, **both)
+    encoding, _ = trained(*sentences(7, 4))
+    gaussian, dirichlet = (trained.penalty(encoding, 1.0, Prices(*prices)) for prices in ((1.0, 0.0), (0.0, 1.0)))
+    torch.testing.assert_close(trained.penalty(encoding, 1.0, Prices(3.0, 5.0)), 3.0 * gaussian + 5.0 * dirichlet)
+    assert gaussian > 0
+    assert (dirichlet > 0) == (name == "NVIB")
+
+
+@pytest.mark.parametrize("name", ["NVIB", "VTV"])
+def test_a_start_from_a_transformer_gives_its_outputs_before_the_first_step(name: str):
+    """The same weights, the bottleneck passing the vectors through: equal losses and equal next tokens."""
+    torch.manual_seed(0)
+    vanilla = model("T").eval()
+    for parameter in vanilla.parameters():  # norms of the encoder's vectors that differ, as after training
+        torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() == 1 else None
+    settings = {"bottleneck": "identity", "reading": "no-prior"} if name == "NVIB" else {}
+    started = model(name, **settings).eval()
+    missing, unexpected = started.load_state_dict(vanilla.state_dict(), strict=False)
+    assert not unexpected
+    assert all(key.startswith("bottleneck.") for key in missing)
+    source, mask, target_input = sentences(9, 5, 1)
+    hidden = vanilla.encode(source, mask).latent.vectors
+    started.pass_through(float(hidden.detach().square().sum(dim=-1)[~mask].mean()))
+    (_, loss), (_, own_loss) = (one(source, mask, target_input) for one in (vanilla, started))
+    torch.testing.assert_close(own_loss.each, loss.each, rtol=1e-3, atol=2e-3)
+    expected, found = (one.decode(target_input, one.encode(source, mask).latent)[~mask] for one in (vanilla, started))
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)
+    started.bottleneck.logvar.bias.data.fill_(-40.0)  # without the noise: equal up to rounding
+    found = started.decode(target_input, started.encode(source, mask).latent)[~mask]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_decoder_reads_the_latent_that_is_asked_for(reading: str):
+    torch.manual_seed(1)
+    trained = model("NVIB", reading=reading).eval()
+    torch.nn.init.normal_(trained.bottleneck.alpha.weight, std=1.0)
+    source, mask, _ = sentences(7, 4)
+    encoding = trained.encode(source, mask)
+    whole = encoding.posterior.mean(trained.settings.alpha_threshold)
+    latent = encoding.latent
+    assert isinstance(latent, DiscreteMixture if reading == "plug-in" else GaussianMixture)
+    if reading == "integral":
+        assert torch.equal(latent.log_pi, whole.log_pi)
+        return
+    assert latent.key_padding_mask[:, 0].all()
+    assert torch.equal(latent.key_padding_mask[:, 1:], whole.key_padding_mask[:, 1:])
+    kept = whole.log_pi[:, 1:].exp()
+    torch.testing.assert_close(latent.log_pi[:, 1:].exp(), kept / kept.sum(dim=-1, keepdim=True))
+    vectors = latent.z if isinstance(latent, DiscreteMixture) else latent.mu
+    assert torch.equal(vectors, whole.mu)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_text_without_vectors_of_its_own_has_the_component_of_the_prior(reading: str):
+    trained = model("NVIB", reading=reading, alpha_threshold=1e6).eval()
+    encoding = trained.encode(*sentences(7, 4)[:2])
+    assert encoding.vectors_kept.tolist() == [1, 1]
+    assert not encoding.latent.key_padding_mask[:, 0].any()
+    assert torch.equal(encoding.latent.log_pi[:, 0], torch.zeros(2))
+
+
+def hidden_shares(dropping: bool, **settings) -> torch.Tensor:
+    """Share of its own vectors that training hides from the decoder, for each of many texts."""
+    torch.manual_seed(3)
+    trained = model("NVIB", **settings)
+    trained.dropping = dropping
+    source, mask, _ = sentences(*[20] * 400)
+    latent = trained.encode(source, mask).latent
+    assert not latent.key_padding_mask[:, 0].any()
+    hidden = latent.key_padding_mask[:, 1:]
+    assert torch.equal(hidden, latent.log_pi[:, 1:] == -math.inf)
+    return hidden.float().mean(dim=1)
+
+
+def test_training_hides_a_random_share_of_vectors_once_the_reconstruction_is_there():
+    assert not hidden_shares(False, vector_dropout=0.8).any()
+    assert not hidden_shares(True).any()
+    shares = hidden_shares(True, vector_dropout=0.8, full_texts=0.5)
+    assert 0.4 < (shares == 0).float().mean() < 0.6
+    assert shares[shares > 0].mean() == pytest.approx(0.42, abs=0.06)
+    assert shares.max() < 1.0
+    assert hidden_shares(True, vector_dropout=0.8, full_texts=1.0).max() == 0
+
+
+def test_evaluation_hides_no_vector():
+    trained = model("NVIB", vector_dropout=0.9, full_texts=0.0).eval()
+    trained.dropping = True
+    source, mask, _ = sentences(9, 4)
+    assert torch.equal(trained.encode(source, mask).latent.key_padding_mask[:, 1:], mask)
+
+
+def test_the_identity_bottleneck_also_trains_from_scratch():
+    settings = MODELS["NVIB"](vocabulary_size=VOCABULARY, dim_h=16, num_heads=2, bottleneck="identity")
+    trained = build(settings)
+    encoding, loss = trained(*sentences(7, 4))
+    (loss.mean + trained.penalty(encoding, 1.0)).backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in trained.parameters())
+    assert encoding.posterior.log_alpha[:, 1:].double().exp().max() < 1e3
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+@pytest.mark.parametrize(("share", "left"), [(0.5, [10, 2, 1]), (0.05, [1, 1, 1]), (1.0, [20, 4, 1])])
+def test_a_decoder_sees_a_share_of_a_latent_s_vectors(name: str, share: float, left: list[int]):
+    trained = model(name, **({"stride_perc": 0.0} if name == "VTS" else {})).eval()
+    latent = trained.encode(*sentences(20, 4, 1)[:2]).latent
+    kept = trained.keep_some(latent, share, torch.Generator().manual_seed(1))
+    others = trained.keep_some(latent, share, torch.Generator().manual_seed(2))
+    visible = ~kept.key_padding_mask
+    assert not (visible & latent.key_padding_mask).any()
+    if name == "NVIB":
+        assert visible[:, 0].all()  # the prior's component stays, as in training
+        visible = visible[:, 1:]
+    expected = [1, 1, 1] if name == "VTP" else left
+    assert visible.sum(dim=-1).tolist() == expected
+    if share == 0.5 and name != "VTP":
+        assert not torch.equal(kept.key_padding_mask, others.key_padding_mask)
+    assert trained.decode(sentences(5, 3, 1)[2], kept).isfinite().all()
+
+
+def test_no_other_thing_than_a_latent_has_vectors_to_hide():
+    with pytest.raises(TypeError, match="must be a memory or a mixture, got Tensor"):
+        hidden(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool))
