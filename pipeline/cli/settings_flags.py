@@ -112,6 +112,18 @@ def model_fields(arguments: argparse.Namespace, models: Mapping[str, type[ModelS
     return given
 
 
+def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
+    """Settings of training from the flags that were given.
+
+    Raises:
+        UserError: if two settings contradict each other.
+    """
+    try:
+        return TrainingSettings(**given_fields(arguments, TrainingSettings))
+    except SettingError as error:
+        raise UserError(error.named(flag)) from None
+
+
 def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[str, type[ModelSettings]]) -> None:
     """Set the flags that were not given to the values of a configuration file.
 

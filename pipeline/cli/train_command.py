@@ -6,8 +6,9 @@ import dataclasses
 from models import MODELS
 from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_experiment_options
-from pipeline.cli.settings_flags import add_fields, fill_from_config, given_fields, model_fields
+from pipeline.cli.settings_flags import add_fields, fill_from_config, model_fields, training_settings
 from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.runtime.errors import UserError
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -43,7 +44,14 @@ def parse(description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Train a model, or resume its training, and print the figures of the best epoch."""
     given = model_fields(arguments, MODELS)
-    training = TrainingSettings(**given_fields(arguments, TrainingSettings))
+    training = training_settings(arguments)
+    if training.controlled and not hasattr(MODELS[arguments.MODEL], "prior_mu"):
+        raise UserError(
+            f"--TARGET_RATE, --TARGET_KEPT and --RATE_PATH are for models with Gaussians; --MODEL {arguments.MODEL} "
+            "has none; leave them out"
+        )
+    if training.target_kept is not None and arguments.MODEL != "NVIB":
+        raise UserError(f"--TARGET_KEPT is for NVIB; --MODEL {arguments.MODEL} keeps vectors by rule; leave it out")
 
     import torch
 
@@ -55,21 +63,29 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
     from pipeline.training.fsdp import check_configuration
     from pipeline.training.trainer import Trainer
-    from pipeline.training.warm_start import start_from
+    from pipeline.training.warm_start import inherited_prices, start_from, starts_from_transformer
 
     check_login(arguments.WANDB_ENTITY)
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
-    settings = MODELS[arguments.MODEL](vocabulary_size=data.tokenizer.vocabulary_size, **given)
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
+    source = None
+    if training.start_from is not None:
+        source = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, training.start_from)
+        if arguments.MODEL == "NVIB" and starts_from_transformer(source):
+            # Without the prior's component, the outputs before the first step are those of the Transformer.
+            given.setdefault("bottleneck", "identity")
+            given.setdefault("reading", "no-prior")
+    if arguments.MODEL == "NVIB" and (training.target_rate is not None or training.rate_path is not None):
+        given.setdefault("kl_weighting", "component")  # by shares, the rate would not follow its price
+    settings = MODELS[arguments.MODEL](vocabulary_size=data.tokenizer.vocabulary_size, **given)
     check_configuration(training.compile)
     keep_freed_memory()
     ranks = processes()
     say = ranks.print  # only rank 0 writes files and logs
     torch.manual_seed(training.seed)
     model = build(settings)
-    if training.start_from is not None and (arguments.RESTART or not files.begun):
-        source = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, training.start_from)
-        fresh = start_from(model, source, files, data.identity)
+    if source is not None and (arguments.RESTART or not files.begun):
+        fresh = start_from(model, source, files, data)
         say(f"starts from the weights of {training.start_from}" + (f"; fresh: {', '.join(fresh)}" if fresh else ""))
     with ranks.main_process_first():
         files.claim()
@@ -86,6 +102,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
     with tracking(files, config, arguments.WANDB_ENTITY, active=ranks.is_main_process) as tracker:
         trainer = Trainer(model, data, training, files, tracker)
+        if source is not None:
+            trainer.control.inherit(inherited_prices(source))
         if trainer.resume():
             say(f"continuing after step {trainer.progress.step} of {trainer.total_steps}")
         with failure_recorded(files):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models import MODELS, ModelSettings
+from models.declaration import declared
 from pipeline.data.dataset import difference
 from pipeline.experiments.paths import ExperimentFiles, names_in
 from pipeline.experiments.training_settings import TrainingSettings
@@ -66,7 +67,7 @@ def new_config(
     """
     return {
         "model": settings_to_json(settings),
-        "training": dataclasses.asdict(training),
+        "training": json.loads(json.dumps(dataclasses.asdict(training))),  # as it will be read
         "data": {"name": name, **identity},
         "versions": versions(),
         "wandb_id": secrets.token_hex(4),
@@ -138,9 +139,14 @@ def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[st
         return config
     earlier = read_config(files)
     _require_same_data(files, earlier["data"], config["data"])
+    # An experiment of an earlier version lacks newer settings; it was trained as their defaults are.
+    model = MODELS.get(earlier["model"].get("name"))
+    defaults = {
+        setting.name: setting.default for kind in filter(None, (model, TrainingSettings)) for setting in declared(kind)
+    }
     for part in ("model", "training"):
         for key in config[part].keys() | earlier[part].keys():
-            old, new = earlier[part].get(key), config[part].get(key)
+            old, new = (values[part].get(key, defaults.get(key)) for values in (earlier, config))
             if old != new and not (part == "training" and key in FREE):
                 raise UserError(
                     f"experiment {files.folder.name!r} was trained with {key} = {old}, not {new}; choose another "

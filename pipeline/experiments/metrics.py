@@ -4,7 +4,8 @@ A key of `summary.json` or of a line of `metrics.jsonl` is `<group>/<name>`, as 
 alone, as in `best_epoch`. `METRICS` declares each name with its groups, so that a search for the name finds it, and
 `FIGURES` holds the resulting keys. Tables, console, model card, plots, the quality report and the tracker read them.
 
-To add a metric, produce it and declare it in `METRICS`. To show it in a table, add its key to `TABLES`.
+To add a metric, produce it and declare it in `METRICS`. To show it in a table, add its key to `TABLES` in
+`pipeline.experiments.shown_figures`.
 """
 
 from collections.abc import Iterator
@@ -61,6 +62,8 @@ METRICS = (
         console="vectors kept ({unit})",
     ),
     Metric("kl_gaussian", "KL_G", EVERY_SPLIT, unit="nats a dimension", console="KL_G ({unit})"),
+    Metric("rate", "rate", EVERY_SPLIT, unit="nats a vector", decimals=1, console="rate ({unit})"),
+    Metric("rate_per_token", "rate a token", EVERY_SPLIT, unit="nats a token", decimals=1),
     Metric("kl_dirichlet", "KL_D", EVERY_SPLIT, unit="nats a component", decimals=4, console="KL_D ({unit})"),
     Metric(
         "alpha0",
@@ -291,81 +294,6 @@ def _figures() -> Iterator[Figure]:
 
 
 FIGURES = {figure.key: figure for figure in _figures()}
-
-# Keys of the console's comparison and of the model card, in order.
-HEADLINE = (
-    "validation/cross_entropy",
-    "validation/perplexity",
-    "validation/end_cross_entropy",
-    "validation/reconstruction_bleu",
-    "test/reconstruction_bleu",
-    "test/reconstruction_perplexity",
-    "validation/vectors_kept",
-    "validation/vectors_kept_fraction",
-    "validation/alpha0",
-    "validation/kl_gaussian",
-    "validation/kl_dirichlet",
-    "samples/mean_length",
-    "interpolation/tau_0.5/bleu_source",
-    "interpolation/tau_0.5/bleu_target",
-    "interpolation/tau_0.5/novel_fraction",
-)
-
-# Keys of the columns of each table, in order.
-TABLES: dict[str, tuple[str, ...]] = {
-    "reconstruction": (
-        "validation/reconstruction_bleu",
-        "validation/reconstruction_perplexity",
-        "test/reconstruction_bleu",
-        "test/reconstruction_perplexity",
-        "validation/elbo",
-        "validation/importance_weighted_bound",
-        "test/elbo",
-        "test/importance_weighted_bound",
-    ),
-    "generation": (
-        "samples/forward_perplexity",
-        "samples/forward_perplexity_of_real_text",
-        "validation/reverse_perplexity",
-        "validation/reverse_perplexity_of_real_text",
-        "test/reverse_perplexity",
-        "test/reverse_perplexity_of_real_text",
-    ),
-    "diversity": (
-        "samples/distinct_1",
-        "samples/distinct_1_of_real_text",
-        "samples/distinct_2",
-        "samples/distinct_2_of_real_text",
-        "samples/distinct_3",
-        "samples/distinct_3_of_real_text",
-        "samples/self_bleu",
-        "samples/self_bleu_of_real_text",
-        "samples/exact_training_fraction",
-        "samples/exact_training_fraction_of_real_text",
-        "samples/longest_training_ngram",
-        "samples/longest_training_ngram_of_real_text",
-        "samples/length_divergence",
-        "samples/length_divergence_of_real_text",
-    ),
-    "regularisation": (
-        "validation/vectors_kept",
-        "validation/vectors_kept_fraction",
-        "validation/reconstruction_bleu",
-        "validation/kl_gaussian",
-        "validation/kl_dirichlet",
-        "validation/alpha0",
-        "regularisation/unexplained_by_length",
-        "regularisation/alpha_frequency_correlation",
-        "validation/active_units",
-        "validation/perplexity_gap",
-    ),
-    "interpolation": (
-        "interpolation/tau_0.5/bleu_source",
-        "interpolation/tau_0.5/bleu_target",
-        "interpolation/tau_0.5/novel_fraction",
-        "interpolation/tau_0.5/novel_forward_perplexity",
-    ),
-}
 
 
 def outdated_with_samples(key: str) -> bool:

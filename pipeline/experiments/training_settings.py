@@ -1,8 +1,9 @@
 """Settings of training, shared by the scripts, the training loop and `config.json`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from models.declaration import Range, check_settings, declare
+from models.declaration import Range, SettingError, check_settings, declare
 
 DEFAULT_STEPS = 1500  # 1.3 passes over the 73,790 sentences of WikiText-2
 
@@ -105,8 +106,48 @@ class TrainingSettings:
         ),
     )
 
+    target_rate: float | None = field(
+        default=None,
+        metadata=declare(
+            "rate that training ends with, in nats a vector: the weight of KL_G rises or falls until it is met",
+            above=0,
+        ),
+    )
+    target_kept: float | None = field(
+        default=None,
+        metadata=declare(
+            "share of vectors that training ends with, in (0, 1]: the weight of KL_D follows", above=0, high=1
+        ),
+    )
+    rate_path: Sequence[float] | None = field(
+        default=None,
+        metadata=declare(
+            "first and last rate, in nats a vector: the rate falls geometrically over the run, and every octave is "
+            "saved as an experiment of its own",
+            above=0,
+        ),
+    )
+    start_perplexity: float = field(
+        default=1.5,
+        metadata=declare(
+            "validation perplexity at which the reconstruction is there, so that the control of the rate and the "
+            "dropout of vectors begin",
+            above=1,
+        ),
+    )
+
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.rate_path is not None:
+            if len(self.rate_path) != 2 or self.rate_path[0] <= self.rate_path[1]:
+                raise SettingError("{rate_path} takes two rates, the second one lower")
+            if self.target_rate is not None:
+                raise SettingError("{rate_path} and {target_rate} both set the rate; leave one out")
+
+    @property
+    def controlled(self) -> bool:
+        """True if a rate or a share of vectors is asked for."""
+        return any(value is not None for value in (self.target_rate, self.target_kept, self.rate_path))
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""

@@ -3,7 +3,8 @@
 from typing import Any
 
 from models import MODELS
-from pipeline.experiments.metrics import FIGURES, HEADLINE
+from pipeline.experiments.metrics import FIGURES
+from pipeline.experiments.shown_figures import HEADLINE
 
 PAPER = "https://arxiv.org/abs/2207.13529"
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.writers import Written
-from pipeline.experiments.metrics import FIGURES, HEADLINE
+from pipeline.experiments.metrics import FIGURES
+from pipeline.experiments.shown_figures import HEADLINE
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 

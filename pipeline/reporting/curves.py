@@ -17,6 +17,11 @@ MARKS = "osD^vPX*"  # one for each ten groups: there are ten colours
 # Plots of one figure against another: name of the file, key of the x axis, key of the y axis.
 AGAINST = (
     ("reconstruction_against_kept", "validation/vectors_kept_fraction", "validation/reconstruction_bleu"),
+    ("reconstruction_against_rate", "validation/rate", "validation/reconstruction_bleu"),
+    ("forward_against_rate", "validation/rate", "samples/forward_perplexity"),
+    ("reverse_against_rate", "validation/rate", "validation/reverse_perplexity"),
+    ("perplexity_against_rate", "validation/rate", "validation/perplexity"),
+    ("kept_against_rate", "validation/rate", "validation/vectors_kept_fraction"),
     ("forward_against_reverse", "samples/forward_perplexity", "test/reverse_perplexity"),
     ("forward_against_reverse_validation", "samples/forward_perplexity", "validation/reverse_perplexity"),
 )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.experiments.metric_types import Figure
-from pipeline.experiments.metrics import FIGURES, TABLES
+from pipeline.experiments.metrics import FIGURES
+from pipeline.experiments.shown_figures import TABLES
 from pipeline.reporting.results import Failure, Group, Result, Spread, across_seeds
 from pipeline.runtime.files import write_csv, write_text
 

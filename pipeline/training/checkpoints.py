@@ -56,6 +56,7 @@ class Progress:
     finished: bool = False
     figures: dict[str, float] = field(default_factory=dict)  # sums over this epoch so far
     skipped: int = 0  # optimizer steps of the run that were skipped
+    control: dict[str, Any] = field(default_factory=dict)  # state of the controller of the rate
 
     def to_json(self) -> dict[str, Any]:
         """Return the checkpoint's JSON state, with None for an infinite loss."""

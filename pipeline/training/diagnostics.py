@@ -93,6 +93,8 @@ def epoch_line(row: dict[str, float], best: bool) -> str:
     if "validation/vectors_kept" in row:
         kept, share = row["validation/vectors_kept"], row["validation/vectors_kept_fraction"]
         parts.append(f"kept {share:.0%} ({kept:.1f} vectors)")
+    if "validation/rate" in row:
+        parts.append(f"rate {row['validation/rate']:.1f}")
     if "validation/kl_gaussian" in row:
         parts.append(f"KL_G {row['validation/kl_gaussian']:.3f}")
     if "validation/kl_dirichlet" in row:

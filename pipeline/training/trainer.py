@@ -13,24 +13,25 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models.text_model import TextModel
-from pipeline.data.batches import Batch, EpochOrder, in_order, loader
+from pipeline.data.batches import Batch, EpochOrder
 from pipeline.data.dataset import PreparedData
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.devices import precision
 from pipeline.runtime.errors import LostError, UserError
-from pipeline.runtime.processes import gathered, peer_lost, share
+from pipeline.runtime.processes import gathered, peer_lost
 from pipeline.runtime.progress import bar
 from pipeline.runtime.seeds import mixed
 from pipeline.runtime.signals import CONTINUES, Deferred, Interrupted, deferred, ignore_signals
 from pipeline.training.checkpoints import Progress, ShardedCheckpoints, WholeCheckpoints
-from pipeline.training.collapse import GAP_SENTENCES, collapse_figures, collapse_warning
+from pipeline.training.collapse import collapse_warning
 from pipeline.training.diagnostics import Computed, describe_non_finite, epoch_line
-from pipeline.training.fsdp import new_accelerator, outer_gathered
-from pipeline.training.validation import Figures, evaluate, posterior_histograms
-
-HISTOGRAM_SENTENCES = 1000
+from pipeline.training.evaluator import Evaluator
+from pipeline.training.fsdp import new_accelerator
+from pipeline.training.octaves import save_octave
+from pipeline.training.rate_control import RateControl
+from pipeline.training.validation import Figures
 
 
 class Trainer:
@@ -76,6 +77,8 @@ class Trainer:
         self.stopping = False  # True if any process was asked to end
         self.steps_per_epoch = math.ceil(len(self._epoch_order(0, 0)) / settings.accumulation_steps)
         self.total_steps = self._total_steps()
+        self.control = RateControl(settings, self.model.settings, self.total_steps)
+        self.evaluator = Evaluator(self.model, data, settings, self.accelerator, self._stoppable)
 
     def resume(self) -> bool:
         """Load the latest checkpoint, if one exists.
@@ -91,6 +94,8 @@ class Trainer:
             return False
         self.progress = progress
         self.total_steps = self._total_steps()
+        self.control = RateControl(self.settings, self.model.settings, self.total_steps, progress.control)
+        self.model.dropping = self.control.started
         return True
 
     def train(self) -> dict[str, float]:
@@ -111,6 +116,7 @@ class Trainer:
                     if self._out_of_patience():
                         break
                     self._train_epoch()
+                self._save_octaves(finished=True)
                 self.progress.finished = True
                 self._save()
             except RuntimeError as error:
@@ -145,13 +151,14 @@ class Trainer:
             desc=description,
             unit="batch",
         ) as shown:
-            left = self._loader(order) if progress.step < self.total_steps else ()
+            left = self.evaluator.loader(order, "train") if progress.step < self.total_steps else ()
             for group in _groups(left, settings.accumulation_steps):
                 self._step(group, figures)
                 progress.sentences = min(sentences, progress.sentences + len(group) * self._together)
                 progress.step += 1
                 shown.update(len(group))
                 self._show(shown, figures)
+                self._save_octaves(finished=False)
                 # Sums of this process. If a run of several processes resumes within an epoch, the other processes'
                 # sums so far are missing from the epoch's training metrics, and nowhere else.
                 progress.figures, progress.seconds = dict(figures.sums), time.monotonic() - started
@@ -190,7 +197,7 @@ class Trainer:
             context = self.accelerator.no_sync(self.trained) if number < len(group) - 1 else nullcontext()
             with context, self.accelerator.autocast():
                 encoding, loss = self.trained(batch.source, batch.key_padding_mask, batch.target_input)
-                penalty = self.model.penalty(encoding, share_done)
+                penalty = self.model.penalty(encoding, share_done, self.control.prices)
                 # Means over all tokens and sentences of the group, not means of its batches' means.
                 objective = tokens * loss.mean + sentences * penalty
             self.accelerator.backward(objective)
@@ -208,7 +215,18 @@ class Trainer:
             for parameters in self.optimizer.param_groups:
                 parameters["lr"] = self.learning_rate(progress.step)
             self.optimizer.step()
+            self.control.after_step(progress.step + 1, added.sums, self._sums, self.evaluator.check)
+            self.model.dropping = self.control.started
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _save_octaves(self, finished: bool) -> None:
+        """Save each point of a path of the rate that is reached, as an experiment of its own."""
+        while (rate := self.control.next_octave(finished)) is not None:
+            figures = self.evaluator.evaluate()
+            weights = self.checkpoints.weights()
+            if self.accelerator.is_main_process:
+                save_octave(self.files, rate, weights, self.progress.epoch + 1, figures)
+            self.control.state.octaves += 1
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of an optimizer step, counted from 0."""
@@ -224,7 +242,7 @@ class Trainer:
         try:
             # Processes that share a sharded model stop together.
             with nullcontext() if self.sharded else self.stop.at_once():
-                validation = self._evaluate()
+                validation = self.evaluator.evaluate()
         except Interrupted:
             self._save_and_stop()
         figures = self._over_processes(figures)
@@ -237,12 +255,13 @@ class Trainer:
             "tokens_per_second": figures.sums["tokens"] / max(seconds, 1e-9),
             "seconds": seconds,
         }
-        if validation["loss"] < progress.best_loss:
+        # A controlled run ends with the rate that is asked for; its loss was lower where the rate was free.
+        if validation["loss"] < progress.best_loss or self.control.active:
             progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch + 1
             if self.accelerator.is_main_process:
                 self.tracker.forget()
             self.checkpoints.save_best({"epoch": progress.epoch + 1, "validation": validation})
-        histograms = self._histograms() if self.sharded or self.accelerator.is_main_process else {}
+        histograms = self.evaluator.histograms() if self.sharded or self.accelerator.is_main_process else {}
         if self.accelerator.is_main_process:
             self.tracker.log_epoch(row, histograms)
         progress.epoch, progress.sentences, progress.seconds, progress.figures = progress.epoch + 1, 0, 0.0, {}
@@ -255,17 +274,6 @@ class Trainer:
         if self.after_epoch is not None:
             self.after_epoch(row)
 
-    def _evaluate(self) -> dict[str, float]:
-        split = self.data.splits["validation"]
-        size, device = self.settings.batch_size, self.accelerator.device
-        batches = in_order(len(split), size)
-        own, compared = share(batches, evenly=self.sharded), math.ceil(GAP_SENTENCES / size)
-        with outer_gathered(self.model):
-            shown = bar(self._loader(own, "validation"), total=len(own), desc="validation", unit="batch", leave=False)
-            figures = evaluate(self.model, self._stoppable(shown), device, self.data.tokenizer.sep_id, len(batches))
-            loaded = self._stoppable(self._loader(own, "validation"))
-            return figures | collapse_figures(self.model, loaded, device, compared, len(batches))
-
     def _stoppable(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield batches. With a sharded model, all processes raise if a signal asked any of them to end.
 
@@ -277,12 +285,6 @@ class Trainer:
                 raise Interrupted(self.stop.number or signal.SIGTERM)
             yield batch
 
-    def _histograms(self) -> dict[str, Any]:
-        count = min(HISTOGRAM_SENTENCES, len(self.data.splits["validation"]))
-        batches = self._loader(in_order(count, self.settings.batch_size), "validation")
-        with outer_gathered(self.model):
-            return posterior_histograms(self.model, batches, self.accelerator.device)
-
     def _best_figures(self) -> dict[str, float]:
         state = self.checkpoints.best_state()
         return {f"validation/{name}": value for name, value in state["validation"].items()} | {
@@ -293,9 +295,12 @@ class Trainer:
     def _over_processes(self, figures: Figures) -> Figures:
         """Add up the sums of all processes."""
         names = sorted(figures.sums)
-        own = torch.tensor([figures.sums[name] for name in names], dtype=torch.float64)
-        summed = self._reduce(own.to(self.accelerator.device), "sum")
-        return Figures(dict(zip(names, summed.tolist(), strict=True)))
+        return Figures(dict(zip(names, self._sums([figures.sums[name] for name in names]), strict=True)))
+
+    def _sums(self, values: list[float]) -> list[float]:
+        """Add up values over all processes, one by one."""
+        own = torch.tensor(values, dtype=torch.float64)
+        return self._reduce(own.to(self.accelerator.device), "sum").tolist()
 
     def _any(self, flag: bool) -> bool:
         """Return True if the flag is set on any rank."""
@@ -308,6 +313,7 @@ class Trainer:
         return cast(Tensor, self.accelerator.reduce(tensor, reduction))
 
     def _save(self) -> None:
+        self.progress.control = self.control.to_json()
         self.checkpoints.save_latest(self.progress)
 
     @property
@@ -336,10 +342,6 @@ class Trainer:
             self.accelerator.num_processes,
             self.settings.shuffle_window,
         )
-
-    def _loader(self, batches: Any, split: str = "train") -> Any:
-        sentences, pad_id = self.data.splits[split], self.data.tokenizer.pad_id
-        return loader(sentences, batches, pad_id, self.accelerator.device, self.settings.loader_workers)
 
     def _show(self, shown: "tqdm[Any]", figures: Figures) -> None:
         sums = figures.sums

@@ -54,6 +54,8 @@ class Figures:
         nll, end_nll = sums.pop("nll"), sums.pop("end_nll")
         cross_entropy = nll / tokens
         penalty = sums.pop("penalty") / sentences
+        if (divergence := sums.pop("divergence", None)) is not None:
+            sums["rate_per_token"] = divergence / tokens * sentences  # divided by the sentences below
         return {
             "loss": cross_entropy + penalty,
             "cross_entropy": cross_entropy,
@@ -71,6 +73,10 @@ def _sums_of(encoding: Encoding) -> dict[str, Tensor]:
     }
     if encoding.kl_gaussian is not None:
         sums["kl_gaussian"] = encoding.kl_gaussian.detach().sum()
+    if encoding.rate is not None and encoding.gaussians is not None:
+        rate = encoding.rate.detach()
+        sums["rate"] = rate.sum()
+        sums["divergence"] = (rate * (~encoding.gaussians.key_padding_mask).sum(dim=-1)).sum()
     if encoding.kl_dirichlet is not None:
         sums["kl_dirichlet"] = encoding.kl_dirichlet.detach().sum()
     if encoding.posterior is not None:

@@ -3,28 +3,35 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from models import ModelSettings
-from models.text_model import TextModel
+from models.autoencoder import TextAutoencoder
+from models.packing import Packing
+from models.text_model import UNCHANGED, Prices, TextModel
+from pipeline.data.batches import collate
+from pipeline.data.dataset import PreparedData
 from pipeline.experiments.config import read_config
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.weights import load_checkpoint
 from pipeline.runtime.errors import UserError
 
+TRANSFORMER = "T"
+MEASURED = 512  # sentences on which the norm of the encoder's vectors is measured
 SHAPES = ("dim_h", "num_heads", "num_layers")  # parameters of one name are interchangeable if these agree
 
 
-def start_from(
-    model: TextModel, source: ExperimentFiles, own: ExperimentFiles, identity: Mapping[str, Any]
-) -> list[str]:
+def start_from(model: TextModel, source: ExperimentFiles, own: ExperimentFiles, data: PreparedData) -> list[str]:
     """Copy the best weights of an experiment into a model, wherever both have the parameter.
+
+    From a vanilla Transformer, the bottleneck passes the encoder's vectors through.
 
     Args:
         model: model with fresh weights.
         source: files of the experiment to copy from.
         own: files of the experiment that starts.
-        identity: identity of the data that `model` will be trained on. The text may differ, the tokenizer may not.
+        data: data that `model` will be trained on. The text may differ, the tokenizer may not.
 
     Returns:
         Names of the parameters that the source does not have, which stay fresh.
@@ -36,7 +43,7 @@ def start_from(
     if source == own:
         raise UserError(f"--START_FROM {name}: it is the experiment itself; choose another --EXPERIMENT_NAME")
     config = read_config(source)
-    if config["data"].get("tokenizer_fingerprint") != identity["tokenizer_fingerprint"]:
+    if config["data"].get("tokenizer_fingerprint") != data.identity["tokenizer_fingerprint"]:
         raise UserError(
             f"--START_FROM {name}: its data {config['data']['name']!r} has another tokenizer; prepare "
             "this one's with --TOKENIZER and the folder of that one's"
@@ -52,7 +59,32 @@ def start_from(
         model.load_state_dict(fresh | taken)
     except RuntimeError as error:
         raise UserError(f"--START_FROM {name}: {' '.join(str(error).split())[:200]}") from None
+    if config["model"].get("name") == TRANSFORMER and isinstance(model, TextAutoencoder):
+        model.pass_through(_squared_norm(model, data))
     return [key for key in fresh if key not in taken]
+
+
+def inherited_prices(source: ExperimentFiles) -> Prices:
+    """Return the prices with which a controlled run ended that another one starts from; otherwise the usual ones."""
+    if not source.latest.exists():
+        return UNCHANGED
+    state = load_checkpoint(source.latest, "train that experiment anew")[1].get("control") or {}
+    return Prices(state.get("gaussian", 1.0), state.get("dirichlet", 1.0))
+
+
+def starts_from_transformer(source: ExperimentFiles) -> bool:
+    """Return True if an experiment to start from is a vanilla Transformer autoencoder."""
+    return source.config.exists() and read_config(source)["model"].get("name") == TRANSFORMER
+
+
+@torch.no_grad()
+def _squared_norm(model: TextAutoencoder[ModelSettings], data: PreparedData) -> float:
+    """Return the mean squared norm of the encoder's vectors of the first training sentences."""
+    batch = collate(data.splits["train"][:MEASURED]["input_ids"], data.tokenizer.pad_id)
+    model.eval()
+    hidden = model.encode_tokens(batch.source, Packing.of(batch.key_padding_mask))
+    model.train()
+    return float(hidden.square().sum(dim=-1)[~batch.key_padding_mask].mean())
 
 
 def _differing(theirs: Mapping[str, Any], own: ModelSettings) -> str:

@@ -36,6 +36,18 @@ def place(tmp_path: Path) -> Iterator[Path]:
             for script in ("train.py", "tune.py")
             for arguments in (("--DIM_H", "16", "--NUM_HEADS", "3"), ("--NUM_HEADS", "7"), ("--NUM_HEADS", "512"))
         ),
+        *(
+            ("train.py", ("--MODEL", model, *arguments), message)
+            for model, arguments, message in (
+                ("T", ("--TARGET_RATE", "30"), "--MODEL T has none; leave them out"),
+                ("LM", ("--RATE_PATH", "30", "15"), "--MODEL LM has none; leave them out"),
+                ("VTV", ("--TARGET_KEPT", "0.5"), "--TARGET_KEPT is for NVIB"),
+                ("NVIB", ("--RATE_PATH", "30"), "--RATE_PATH takes two rates, the second one lower"),
+                ("NVIB", ("--RATE_PATH", "15", "30"), "--RATE_PATH takes two rates, the second one lower"),
+                ("NVIB", ("--RATE_PATH", "30", "15", "--TARGET_RATE", "20"), "--RATE_PATH and --TARGET_RATE both set"),
+            )
+        ),
+        ("sample.py", ("--KEEP", "0.5"), "--KEEP is the share of a sentence's vectors; name the sentence with --NEAR"),
         ("sample.py", ("--MIN_LENGTH", "9", "--MAX_LENGTH", "8"), "--MIN_LENGTH 9 is above --MAX_LENGTH 8"),
         ("sample.py", ("--TEMPERATURE", "0.5"), "--TEMPERATURE means nothing for --DECODING greedy"),
         ("sample.py", ("--DECODING", "greedy", "--TOP_P", "0.9"), "--TOP_P means nothing for --DECODING greedy"),

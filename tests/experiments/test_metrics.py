@@ -16,7 +16,8 @@ from pipeline.data.prepare import PreparationSettings, prepare
 from pipeline.data.text_source import TextSource
 from pipeline.evaluation.quality_rows import SECTIONS, Row
 from pipeline.experiments import metrics
-from pipeline.experiments.metrics import FIGURES, HEADLINE, METRICS, TABLES, outdated_with_samples
+from pipeline.experiments.metrics import FIGURES, METRICS, outdated_with_samples
+from pipeline.experiments.shown_figures import HEADLINE, TABLES
 from pipeline.reporting.console import side_by_side
 from pipeline.reporting.results import Result, grouped
 from pipeline.reporting.tables import write_tables

@@ -188,8 +188,8 @@ def test_a_step_limit_before_the_checkpoint_evaluates_the_checkpoint(data, tmp_p
 def test_the_best_checkpoint_has_the_lowest_validation_loss_at_full_strength(data, tmp_path: Path):
     own = trainer(data, tmp_path, epochs=3)
     losses = iter([1.0, 0.5, 0.7])
-    evaluate = own._evaluate
-    own._evaluate = lambda: {**evaluate(), "loss": next(losses)}
+    evaluate = own.evaluator.evaluate
+    own.evaluator.evaluate = lambda: {**evaluate(), "loss": next(losses)}
     figures = own.train()
     assert figures["best_epoch"] == 2
     assert figures["validation/loss"] == 0.5
@@ -198,7 +198,7 @@ def test_the_best_checkpoint_has_the_lowest_validation_loss_at_full_strength(dat
 def test_figures_are_forgotten_when_their_weights_are_replaced_and_no_earlier(data, tmp_path: Path):
     own, seen = trainer(data, tmp_path, epochs=4), []
     losses = iter([1.0, 1.5, 0.5])
-    evaluate = own._evaluate
+    evaluate = own.evaluator.evaluate
 
     def evaluated() -> dict[str, float]:
         seen.append((tmp_path / "summary.json").exists())
@@ -210,7 +210,7 @@ def test_figures_are_forgotten_when_their_weights_are_replaced_and_no_earlier(da
         if row["epoch"] == 3:
             raise KeyboardInterrupt
 
-    own._evaluate, own.after_epoch = evaluated, measured
+    own.evaluator.evaluate, own.after_epoch = evaluated, measured
     with pytest.raises(KeyboardInterrupt):
         own.train()
     assert seen == [False, True, True]
@@ -218,7 +218,7 @@ def test_figures_are_forgotten_when_their_weights_are_replaced_and_no_earlier(da
     again = trainer(data, tmp_path, epochs=4)
     again.tracker.summarise({"validation/reconstruction_bleu": 60.0})
     assert again.resume()
-    again._evaluate = lambda: {**evaluate(), "loss": 2.0}
+    again.evaluator.evaluate = lambda: {**evaluate(), "loss": 2.0}
     again.tracker.summarise(again.train())
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["best_epoch"], summary["validation/reconstruction_bleu"]) == (3, 60.0)
@@ -237,8 +237,8 @@ def test_removing_an_experiment_empties_the_folder_of_a_link_and_keeps_the_link(
 def test_training_stops_after_patience_epochs_without_a_lower_validation_loss(data, tmp_path: Path):
     own = trainer(data, tmp_path, "LM", epochs=20, patience=2)
     losses = iter([1.0, 0.5, 0.7, 0.4, 0.4, 0.6, 0.1])
-    evaluate = own._evaluate
-    own._evaluate = lambda: {**evaluate(), "loss": next(losses)}
+    evaluate = own.evaluator.evaluate
+    own.evaluator.evaluate = lambda: {**evaluate(), "loss": next(losses)}
     assert own.train()["best_epoch"] == 4
     assert own.progress.epoch == 6
     again = trainer(data, tmp_path, "LM", epochs=20, patience=2)
@@ -279,7 +279,7 @@ def test_a_step_with_a_loss_that_is_not_finite_can_be_skipped_and_is_counted(dat
     own = trainer(data, tmp_path, epochs=2, on_non_finite="skip")
     penalty, before = own.model.penalty, {}
 
-    def burst(encoding, progress):
+    def burst(encoding, progress, *prices):
         value = penalty(encoding, progress)
         if own.progress.step == 3 and own.model.training:
             before.update({name: p.detach().clone() for name, p in own.model.named_parameters()})

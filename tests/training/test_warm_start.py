@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from models.declaration import declared
 from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.runtime.files import read_record, write_record
 from tests.helpers import call, one_line_of_error, prepare_tiny, run_ranks, train_tiny
 
 SMALL = ("--DATA", "tiny", "--PRECISION", "fp32", "--DIM_H", 32, "--NUM_HEADS", 2, "--DROPOUT", 0, "--BATCH_SIZE", 16)
@@ -118,3 +120,47 @@ def test_two_processes_start_from_the_same_weights_and_print_it_once(folder: Pat
 def test_a_study_has_no_flag_for_a_warm_start():
     assert "start_from" in {setting.name for setting in declared(TrainingSettings)}
     assert "--START_FROM" not in call("tune.py", "--help").stdout
+
+
+def test_a_start_from_a_transformer_passes_its_vectors_through(folder: Path):
+    """The loss begins where the Transformer's ends, before the bottleneck has learnt anything."""
+    train_tiny(folder, "t", "T", steps=120)
+    still = ("--MODEL", "NVIB", "--MAX_STEPS", 1, "--LEARNING_RATE", 1e-12)
+    shown = call("train.py", *at(folder, "from-t", *still, "--START_FROM", "t")).stdout
+    assert "starts from the weights of t; fresh: bottleneck." in shown
+    config = json.loads((experiment(folder, "from-t") / "config.json").read_text())["model"]
+    assert (config["bottleneck"], config["reading"]) == ("identity", "no-prior")
+    theirs, own, cold = (
+        json.loads((experiment(folder, name) / "summary.json").read_text())["validation/cross_entropy"]
+        for name in ("t", "from-t", "cold-nvib")
+        if (name != "cold-nvib") or call("train.py", *at(folder, "cold-nvib", *still))
+    )
+    assert own == pytest.approx(theirs, abs=0.02)
+    assert cold > theirs + 0.5
+    assert (weights(folder, "from-t")["bottleneck.mu.weight"] - torch.eye(32)).abs().max() < 1e-6
+    call("train.py", *at(folder, "plain", *still, "--START_FROM", "t", "--BOTTLENECK", "plain"))
+    config = json.loads((experiment(folder, "plain") / "config.json").read_text())["model"]
+    assert config["bottleneck"] == "plain"
+
+
+def test_an_experiment_without_newer_settings_resumes_with_their_defaults(folder: Path):
+    """As an earlier version wrote its config.json: without the settings of the operating point."""
+    flags = ("--MODEL", "NVIB", "--MAX_STEPS", 2)
+    call("train.py", *at(folder, "earlier", *flags))
+    path = experiment(folder, "earlier") / "config.json"
+    config = read_record(path, "")
+    for part, names in (("model", ("kl_weighting", "bottleneck")), ("training", ("start_perplexity", "rate_path"))):
+        for name in names:
+            del config[part][name]
+    write_record(path, config)
+    assert (
+        "continuing after step 2"
+        in call("train.py", *at(folder, "earlier", "--MODEL", "NVIB", "--MAX_STEPS", 4)).stdout
+    )
+    line = one_line_of_error(call("train.py", *at(folder, "earlier", *flags, "--KL_WEIGHTING", "component"), expect=2))
+    assert "was trained with kl_weighting = share, not component" in line
+
+
+def test_a_rate_that_is_asked_for_charges_every_component(folder: Path):
+    call("train.py", *at(folder, "asked", "--MODEL", "NVIB", "--MAX_STEPS", 1, "--TARGET_RATE", 30))
+    assert json.loads((experiment(folder, "asked") / "config.json").read_text())["model"]["kl_weighting"] == "component"

@@ -1,0 +1,81 @@
+"""Evaluations of a model while it trains: figures of the validation split, and the looks of a controller."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from accelerate import Accelerator
+
+from models.text_model import TextModel
+from pipeline.data.batches import Batch, in_order, loader
+from pipeline.data.dataset import PreparedData
+from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.runtime.processes import share
+from pipeline.runtime.progress import bar
+from pipeline.training.collapse import GAP_SENTENCES, collapse_figures
+from pipeline.training.fsdp import outer_gathered
+from pipeline.training.validation import evaluate, posterior_histograms
+
+HISTOGRAM_SENTENCES = 1000
+CHECK_SENTENCES = 512  # validation sentences that a controller looks at
+
+
+class Evaluator:
+    """Evaluate a model on the validation split; the model is back in training mode afterwards.
+
+    Args:
+        model: model that trains.
+        data: prepared data.
+        settings: size of the batches and workers of the loaders.
+        accelerator: device and processes.
+        stoppable: yields batches, and ends where a signal asks for it.
+    """
+
+    def __init__(
+        self,
+        model: TextModel,
+        data: PreparedData,
+        settings: TrainingSettings,
+        accelerator: Accelerator,
+        stoppable: Callable[[Iterable[Batch]], Iterator[Batch]],
+    ) -> None:
+        self.model, self.data, self.settings = model, data, settings
+        self.accelerator, self._stoppable = accelerator, stoppable
+
+    def evaluate(self) -> dict[str, float]:
+        """Return all figures of the validation split, by name."""
+        size, device = self.settings.batch_size, self.accelerator.device
+        batches = in_order(len(self.data.splits["validation"]), size)
+        own, compared = share(batches, evenly=self._sharded), math.ceil(GAP_SENTENCES / size)
+        with outer_gathered(self.model):
+            shown = bar(self.loader(own, "validation"), total=len(own), desc="validation", unit="batch", leave=False)
+            figures = evaluate(self.model, self._stoppable(shown), device, self.data.tokenizer.sep_id, len(batches))
+            loaded = self._stoppable(self.loader(own, "validation"))
+            figures |= collapse_figures(self.model, loaded, device, compared, len(batches))
+        self.model.train()
+        return figures
+
+    def check(self) -> dict[str, float]:
+        """Return the means of some validation sentences, for a controller."""
+        batches = in_order(min(CHECK_SENTENCES, len(self.data.splits["validation"])), self.settings.batch_size)
+        loaded = self.loader(share(batches, evenly=self._sharded), "validation")
+        with outer_gathered(self.model):
+            figures = evaluate(self.model, loaded, self.accelerator.device, self.data.tokenizer.sep_id, len(batches))
+        self.model.train()
+        return figures
+
+    def histograms(self) -> dict[str, Any]:
+        """Return histograms of the latent's quantities on some validation sentences."""
+        count = min(HISTOGRAM_SENTENCES, len(self.data.splits["validation"]))
+        batches = self.loader(in_order(count, self.settings.batch_size), "validation")
+        with outer_gathered(self.model):
+            return posterior_histograms(self.model, batches, self.accelerator.device)
+
+    def loader(self, batches: Any, split: str) -> Any:
+        """Load batches of a split by the numbers of their sentences."""
+        sentences, pad_id = self.data.splits[split], self.data.tokenizer.pad_id
+        return loader(sentences, batches, pad_id, self.accelerator.device, self.settings.loader_workers)
+
+    @property
+    def _sharded(self) -> bool:
+        return self.accelerator.is_fsdp2

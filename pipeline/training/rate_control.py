@@ -1,0 +1,190 @@
+"""Control of the regulariser's weights: a rate and a share of vectors that are asked for.
+
+The weights are Lagrange multipliers of constraints (Rezende & Viola 2018): a weight rises while its figure is above the
+target and falls while it is below.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from models.settings import ModelSettings
+from models.text_model import Prices
+from pipeline.experiments.training_settings import TrainingSettings
+
+INTEGRAL = 0.05  # change of a log weight per step and unit of the log ratio of figure and target
+PROPORTIONAL = 0.5  # part of the log weight that follows this ratio at once
+STEEPEST = 0.7  # largest log ratio that counts: a factor of 2
+BOUNDS = (math.log(1e-3), math.log(1e6))  # of the factors of the weights
+NEAR = 1.05  # a rate at most so much above a point of the path has reached it
+CHECK_STEPS = 50  # steps between two looks at validation sentences
+SMOOTHING = 0.05  # of the running mean of the rate, per step
+APPROACH = 0.6  # share of the steps after the start in which the target falls to the one that is asked for
+
+
+@dataclass
+class State:
+    """State of a controller, which checkpoints hold.
+
+    Args:
+        started: optimizer step at which the reconstruction was there; -1 before.
+        first_rate: rate at that step, nats a vector.
+        log_gaussian: integral part of the log factor of lambda_G.
+        log_dirichlet: integral part of the log factor of lambda_D.
+        gaussian: factor of lambda_G now.
+        dirichlet: factor of lambda_D now.
+        log_rate: running mean of the logarithm of the training rate.
+        excess: rate of validation sentences over that of training sentences.
+        validation: rate of validation sentences at the last look, nats a vector; 0 before.
+        octaves: points of the path that are saved.
+    """
+
+    started: int = -1
+    first_rate: float = 0.0
+    log_gaussian: float = 0.0
+    log_dirichlet: float = 0.0
+    gaussian: float = 1.0
+    dirichlet: float = 1.0
+    log_rate: float = 0.0
+    excess: float = 1.0
+    validation: float = 0.0
+    octaves: int = 0
+
+
+class RateControl:
+    """Controller of the weights of the Gaussian and of the Dirichlet part of the regulariser.
+
+    Args:
+        settings: targets; without any the prices remain 1.
+        model: settings of the model, whose dropout of vectors begins with the control.
+        total_steps: optimizer steps of the run.
+        state: state of an earlier part of the run.
+    """
+
+    def __init__(
+        self, settings: TrainingSettings, model: ModelSettings, total_steps: int, state: dict[str, Any] | None = None
+    ) -> None:
+        self.settings, self.total_steps = settings, total_steps
+        self.active = settings.controlled
+        self._waits = self.active or bool(getattr(model, "vector_dropout", 0.0))
+        self.state = State(**(state or {}))
+
+    def inherit(self, prices: Prices) -> None:
+        """Begin with the prices of the run that this one starts from; resuming replaces them."""
+        if self.active:
+            self.state.gaussian, self.state.dirichlet = prices.gaussian, prices.dirichlet
+            self.state.log_gaussian, self.state.log_dirichlet = math.log(prices.gaussian), math.log(prices.dirichlet)
+
+    @property
+    def started(self) -> bool:
+        """True once the reconstruction is there."""
+        return self.state.started >= 0
+
+    @property
+    def prices(self) -> Prices:
+        """Factors of the weights now."""
+        return Prices(self.state.gaussian, self.state.dirichlet)
+
+    def after_step(
+        self,
+        step: int,
+        sums: Mapping[str, float],
+        over_processes: Callable[[list[float]], list[float]],
+        check: Callable[[], Mapping[str, float]],
+    ) -> None:
+        """Begin to control once the reconstruction is there, and then change the prices after every step.
+
+        Args:
+            step: optimizer steps so far.
+            sums: sums of the step's figures over the sentences of this process, as `Figures` holds them.
+            over_processes: adds up values over all processes.
+            check: evaluates the model on some validation sentences.
+        """
+        if not self._waits or "rate" not in sums:
+            return
+        rate, kept, sentences = over_processes([sums[name] for name in ("rate", "vectors_kept_fraction", "sentences")])
+        rate, kept = rate / sentences, kept / sentences
+        look = step % CHECK_STEPS == 0
+        if self.started:
+            self.update(step, rate, kept)
+            if look and self.active:
+                self.compare(check()["rate"])
+        elif look and check()["perplexity"] <= self.settings.start_perplexity:
+            self.state.started, self.state.first_rate, self.state.log_rate = step, rate, math.log(rate)
+
+    def target_rate(self, step: int) -> float | None:
+        """Return the rate that is asked for at a step: it falls geometrically, in nats a vector."""
+        settings = self.settings
+        if settings.rate_path is not None:
+            first, last = settings.rate_path
+            share = self._share(step, 1.0)
+        elif settings.target_rate is not None:
+            first, last = max(self.state.first_rate, settings.target_rate), settings.target_rate
+            share = self._share(step, APPROACH)
+        else:
+            return None
+        return first * (last / first) ** share
+
+    def _share(self, step: int, until: float) -> float:
+        steps = max(1.0, until * (self.total_steps - self.state.started))
+        return min(1.0, (step - self.state.started) / steps)
+
+    def update(self, step: int, rate: float, kept: float) -> None:
+        """Change the weights after an optimizer step.
+
+        Args:
+            step: optimizer steps so far.
+            rate: rate of the step's texts, nats a vector.
+            kept: share of their vectors that is kept.
+        """
+        if not self.started:
+            return
+        self.state.log_rate += SMOOTHING * (math.log(max(rate, 1e-6)) - self.state.log_rate)
+        target = self.target_rate(step)
+        if target is not None:
+            target /= self.state.excess
+            self.state.log_gaussian, self.state.gaussian = _controlled(self.state.log_gaussian, rate, target)
+        if self.settings.target_kept is not None:
+            share = self.settings.target_kept
+            self.state.log_dirichlet, self.state.dirichlet = _controlled(self.state.log_dirichlet, kept, share)
+
+    def next_octave(self, finished: bool) -> float | None:
+        """Return the next rate of the path once validation sentences have it, the last one at the end; None before.
+
+        Args:
+            finished: True after the last step.
+        """
+        points = octaves(self.settings.rate_path)[self.state.octaves :]
+        if not points or not self.started:
+            return None
+        reached = 0.0 < self.state.validation <= NEAR * points[0] and len(points) > 1
+        return points[0] if reached or (finished and len(points) == 1) else None
+
+    def compare(self, validation_rate: float) -> None:
+        """Correct the target by the rate of validation sentences, which is that of training sentences and some more."""
+        self.state.validation = validation_rate
+        excess = validation_rate / math.exp(self.state.log_rate)
+        self.state.excess = min(max(excess, 0.5), 2.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
+        return asdict(self.state)
+
+
+def octaves(path: Sequence[float] | None) -> list[float]:
+    """Return the rates of a path that are saved: the first one, its halves down to the last one, and that."""
+    if path is None:
+        return []
+    first, last = path
+    points = [first / 2**number for number in range(math.ceil(math.log2(first / last) - 1e-9))]
+    return [*points, last]
+
+
+def _controlled(log_factor: float, figure: float, target: float) -> tuple[float, float]:
+    """Return the new integral part of a log factor, and the factor."""
+    error = math.log(max(figure, 1e-6) / target)
+    error = max(-STEEPEST, min(STEEPEST, error))
+    low, high = BOUNDS
+    log_factor = max(low, min(high, log_factor + INTEGRAL * error))
+    return log_factor, math.exp(max(low, min(high, log_factor + PROPORTIONAL * error)))

@@ -1,0 +1,189 @@
+"""Control of the rate: prices that follow targets, from the first step of control to the end, also after a stop."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models import MODELS, build
+from models.text_model import Prices
+from pipeline.data.dataset import PreparedData, load_prepared
+from pipeline.experiments.config import new_config, write_config
+from pipeline.experiments.paths import ExperimentFiles
+from pipeline.experiments.tracker import Tracker
+from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.experiments.weights import load_checkpoint
+from pipeline.runtime.signals import Interrupted
+from pipeline.training.rate_control import BOUNDS, CHECK_STEPS, RateControl, octaves
+from pipeline.training.trainer import Trainer
+from tests.helpers import one_precision_again, prepare_tiny
+
+NVIB = MODELS["NVIB"](vocabulary_size=10, dim_h=16)
+STEPS = 4000
+
+
+def control(**settings) -> RateControl:
+    return RateControl(TrainingSettings(**settings), NVIB, STEPS)
+
+
+def simulated(controller: RateControl, excess: float = 1.0) -> list[float]:
+    """Rates of a simulated model, whose rate moves slowly towards one that the price allows."""
+    rate, rates = 800.0, []
+    for step in range(1, STEPS + 1):
+        allowed = 400.0 / controller.prices.gaussian**0.6
+        rate *= (allowed / rate) ** 0.02
+        sums = {"rate": 4 * rate / excess, "vectors_kept_fraction": 4 * 0.9, "sentences": 4.0}
+        validation = {"rate": rate, "perplexity": 1.2 if step > 500 else 9.0}
+        controller.after_step(step, sums, list, lambda validation=validation: validation)
+        rates.append(rate)
+    return rates
+
+
+@pytest.mark.parametrize("target", [120, 60, 30, 15])
+@pytest.mark.parametrize("excess", [1.0, 1.1])
+def test_a_rate_that_is_asked_for_is_met_on_validation_sentences(target: float, excess: float):
+    controller = control(target_rate=target)
+    rates = simulated(controller, excess)
+    assert controller.state.started == 550  # the first look at a perplexity that is low enough
+    assert rates[-1] == pytest.approx(target, rel=0.05)
+    assert min(rates) > 0.9 * target  # no vector is priced out on the way
+
+
+def test_without_a_target_the_prices_remain():
+    controller = control()
+    simulated(controller)
+    assert not controller.active
+    assert (controller.prices.gaussian, controller.prices.dirichlet) == (1.0, 1.0)
+
+
+def test_the_path_of_a_rate_falls_geometrically():
+    controller = control(rate_path=(120.0, 15.0))
+    controller.state.started = 1000
+    targets = [controller.target_rate(step) for step in (1000, 2000, 3000, 4000)]
+    assert targets == pytest.approx([120.0, 60.0, 30.0, 15.0])
+
+
+def test_the_share_of_vectors_follows_the_price_of_the_pseudo_counts():
+    controller = control(target_kept=0.4)
+    controller.state.started = 0
+    for step in range(1, 300):
+        controller.update(step, 50.0, 0.9)
+    assert controller.prices.dirichlet > 5
+    assert controller.prices.gaussian == 1.0
+    for step in range(300, 900):
+        controller.update(step, 50.0, 0.1)
+    assert controller.prices.dirichlet < 1
+
+
+def test_prices_are_bounded():
+    controller = control(target_rate=1.0)
+    controller.state.started, controller.state.first_rate = 0, 1.0
+    for step in range(1, 3 * STEPS):
+        controller.update(step, 1e9, 1.0)
+    assert math.log(controller.prices.gaussian) == pytest.approx(BOUNDS[1])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> PreparedData:
+    folder = tmp_path_factory.mktemp("data")
+    prepare_tiny(folder)
+    return load_prepared(folder, "tiny")
+
+
+def trainer(data: PreparedData, folder: Path, **training) -> Trainer:
+    one_precision_again()
+    torch.manual_seed(0)
+    files = ExperimentFiles(folder)
+    settings = TrainingSettings(
+        **{"batch_size": 8, "precision": "fp32", "learning_rate": 0.01, "gradient_clip": 1.0, "start_perplexity": 1e6}
+        | {"target_rate": 2.0, "max_steps": 3 * CHECK_STEPS}
+        | training
+    )
+    model = MODELS["NVIB"](
+        data.tokenizer.vocabulary_size, dim_h=16, dropout=0.0, kl_weighting="component", vector_dropout=0.5
+    )
+    return Trainer(build(model), data, settings, files, Tracker(files, run=None, offline=True))
+
+
+def test_training_controls_the_rate_and_hides_vectors_from_the_first_look_on(data: PreparedData, tmp_path: Path):
+    own = trainer(data, tmp_path)
+    free = trainer(data, tmp_path / "free", target_rate=None)
+    figures, others = own.train(), free.train()
+    assert own.control.state.started == CHECK_STEPS
+    assert own.model.dropping
+    assert free.model.dropping
+    assert figures["validation/rate"] < 0.8 * others["validation/rate"]
+    assert free.control.prices.gaussian == 1.0
+    never = trainer(data, tmp_path / "never", start_perplexity=1.0001)
+    never.train()
+    assert not never.model.dropping
+    assert never.control.prices.gaussian == 1.0
+
+
+def test_a_controlled_run_resumes_with_the_same_bits(data: PreparedData, tmp_path: Path, monkeypatch):
+    whole = trainer(data, tmp_path / "whole")
+    expected = whole.train()
+    stopped = trainer(data, tmp_path / "stopped")
+    step = Trainer._step
+
+    def stopping(self, group, figures):
+        step(self, group, figures)
+        if self.progress.step == CHECK_STEPS + 20:
+            self.stopping = True
+
+    monkeypatch.setattr(Trainer, "_step", stopping)
+    with pytest.raises(Interrupted):
+        stopped.train()
+    monkeypatch.undo()
+    resumed = trainer(data, tmp_path / "stopped")
+    assert resumed.resume()
+    assert resumed.control.state == stopped.control.state
+    assert resumed.train() == expected
+    tensors, state = load_checkpoint(tmp_path / "stopped" / "latest.safetensors", "")
+    others, other_state = load_checkpoint(tmp_path / "whole" / "latest.safetensors", "")
+    assert state["control"] == other_state["control"]
+    assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
+
+
+def test_the_best_weights_are_the_last_ones_where_the_rate_is_controlled(data: PreparedData, tmp_path: Path):
+    own = trainer(data, tmp_path, epochs=3, max_steps=-1)
+    assert own.train()["best_epoch"] == 3
+
+
+def test_every_octave_of_a_path_is_an_experiment_of_its_own(data: PreparedData, tmp_path: Path):
+    folder = tmp_path / "outputs" / "nvib" / "path"
+    own = trainer(data, folder, target_rate=None, rate_path=(16.0, 3.0), max_steps=10 * CHECK_STEPS)
+    config = new_config(own.model.settings, own.settings, "tiny", data.identity)
+    write_config(own.files, config)
+    figures = own.train()
+    names = sorted(path.name for path in folder.parent.iterdir() if path.is_dir() and "rate" in path.name)
+    assert names == ["path-rate-16", "path-rate-3", "path-rate-4", "path-rate-8"]
+    rates = []
+    for rate in (16, 8, 4, 3):
+        summary = json.loads((folder.parent / f"path-rate-{rate}" / "summary.json").read_text())
+        rates.append(summary["validation/rate"])
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == figures["validation/rate"]
+    last, path = (load_file(folder.parent / name / "best.safetensors") for name in ("path-rate-3", "path"))
+    assert all(torch.equal(tensor, path[name]) for name, tensor in last.items())
+
+
+def test_the_octaves_of_a_path_end_with_its_last_rate():
+    assert octaves((120.0, 15.0)) == [120.0, 60.0, 30.0, 15.0]
+    assert octaves((100.0, 30.0)) == [100.0, 50.0, 30.0]
+    assert octaves(None) == []
+
+
+def test_a_run_that_starts_from_another_begins_with_its_prices():
+    controller = control(target_rate=30.0)
+    controller.inherit(Prices(50.0, 2.0))
+    assert controller.prices == Prices(50.0, 2.0)
+    controller.state.started, controller.state.first_rate = 0, 30.0
+    controller.update(1, 30.0, 1.0)
+    assert controller.prices.gaussian == pytest.approx(50.0)
+    free = control()
+    free.inherit(Prices(50.0, 2.0))
+    assert free.prices == Prices(1.0, 1.0)
