@@ -26,6 +26,10 @@ class Gaussians:
     logvar: Tensor
     key_padding_mask: Tensor
 
+    def detached(self) -> "Gaussians":
+        """Return the Gaussians without a gradient, for figures that no loss contains."""
+        return Gaussians(self.mu.detach(), self.logvar.detach(), self.key_padding_mask)
+
     def sample(self, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         """Draw every vector once, with `temperature` times its standard deviation.
 

@@ -84,6 +84,7 @@ class NVAE(TextAutoencoder[NVAESettings]):
         above_threshold = posterior.mean(self.settings.alpha_threshold) if self.training else mixture
         mixture = self._hidden(mixture) if self.training else self._read(mixture)
         gaussians = Gaussians(posterior.mu[:, 1:], posterior.logvar[:, 1:], key_padding_mask)
+        charged = gaussians if self.settings.kl_weighting == "component" else gaussians.detached()
         return Encoding(
             latent=mixture,
             vectors_kept=(~above_threshold.key_padding_mask).sum(dim=-1),
@@ -92,7 +93,7 @@ class NVAE(TextAutoencoder[NVAESettings]):
             kl_dirichlet=nvib.kl_dirichlet(posterior, self.prior, self.settings.kappa),
             gaussians=gaussians,
             posterior=posterior,
-            rate=rate(gaussians, self.settings.prior_mu, self.settings.prior_var),
+            rate=rate(charged, self.settings.prior_mu, self.settings.prior_var),
         )
 
     def _read(self, mixture: DiscreteMixture | GaussianMixture) -> DiscreteMixture | GaussianMixture:

@@ -59,7 +59,7 @@ class VariationalTransformer(TextAutoencoder[OwnSettings]):
             vectors=(~key_padding_mask).sum(dim=-1),
             kl_gaussian=self._kl_by_dimension(gaussians).mean(dim=-1),
             gaussians=gaussians,
-            rate=rate(gaussians, self.settings.prior_mu, self.settings.prior_var),
+            rate=rate(gaussians.detached(), self.settings.prior_mu, self.settings.prior_var),
         )
 
     @torch.no_grad()

@@ -187,7 +187,6 @@ def test_more_distinct_values_than_are_counted_are_estimated(monkeypatch: pytest
         (["007", "417", "007"], "integer"),
         (["2020-01-01"], "text"),
         (["2020-01-01", "NA"], "date"),
-        (["a", "b"], "mixed"),
         (["AB-1", "AB-1"], "identifier"),
         ([f"{n} words" for n in range(CATEGORIES)], "category"),
         ([None], "category"),
@@ -196,6 +195,12 @@ def test_more_distinct_values_than_are_counted_are_estimated(monkeypatch: pytest
 )
 def test_a_type_that_the_user_names_is_the_column_s(values: list[str], kind: str):
     assert comes_back(values, spelt=True, wanted=kind)["kind"] == kind
+
+
+def test_mixed_is_a_type_of_formats_with_types():
+    assert comes_back(["a", 1, None, ""], spelt=False, wanted="mixed")["kind"] == "mixed"
+    with pytest.raises(UserError, match=r"--COLUMN_TYPES c=mixed is for the types of JSON and Parquet"):
+        comes_back(["a", ""], spelt=True, wanted="mixed")
 
 
 @pytest.mark.parametrize(

@@ -185,10 +185,10 @@ def test_both_processes_skip_the_step_if_the_loss_of_one_is_not_finite(folder: P
         f"import os, runpy, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
         "from models.language_model import LanguageModel\n"
         "penalty, batches = LanguageModel.penalty, []\n"
-        "def burst(self, encoding, progress):\n"
+        "def burst(self, encoding, progress, *prices):\n"
         "    batches.append(self.training)\n"
         "    bad = sum(batches) == 3 and self.training and os.environ['RANK'] == '1'\n"
-        "    return penalty(self, encoding, progress) + (float('inf') if bad else 0.0)\n"
+        "    return penalty(self, encoding, progress, *prices) + (float('inf') if bad else 0.0)\n"
         "LanguageModel.penalty = burst\n"
         f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
     )
