@@ -194,6 +194,11 @@ class NVAESettings(ModelSettings):
     kl_warmup: float = field(default=0.0, metadata=KL_WARMUP)
     free_bits: float = field(default=0.0, metadata=FREE_BITS)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bottleneck == "identity" and self.alpha_activation != "exp":
+            raise SettingError("{alpha_activation} relu means nothing for {bottleneck} identity; leave one of them out")
+
 
 @dataclass(frozen=True)
 class LanguageModelSettings(ModelSettings):

@@ -122,6 +122,7 @@ class Trainer:
             except RuntimeError as error:
                 if not peer_lost(error):
                     raise
+                self.progress.control = self.control.to_json()
                 step = self.checkpoints.save_alone(self.progress)
                 ignore_signals()  # the launcher ends this process too, which must report first
                 state = "nothing" if step is None else f"step {step} of {self.total_steps}"

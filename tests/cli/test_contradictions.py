@@ -42,6 +42,11 @@ def place(tmp_path: Path) -> Iterator[Path]:
                 ("T", ("--TARGET_RATE", "30"), "--MODEL T has none; leave them out"),
                 ("LM", ("--RATE_PATH", "30", "15"), "--MODEL LM has none; leave them out"),
                 ("VTV", ("--TARGET_KEPT", "0.5"), "--TARGET_KEPT is for NVIB"),
+                (
+                    "NVIB",
+                    ("--BOTTLENECK", "identity", "--ALPHA_ACTIVATION", "relu"),
+                    "--ALPHA_ACTIVATION relu means nothing for --BOTTLENECK identity",
+                ),
                 ("NVIB", ("--RATE_PATH", "30"), "--RATE_PATH takes two rates, the second one lower"),
                 ("NVIB", ("--RATE_PATH", "15", "30"), "--RATE_PATH takes two rates, the second one lower"),
                 ("NVIB", ("--RATE_PATH", "30", "15", "--TARGET_RATE", "20"), "--RATE_PATH and --TARGET_RATE both set"),
