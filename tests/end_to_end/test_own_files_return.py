@@ -290,3 +290,42 @@ def test_a_label_without_a_training_sentence_is_refused(tmp_path: Path):
         assert f"{label} ({found['labels'][label]})" in line or f"{label!r} ({found['labels'][label]})" in line
     assert not list((tmp_path / "outputs").rglob("samples.jsonl"))
     call("sample.py", *sample, "--LABEL", "good")
+
+
+@pytest.mark.parametrize(
+    ("lines", "flags", "mark", "columns"),
+    [
+        (
+            ["Preis, netto;Menge;Ort", *(f"{n},47;{n % 9};Köln" for n in range(60))],
+            1,
+            ";",
+            ["Preis, netto", "Menge", "Ort"],
+        ),
+        (["sku|qty|colour", *(f"A{n}|{n % 9}|blue" for n in range(60))], 1, "|", ["sku", "qty", "colour"]),
+        (['"Name";"Preis"', *(f'"Lampe";{n},0{n % 9}' for n in range(60))], 1, ";", ["Name", "Preis"]),
+        (
+            ["text|label", *(f"I paid ${n},365; it's a quick one (v2.{n}).|{'ab'[n % 2]}" for n in range(60))],
+            2,
+            "|",
+            None,
+        ),
+        (["sep=;", "text;label", *(f"The kettle number {n} is on it.;a" for n in range(60))], 2, ";", None),
+    ],
+    ids=["decimal commas", "bars", "quotes", "bars around commas", "the line of Excel"],
+)
+def test_tables_of_other_delimiters_come_back(
+    tmp_path: Path, lines: list[str], flags: int, mark: str, columns: list[str] | None
+):
+    """`flags` is 1 for rows as text, and 2 for a text column with labels."""
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    how = ("--ROW_TEMPLATE",) if flags == 1 else ("--TEXT_COLUMN", "text", "--LABEL_COLUMN", "label")
+    source = prepared(path, *how)["source"]
+    assert source["delimiter"] == mark
+    assert source["order"] == (columns or ["text", "label"])
+    header, *rows = csv.reader(back(path).splitlines(), delimiter=mark)
+    own = lines[1:] if lines[0].startswith("sep=") else lines
+    known = list(csv.reader(own, delimiter=mark))
+    assert header == known[0]
+    assert len(rows) == load_prepared(tmp_path / "data", "own").statistics["train"]["sentences"]
+    assert not [row for row in rows if row not in known]
