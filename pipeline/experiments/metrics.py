@@ -81,6 +81,8 @@ METRICS = (
     Metric("epoch", "epoch", unit="epochs", decimals=0),
     Metric("step", "optimizer steps", unit="steps", decimals=0),
     Metric("learning_rate", "learning rate", decimals=6),
+    Metric("price_gaussian", "factor of lambda_G", ("train",)),
+    Metric("price_dirichlet", "factor of lambda_D", ("train",)),
     Metric("tokens_per_second", "training speed", unit="tokens a second", decimals=0),
     Metric("seconds", "duration of the epoch's training", unit="seconds", decimals=1),
     Metric("best_epoch", "epoch with the lowest validation loss", unit="epochs", decimals=0),

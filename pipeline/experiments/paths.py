@@ -58,6 +58,11 @@ class ExperimentFiles:
         return self.folder / "metrics.jsonl"
 
     @property
+    def control(self) -> Path:
+        """Rate, target and prices of a controlled run, one line for each look at validation sentences."""
+        return self.folder / "control.jsonl"
+
+    @property
     def histograms(self) -> Path:
         """Counts and edges of the latent's quantities, one line an epoch."""
         return self.folder / "histograms.jsonl"

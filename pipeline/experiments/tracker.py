@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,6 +94,11 @@ class Tracker:
             earlier = read_records(path, REMEDY) if path.exists() else []
             write_records(path, [*(old for old in earlier if old["epoch"] < row["epoch"]), new])
         self._to_wandb(_log_epoch, row, histograms)
+
+    def log_control(self, looks: Sequence[Mapping[str, float]]) -> None:
+        """Write `control.jsonl`: what a controller saw and did, a line for each look; nothing without any."""
+        if looks:
+            write_records(self.files.control, [dict(look) for look in looks])
 
     def summarise(self, figures: Mapping[str, float | int | str | None]) -> None:
         """Merge figures into `summary.json` and into the summary of the run. A value of None removes the figure."""

@@ -24,6 +24,12 @@ class TrainingSettings:
     warmup_steps: int = field(
         default=0, metadata=declare("optimizer steps over which the learning rate rises from 0", low=0)
     )
+    cooldown: float = field(
+        default=0.0,
+        metadata=declare(
+            "share of the optimizer steps, the last ones, over which the learning rate falls to 0", low=0, high=1
+        ),
+    )
     epochs: int = field(
         default=-1, metadata=declare("passes over the training sentences; -1 for no limit", low=1, no_limit=True)
     )

@@ -54,6 +54,10 @@ def write_figures(folder: Path, groups: Sequence[Group]) -> list[str]:
         with figure(folder / "training.png", also=ALSO) as axes:
             _training(axes, groups)
         drawn.append("training.png")
+    if any("target_rate" in look for group in groups for result in group.results for look in result.control):
+        with figure(folder / "control.png", also=ALSO) as axes:
+            _control(axes, groups)
+        drawn.append("control.png")
     return drawn
 
 
@@ -111,4 +115,19 @@ def _training(axes: Axes, groups: Sequence[Group]) -> None:
                 axes.plot(steps, losses, color=f"C{number % 10}", lw=1, marker=".", markersize=3, label=label)
                 label = None
     axes.set(xlabel=step.label, ylabel=loss.label)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _control(axes: Axes, groups: Sequence[Group]) -> None:
+    """Plot the rate of validation sentences and its target against optimizer steps: a colour for each group."""
+    for number, group in enumerate(groups):
+        label = group.label
+        for result in group.results:
+            looks = [look for look in result.control if "target_rate" in look]
+            if looks:
+                steps, rates, targets = ([look[key] for look in looks] for key in ("step", "rate", "target_rate"))
+                axes.plot(steps, rates, color=f"C{number % 10}", lw=1, marker=".", markersize=3, label=label)
+                axes.plot(steps, targets, "--", color=f"C{number % 10}", lw=1)
+                label = None
+    axes.set(yscale="log", xlabel=FIGURES["step"].label, ylabel="rate (full) and its target (dashed), nats a vector")
     axes.legend(frameon=False, fontsize=8)

@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,14 @@ class Result:
         settings: settings of model and training and the name of the data, as `flat_config` returns them.
         figures: its `summary.json`.
         history: its `metrics.jsonl`, a row for each epoch.
+        control: its `control.jsonl`, a row for each look of a controller.
     """
 
     name: str
     settings: dict[str, Any]
     figures: dict[str, Any]
     history: list[dict[str, Any]]
+    control: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,14 @@ def from_outputs(output_dir: Path, project: str, names: Iterable[str]) -> tuple[
                 raise UserError(str(read_record(files.failure, "remove it").get("reason")))
             remedy = "remove it to report without its curves"
             history = read_records(files.metrics, remedy) if files.metrics.exists() else []
+            control = read_records(files.control, remedy) if files.control.exists() else []
             if not files.summary.exists():
                 raise UserError(f"training has not finished: {len(history)} epochs are done")
             summary = read_record(files.summary, "remove it, and run the steps that wrote it again")
         except UserError as error:
             failures.append(Failure(name, str(error)))
             continue
-        results.append(Result(name, flat_config(config), summary, history))
+        results.append(Result(name, flat_config(config), summary, history, control))
     return results, failures
 
 

@@ -6,7 +6,7 @@ target and falls while it is below.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from models.settings import ModelSettings
@@ -38,6 +38,7 @@ class State:
         excess: rate of validation sentences over that of training sentences.
         validation: rate of validation sentences at the last look, nats a vector; 0 before.
         octaves: points of the path that are saved.
+        looks: what each look at validation sentences found, with the prices at that step.
     """
 
     started: int = -1
@@ -50,6 +51,7 @@ class State:
     excess: float = 1.0
     validation: float = 0.0
     octaves: int = 0
+    looks: list[dict[str, float]] = field(default_factory=list)
 
 
 class RateControl:
@@ -86,6 +88,12 @@ class RateControl:
         """Factors of the weights now."""
         return Prices(self.state.gaussian, self.state.dirichlet)
 
+    def figures(self) -> dict[str, float]:
+        """Return the prices by their keys in `metrics.jsonl`; empty without control."""
+        if not self.active:
+            return {}
+        return {"train/price_gaussian": self.state.gaussian, "train/price_dirichlet": self.state.dirichlet}
+
     def after_step(
         self,
         step: int,
@@ -105,13 +113,25 @@ class RateControl:
             return
         rate, kept, sentences = over_processes([sums[name] for name in ("rate", "vectors_kept_fraction", "sentences")])
         rate, kept = rate / sentences, kept / sentences
-        look = step % CHECK_STEPS == 0
         if self.started:
             self.update(step, rate, kept)
-            if look and self.active:
-                self.compare(check()["rate"])
-        elif look and check()["perplexity"] <= self.settings.start_perplexity:
+        if step % CHECK_STEPS or (self.started and not self.active):
+            return
+        found = check()
+        if self.started:
+            self.compare(found["rate"])
+        elif found["perplexity"] <= self.settings.start_perplexity:
             self.state.started, self.state.first_rate, self.state.log_rate = step, rate, math.log(rate)
+        if self.active:
+            self._note(step, found)
+
+    def _note(self, step: int, found: Mapping[str, float]) -> None:
+        """Note what a look at validation sentences found."""
+        seen = {name: found[name] for name in ("rate", "perplexity", "vectors_kept_fraction") if name in found}
+        target = self.target_rate(step) if self.started else None
+        aim = {} if target is None else {"target_rate": target}
+        prices = {"price_gaussian": self.state.gaussian, "price_dirichlet": self.state.dirichlet}
+        self.state.looks.append({"step": step, **seen, **aim, **prices})
 
     def target_rate(self, step: int) -> float | None:
         """Return the rate that is asked for at a step: it falls geometrically, in nats a vector."""

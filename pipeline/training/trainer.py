@@ -231,7 +231,9 @@ class Trainer:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of an optimizer step, counted from 0."""
-        return self.settings.learning_rate * min(1.0, (step + 1) / max(1, self.settings.warmup_steps))
+        rising = (step + 1) / max(1, self.settings.warmup_steps)
+        falling = (self.total_steps - step) / max(1.0, self.settings.cooldown * self.total_steps)
+        return self.settings.learning_rate * min(1.0, rising, falling)
 
     def _finish_epoch(self, figures: Figures, seconds: float) -> None:
         progress = self.progress
@@ -255,6 +257,7 @@ class Trainer:
             "learning_rate": self.learning_rate(progress.step - 1),
             "tokens_per_second": figures.sums["tokens"] / max(seconds, 1e-9),
             "seconds": seconds,
+            **self.control.figures(),
         }
         # A controlled run ends with the rate that is asked for; its loss was lower where the rate was free.
         if validation["loss"] < progress.best_loss or self.control.active:
@@ -265,6 +268,7 @@ class Trainer:
         histograms = self.evaluator.histograms() if self.sharded or self.accelerator.is_main_process else {}
         if self.accelerator.is_main_process:
             self.tracker.log_epoch(row, histograms)
+            self.tracker.log_control(self.control.state.looks)
         progress.epoch, progress.sentences, progress.seconds, progress.figures = progress.epoch + 1, 0, 0.0, {}
         self._save()
         if self.accelerator.is_main_process:

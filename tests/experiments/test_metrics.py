@@ -34,7 +34,8 @@ def measure_everything(folder: Path) -> None:
     prepare(source, "tiny", folder / "data", PreparationSettings("wordpiece", 200, "none", 2, 60))
     places = ("--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
     for name in ("NVIB", "VTV", "LM"):
-        call("train.py", "--EXPERIMENT_NAME", name, "--MODEL", name, *TINY, *places)
+        controlled = ("--TARGET_RATE", 3) if name == "NVIB" else ()
+        call("train.py", "--EXPERIMENT_NAME", name, "--MODEL", name, *TINY, *controlled, *places)
     nvib, vtv = (("--EXPERIMENT_NAME", name, *places) for name in ("NVIB", "VTV"))
     call("sample.py", *nvib, "--NUMBER_SAMPLES", 60, "--DECODING", "sample")
     call("regularisation.py", *nvib)

@@ -117,6 +117,7 @@ def test_training_controls_the_rate_and_hides_vectors_from_the_first_look_on(dat
     assert free.model.dropping
     assert figures["validation/rate"] < 0.8 * others["validation/rate"]
     assert free.control.prices.gaussian == 1.0
+    assert not free.files.control.exists()
     never = trainer(data, tmp_path / "never", start_perplexity=1.0001)
     never.train()
     assert not never.model.dropping
@@ -146,6 +147,18 @@ def test_a_controlled_run_resumes_with_the_same_bits(data: PreparedData, tmp_pat
     others, other_state = load_checkpoint(tmp_path / "whole" / "latest.safetensors", "")
     assert state["control"] == other_state["control"]
     assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
+
+
+def test_every_look_of_the_controller_is_written(data: PreparedData, tmp_path: Path):
+    own = trainer(data, tmp_path)
+    own.train()
+    looks = [json.loads(line) for line in own.files.control.read_text().splitlines()]
+    assert [look["step"] for look in looks] == [CHECK_STEPS, 2 * CHECK_STEPS, 3 * CHECK_STEPS]
+    assert looks[-1]["rate"] == own.control.state.validation
+    assert looks[-1]["target_rate"] == own.control.target_rate(3 * CHECK_STEPS)
+    assert looks[-1]["price_gaussian"] == own.control.prices.gaussian > 1.0
+    last = json.loads(own.files.metrics.read_text().splitlines()[-1])
+    assert last["train/price_gaussian"] == own.control.prices.gaussian
 
 
 def test_the_best_weights_are_the_last_ones_where_the_rate_is_controlled(data: PreparedData, tmp_path: Path):
