@@ -82,7 +82,7 @@ class NVAE(TextAutoencoder[NVAESettings]):
         mixture: DiscreteMixture | GaussianMixture
         posterior, mixture = self.bottleneck(hidden, key_padding_mask)
         above_threshold = posterior.mean(self.settings.alpha_threshold) if self.training else mixture
-        mixture = self._hidden(mixture) if self.training else self._read(mixture)
+        mixture = self._perturbed(mixture, posterior.lengths) if self.training else self._read(mixture)
         gaussians = Gaussians(posterior.mu[:, 1:], posterior.logvar[:, 1:], key_padding_mask)
         charged = gaussians if self.settings.kl_weighting == "component" else gaussians.detached()
         return Encoding(
@@ -107,18 +107,28 @@ class NVAE(TextAutoencoder[NVAESettings]):
             return DiscreteMixture(mixture.mu, log_pi, mask)
         return GaussianMixture(mixture.mu, mixture.logvar, log_pi, mask)
 
-    def _hidden(self, mixture: DiscreteMixture | GaussianMixture) -> DiscreteMixture | GaussianMixture:
-        """Hide a random share of each text's own vectors from the decoder in training."""
+    def _perturbed(
+        self, mixture: DiscreteMixture | GaussianMixture, lengths: Tensor
+    ) -> DiscreteMixture | GaussianMixture:
+        """Hide a random share of each text's own vectors from the decoder, or replace it by draws of the prior."""
         s = self.settings
-        if not (self.dropping and s.vector_dropout) or not isinstance(mixture, DiscreteMixture):
+        if not (self.dropping and (s.vector_dropout or s.prior_texts)) or not isinstance(mixture, DiscreteMixture):
             return mixture
         texts, components = len(mixture), mixture.log_pi.shape[1] // s.kappa
         device = mixture.log_pi.device
         kept = 1.0 - s.vector_dropout * torch.rand(texts, 1, device=device)
         kept = torch.where(torch.rand(texts, 1, device=device) < s.full_texts, 1.0, kept)
-        hidden = torch.rand(texts, components, device=device) >= kept
-        hidden[:, 0] = False
-        return hide(mixture, mixture.key_padding_mask | hidden.repeat_interleave(s.kappa, dim=1))
+        taken = torch.rand(texts, components, device=device) >= kept
+        taken[:, 0] = False
+        taken = taken.repeat_interleave(s.kappa, dim=1)
+        if s.dropped_vectors == "hidden":
+            mixture = hide(mixture, mixture.key_padding_mask | taken)
+            taken = torch.zeros_like(taken)
+        whole = torch.rand(texts, 1, device=device) < s.prior_texts
+        if s.prior_texts or s.dropped_vectors == "prior":
+            drawn = self.prior.sample(lengths, s.dim_h, s.kappa)
+            mixture = _replaced(mixture, drawn, taken, whole)
+        return mixture
 
     def penalty(self, encoding: Encoding | None, progress: float, prices: Prices = UNCHANGED) -> Tensor:
         """Compute `lambda_G anneal_G mean KL_G + lambda_D anneal_D mean KL_D`, KL_G with the free bits.
@@ -213,6 +223,25 @@ class NVAE(TextAutoencoder[NVAESettings]):
 
     def _kappa(self, noise: Noise) -> int:
         return self.settings.kappa if noise.kappa is None else noise.kappa
+
+
+def _replaced(mixture: DiscreteMixture, drawn: DiscreteMixture, taken: Tensor, whole: Tensor) -> DiscreteMixture:
+    """Return a mixture some of whose vectors are those of another one.
+
+    Args:
+        mixture: of B texts, K vectors each.
+        drawn: of the same texts, with as many vectors.
+        taken: [B, K], bool, True at vectors that are replaced, with their weights.
+        whole: [B, 1], bool, True at texts whose whole mixture is replaced.
+
+    Returns:
+        A mixture whose weights sum to 1.
+    """
+    taken = (taken | whole) & ~drawn.key_padding_mask
+    mask = torch.where(whole, drawn.key_padding_mask, mixture.key_padding_mask & ~taken)
+    z = torch.where(taken.unsqueeze(-1), drawn.z.to(mixture.z.dtype), mixture.z)
+    log_pi = torch.where(taken, drawn.log_pi.to(mixture.log_pi.dtype), mixture.log_pi)
+    return DiscreteMixture(z, log_pi.masked_fill(mask, -math.inf).log_softmax(dim=-1), mask)
 
 
 def _with_rest(drawn: DiscreteMixture, logvar: Tensor, temperature: float) -> DiscreteMixture | GaussianMixture:

@@ -139,15 +139,32 @@ class NVAESettings(ModelSettings):
     vector_dropout: float = field(
         default=0.0,
         metadata=declare(
-            "largest share of a text's vectors that training hides from the decoder, in [0, 1): each text keeps a "
+            "largest share of a text's vectors that training takes from the decoder, in [0, 1]: each text keeps a "
             "random share, uniform from the rest to 1, once the reconstruction is there",
             low=0,
-            below=1,
+            high=1,
         ),
     )
     full_texts: float = field(
         default=0.4,
-        metadata=declare("share of the texts of which no vector is hidden", low=0, high=1),
+        metadata=declare("share of the texts that keep all their vectors under VECTOR_DROPOUT", low=0, high=1),
+    )
+    dropped_vectors: str = field(
+        default="hidden",
+        metadata=declare(
+            "what VECTOR_DROPOUT does to a vector: hide it from the decoder, or replace it and its weight by a draw "
+            "of the prior",
+            choices=("hidden", "prior"),
+        ),
+    )
+    prior_texts: float = field(
+        default=0.0,
+        metadata=declare(
+            "share of the texts for which the decoder sees a whole draw of the prior in training, once the "
+            "reconstruction is there",
+            low=0,
+            below=1,
+        ),
     )
     bottleneck: str = field(
         default="plain",

@@ -59,7 +59,7 @@ class RateControl:
 
     Args:
         settings: targets; without any the prices remain 1.
-        model: settings of the model, whose dropout of vectors begins with the control.
+        model: settings of the model, whose dropout of vectors and draws of the prior begin with the control.
         total_steps: optimizer steps of the run.
         state: state of an earlier part of the run.
     """
@@ -69,7 +69,7 @@ class RateControl:
     ) -> None:
         self.settings, self.total_steps = settings, total_steps
         self.active = settings.controlled
-        self._waits = self.active or bool(getattr(model, "vector_dropout", 0.0))
+        self._waits = self.active or any(getattr(model, name, 0.0) for name in ("vector_dropout", "prior_texts"))
         self.state = State(**(state or {}))
 
     def inherit(self, prices: Prices) -> None:

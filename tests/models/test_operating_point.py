@@ -143,6 +143,54 @@ def test_training_hides_a_random_share_of_vectors_once_the_reconstruction_is_the
     assert hidden_shares(True, vector_dropout=0.8, full_texts=1.0).max() == 0
 
 
+def replaced(**settings) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where training with draws of the prior changes the vectors and the weights of many texts, some of them short."""
+    source, mask, _ = sentences(*[20, 12] * 200)
+    mixtures = []
+    for dropping in (False, True):
+        torch.manual_seed(3)
+        trained = model("NVIB", kappa=2, **settings)
+        trained.dropping = dropping
+        torch.manual_seed(4)
+        mixtures.append(trained.encode(source, mask).latent)
+    own, changed = mixtures
+    padding = torch.cat([torch.zeros_like(mask[:, :1]), mask], dim=1).repeat_interleave(2, dim=1)
+    assert torch.equal(changed.key_padding_mask, padding)
+    assert torch.equal(own.key_padding_mask, padding)
+    torch.testing.assert_close(changed.log_pi.exp().sum(dim=1), torch.ones(400))
+    return (own.z != changed.z).all(dim=-1) | padding, padding
+
+
+def test_training_replaces_a_random_share_of_vectors_by_draws_of_the_prior():
+    changed, padding = replaced(vector_dropout=0.8, full_texts=0.5, dropped_vectors="prior")
+    assert not changed[:, :2].any()  # the component of the prior, drawn twice
+    assert torch.equal(changed[:, 2::2], changed[:, 3::2])
+    shares = (changed & ~padding)[:, 2:].float().sum(dim=1) / (~padding)[:, 2:].sum(dim=1)
+    assert 0.4 < (shares == 0).float().mean() < 0.6
+    assert shares[shares > 0].mean() == pytest.approx(0.42, abs=0.06)
+
+
+def test_training_shows_the_decoder_whole_draws_of_the_prior():
+    changed, padding = replaced(prior_texts=0.3)
+    whole = changed.all(dim=1)
+    assert 0.22 < whole.float().mean() < 0.38
+    assert not (changed & ~padding)[~whole].any()
+
+
+def test_a_draw_of_the_prior_in_training_is_what_sampling_draws():
+    """A text whose vectors are all replaced has vectors and weights distributed as those of `sample_prior`."""
+    trained = model("NVIB", prior_texts=0.999999, delta=0.25)
+    trained.dropping = True
+    torch.manual_seed(5)
+    source, mask, _ = sentences(*[6] * 4000)
+    seen = trained.encode(source, mask).latent
+    drawn = trained.sample_prior(torch.full((4000,), 6))
+    for moment in (1, 2):
+        torch.testing.assert_close((seen.z**moment).mean(dim=0), (drawn.z**moment).mean(dim=0), atol=0.12, rtol=0)
+        weights = [(mixture.log_pi.exp() ** moment).mean(dim=0) for mixture in (seen, drawn)]
+        torch.testing.assert_close(*weights, atol=0.02, rtol=0)
+
+
 def test_evaluation_hides_no_vector():
     trained = model("NVIB", vector_dropout=0.9, full_texts=0.0).eval()
     trained.dropping = True
