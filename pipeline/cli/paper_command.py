@@ -13,7 +13,8 @@ import argparse
 
 from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_project_options, add_seeds_option
-from pipeline.recipes.paper import RUNS, Budget, Places, reproduce
+from pipeline.recipes.paper import RUNS
+from pipeline.recipes.plan import Budget, Places, reproduce
 
 
 def parse(description: str) -> argparse.Namespace:

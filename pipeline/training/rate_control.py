@@ -14,7 +14,7 @@ from models.text_model import Prices
 from pipeline.experiments.training_settings import TrainingSettings
 
 INTEGRAL = 0.05  # change of a log weight per step and unit of the log ratio of figure and target
-PROPORTIONAL = 0.5  # part of the log weight that follows this ratio at once
+PROPORTIONAL = 3.0  # part of the log weight that follows this ratio at once; less lets the rate swing
 STEEPEST = 0.7  # largest log ratio that counts: a factor of 2
 BOUNDS = (math.log(1e-3), math.log(1e6))  # of the factors of the weights
 NEAR = 1.05  # a rate at most so much above a point of the path has reached it

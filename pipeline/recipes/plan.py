@@ -1,0 +1,251 @@
+"""Plan experiments as commands: trainings, measurements and the report, which resume where they were stopped."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.corpora import NAMES
+from pipeline.recipes.runner import Step, StepRunner
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import write_text
+
+# Flags of every training. With several heads and without dropout, a model of one layer leaves the plateau of its first
+# steps in a third of the steps.
+COMMON = ("--NUM_HEADS", "4", "--DROPOUT", "0")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment, trained once for each seed.
+
+    Args:
+        name: the experiments are `<name>-s<seed>`.
+        model: name in the registry of models.
+        measures: names in `MEASURES`.
+        flags: flags of train.py other than those of the model and `COMMON`.
+        seeds: number of seeds, None for all.
+        start_from: name of the run from whose weights, of the same seed, it starts; None for fresh weights.
+        steps: optimizer steps; those of the budget if None.
+    """
+
+    name: str
+    model: str
+    measures: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    seeds: int | None = None
+    start_from: str | None = None
+    steps: int | None = None
+
+
+RECONSTRUCTION = ("reconstruction-validation", "reconstruction-test")
+GENERATION = ("sample", "forward", "reverse")
+INTERPOLATION = ("interpolation",)
+BOUNDS = ("bounds-validation", "bounds-test")  # reconstruction, with the bounds of the likelihood
+
+JUDGE = "lm"  # experiment of the language model that judges samples
+JUDGE_RUN = Run(JUDGE, "LM", ())
+
+
+def training_flags(run: Run) -> tuple[str, ...]:
+    """Flags of train.py for a run, other than those of its amount of training."""
+    return ("--MODEL", run.model, *COMMON, *run.flags)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Amount of training and measuring.
+
+    Args:
+        seeds: seeds of every run without a number of seeds of its own. The judge has the first.
+        max_steps: optimizer steps of every training, None for the default of train.py.
+        batch_size: sentences per batch of every training, None for the default of train.py.
+        samples: sentences that each model generates.
+        importance_samples: draws per sentence for the bounds of the likelihood.
+        pairs: pairs of sentences that are interpolated, None for all.
+        sampling: further flags of sample.py.
+    """
+
+    seeds: Sequence[int]
+    max_steps: int | None
+    batch_size: int | None
+    samples: int
+    importance_samples: int
+    pairs: int | None
+    sampling: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Project, folders and wandb user of all experiments.
+
+    Args:
+        project: name of the project.
+        output_dir: folder that holds all projects.
+        data_dir: folder that holds all prepared data.
+        entity: wandb user or team, or None.
+    """
+
+    project: str
+    output_dir: Path
+    data_dir: Path
+    entity: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the project."""
+        return self.output_dir / self.project
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Flags of the places that every script takes."""
+        return (
+            *("--PROJECT_NAME", self.project),
+            *("--OUTPUT_DIR", str(self.output_dir)),
+            *("--DATA_DIR", str(self.data_dir)),
+            *("--WANDB_ENTITY", self.entity or "None"),
+        )
+
+
+def reproduce(
+    data: str,
+    places: Places,
+    runs: Sequence[Run],
+    budget: Budget,
+    jobs: int = 1,
+    list_only: bool = False,
+) -> None:
+    """Train and measure all runs and write the report, or resume where this was stopped.
+
+    Args:
+        data: name of the dataset, which is prepared first if it is not.
+        places: project and folders.
+        runs: the runs; one that starts from another comes after it.
+        budget: amount of training and measuring.
+        jobs: number of steps that run in parallel.
+        list_only: True to print which steps are done and left, and run none.
+
+    Raises:
+        UserError: if the dataset is neither prepared nor known by name, or if steps fail.
+    """
+    steps = plan(data, places, runs, budget)
+    prepared = (places.data_dir / data / "statistics.json").exists()
+    if not prepared and data not in NAMES:
+        raise UserError(
+            f"--DATA {data} is none of {', '.join(NAMES)}, and {places.data_dir} holds no such prepared "
+            "dataset; prepare your own text with prepareDatasets.py first"
+        )
+    if prepared:
+        steps = [Step(s.name, s.command, tuple(n for n in s.needs if n != "prepare")) for s in steps[1:]]
+    runner = StepRunner(steps, places.folder / "paper.json", places.folder / "logs")
+    print(runner.table(), flush=True)
+    if list_only:
+        return
+    write_text(places.folder / "settings.json", describe(runs, budget) + "\n")
+    failed = runner.run(jobs)
+    report = _report(places, steps)  # written even if steps failed; the report names what is missing
+    failed += [report] if runner.execute(report)[0] else []
+    minutes = runner.seconds() / 60
+    print(f"\n{runner.table()}\n\nthe steps that are done took {minutes:.1f} minutes, each by itself, together")
+    if failed:
+        raise UserError(
+            f"{len(failed)} steps failed or need one that did: {', '.join(step.name for step in failed)}; their output "
+            f"is in {runner.logs}, and the same command tries them again"
+        )
+    print(f"the report: {places.folder / 'report' / 'report.md'}")
+
+
+def _report(places: Places, steps: Iterable[Step]) -> Step:
+    """Step that reports all experiments that have begun."""
+    names = [step.name.removeprefix("train ") for step in steps if step.name.startswith("train ")]
+    begun = [name for name in names if (places.folder / name / "config.json").exists()]
+    command = ("report.py", "--PROJECT_NAME", places.project, "--OUTPUT_DIR", str(places.output_dir))
+    return Step("report", (*command, "--EXPERIMENTS", *begun))
+
+
+def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list[Step]:
+    """Plan all steps, each after those that it needs.
+
+    Args:
+        data: name of the dataset.
+        places: project and folders.
+        runs: the runs; one that starts from another comes after it.
+        budget: amount of training and measuring.
+    """
+    steps = [Step("prepare", ("prepareDatasets.py", "--DATA", data, "--DATA_DIR", str(places.data_dir)))]
+
+    def train(name: str, run: Run, seed: int) -> Step:
+        number = budget.max_steps if run.steps is None else run.steps
+        limit = () if number is None else ("--MAX_STEPS", str(number))
+        limit += () if budget.batch_size is None else ("--BATCH_SIZE", str(budget.batch_size))
+        source = None if run.start_from is None else f"{run.start_from}-s{seed}"
+        start = () if source is None else ("--START_FROM", source)
+        command = ("train.py", "--EXPERIMENT_NAME", name, "--SEED", str(seed), *training_flags(run), *start)
+        needs = ("prepare",) if source is None else ("prepare", f"train {source}")
+        return Step(f"train {name}", (*command, *limit, "--DATA", data, *places.flags), needs)
+
+    steps.append(train(JUDGE, JUDGE_RUN, budget.seeds[0]))
+    for run in runs:
+        for seed in budget.seeds[: run.seeds]:
+            name = f"{run.name}-s{seed}"
+            steps.append(train(name, run, seed))
+            for measure in run.measures:
+                script, flags, needs = MEASURES[measure](budget)
+                steps.append(
+                    Step(
+                        f"{measure} {name}",
+                        (script, "--EXPERIMENT_NAME", name, *flags, *places.flags),
+                        tuple(need if " " in need else f"{need} {name}" for need in needs),
+                    )
+                )
+    return steps
+
+
+# A measurement: its script, its flags, and the steps that it needs. A step named by one word is of the same experiment.
+Measure = Callable[[Budget], tuple[str, tuple[str, ...], tuple[str, ...]]]
+
+
+def _reconstruction(subset: str, bounds: bool) -> Measure:
+    def measure(budget: Budget) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        draws = ("--IMPORTANCE_SAMPLES", str(budget.importance_samples)) if bounds else ()
+        return "reconstruction.py", ("--DATA_SUBSET", subset, *draws), ("train",)
+
+    return measure
+
+
+def _interpolation(budget: Budget) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    pairs = () if budget.pairs is None else ("--NUMBER_PAIRS", str(budget.pairs))
+    return "interpolation_evaluation.py", ("--LANGUAGE_MODEL", JUDGE, *pairs), ("train", f"train {JUDGE}")
+
+
+MEASURES: dict[str, Measure] = {
+    "reconstruction-validation": _reconstruction("validation", bounds=False),
+    "reconstruction-test": _reconstruction("test", bounds=False),
+    "bounds-validation": _reconstruction("validation", bounds=True),
+    "bounds-test": _reconstruction("test", bounds=True),
+    "interpolation": _interpolation,
+    "regularisation": lambda budget: ("regularisation.py", (), ("train",)),
+    "sample": lambda budget: (
+        "sample.py",
+        ("--NUMBER_SAMPLES", str(budget.samples), *budget.sampling),
+        ("train",),
+    ),
+    "forward": lambda budget: (
+        "forwardSampleEvaluation.py",
+        ("--LANGUAGE_MODEL", JUDGE, "--DATA_SUBSET", "test"),
+        ("sample", f"train {JUDGE}"),
+    ),
+    "reverse": lambda budget: (
+        "reverseSampleEvaluation.py",
+        ("--LANGUAGE_MODEL", JUDGE, "--DATA_SUBSET", "test"),
+        ("sample", f"train {JUDGE}"),
+    ),
+}
+
+
+def describe(runs: Iterable[Run], budget: Budget) -> str:
+    """Runs and budget as JSON."""
+    rows: list[Mapping[str, Any]] = [dataclasses.asdict(run) for run in runs]
+    return json.dumps({"budget": dataclasses.asdict(budget), "runs": rows}, indent=2)
