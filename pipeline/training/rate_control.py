@@ -20,6 +20,7 @@ BOUNDS = (math.log(1e-3), math.log(1e6))  # of the factors of the weights
 NEAR = 1.05  # a rate at most so much above a point of the path has reached it
 CHECK_STEPS = 50  # steps between two looks at validation sentences
 SMOOTHING = 0.05  # of the running mean of the rate, per step
+PATH = 0.9  # share of the steps after the start in which the target falls along a path
 APPROACH = 0.6  # share of the steps after the start in which the target falls to the one that is asked for
 
 
@@ -138,7 +139,7 @@ class RateControl:
         settings = self.settings
         if settings.rate_path is not None:
             first, last = settings.rate_path
-            share = self._share(step, 1.0)
+            share = self._share(step, PATH)
         elif settings.target_rate is not None:
             first, last = max(self.state.first_rate, settings.target_rate), settings.target_rate
             share = self._share(step, APPROACH)

@@ -62,8 +62,8 @@ def test_without_a_target_the_prices_remain():
 def test_the_path_of_a_rate_falls_geometrically():
     controller = control(rate_path=(120.0, 15.0))
     controller.state.started = 1000
-    targets = [controller.target_rate(step) for step in (1000, 2000, 3000, 4000)]
-    assert targets == pytest.approx([120.0, 60.0, 30.0, 15.0])
+    targets = [controller.target_rate(step) for step in (1000, 1900, 2800, 3700, 4000)]
+    assert targets == pytest.approx([120.0, 60.0, 30.0, 15.0, 15.0])
 
 
 def test_the_share_of_vectors_follows_the_price_of_the_pseudo_counts():
@@ -168,19 +168,19 @@ def test_the_best_weights_are_the_last_ones_where_the_rate_is_controlled(data: P
 
 def test_every_octave_of_a_path_is_an_experiment_of_its_own(data: PreparedData, tmp_path: Path):
     folder = tmp_path / "outputs" / "nvib" / "path"
-    own = trainer(data, folder, target_rate=None, rate_path=(16.0, 3.0), max_steps=10 * CHECK_STEPS)
+    own = trainer(data, folder, target_rate=None, rate_path=(16.0, 4.0), max_steps=10 * CHECK_STEPS)
     config = new_config(own.model.settings, own.settings, "tiny", data.identity)
     write_config(own.files, config)
     figures = own.train()
     names = sorted(path.name for path in folder.parent.iterdir() if path.is_dir() and "rate" in path.name)
-    assert names == ["path-rate-16", "path-rate-3", "path-rate-4", "path-rate-8"]
+    assert names == ["path-rate-16", "path-rate-4", "path-rate-8"]
     rates = []
-    for rate in (16, 8, 4, 3):
+    for rate in (16, 8, 4):
         summary = json.loads((folder.parent / f"path-rate-{rate}" / "summary.json").read_text())
         rates.append(summary["validation/rate"])
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] == figures["validation/rate"]
-    last, path = (load_file(folder.parent / name / "best.safetensors") for name in ("path-rate-3", "path"))
+    last, path = (load_file(folder.parent / name / "best.safetensors") for name in ("path-rate-4", "path"))
     assert all(torch.equal(tensor, path[name]) for name, tensor in last.items())
 
 
