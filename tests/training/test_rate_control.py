@@ -166,9 +166,10 @@ def test_the_best_weights_are_the_last_ones_where_the_rate_is_controlled(data: P
     assert own.train()["best_epoch"] == 3
 
 
+@pytest.mark.slow
 def test_every_octave_of_a_path_is_an_experiment_of_its_own(data: PreparedData, tmp_path: Path):
     folder = tmp_path / "outputs" / "nvib" / "path"
-    own = trainer(data, folder, target_rate=None, rate_path=(16.0, 4.0), max_steps=10 * CHECK_STEPS)
+    own = trainer(data, folder, target_rate=None, rate_path=(16.0, 4.0), max_steps=16 * CHECK_STEPS)
     config = new_config(own.model.settings, own.settings, "tiny", data.identity)
     write_config(own.files, config)
     figures = own.train()
