@@ -1,10 +1,15 @@
-"""Run a recipe: `python -m pipeline demo | synth | paper`."""
+"""Run a recipe: `python -m pipeline demo | synth | paper | rates`."""
 
 import sys
 
-from pipeline.cli import demo_command, entry, paper_command, synth_command
+from pipeline.cli import demo_command, entry, paper_command, rates_command, synth_command
 
-RECIPES: dict[str, entry.Command] = {"demo": demo_command, "synth": synth_command, "paper": paper_command}
+RECIPES: dict[str, entry.Command] = {
+    "demo": demo_command,
+    "synth": synth_command,
+    "paper": paper_command,
+    "rates": rates_command,
+}
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else ""

@@ -59,13 +59,14 @@ class Budget:
     """Amount of training and measuring.
 
     Args:
-        seeds: seeds of every run without a number of seeds of its own. The judge has the first.
+        seeds: seeds of every run without a number of seeds of its own.
         max_steps: optimizer steps of every training, None for the default of train.py.
         batch_size: sentences per batch of every training, None for the default of train.py.
         samples: sentences that each model generates.
         importance_samples: draws per sentence for the bounds of the likelihood.
         pairs: pairs of sentences that are interpolated, None for all.
         sampling: further flags of sample.py.
+        judge_seed: seed of the judge, None for the first of the seeds.
     """
 
     seeds: Sequence[int]
@@ -75,6 +76,7 @@ class Budget:
     importance_samples: int
     pairs: int | None
     sampling: tuple[str, ...] = ()
+    judge_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def reproduce(
     budget: Budget,
     jobs: int = 1,
     list_only: bool = False,
+    record: str = "paper.json",
 ) -> None:
     """Train and measure all runs and write the report, or resume where this was stopped.
 
@@ -126,6 +129,7 @@ def reproduce(
         budget: amount of training and measuring.
         jobs: number of steps that run in parallel.
         list_only: True to print which steps are done and left, and run none.
+        record: name of the file in the project's folder that records the steps.
 
     Raises:
         UserError: if the dataset is neither prepared nor known by name, or if steps fail.
@@ -139,7 +143,7 @@ def reproduce(
         )
     if prepared:
         steps = [Step(s.name, s.command, tuple(n for n in s.needs if n != "prepare")) for s in steps[1:]]
-    runner = StepRunner(steps, places.folder / "paper.json", places.folder / "logs")
+    runner = StepRunner(steps, places.folder / record, places.folder / "logs")
     print(runner.table(), flush=True)
     if list_only:
         return
@@ -186,7 +190,7 @@ def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list
         needs = ("prepare",) if source is None else ("prepare", f"train {source}")
         return Step(f"train {name}", (*command, *limit, "--DATA", data, *places.flags), needs)
 
-    steps.append(train(JUDGE, JUDGE_RUN, budget.seeds[0]))
+    steps.append(train(JUDGE, JUDGE_RUN, budget.seeds[0] if budget.judge_seed is None else budget.judge_seed))
     for run in runs:
         for seed in budget.seeds[: run.seeds]:
             name = f"{run.name}-s{seed}"

@@ -1,0 +1,65 @@
+"""Measure reconstruction and generation against the rate of the latent, and write the report: `make rates`.
+
+    python -m pipeline rates --DATA wikipedia-sample
+    python -m pipeline rates --DATA wikitext2 --SEEDS 1 --EXPERIMENTS rate-30
+    python -m pipeline rates --LIST True                   print which steps are done and left, and stop
+
+For each seed: a vanilla Transformer, a language model, and NVAEs at 120, 60, 30 and 15 nats a vector, each from the
+weights of the one before. The same command resumes a run that was stopped. Writes outputs/<PROJECT_NAME>/, as
+`python -m pipeline paper` does. pipeline/recipes/rates.py lists the experiments.
+"""
+
+import argparse
+
+from pipeline.cli import types
+from pipeline.cli.parser import Parser, add_project_options, add_seeds_option
+from pipeline.recipes.plan import Budget, Places, reproduce
+from pipeline.recipes.rates import RUNS, SAMPLING, with_sources
+
+JUDGE_SEED = 0  # the judge is no model of the comparison, if no seed is 0
+
+
+def parse(description: str) -> argparse.Namespace:
+    """Parse the command line of the recipe."""
+    parser = Parser(description)
+    group = parser.add_argument_group("work")
+    group.add_argument("--DATA", type=types.name, default="wikipedia-sample", help="dataset, prepared if it is not yet")
+    add_seeds_option(group, "seeds of every experiment")
+    group.add_argument(
+        "--EXPERIMENTS",
+        nargs="+",
+        action=types.Distinct,
+        choices=[run.name for run in RUNS],
+        metavar="NAME",
+        help=f"of {', '.join(run.name for run in RUNS)}; those that they start from are added (default: all)",
+    )
+    group.add_argument("--BATCH_SIZE", type=types.integer(1), default=32, help="sentences per batch of every training")
+    group.add_argument(
+        "--NUMBER_SAMPLES", type=types.integer(1, 10**7), default=5000, help="sentences that each model generates"
+    )
+    group.add_argument(
+        "--JOBS",
+        type=types.integer(1),
+        default=1,
+        help="steps that run in parallel, each with its share of the processors' threads",
+    )
+    group.add_argument("--LIST", type=types.boolean, default=False, help="True: print what is done and left, and stop")
+    add_project_options(parser, project="rates")
+    return parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train, measure and report, or list the steps."""
+    places = Places(arguments.PROJECT_NAME, arguments.OUTPUT_DIR, arguments.DATA_DIR, arguments.WANDB_ENTITY)
+    runs = RUNS if arguments.EXPERIMENTS is None else with_sources(arguments.EXPERIMENTS)
+    budget = Budget(
+        seeds=arguments.SEEDS,
+        max_steps=None,
+        batch_size=arguments.BATCH_SIZE,
+        samples=arguments.NUMBER_SAMPLES,
+        importance_samples=1,
+        pairs=None,
+        sampling=SAMPLING,
+        judge_seed=JUDGE_SEED,
+    )
+    reproduce(arguments.DATA, places, runs, budget, arguments.JOBS, arguments.LIST, "rates.json")

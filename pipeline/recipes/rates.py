@@ -1,0 +1,50 @@
+"""The experiments of the operating point: reconstruction and generation against the rate of the latent.
+
+Every run starts from the weights of the one before it, so that each pays for its own part of the way alone.
+"""
+
+from collections.abc import Collection
+
+from pipeline.recipes.plan import Run
+
+WARM_STEPS = 1500  # steps of T and of the language model, which learn from scratch
+RECONSTRUCTION = ("reconstruction-validation",)
+SAMPLES = ("sample", "forward")
+CONTROL = ("--COOLDOWN", "0.2")
+RATES = ((120, 700), (60, 500), (30, 500), (15, 700))  # nats a vector, and the steps that lead there
+SAMPLING = ("--DECODING", "sample", "--TOP_P", "0.95")
+
+
+def _rates() -> tuple[Run, ...]:
+    runs, source = [], "t"
+    for rate, steps in RATES:
+        name = f"rate-{rate}"
+        flags = ("--TARGET_RATE", str(rate), *CONTROL)
+        runs.append(Run(name, "NVIB", (*RECONSTRUCTION, *SAMPLES), flags, start_from=source, steps=steps))
+        source = name
+    return tuple(runs)
+
+
+RUNS = (
+    Run("t", "T", RECONSTRUCTION, steps=WARM_STEPS),
+    Run("lm", "LM", SAMPLES, steps=WARM_STEPS),
+    *_rates(),
+    # The decoder learns what to write for draws of the prior, beside texts that it reconstructs.
+    Run(
+        "prior-30",
+        "NVIB",
+        (*RECONSTRUCTION, *SAMPLES),
+        ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.5", *CONTROL),
+        start_from="rate-30",
+        steps=2000,
+    ),
+)
+
+
+def with_sources(names: Collection[str]) -> list[Run]:
+    """Return the runs of these names and those that they start from, in order."""
+    wanted = set(names)
+    for run in reversed(RUNS):
+        if run.name in wanted and run.start_from is not None:
+            wanted.add(run.start_from)
+    return [run for run in RUNS if run.name in wanted]
