@@ -18,6 +18,7 @@ PROPORTIONAL = 3.0  # part of the log weight that follows this ratio at once; le
 STEEPEST = 0.7  # largest log ratio that counts: a factor of 2
 BOUNDS = (math.log(1e-3), math.log(1e6))  # of the factors of the weights
 NEAR = 1.05  # a rate at most so much above a point of the path has reached it
+FIRST_COST = 0.2  # nats a token that the rate costs, at most, where control begins
 CHECK_STEPS = 50  # steps between two looks at validation sentences
 SMOOTHING = 0.05  # of the running mean of the rate, per step
 PATH = 0.9  # share of the steps after the start in which the target falls along a path
@@ -71,6 +72,7 @@ class RateControl:
         self.settings, self.total_steps = settings, total_steps
         self.active = settings.controlled
         self._waits = self.active or any(getattr(model, name, 0.0) for name in ("vector_dropout", "prior_texts"))
+        self._gaussian_lambda, self._dim = getattr(model, "kl_gaussian_lambda", 0.0), model.dim_h
         self.state = State(**(state or {}))
 
     def inherit(self, prices: Prices) -> None:
@@ -123,8 +125,26 @@ class RateControl:
             self.compare(found["rate"])
         elif found["perplexity"] <= self.settings.start_perplexity:
             self.state.started, self.state.first_rate, self.state.log_rate = step, rate, math.log(rate)
+            self._begin(math.log(found["perplexity"]), rate)
         if self.active:
             self._note(step, found)
+
+    def _begin(self, cross_entropy: float, rate: float) -> None:
+        """Begin with a price at which the rate costs as much as the cross-entropy, at most `FIRST_COST`.
+
+        From the small weights with which a model learns to reconstruct, the price would lag hundreds of steps behind.
+
+        Args:
+            cross_entropy: nats a token.
+            rate: nats a vector.
+        """
+        if self.settings.target_rate is None and self.settings.rate_path is None:
+            return
+        costs = self._gaussian_lambda * rate / self._dim
+        factor = math.log(min(max(cross_entropy, 1e-6), FIRST_COST) / costs) if costs else 0.0
+        if factor > self.state.log_gaussian:
+            self.state.log_gaussian = min(factor, BOUNDS[1])
+            self.state.gaussian = math.exp(self.state.log_gaussian)
 
     def _note(self, step: int, found: Mapping[str, float]) -> None:
         """Note what a look at validation sentences found."""

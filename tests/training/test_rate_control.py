@@ -52,6 +52,18 @@ def test_a_rate_that_is_asked_for_is_met_on_validation_sentences(target: float, 
     assert min(rates) > 0.9 * target  # no vector is priced out on the way
 
 
+def test_control_begins_where_the_rate_costs_as_much_as_the_cross_entropy():
+    controller = control(target_rate=60.0)
+    sums = {"rate": 800.0, "vectors_kept_fraction": 1.0, "sentences": 1.0}
+    controller.after_step(CHECK_STEPS, sums, list, lambda: {"rate": 800.0, "perplexity": math.exp(0.2)})
+    cost = controller.prices.gaussian * NVIB.kl_gaussian_lambda * 800.0 / NVIB.dim_h
+    assert cost == pytest.approx(0.2)
+    dearer = control(target_rate=60.0)
+    dearer.inherit(Prices(1000.0, 1.0))
+    dearer.after_step(CHECK_STEPS, sums, list, lambda: {"rate": 800.0, "perplexity": math.exp(0.2)})
+    assert dearer.prices.gaussian == pytest.approx(1000.0)
+
+
 def test_without_a_target_the_prices_remain():
     controller = control()
     simulated(controller)
@@ -169,7 +181,9 @@ def test_the_best_weights_are_the_last_ones_where_the_rate_is_controlled(data: P
 @pytest.mark.slow
 def test_every_octave_of_a_path_is_an_experiment_of_its_own(data: PreparedData, tmp_path: Path):
     folder = tmp_path / "outputs" / "nvib" / "path"
-    own = trainer(data, folder, target_rate=None, rate_path=(16.0, 4.0), max_steps=16 * CHECK_STEPS)
+    own = trainer(
+        data, folder, target_rate=None, rate_path=(16.0, 4.0), max_steps=24 * CHECK_STEPS, start_perplexity=4.0
+    )
     config = new_config(own.model.settings, own.settings, "tiny", data.identity)
     write_config(own.files, config)
     figures = own.train()
