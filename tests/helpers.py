@@ -24,7 +24,7 @@ from pipeline.data.text_source import TextSource
 from tests.zygote import zygote
 
 ROOT = Path(__file__).parent.parent
-RECIPES = ("demo", "synth", "paper")  # run as `python -m pipeline NAME`
+RECIPES = ("demo", "synth", "paper", "rates")  # run as `python -m pipeline NAME`
 WORDS = ("the", "a", "old", "young", "king", "queen", "cat", "dog", "house", "river", "town", "saw", "found", "left")
 
 

@@ -129,6 +129,7 @@ OF_ITS_OWN = {
     ("synth", "--ROW_TEMPLATE"): ["{a} is {b}"],
     ("synth", "--COLUMN_TYPES"): NO_COLUMN_TYPES,
     ("paper", "--DATA"): ["nothing"],
+    ("rates", "--DATA"): ["nothing"],
 }
 
 
