@@ -7,7 +7,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from models.latent import Latent
+from models.latent import Draws, Latent
 from models.layers import (
     AttentionKeys,
     CrossAttention,
@@ -47,15 +47,18 @@ class TextAutoencoder(TextModel[Settings]):
     def forward(self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor) -> tuple[Encoding, TokenLoss]:
         """Encode, decode and score; see `TextModel.forward`."""
         packing = Packing.of(key_padding_mask)
-        encoding = self.latent_from(self.encode_tokens(source, packing), key_padding_mask)
+        encoding = self.read(self.latent_from(self.encode_tokens(source, packing), key_padding_mask), source)
         return encoding, self.score(target_input, encoding.latent, source, packing)
 
     def encode(self, source: Tensor, key_padding_mask: Tensor) -> Encoding:
         """Encode token ids [B, N]; see `TextModel.encode`."""
-        return self.latent_from(self.encode_tokens(source, Packing.of(key_padding_mask)), key_padding_mask)
+        hidden = self.encode_tokens(source, Packing.of(key_padding_mask))
+        return self.read(self.latent_from(hidden, key_padding_mask), source)
 
     def attention_weights(self, target_input: Tensor, latent: Latent | None) -> Tensor:
-        """Compute the weights of every layer and head over the vectors: [B, layers, H, T, K]."""
+        """Compute the weights of every layer and head over the vectors: [B, layers, H, T, K]; of draws, their mean."""
+        if isinstance(latent, Draws):
+            return torch.stack([self.attention_weights(target_input, own) for own in latent.latents]).mean(dim=0)
         hidden: Tensor = self.embedding(target_input)
         weights: list[Tensor] = []
         # torch types the items of a ModuleList as modules.
@@ -70,6 +73,15 @@ class TextAutoencoder(TextModel[Settings]):
         for layer in self.encoder:
             hidden = self.through(layer, hidden, packing)
         return packing.pad(hidden)
+
+    def read(self, encoding: Encoding, source: Tensor) -> Encoding:
+        """Return the encoding with the latent that the decoder reads; a model without readings returns it unchanged.
+
+        Args:
+            encoding: from `latent_from`.
+            source: [B, N], token ids of the texts.
+        """
+        return encoding
 
     @abstractmethod
     def latent_from(self, hidden: Tensor, key_padding_mask: Tensor) -> Encoding:

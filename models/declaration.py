@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from models import readings
+
 # No larger count is meaningful, and float32 cannot represent a number outside [SMALLEST, LARGEST[float]] well.
 LARGEST: dict[type, float] = {int: 2**31 - 1, float: 1e30}
 SMALLEST = 1e-30
@@ -119,7 +121,7 @@ class Setting:
         help: meaning, with the unit of a number.
         bounds: range of a number.
         choices: allowed texts, empty if other rules apply.
-        form: form of a text: "name", "sentence" or "label".
+        form: form of a text: "name", "sentence", "label" or "reading".
         distinct: True if no two of several values may be equal.
         group: heading of the flag in `--help`, if the settings of one dataclass have several.
         flag: False if no flag sets it.
@@ -172,7 +174,7 @@ class Setting:
         problem = text_problem(value, self.form)
         if problem is not None:
             raise self._error(problem, value)
-        return value
+        return readings.canonical(value) if self.form == "reading" else value
 
     def _checked_number(self, value: object, bounds: Bounds) -> int | float:
         wanted, word = (numbers.Integral, "an integer") if self.kind is int else (numbers.Real, "a number")
@@ -262,7 +264,7 @@ def text_problem(value: object, form: str | None) -> str | None:
     Args:
         value: text to check.
         form: "name" of an experiment, a project or a dataset, which is also a folder's name; "sentence"; "label", which
-            may be empty; or None.
+            may be empty; "reading" of a latent; or None.
     """
     if form == "name":
         if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}", value):
@@ -273,6 +275,9 @@ def text_problem(value: object, form: str | None) -> str | None:
     elif form == "label":
         if not isinstance(value, str) or "\0" in value:
             return "must be a label, which is a text"
+    elif form == "reading":
+        if readings.canonical(value) is None:
+            return f"must be {readings.KNOWN}"
     elif not isinstance(value, str):
         return "must be a text"
     return None

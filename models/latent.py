@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar, cast
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,8 +13,9 @@ from nvib import DiscreteMixture, GaussianMixture
 class Latent(Protocol):
     """Latents of B texts: up to K vectors or components for each, which a decoder attends to.
 
-    `Memory`, `nvib.DiscreteMixture` and `nvib.GaussianMixture` are latents. A model reads the types that it makes. A
-    language model has no latent: where a function takes latents of any model, its argument is `Latent | None`.
+    `Memory`, `Draws`, `nvib.DiscreteMixture` and `nvib.GaussianMixture` are latents. A model reads the types that it
+    makes. A language model has no latent: where a function takes latents of any model, its argument is
+    `Latent | None`.
     """
 
     @property
@@ -59,6 +60,37 @@ class Memory:
         return Memory(self.vectors[rows], self.key_padding_mask[rows])
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Several latents of each of B texts, over which the decoder's next-token probabilities are averaged.
+
+    `TextModel.score`, `start` and `step` take the mean.
+
+    Args:
+        latents: one or more, of B texts each, with equal masks.
+    """
+
+    latents: tuple[Latent, ...]
+
+    @property
+    def key_padding_mask(self) -> Tensor:
+        """[B, K], the mask of every draw."""
+        return self.latents[0].key_padding_mask
+
+    def __len__(self) -> int:
+        """Return B, the number of texts."""
+        return len(self.latents[0])
+
+    def select(self, rows: Tensor) -> "Draws":
+        """Select the draws of some of the B texts; see `Latent.select`."""
+        return Draws(tuple(latent.select(rows) for latent in self.latents))
+
+
+def each_draw(latent: Latent | None) -> tuple[Latent | None, ...]:
+    """Return the latents that a decoder reads one by one: the draws, or the latent alone."""
+    return latent.latents if isinstance(latent, Draws) else (latent,)
+
+
 Own = TypeVar("Own", bound=Latent)
 
 
@@ -66,9 +98,11 @@ def hidden(latent: Own, key_padding_mask: Tensor) -> Own:
     """Return latents with another mask; the weights of a mixture are zero where it is True.
 
     Args:
-        latent: memories or mixtures of B texts.
+        latent: memories, mixtures or draws of B texts.
         key_padding_mask: [B, K], bool, True at padding and at every vector to hide.
     """
+    if isinstance(latent, Draws):
+        return cast(Own, Draws(tuple(hidden(own, key_padding_mask) for own in latent.latents)))
     changes = {"key_padding_mask": key_padding_mask}
     if isinstance(latent, (DiscreteMixture, GaussianMixture)):
         changes["log_pi"] = latent.log_pi.masked_fill(key_padding_mask, -math.inf)

@@ -1,5 +1,7 @@
 """Cross-entropy and the projection to the vocabulary, in chunks that never hold all logits."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -37,6 +39,37 @@ def token_loss(hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> 
     inputs = hidden, weight, bias, target, torch.is_grad_enabled()
     computed = _ChunkedCrossEntropy.apply(*inputs)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] not annotated
     return TokenLoss(*cast(tuple[Tensor, Tensor], computed))
+
+
+def averaged_loss(losses: Sequence[TokenLoss]) -> TokenLoss:
+    """Compute the cross-entropy of the mean of several distributions: `-ln (1/K) sum_k p_k`.
+
+    Args:
+        losses: K losses of the same M tokens; one is returned unchanged.
+
+    Returns:
+        The loss of the mean, without a gradient if K is above 1.
+    """
+    if len(losses) == 1:
+        return losses[0]
+    each = math.log(len(losses)) - torch.stack([-loss.each for loss in losses]).logsumexp(dim=0)  # [M]
+    return TokenLoss(each.mean(), each)
+
+
+def averaged_logits(logits: Sequence[Tensor]) -> Tensor:
+    """Compute log probabilities of the mean of several distributions over the vocabulary.
+
+    Args:
+        logits: K tensors [V, B]; one is returned unchanged.
+
+    Returns:
+        [V, B].
+    """
+    if len(logits) == 1:
+        return logits[0]
+    exact = torch.promote_types(logits[0].dtype, torch.float32)
+    log_p = torch.stack([each.to(exact).log_softmax(dim=0) for each in logits])  # [K, V, B]
+    return log_p.logsumexp(dim=0) - math.log(len(logits))
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

@@ -1,6 +1,7 @@
 """`NVIB`: the nonparametric variational autoencoder (Henderson & Fehr, ICLR 2023)."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -9,8 +10,10 @@ import nvib
 from models.annealing import anneal
 from models.autoencoder import TextAutoencoder
 from models.gaussian import PASSED_LOGVAR, Gaussians, kl_by_dimension, rate, with_free_bits
-from models.latent import Latent
+from models.latent import Draws, Latent
 from models.latent import hidden as hide
+from models.posterior_draws import draw_each
+from models.readings import draws_of
 from models.settings import NVAESettings
 from models.text_model import AS_TRAINED, UNCHANGED, Encoding, Noise, Prices, UnsupportedError, required
 from nvib import DiscreteMixture, GaussianMixture, Posterior, Prior
@@ -82,7 +85,7 @@ class NVAE(TextAutoencoder[NVAESettings]):
         mixture: DiscreteMixture | GaussianMixture
         posterior, mixture = self.bottleneck(hidden, key_padding_mask)
         above_threshold = posterior.mean(self.settings.alpha_threshold) if self.training else mixture
-        mixture = self._perturbed(mixture, posterior.lengths) if self.training else self._read(mixture)
+        mixture = self._perturbed(mixture, posterior.lengths) if self.training else mixture
         gaussians = Gaussians(posterior.mu[:, 1:], posterior.logvar[:, 1:], key_padding_mask)
         charged = gaussians if self.settings.kl_weighting == "component" else gaussians.detached()
         return Encoding(
@@ -96,10 +99,21 @@ class NVAE(TextAutoencoder[NVAESettings]):
             rate=rate(charged, self.settings.prior_mu, self.settings.prior_var),
         )
 
-    def _read(self, mixture: DiscreteMixture | GaussianMixture) -> DiscreteMixture | GaussianMixture:
-        """Return the mixture that the decoder reads in evaluation."""
-        if self.settings.reading == "integral" or not isinstance(mixture, GaussianMixture):
-            return mixture
+    def read(self, encoding: Encoding, source: Tensor) -> Encoding:
+        """Replace the mean measure by the reading of the settings, in evaluation; see `TextAutoencoder.read`.
+
+        Components that the mean measure drops are in no reading.
+        """
+        mixture, reading = encoding.latent, self.settings.reading
+        if reading == "integral" or not isinstance(mixture, GaussianMixture):
+            return encoding
+        if count := draws_of(reading):
+            posterior, dropped = required(encoding.posterior, "posterior"), mixture.key_padding_mask
+            return replace(encoding, latent=draw_each(posterior, dropped, source, count, self.settings.kappa))
+        return replace(encoding, latent=self._without_prior(mixture))
+
+    def _without_prior(self, mixture: GaussianMixture) -> DiscreteMixture | GaussianMixture:
+        """Return a mixture without component 0, where the text has others; its means alone in the plug-in reading."""
         mask = mixture.key_padding_mask.clone()
         mask[:, 0] = (~mask[:, 1:]).any(dim=1)  # component 0 remains where nothing else is left
         log_pi = mixture.log_pi.masked_fill(mask, -math.inf).log_softmax(dim=-1)
@@ -213,8 +227,14 @@ class NVAE(TextAutoencoder[NVAESettings]):
         kept = super().keep_some(own, share, generator).key_padding_mask
         return hide(latent, torch.cat([mask[:, :1], kept[:, 1:]], dim=1))
 
-    def interpolate(self, a: Latent, b: Latent, tau: float) -> DiscreteMixture | GaussianMixture:
-        """Compute the mixture `(1 - tau) a + tau b` of two mixtures of one type; see `TextModel.interpolate`."""
+    def interpolate(self, a: Latent, b: Latent, tau: float) -> Latent:
+        """Compute the mixture `(1 - tau) a + tau b` of two mixtures of one type, or of as many draws of them each.
+
+        See `TextModel.interpolate`.
+        """
+        if isinstance(a, Draws) and isinstance(b, Draws):
+            pairs = zip(a.latents, b.latents, strict=True)
+            return Draws(tuple(self.interpolate(*pair, tau) for pair in pairs))
         if isinstance(a, DiscreteMixture) and isinstance(b, DiscreteMixture):
             return nvib.interpolate(a, b, tau)
         if isinstance(a, GaussianMixture) and isinstance(b, GaussianMixture):

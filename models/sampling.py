@@ -187,9 +187,13 @@ class SamplingSettings:
         """Number of sentences."""
         if self.number_samples is not None:
             return self.number_samples
-        of_text = self.near is not None or self.mix is not None
-        drawn = not of_text or self.noise_scale > 0 or self.decoding == "sample" or self.keep is not None
+        drawn = not self.of_mean or self.decoding == "sample" or self.keep is not None
         return DEFAULT_COUNT if drawn else 1
+
+    @property
+    def of_mean(self) -> bool:
+        """True if the latents are the mean latents of given sentences, which a model may read in several ways."""
+        return (self.near is not None or self.mix is not None) and self.noise_scale == 0
 
     @property
     def noise_scale(self) -> float:

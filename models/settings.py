@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from models.declaration import Choice, Range, SettingError, check_settings, declare
+from models.readings import DEFAULT_DRAWS, canonical
 
-READINGS = ("integral", "no-prior", "plug-in")
 # Settings that several models have.
 PRIOR_MU = declare("mean of the prior's vectors")
 PRIOR_VAR = declare("variance of the prior's vectors, above 0", above=0)
@@ -177,9 +177,10 @@ class NVAESettings(ModelSettings):
     reading: str = field(
         default="integral",
         metadata=declare(
-            "what the decoder reads in evaluation: the exact integral over the mixture, the same without the prior's "
-            "component where the text has others, or their means with their weights",
-            choices=READINGS,
+            "what the decoder reads in evaluation: integral, exact over the mixture; no-prior, the same without the "
+            "prior's component where the text has others; plug-in, their means with their weights; or draws K, the "
+            f"mean over K posterior samples in probability (draws is draws {DEFAULT_DRAWS})",
+            form="reading",
         ),
     )
     alpha_activation: str = field(
@@ -213,6 +214,7 @@ class NVAESettings(ModelSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "reading", canonical(self.reading))
         if self.bottleneck == "identity" and self.alpha_activation != "exp":
             raise SettingError("{alpha_activation} relu means nothing for {bottleneck} identity; leave one of them out")
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils import checkpoint
 
 from models.gaussian import Gaussians
-from models.latent import Latent, hidden
+from models.latent import Latent, each_draw, hidden
 from models.layers import Embedding, LayerState
-from models.loss import TokenLoss, token_loss
+from models.loss import TokenLoss, averaged_logits, averaged_loss, token_loss
 from models.packing import Packing
 from models.settings import ModelSettings
 from nvib import Posterior
@@ -197,12 +197,13 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
 
         Args:
             target_input: [B, N], token ids of the decoder's input.
-            latent: latents of B texts; None for a model without one.
+            latent: latents of B texts; None for a model without one. Draws give the loss of the mean of the draws.
             source: [B, N], target token ids.
             packing: the real positions, M in number.
         """
-        hidden = self.decode(target_input, latent, packing)
-        return token_loss(hidden, self.output.weight, self.output.bias, packing.pack(source))
+        to_logits, target = (self.output.weight, self.output.bias), packing.pack(source)
+        vectors = (self.decode(target_input, own, packing) for own in each_draw(latent))
+        return averaged_loss([token_loss(hidden, *to_logits, target) for hidden in vectors])
 
     def attention_weights(self, target_input: Tensor, latent: Latent | None) -> Tensor:
         """Compute the decoder's weights over the vectors of a latent at every position (teacher forcing).
@@ -221,7 +222,7 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
 
     def start(self, latent: Latent | None) -> list[LayerState]:
         """Return the decoder's state before the first token of B texts; the latent is None for a model without one."""
-        return [layer.start(latent) for layer in self._layers()]
+        return [layer.start(own) for own in each_draw(latent) for layer in self._layers()]
 
     def step(self, tokens: Tensor, position: int, state: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
         """Decode one position.
@@ -232,16 +233,18 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
             state: from `start` or the previous `step`.
 
         Returns:
-            The logits [B, V] of the next token, and the new state.
+            The logits [B, V] of the next token, those of the mean over draws, and the new state.
         """
-        hidden: Tensor = self.embedding(tokens.unsqueeze(1), start=position)
-        states: list[LayerState] = []
-        for layer, before in zip(self._layers(), state, strict=True):
-            hidden, after = layer.step(hidden, before)
-            states.append(after)
-        # The vocabulary as rows, as in the loss: twice as fast on a CPU for the few texts of a batch.
-        logits = (self.output.weight @ hidden.squeeze(1).t()).add_(self.output.bias.unsqueeze(1))  # [V, B]
-        return logits.t(), states
+        embedded: Tensor = self.embedding(tokens.unsqueeze(1), start=position)
+        depth, states, logits = len(self.decoder), list[LayerState](), list[Tensor]()
+        for first in range(0, len(state), depth):  # the layers' states of one draw after the other
+            hidden = embedded
+            for layer, before in zip(self._layers(), state[first : first + depth], strict=True):
+                hidden, after = layer.step(hidden, before)
+                states.append(after)
+            # The vocabulary as rows, as in the loss: twice as fast on a CPU for the few texts of a batch.
+            logits.append((self.output.weight @ hidden.squeeze(1).t()).add_(self.output.bias.unsqueeze(1)))  # [V, B]
+        return averaged_logits(logits).t(), states
 
     def encode(self, source: Tensor, key_padding_mask: Tensor) -> Encoding:
         """Encode texts to latents: samples in training, the mean latents in evaluation.

@@ -3,7 +3,13 @@
 import argparse
 
 from pipeline.cli import types
-from pipeline.cli.parser import Parser, add_batch_option, add_experiment_options, add_judge_option
+from pipeline.cli.parser import (
+    Parser,
+    add_batch_option,
+    add_experiment_options,
+    add_judge_option,
+    add_reading_option,
+)
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -23,6 +29,7 @@ def parse(description: str) -> argparse.Namespace:
         help="number of pairs of sentences, from the first (default: half the validation split, each sentence once)",
     )
     add_judge_option(group, required=False)
+    add_reading_option(group)
     add_batch_option(group)
     return parser.parse_args()
 
@@ -31,8 +38,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Interpolate, or read earlier interpolations, write examples and print the scores."""
     from pipeline.evaluation.bleu import interpolation_figures
     from pipeline.evaluation.judge import load_judge, novel_perplexity
-    from pipeline.experiments.config import read_config
+    from pipeline.experiments.config import other_reading, read_config, settings_from_json
     from pipeline.experiments.load import load_experiment
+    from pipeline.experiments.metrics import under_reading
     from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation.generate import interpolations, read_interpolations
@@ -43,11 +51,14 @@ def run(arguments: argparse.Namespace) -> None:
     check_login(arguments.WANDB_ENTITY)
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
     config = read_config(files)
+    settings = settings_from_json(config["model"], files.config)
+    reading = other_reading(settings, arguments.EXPERIMENT_NAME, arguments.READING)
     files.claim()
-    path, examples = files.folder / "interpolations.jsonl", files.folder / "interpolation_examples.txt"
+    path = files.result("interpolations.jsonl", reading)
+    examples = files.result("interpolation_examples.txt", reading)
     if arguments.RUN_INTERPOLATIONS:
         experiment = load_experiment(
-            arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
+            arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR, reading
         )
         rows = interpolations(experiment, arguments.NUMBER_PAIRS, arguments.GENERATION_BATCH_SIZE)
         if is_first():
@@ -65,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     write_text(examples, interpolation_blocks(rows[:100]))
     figures = interpolation_figures(rows)
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
-        tracker.summarise(figures | judged)
+        tracker.summarise(under_reading(figures | judged, reading))
     print(interpolation_blocks(rows[:3]))
     print("  tau   BLEU to source   BLEU to target   novel")
     for tau in rows[0]["outputs"]:

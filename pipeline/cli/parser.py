@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from models import readings
 from models.declaration import repeated
 from pipeline.cli import types
 from pipeline.cli.entry import one_line, report
@@ -204,6 +205,24 @@ def add_judge_option(group: argparse._ArgumentGroup, required: bool) -> None:
 def add_subset_option(group: argparse._ArgumentGroup, text: str) -> None:
     """Add the flag for the split that is evaluated."""
     group.add_argument("--DATA_SUBSET", choices=("validation", "test"), default="validation", help=text)
+
+
+def add_reading_option(group: argparse._ArgumentGroup, kept_apart: bool = True) -> None:
+    """Add the flag for a reading that replaces the experiment's own in this evaluation.
+
+    Args:
+        group: group of flags in `--help`.
+        kept_apart: True if the script stores figures and files of another reading under its name.
+    """
+    apart = ", and its figures and files are stored under its name" if kept_apart else ""
+    group.add_argument(
+        "--READING",
+        nargs="+",
+        action=types.Reading,
+        metavar="READING",
+        help=f"what the decoder of NVIB reads: {readings.KNOWN}; another reading than the experiment's own replaces it "
+        f"in this evaluation{apart} (default: the experiment's own)",
+    )
 
 
 def add_batch_option(group: argparse._ArgumentGroup) -> None:

@@ -2,8 +2,9 @@
 
 import argparse
 
-from pipeline.cli.parser import Parser, add_experiment_options
+from pipeline.cli.parser import Parser, add_experiment_options, add_reading_option
 from pipeline.cli.sampling_flags import add_sampling_options, sampling_settings
+from pipeline.runtime.errors import UserError
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -11,8 +12,14 @@ def parse(description: str) -> argparse.Namespace:
     parser = Parser(description, together=True)
     add_experiment_options(parser)
     add_sampling_options(parser)
+    add_reading_option(parser.add_argument_group("reading"), kept_apart=False)
     arguments = parser.parse_args()
-    sampling_settings(arguments)  # flags that contradict each other are refused before any work
+    settings = sampling_settings(arguments)  # flags that contradict each other are refused before any work
+    if arguments.READING is not None and not settings.of_mean:
+        raise UserError(
+            "--READING is for mean latents, of --MIX or of --NEAR with --LATENT_TEMPERATURE 0, and means nothing for "
+            "latents that are drawn; leave it out"
+        )
     return arguments
 
 
@@ -30,7 +37,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     check_login(arguments.WANDB_ENTITY)
     experiment = load_experiment(
-        arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR
+        arguments.OUTPUT_DIR,
+        arguments.PROJECT_NAME,
+        arguments.EXPERIMENT_NAME,
+        arguments.DATA_DIR,
+        arguments.READING,
     )
     experiment.files.claim()
     read_summary(experiment.files)  # refuses a damaged summary before the work

@@ -32,6 +32,8 @@ def add_setting(group: argparse._ArgumentGroup, setting: Setting, help: str, def
         default: value of a flag that is not given.
     """
     options: dict[str, Any] = {"choices": setting.choices} if setting.choices else {"type": _type_of(setting)}
+    if setting.form == "reading":
+        options = {"nargs": "+", "action": types.Reading, "metavar": "READING"}
     if setting.several:
         options["nargs"] = "+"
     if setting.distinct:

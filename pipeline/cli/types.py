@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models import readings
 from models.declaration import Bounds, repeated, shortened, text_problem
 from pipeline.data.column_types import KINDS
 from pipeline.data.delimiters import WORDS, is_delimiter
@@ -143,6 +144,36 @@ class Distinct(argparse.Action):
         if twice := repeated(values or ()):
             raise argparse.ArgumentError(self, f"{twice[0]} is given twice; give each value once")
         setattr(namespace, self.dest, values)
+
+
+def reading(text: str) -> str:
+    """An argparse type: the name of a reading, such as `plug-in` or `draws-8`; see `models.readings`."""
+    found = readings.canonical(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"must be {readings.KNOWN}, got {shortened(text)}")
+    return found
+
+
+class Reading(argparse.Action):
+    """Store the reading of a flag that takes one or two words: `plug-in`, `draws-8` or `draws 8`."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the canonical name of the reading.
+
+        Raises:
+            ArgumentError: if there is no such reading.
+        """
+        try:
+            found = reading(" ".join(values or ()))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+        setattr(namespace, self.dest, found)
 
 
 def folder(text: str) -> Path:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from models import MODELS, ModelSettings
-from models.declaration import declared
+from models.declaration import declared, shortened
+from models.readings import KNOWN, canonical
+from models.settings import NVAESettings
 from pipeline.data.dataset import difference
 from pipeline.experiments.paths import ExperimentFiles, names_in
 from pipeline.experiments.training_settings import TrainingSettings
@@ -40,6 +42,32 @@ def settings_from_json(values: dict[str, Any], path: Path, remedy: str = "train 
         return MODELS[values.pop("name")](**values)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} does not hold the settings of a known model ({error}); {remedy}") from None
+
+
+def other_reading(settings: ModelSettings, name: str, reading: str | None) -> str | None:
+    """Return the reading that replaces a model's own in an evaluation; None if it is the model's own.
+
+    Args:
+        settings: settings of the model.
+        name: name of the experiment, for messages.
+        reading: what the decoder is to read (`models.readings`); None for the model's own reading.
+
+    Raises:
+        UserError: there is no such reading, or the model has one way to read its latent.
+    """
+    if reading is None:
+        return None
+    if not isinstance(settings, NVAESettings):
+        raise UserError(f"--READING is for NVIB, and {name!r} is of the model {settings.name}; leave it out")
+    found = canonical(reading)
+    if found is None:
+        raise UserError(f"the reading must be {KNOWN}, got {shortened(reading)}")
+    return None if found == settings.reading else found
+
+
+def with_reading(settings: ModelSettings, reading: str | None) -> ModelSettings:
+    """Return settings with another reading, as `other_reading` returns it; None changes nothing."""
+    return settings if reading is None else dataclasses.replace(settings, **{"reading": reading})
 
 
 def cleaning(config: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Load a trained experiment: its model with the best weights, and its data."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from models import build
 from models.text_model import TextModel
 from pipeline.data.dataset import PreparedData, difference, load_prepared
-from pipeline.experiments.config import read_config, settings_from_json
+from pipeline.experiments.config import other_reading, read_config, settings_from_json, with_reading
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.weights import load_checkpoint, load_weights
 from pipeline.runtime.devices import default_device, keep_freed_memory
@@ -26,6 +27,7 @@ class Experiment:
         model: model with the best weights, in evaluation mode on `device`.
         data: prepared data that the model was trained on.
         device: device of the model.
+        reading: reading that replaces the experiment's own, or None.
     """
 
     files: ExperimentFiles
@@ -33,18 +35,37 @@ class Experiment:
     model: TextModel
     data: PreparedData
     device: torch.device
+    reading: str | None = None
+
+    def with_settings(self, **changes: Any) -> "Experiment":
+        """Return the experiment with other settings of its model that leave the weights as they are.
+
+        Args:
+            changes: settings of evaluation, such as `reading` and `alpha_threshold`.
+        """
+        model = build(dataclasses.replace(self.model.settings, **changes))
+        model.load_state_dict(self.model.state_dict())
+        return dataclasses.replace(self, model=model.to(self.device).eval())
 
 
-def load_experiment(output_dir: Path, project: str, name: str, data_dir: Path) -> Experiment:
+def load_experiment(
+    output_dir: Path, project: str, name: str, data_dir: Path, reading: str | None = None
+) -> Experiment:
     """Load an experiment of a project by name. See `load_experiment_of`."""
-    return load_experiment_of(ExperimentFiles.of(output_dir, project, name), data_dir)
+    return load_experiment_of(ExperimentFiles.of(output_dir, project, name), data_dir, reading)
 
 
-def load_experiment_of(files: ExperimentFiles, data_dir: Path) -> Experiment:
+def load_experiment_of(files: ExperimentFiles, data_dir: Path, reading: str | None = None) -> Experiment:
     """Load an experiment's best weights and its data.
 
+    Args:
+        files: paths of the experiment's files.
+        data_dir: folder of all prepared datasets.
+        reading: what the decoder reads (`models.readings`); the experiment's own reading if None.
+
     Raises:
-        UserError: the experiment, its checkpoint or its data is absent, damaged or does not fit.
+        UserError: the experiment, its checkpoint or its data is absent, damaged or does not fit, or its model has no
+            such reading.
     """
     config = read_config(files)
     if not files.best.exists():
@@ -54,6 +75,7 @@ def load_experiment_of(files: ExperimentFiles, data_dir: Path) -> Experiment:
 
     keep_freed_memory()
     settings = settings_from_json(config["model"], files.config)
+    reading = other_reading(settings, files.folder.name, reading)
     data = load_prepared(data_dir, config["data"]["name"])
     if differs := difference(config["data"], data.identity):
         raise UserError(
@@ -61,7 +83,7 @@ def load_experiment_of(files: ExperimentFiles, data_dir: Path) -> Experiment:
             f"({differs}); prepare it as it was, or train the experiment anew"
         )
     tensors, _ = load_checkpoint(files.best, "train the experiment anew")
-    model = build(settings)
+    model = build(with_reading(settings, reading))
     load_weights(model, tensors, files.best)
     device = default_device()
-    return Experiment(files, config, model.to(device).eval(), data, device)
+    return Experiment(files, config, model.to(device).eval(), data, device, reading)

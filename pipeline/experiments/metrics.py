@@ -8,7 +8,8 @@ To add a metric, produce it and declare it in `METRICS`. To show it in a table, 
 `pipeline.experiments.shown_figures`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pipeline.experiments.metric_types import (
     AUTOENCODER,
@@ -296,6 +297,20 @@ def _figures() -> Iterator[Figure]:
 
 
 FIGURES = {figure.key: figure for figure in _figures()}
+
+
+def under_reading(figures: Mapping[str, Any], reading: str | None) -> dict[str, Any]:
+    """Return figures by key, with the reading before the last part of each key, as in
+    `validation/reading_plug-in/perplexity`. `FIGURES` declares them without it.
+
+    Args:
+        figures: figures by key.
+        reading: reading that replaces the experiment's own (`models.readings`); None changes no key.
+    """
+    if reading is None:
+        return dict(figures)
+    parts = ((key.rpartition("/"), value) for key, value in figures.items())
+    return {f"{group}/reading_{reading}/{name}": value for (group, _, name), value in parts}
 
 
 def outdated_with_samples(key: str) -> bool:

@@ -47,6 +47,16 @@ class ExperimentFiles:
                 folder.mkdir()
             shutil.rmtree(removed, ignore_errors=True)
 
+    def result(self, name: str, reading: str | None = None) -> Path:
+        """Return the path of a file that an evaluation writes; another reading has a file of its own.
+
+        Args:
+            name: name of the file, such as `reconstruction_test.jsonl`.
+            reading: reading that replaces the experiment's own, or None.
+        """
+        path = self.folder / name
+        return path if reading is None else path.with_stem(f"{path.stem}_{reading}")
+
     @property
     def config(self) -> Path:
         """Settings of model and training, identity of the data, versions."""

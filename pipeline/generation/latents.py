@@ -243,4 +243,5 @@ def _of_texts(
 
     with torch.inference_mode(), unsupported_as_user_error():  # fails before any work
         draw([0], torch.Generator(experiment.device))
-    return Source(draw, lambda _: made_from if keep is None else made_from | {"keep": keep}, longest)
+    made_from = made_from | {name: value for name, value in (("keep", keep), ("reading", experiment.reading)) if value}
+    return Source(draw, lambda _: made_from, longest)

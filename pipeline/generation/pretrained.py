@@ -19,7 +19,7 @@ from pipeline.data.cleaning import CLEANERS
 from pipeline.data.dataset import PreparedData
 from pipeline.data.tokenizer import FILE as TOKENIZER
 from pipeline.data.tokenizer import load_tokenizer
-from pipeline.experiments.config import cleaning, settings_from_json
+from pipeline.experiments.config import cleaning, other_reading, settings_from_json, with_reading
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.weights import load_checkpoint, load_weights, save_checkpoint
@@ -56,17 +56,18 @@ def save_shared(experiment: Experiment, figures: dict[str, Any], folder: Path) -
         write_text(new / CARD, model_card(config, folder.name))
 
 
-def load_shared(name: str | os.PathLike) -> tuple[Experiment, dict[str, Any]]:
+def load_shared(name: str | os.PathLike, reading: str | None = None) -> tuple[Experiment, dict[str, Any]]:
     """Load a shared model and its figures.
 
     Args:
         name: a folder, or the name of a model on the Hugging Face hub.
+        reading: what the decoder reads (`models.readings`); the model's own reading if None.
 
     Returns:
         The experiment, whose data has no splits, and the figures by name.
 
     Raises:
-        UserError: the model is absent, damaged or not of this suite, or the hub is unreachable.
+        UserError: the model is absent, damaged or not of this suite, it has no such reading, or the hub is unreachable.
     """
     paths = _files(name)
     config = read_record(paths[CONFIG], REMEDY)
@@ -80,6 +81,7 @@ def load_shared(name: str | os.PathLike) -> tuple[Experiment, dict[str, Any]]:
     tensors, _ = load_checkpoint(paths[WEIGHTS], REMEDY)
     tokenizer = load_tokenizer(str(paths[TOKENIZER]))
     settings = settings_from_json(config["model"], paths[CONFIG], REMEDY)
+    reading = other_reading(settings, paths[CONFIG].parent.name, reading)
     try:
         lengths = {int(length): int(count) for length, count in config["length_distribution"].items()}
         labels = {label: int(count) for label, count in config["labels"].items()}
@@ -91,7 +93,7 @@ def load_shared(name: str | os.PathLike) -> tuple[Experiment, dict[str, Any]]:
             raise ValueError("its tokenizer has more tokens than its model")
         if not isinstance(config["data"].get("name"), str) or cleaning(config) not in CLEANERS:
             raise ValueError("its data has no name, or its cleaning is unknown")
-        model = build(settings)
+        model = build(with_reading(settings, reading))
     except (ValueError, TypeError, RuntimeError, MemoryError) as error:  # sizes that are invalid, or exceed the memory
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{paths[CONFIG]} describes no model that can be built ({reason}); {REMEDY}") from None
@@ -101,7 +103,7 @@ def load_shared(name: str | os.PathLike) -> tuple[Experiment, dict[str, Any]]:
     trained = {label: count for label, count in labels.items() if count}
     data = PreparedData({}, tokenizer, {"labels": trained}, lengths, str(config["data"].get("fingerprint")))
     files = ExperimentFiles(paths[CONFIG].parent)
-    return Experiment(files, config, model.to(device).eval(), data, device), config["figures"]
+    return Experiment(files, config, model.to(device).eval(), data, device, reading), config["figures"]
 
 
 def _files(name: str | os.PathLike) -> dict[str, Path]:

@@ -47,18 +47,21 @@ class TrainedModel:
 
     @classmethod
     def from_experiment(
-        cls, folder: str | os.PathLike[str], data_dir: str | os.PathLike[str] = "data"
+        cls,
+        folder: str | os.PathLike[str],
+        data_dir: str | os.PathLike[str] = "data",
+        reading: str | None = None,
     ) -> "TrainedModel":
         """Load a trained experiment, see `pipeline.load_experiment`."""
         files = ExperimentFiles(Path(folder))
-        experiment = load_experiment_of(files, Path(data_dir))
+        experiment = load_experiment_of(files, Path(data_dir), reading)
         remedy = "remove it, and run the steps that wrote it again"
         return cls(experiment, read_record(files.summary, remedy) if files.summary.exists() else {})
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str]) -> "TrainedModel":
+    def from_pretrained(cls, name: str | os.PathLike[str], reading: str | None = None) -> "TrainedModel":
         """Load a shared model, see `pipeline.from_pretrained`."""
-        return cls(*load_shared(name))
+        return cls(*load_shared(name, reading))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder for the Hugging Face hub with all files that `from_pretrained` needs, whole or not at all.

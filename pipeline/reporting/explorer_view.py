@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from models.autoencoder import TextAutoencoder
 from models.latent import Latent
 from models.text_model import Encoding
 from pipeline.generation.generate import decode, interpolated
@@ -83,7 +84,7 @@ def view(model: TrainedModel, a: str, b: str, tau: float, threshold: float | Non
         UserError: the model has no latent or cannot interpolate, or a text is empty or too long.
     """
     tokens_a, tokens_b = (_tokens(model, text) for text in (a, b))
-    encoding_a, encoding_b = (_above(model.encode([text]), threshold) for text in (a, b))
+    encoding_a, encoding_b = (_encoded(model, text, threshold) for text in (a, b))
     first, second = encoding_a.latent, encoding_b.latent
     with unsupported_as_user_error():
         latent = model.model.interpolate(first, second, tau)
@@ -142,18 +143,22 @@ def _names(model: TrainedModel, ids: list[int]) -> list[str]:
     return [model.tokenizer.name(index) for index in ids]
 
 
-def _above(encoding: Encoding, threshold: float | None) -> Encoding:
-    """Apply another threshold to an encoding with pseudo-counts."""
-    if threshold is None or encoding.posterior is None:
+def _encoded(model: TrainedModel, text: str, threshold: float | None) -> Encoding:
+    """Encode a text, with another threshold if the model has pseudo-counts, to the latent of the model's reading."""
+    encoding, autoencoder = model.encode([text]), model.model
+    if threshold is None or encoding.posterior is None or not isinstance(autoencoder, TextAutoencoder):
         return encoding
     latent = encoding.posterior.mean(threshold)
-    return replace(encoding, latent=latent, vectors_kept=(~latent.key_padding_mask).sum(dim=-1))
+    kept = replace(encoding, latent=latent, vectors_kept=(~latent.key_padding_mask).sum(dim=-1))
+    return autoencoder.read(kept, torch.tensor([model.tokenize([text])[0][1:]], device=model.device))
 
 
 def _vectors(tokens: list[str], encoding: Encoding) -> Vectors:
     """Vectors of an encoded text, named by its tokens if there is one for each."""
     kept = (~encoding.latent.key_padding_mask[0]).tolist()
     names = tokens if encoding.posterior is None else [PRIOR, *tokens]
+    if encoding.posterior is not None:
+        kept = kept[:: len(kept) // len(names)]  # draws may have several vectors of a component
     if len(names) != len(kept):  # pooled to one vector, or to a share of them
         names = _numbers(len(kept))
     alpha = None if encoding.posterior is None else encoding.posterior.alpha[0].tolist()
@@ -175,7 +180,10 @@ def _attention(
     before = torch.tensor([[tokenizer.cls_id, *target[:-1]]], device=model.device)
     weights = model.model.attention_weights(before, latent)[0].mean(dim=(0, 1))  # [T, K]
     counts = [len(of_text.names) for of_text in vectors]
-    whole = len(latent.key_padding_mask[0])
+    mask = latent.key_padding_mask[0]
+    copies = max(1, len(mask) // (counts[int(tau)] if tau in (0.0, 1.0) else sum(counts)))  # draws of a component
+    weights, mask = weights.unflatten(-1, (-1, copies)).sum(dim=-1), mask[::copies]
+    whole = len(mask)
     if tau in (0.0, 1.0):  # the latent of one text
         side = int(tau)
         names, sides = vectors[side].names, [side] * whole
@@ -183,7 +191,7 @@ def _attention(
         names, sides = vectors[0].names + vectors[1].names, [0] * counts[0] + [1] * counts[1]
     else:  # each vector belongs to both
         names, sides = _numbers(whole), [2] * whole
-    shown = (~latent.key_padding_mask[0]).nonzero().flatten()
+    shown = (~mask).nonzero().flatten()
     return Attention(
         _names(model, target),
         [names[index] for index in shown.tolist()],

@@ -115,6 +115,8 @@ NO_TEXTS = ["", ".", "..", "nothing", "a/b", "/abs", "x.doc", "../.txt", "a b.tx
 NO_TEXTS += ["../missing.csv", "a\0b.txt", "a\nb.txt", "folder.txt", "x" * 300 + ".txt"]
 NO_TOKENIZERS = [".", "..", "../x", "/abs", "a/b/c", "x.json", "outputs", "a b", "a\0b", "a\n", "x" * 300 + ".json"]
 
+NO_READINGS = ["", " ", "means", "Integral", "plug_in", "no prior", "draw", "draws-0", "draws-1001", "draws-08", "1"]
+NO_READINGS += ["draws--1", "draws-1.5", "draws 8 8", "draws-8\n", "None", "a\0b"]
 NO_COLUMN_TYPES = ["price", "price=", "price=prose", "=", "text=price"]
 OF_ITS_OWN = {
     ("prepareDatasets.py", "--DATA"): NO_TEXTS,
@@ -202,7 +204,7 @@ def bad_arguments(script: str, action: argparse.Action) -> list[list[str]]:
         values = ["", " ", "nothing", "1", "nan", "None", "True", *(f"{c} " for c in action.choices)]
         values += [choice.swapcase() for choice in action.choices]
     else:
-        values = bad_values(action.type)
+        values = NO_READINGS if isinstance(action, types.Reading) else bad_values(action.type)
         if isinstance(action.type, types.Bounded):
             values += ["0"] if action.dest not in MAY_BE_ZERO else []
             values += ["-0.5", "-1"] if action.dest not in MAY_BE_NEGATIVE and not action.type.bounds.no_limit else []
@@ -221,6 +223,8 @@ def good_value(action: argparse.Action) -> str:
     """A value that a flag accepts."""
     if action.choices is not None:
         return next(iter(action.choices))
+    if isinstance(action, types.Reading):
+        return "integral"
     if action.dest == "DATA" and action.required:
         return "own.txt"
     if action.type is types.column_type:

@@ -24,6 +24,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
                 ("T", "--DELTA", "0.5"),
                 ("T", "--KL_GAUSSIAN_LAMBDA", "1"),
                 ("VTV", "--KAPPA", "2"),
+                ("VTV", "--READING", "plug-in"),
                 ("VTV", "--POOLING", "max"),
                 ("VTP", "--STRIDE_PERC", "0.5"),
                 ("VTS", "--ALPHA_ACTIVATION", "relu"),
@@ -53,6 +54,10 @@ def place(tmp_path: Path) -> Iterator[Path]:
             )
         ),
         ("sample.py", ("--KEEP", "0.5"), "--KEEP is the share of a sentence's vectors; name the sentence with --NEAR"),
+        *(
+            ("sample.py", (*arguments, "--READING", "plug-in"), "--READING is for mean latents")
+            for arguments in ((), ("--NEAR", "a"), ("--MIX", "a", "b", "--LATENT_TEMPERATURE", "0.5"))
+        ),
         ("sample.py", ("--MIN_LENGTH", "9", "--MAX_LENGTH", "8"), "--MIN_LENGTH 9 is above --MAX_LENGTH 8"),
         ("sample.py", ("--TEMPERATURE", "0.5"), "--TEMPERATURE means nothing for --DECODING greedy"),
         ("sample.py", ("--DECODING", "greedy", "--TOP_P", "0.9"), "--TOP_P means nothing for --DECODING greedy"),

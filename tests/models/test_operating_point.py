@@ -8,7 +8,8 @@ from torch.distributions import Normal, kl_divergence
 
 from models import MODELS, build
 from models.latent import hidden
-from models.settings import READINGS, VariationalSettings
+from models.readings import MEASURES
+from models.settings import VariationalSettings
 from models.text_model import Prices
 from nvib import DiscreteMixture, GaussianMixture
 from tests.models.tiny_models import AUTOENCODERS, VOCABULARY, model, sentences
@@ -90,7 +91,7 @@ def test_a_start_from_a_transformer_gives_its_outputs_before_the_first_step(name
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("reading", MEASURES)
 def test_a_decoder_reads_the_latent_that_is_asked_for(reading: str):
     torch.manual_seed(1)
     trained = model("NVIB", reading=reading).eval()
@@ -111,7 +112,7 @@ def test_a_decoder_reads_the_latent_that_is_asked_for(reading: str):
     assert torch.equal(vectors, whole.mu)
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("reading", MEASURES)
 def test_a_text_without_vectors_of_its_own_has_the_component_of_the_prior(reading: str):
     trained = model("NVIB", reading=reading, alpha_threshold=1e6).eval()
     encoding = trained.encode(*sentences(7, 4)[:2])

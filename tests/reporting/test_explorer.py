@@ -71,6 +71,23 @@ def test_a_higher_threshold_keeps_fewer_vectors_and_the_prior_s_always(nvae: Tra
     assert view(nvae, A, B, 0.0, 1e6).text != view(nvae, A, B, 0.0, 0.0).text, "the decoder does not see the threshold"
 
 
+@pytest.mark.parametrize(
+    "settings", [{"reading": "plug-in"}, {"reading": "draws-3"}, {"reading": "draws-2", "kappa": 2}]
+)
+def test_the_page_shows_what_the_reading_of_the_model_gives(nvae: TrainedModel, settings: dict):
+    read = TrainedModel(nvae.experiment.with_settings(**settings), {})
+    threshold = read.model.settings.alpha_threshold
+    for tau, step in ((0.0, 0), (0.5, 1), (1.0, 2)):
+        found = view(read, A, B, tau, threshold)
+        assert found.text == read.interpolate(A, B, steps=3)[step]
+        assert (len(found.vectors[0].kept), len(found.vectors[1].kept)) == (9, 12)
+        of_text = [token for text in (found.vectors[0], found.vectors[1]) for token in text.names]
+        assert set(found.attention.vectors) <= set(of_text)
+        assert (PRIOR in found.attention.vectors) == (settings["reading"] != "plug-in")
+        assert all(sum(row) == pytest.approx(1, abs=1e-5) for row in found.attention.weights)
+        assert drawn(found, tau)
+
+
 def test_the_weights_are_those_that_each_token_was_generated_with(nvae: TrainedModel):
     found = view(nvae, A, B, 0.25).attention
     a, b = (nvae.encode([text]).latent for text in (A, B))
