@@ -54,10 +54,13 @@ def corpus_bleus(corpora: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list
     few = sum(len(hypotheses) for hypotheses, _ in corpora) <= PART  # decided here: a process costs more
     for number, counted, signatures[number] in (map if few else _on_all_cores)(_count_ngrams, tasks):
         sums[number] = [one + other for one, other in zip(sums[number], counted, strict=True)]
-    return [
-        (BLEU.compute_bleu(correct=s[0:4], total=s[4:8], sys_len=s[8], ref_len=s[9]).score, signature)
-        for s, signature in zip(sums, signatures, strict=True)
-    ]
+    return [(_score(own), signature) for own, signature in zip(sums, signatures, strict=True)]
+
+
+def _score(sums: list[int]) -> float:
+    """BLEU of the sums of `_count_ngrams`, with the smoothing that the signature names."""
+    found = BLEU.compute_bleu(sums[0:4], sums[4:8], sys_len=sums[8], ref_len=sums[9], smooth_method="exp")
+    return found.score
 
 
 def _count_ngrams(task: tuple[int, Sequence[str], Sequence[str]]) -> tuple[int, list[int], str]:

@@ -29,6 +29,15 @@ def test_bleu_without_a_match_is_sacrebleu_s_own():
     assert corpus_bleu(["d"], ["a b c"])[0] == BLEU(force=True).corpus_score(["d"], [["a b c"]]).score
 
 
+def test_bleu_of_texts_that_share_words_and_no_sentence_part_is_sacrebleu_s_own():
+    """The signature names a smoothing, which counts where no n-gram of some length is shared."""
+    hypotheses, references = ["a b c d e f", "g h i j"], ["f e d c b a", "a b g h"]
+    score, signature = corpus_bleu(hypotheses, references)
+    metric = BLEU(force=True)
+    assert score == metric.corpus_score(hypotheses, [references]).score > 0
+    assert "smooth:exp" in signature == str(metric.get_signature())
+
+
 def test_bleu_needs_a_reference_for_each_hypothesis():
     with pytest.raises(ValueError, match="as many as hypotheses, got 1 and 2"):
         corpus_bleu(["a", "b"], ["a"])
