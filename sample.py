@@ -8,7 +8,7 @@
 
 Writes samples.txt (one sentence per line) and samples.jsonl (text, source of its latent, tokens generated) beside the
 model. Writes figures of the variety, novelty and length of the samples into summary.json, and beside them the same
-figures of as many real held-out sentences.
+figures of as many real held-out sentences and of as many unigrams, whose tokens are drawn independently of each other.
 """
 
 from pipeline.cli import entry, sample_command

@@ -1,6 +1,7 @@
-"""Command of forwardSampleEvaluation.py: perplexity of samples under a language model."""
+"""Command of forwardSampleEvaluation.py: perplexity of samples under a language model, and MAUVE."""
 
 import argparse
+import os
 
 from pipeline.cli.parser import Parser, add_batch_option, add_experiment_options, add_judge_option, add_subset_option
 
@@ -17,9 +18,14 @@ def parse(description: str) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Score the samples and real text, and print both perplexities."""
+    """Score the samples, real text and unigrams, and print perplexities and MAUVE."""
+    # OpenMP reads it when PyTorch and faiss are imported; see `quality_command`.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from pipeline.evaluation.controls import unigram_sentences
     from pipeline.evaluation.judge import figure_name, load_judge, perplexity, tokenized_samples
+    from pipeline.evaluation.mauve import LEAST, mauve_figures
     from pipeline.experiments.config import read_config
+    from pipeline.experiments.metric_types import CONTROLS, REAL_TEXT, UNIGRAMS
     from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation.generate import read_samples
@@ -35,13 +41,23 @@ def run(arguments: argparse.Namespace) -> None:
     )
     data, subset, size = judge.data, arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE
     name = f"samples/{figure_name(judge, 'forward_perplexity')}"
-    own = perplexity(judge.model, tokenized_samples(rows, data), data, size, "samples")
+    samples = tokenized_samples(rows, data)
+    own = perplexity(judge.model, samples, data, size, "samples")
     real = perplexity(judge.model, data.splits[subset], data, size, f"real text, {subset}")
+    unigrams = perplexity(judge.model, unigram_sentences(data, len(rows)), data, size, "unigrams")
     if not is_first():
         return  # only rank 0 writes files and logs
+    like = f"samples/{figure_name(judge, 'mauve')}"
+    mauve = mauve_figures(judge, samples, like, size)
+    figures = {name: own, name + REAL_TEXT: real, name + UNIGRAMS: unigrams, f"{name}_judge": arguments.LANGUAGE_MODEL}
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
-        tracker.summarise({name: own, f"{name}_of_real_text": real, f"{name}_judge": arguments.LANGUAGE_MODEL})
+        tracker.summarise(figures | mauve)
     print(
-        f"{name}: {own:.2f} of {len(rows)} samples, {real:.2f} of real text ({subset}), "
+        f"{name}: {own:.2f} of {len(rows)} samples, {real:.2f} of real text ({subset}), {unigrams:.2f} of unigrams, "
         f"under {arguments.LANGUAGE_MODEL}"
     )
+    if mauve[like] is None:
+        print(f"{like}: not measured; it needs {LEAST} samples and twice as many training sentences")
+        return
+    beside = ", ".join(f"{mauve[like + suffix]:.3f} of {text}" for suffix, text in CONTROLS.items())
+    print(f"{like}: {mauve[like]:.3f} of {mauve[f'{like}_count']} samples, {beside}; compare it for equal counts alone")

@@ -28,18 +28,19 @@ def parse(description: str) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train a model on the samples and one on real text, score both on real text, and print both perplexities."""
+    """Train models on the samples, on real text and on unigrams, score them on real text, and print perplexities."""
+    from pipeline.evaluation.controls import real_text_control, unigram_control
     from pipeline.evaluation.judge import (
         figure_name,
         fingerprint,
         judge_settings,
         load_judge,
         perplexity,
-        real_text_control,
         tokenized_samples,
         train_judge,
     )
     from pipeline.experiments.config import read_config
+    from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
     from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation.generate import read_samples
@@ -58,9 +59,11 @@ def run(arguments: argparse.Namespace) -> None:
     model = train_judge(judge, tokenized_samples(rows, data), training)
     own = perplexity(model, data.splits[subset], data, size, subset)
     control = real_text_control(judge, len(rows), training, size)
+    unigrams = unigram_control(judge, len(rows), training, size)
     figures = {
         name: own,
-        f"{name}_of_real_text": control[subset],
+        name + REAL_TEXT: control[subset],
+        name + UNIGRAMS: unigrams[subset],
         f"{name}_sentences": len(rows),
         f"{name}_samples": fingerprint([row["text"] for row in rows]),
         f"{name}_judge": arguments.LANGUAGE_MODEL,
@@ -69,5 +72,6 @@ def run(arguments: argparse.Namespace) -> None:
         tracker.summarise(figures)
     print(
         f"{name}: {own:.2f} after training on {len(rows)} samples, {control[subset]:.2f} after training on "
-        f"{control['count']} real sentences, with the settings of {arguments.LANGUAGE_MODEL}"
+        f"{control['count']} real sentences, {unigrams[subset]:.2f} after training on {unigrams['count']} "
+        f"unigrams, with the settings of {arguments.LANGUAGE_MODEL}"
     )

@@ -26,12 +26,14 @@ def parse(description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Sample, write the samples and their figures, and print a summary."""
     from pipeline.data.writers import write_synthetic
+    from pipeline.evaluation.controls import unigram_sentences
     from pipeline.evaluation.diversity import text_figures
     from pipeline.evaluation.judge import tokenized_samples
     from pipeline.experiments.load import load_experiment
+    from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
     from pipeline.experiments.tracker import check_login, read_summary, tracking
     from pipeline.generation.sampler import sample_with
-    from pipeline.reporting.console import beside_real_text, of_own_form, on_one_line
+    from pipeline.reporting.console import beside_controls, of_own_form, on_one_line
     from pipeline.runtime.files import as_jsonl, write_text
     from pipeline.runtime.processes import is_first
 
@@ -45,7 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
     experiment.files.claim()
     read_summary(experiment.files)  # refuses a damaged summary before the work
-    rows = sample_with(experiment, sampling_settings(arguments), arguments.GENERATION_BATCH_SIZE)
+    settings = sampling_settings(arguments)
+    rows = sample_with(experiment, settings, arguments.GENERATION_BATCH_SIZE)
     if not is_first():
         return  # only rank 0 writes files and logs
     samples, text_file = experiment.files.samples, experiment.files.samples.with_suffix(".txt")
@@ -60,11 +63,12 @@ def run(arguments: argparse.Namespace) -> None:
         split = tokenized_samples(rows, experiment.data)
         held_out = experiment.data.splits["validation"]
         as_many = range(min(len(rows), len(held_out)))  # repetition grows with the number of sentences
-        own, real = (text_figures(sentences.select(as_many), experiment.data) for sentences in (split, held_out))
+        unigrams = unigram_sentences(experiment.data, len(as_many))
+        texts = {"": split.select(as_many), REAL_TEXT: held_out.select(as_many), UNIGRAMS: unigrams}
+        measured = {suffix: text_figures(text, experiment.data) for suffix, text in texts.items()}
         drawn = [row["drawn_length"] for row in rows if "drawn_length" in row]  # only for latents of the prior
         figures = {
-            **{f"samples/{name}": value for name, value in own.items()},
-            **{f"samples/{name}_of_real_text": value for name, value in real.items()},
+            **{f"samples/{name}{suffix}": value for suffix, of in measured.items() for name, value in of.items()},
             "samples/count": len(rows),
             "samples/mean_length": sum(row["tokens_generated"] for row in rows) / len(rows),
             "samples/mean_drawn_length": sum(drawn) / len(drawn) if drawn else None,
@@ -75,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
         tracker.summarise(figures)
     for row in rows[:10]:
         print(f"  {on_one_line(row['text'])}")
-    print(beside_real_text(own, real))
+    print(beside_controls(measured))
     beside = f" ({figures['samples/mean_drawn_length']:.1f} drawn)" if drawn else ""
     print(
         f"{len(rows)} sentences, {figures['samples/mean_length']:.1f} tokens on average{beside}, "

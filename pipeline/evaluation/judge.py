@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import torch
 
 from models import build
@@ -24,8 +23,6 @@ from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.experiments.weights import load_checkpoint, load_weights
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import read_records, write_records
-from pipeline.runtime.locks import turn
 from pipeline.runtime.processes import share
 from pipeline.runtime.progress import bar
 from pipeline.runtime.signals import Interrupted
@@ -189,40 +186,3 @@ def train_judge(judge: Experiment, sentences: datasets.Dataset, training: Traini
         weights, _ = load_checkpoint(files.best, "run the evaluation again")
         load_weights(model, weights, files.best)
     return model.eval()
-
-
-def real_text_control(
-    judge: Experiment, count: int, training: TrainingSettings, batch_size: int
-) -> dict[str, float | int]:
-    """Compute perplexities of held-out text under a model trained on real sentences, for comparison with samples.
-
-    The result depends on the judge alone. It is computed once and kept in the judge's folder, in
-    `reverse_controls.jsonl`; a process that needs it at the same time waits.
-
-    Args:
-        judge: experiment of the judge.
-        count: number of training sentences, at most all.
-        training: training settings.
-        batch_size: sentences that go through the model together.
-
-    Returns:
-        Perplexities of the splits `validation` and `test`, and `count`, the number of sentences trained on.
-    """
-    path = judge.files.folder / "reverse_controls.jsonl"
-    train = judge.data.splits["train"]
-    count = min(count, len(train))
-    key = {"count": count, "training": dataclasses.asdict(training)}
-    with turn(judge.files.folder.parent / f".{judge.files.folder.name}.controls.lock"):
-        rows = read_records(path, "remove it, and run the evaluation again") if path.exists() else []
-        for row in rows:
-            if row["key"] == key:
-                return row["figures"]
-        chosen = np.sort(np.random.default_rng(training.seed).permutation(len(train))[:count])
-        model = train_judge(judge, as_split(train[chosen.tolist()]["input_ids"]), training)
-        figures: dict[str, float | int] = {
-            subset: perplexity(model, judge.data.splits[subset], judge.data, batch_size, f"control on {subset}")
-            for subset in ("validation", "test")
-        }
-        figures["count"] = count
-        write_records(path, [*rows, {"key": key, "figures": figures}])
-        return figures

@@ -5,7 +5,9 @@ from typing import Literal
 
 SPLITS = ("validation", "test")
 EVERY_SPLIT = ("train", *SPLITS)
-REAL_TEXT = "_of_real_text"  # suffix: the same figure of held-out text
+REAL_TEXT = "_of_real_text"  # suffix: the same figure of real text
+UNIGRAMS = "_of_unigrams"  # suffix: the same figure of text without coherence, of tokens drawn independently
+CONTROLS = {REAL_TEXT: "real text", UNIGRAMS: "unigrams"}  # names of the texts beside samples, by suffix
 AUTOENCODER = "autoencoder_"  # prefix: the judge is an autoencoder, which has seen the text that it scores
 
 
@@ -17,11 +19,13 @@ class QualityRow:
         section: section of the report.
         label: name of the row. `{near}` is the share of tokens that may be edited in a near copy, `{rest}` is 1 - near.
         better: when the value is good.
+        judged: False if the report measures a judged metric without the judge, and so under the plain name alone.
     """
 
     section: str
     label: str
     better: str
+    judged: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,7 @@ class Metric:
         percent: True if the value is a share that prose shows as a percentage. Tables show the share.
         table: header of its column, the label if None.
         console: its name in the console and in the model card, the label if None.
-        real_text: header of the column with the figure of held-out text, under the key with the suffix `REAL_TEXT`.
-            None if there is no such figure.
+        controlled: True if there are figures of the texts in `CONTROLS`, under the keys with their suffixes.
         judged: True if a model judges the text, whose kind may prefix the name with `AUTOENCODER`.
         quality: its row in the quality report, under `quality/<name>` with a figure of held-out text, or None.
     """
@@ -56,7 +59,7 @@ class Metric:
     percent: bool = False
     table: str | None = None
     console: str | None = None
-    real_text: str | None = None
+    controlled: bool = False
     judged: bool = False
     quality: QualityRow | None = None
 
@@ -104,11 +107,7 @@ class Figure:
 
     def column(self, with_split: bool) -> str:
         """Header of a table's column; the split is part of it if `with_split` is True."""
-        metric = self.metric
-        header = self._filled(metric.table or metric.label, with_split)
-        if self.name.endswith(REAL_TEXT) and metric.real_text is not None:
-            return metric.real_text.format(column=header)
-        return header
+        return self._filled(self.metric.table or self.metric.label, with_split)
 
     def _filled(self, template: str, with_split: bool) -> str:
         of_split = f", {self.split}" if self.split and with_split else ""

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.experiments.metric_types import (
     AUTOENCODER,
+    CONTROLS,
     EVERY_SPLIT,
     REAL_TEXT,
     SPLITS,
@@ -25,7 +26,6 @@ TAUS = ("0", "0.25", "0.5", "0.75", "1")  # positions between the ends of an int
 BETWEEN = tuple(f"interpolation/tau_{tau}" for tau in TAUS)
 LIKE_REAL = "like held-out text"
 NO_MORE = "no more than held-out text"
-BESIDE = "{column}, real text"  # header of the column with the figure of held-out text
 
 
 def _quality(
@@ -153,10 +153,21 @@ METRICS = (
         decimals=1,
         judged=True,
         table="F-PPL",
-        real_text="… of real text",
+        controlled=True,
         quality=QualityRow("fidelity", "perplexity under the judge (F-PPL)", LIKE_REAL),
     ),
     Metric("forward_perplexity_judge", "judge", ("samples",), "samples", decimals=None, judged=True),
+    # Samples and real text in the features of the judge (pipeline/evaluation/mauve.py).
+    Metric(
+        "mauve",
+        "MAUVE",
+        ("samples",),
+        "samples",
+        judged=True,
+        controlled=True,
+        quality=QualityRow("fidelity", "MAUVE over the model's own features", "higher, up to 1", judged=False),
+    ),
+    Metric("mauve_count", "sentences of MAUVE", ("samples",), "samples", unit="sentences", decimals=0, judged=True),
     Metric(
         "reverse_perplexity",
         "R-PPL{of_split}",
@@ -164,7 +175,7 @@ METRICS = (
         "samples",
         decimals=1,
         judged=True,
-        real_text="… of real text",
+        controlled=True,
         quality=QualityRow("coverage", "perplexity of real text after training on this (R-PPL)", "lower"),
     ),
     Metric("reverse_perplexity_judge", "judge", SPLITS, "samples", decimals=None, judged=True),
@@ -185,7 +196,7 @@ METRICS = (
         ("samples",),
         "samples",
         unit="share",
-        real_text=BESIDE,
+        controlled=True,
         quality=QualityRow("diversity", "different 1-grams over all (distinct-1)", LIKE_REAL),
     ),
     Metric(
@@ -194,7 +205,7 @@ METRICS = (
         ("samples",),
         "samples",
         unit="share",
-        real_text=BESIDE,
+        controlled=True,
         quality=QualityRow("diversity", "different 2-grams over all (distinct-2)", LIKE_REAL),
     ),
     Metric(
@@ -203,7 +214,7 @@ METRICS = (
         ("samples",),
         "samples",
         unit="share",
-        real_text=BESIDE,
+        controlled=True,
         quality=QualityRow("diversity", "different 3-grams over all (distinct-3)", LIKE_REAL),
     ),
     Metric(
@@ -212,16 +223,16 @@ METRICS = (
         ("samples",),
         "samples",
         decimals=1,
-        real_text=BESIDE,
+        controlled=True,
         quality=QualityRow("diversity", "self-BLEU: how much sentences repeat each other", LIKE_REAL),
     ),
     Metric(
         "exact_training_fraction",
-        "training sentences",
+        "exact copies",
         ("samples",),
         "samples",
         unit="share",
-        real_text=BESIDE,
+        controlled=True,
     ),
     Metric(
         "longest_training_ngram",
@@ -230,7 +241,7 @@ METRICS = (
         "samples",
         unit="tokens",
         decimals=1,
-        real_text=BESIDE,
+        controlled=True,
         quality=QualityRow("copies", "longest n-gram shared with training (tokens)", NO_MORE),
     ),
     Metric(
@@ -239,14 +250,13 @@ METRICS = (
         ("samples",),
         "samples",
         unit="bits",
-        real_text=BESIDE,
+        controlled=True,
         quality=QualityRow("fidelity", "lengths: divergence from training (bits)", "lower"),
     ),
     # The quality report alone: fidelity and coverage (pipeline/evaluation/ngrams.py, mauve.py).
     _quality("vocabulary_divergence", "fidelity", "words: divergence from training (bits)", "lower", unit="bits"),
     _quality("bigram_divergence", "fidelity", "bigrams: divergence from training (bits)", "lower", unit="bits"),
     _quality("trigram_divergence", "fidelity", "trigrams: divergence from training (bits)", "lower", unit="bits"),
-    _quality("mauve", "fidelity", "MAUVE over the model's own features", "higher, up to 1"),
     _quality("vocabulary_coverage", "coverage", "training text's words that it has", "higher", percent=True),
     _quality("bigram_coverage", "coverage", "training text's bigrams that it has", "higher", percent=True),
     # Copies of training sentences (pipeline/evaluation/copies.py).
@@ -289,9 +299,9 @@ def _figures() -> Iterator[Figure]:
         for name in (metric.name, AUTOENCODER + metric.name) if metric.judged else (metric.name,):
             for group in metric.groups or (() if metric.quality else ("",)):
                 yield Figure(metric, group, name)
-                if metric.real_text is not None:
-                    yield Figure(metric, group, name + REAL_TEXT)
-            if metric.quality is not None:
+                if metric.controlled:
+                    yield from (Figure(metric, group, name + suffix) for suffix in CONTROLS)
+            if metric.quality is not None and (name == metric.name or metric.quality.judged):
                 yield Figure(metric, "quality", name)
                 yield Figure(metric, "quality", name + REAL_TEXT)
 

@@ -1,4 +1,4 @@
-"""Text for a terminal: interpolations, figures beside those of real text, and experiments side by side."""
+"""Text for a terminal: interpolations, figures of samples beside controls, and experiments side by side."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.writers import Written
+from pipeline.experiments.metric_types import CONTROLS
 from pipeline.experiments.metrics import FIGURES
 from pipeline.experiments.shown_figures import HEADLINE
 
@@ -26,16 +27,18 @@ def interpolation_blocks(rows: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def beside_real_text(own: Mapping[str, float], real: Mapping[str, float]) -> str:
-    """Format figures of samples beside the same figures of real text, a line each.
+def beside_controls(measured: Mapping[str, Mapping[str, float]]) -> str:
+    """Format figures of samples beside the same figures of real text and of unigrams, a line each.
 
     Args:
-        own: figures of the samples by name.
-        real: figures of real text, under the same names.
+        measured: figures by name, of the samples under "" and of each control under its suffix in `CONTROLS`.
     """
+    own = measured[""]
     width = max(map(len, own))
-    rows = [f"  {name:<{width}} {value:9.4g} {real[name]:9.4g}" for name, value in own.items()]
-    return "\n".join([f"  {'':<{width}} {'samples':>9} {'real text':>9}", *rows])
+    header = "".join(f" {text:>9}" for text in ("samples", *CONTROLS.values()))
+    texts = [own, *(measured[suffix] for suffix in CONTROLS)]
+    rows = [f"  {name:<{width}}" + "".join(f" {text[name]:9.4g}" for text in texts) for name in own]
+    return "\n".join([f"  {'':<{width}}{header}", *rows])
 
 
 def on_one_line(text: str) -> str:
