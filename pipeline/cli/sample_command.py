@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.evaluation.controls import unigram_sentences
     from pipeline.evaluation.diversity import text_figures
     from pipeline.evaluation.judge import tokenized_samples
+    from pipeline.evaluation.latent_influence import NAMES, in_words, influence, second_decoding
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
     from pipeline.experiments.tracker import check_login, read_summary, tracking
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     read_summary(experiment.files)  # refuses a damaged summary before the work
     settings = sampling_settings(arguments)
     rows = sample_with(experiment, settings, arguments.GENERATION_BATCH_SIZE)
+    again = second_decoding(experiment, settings, arguments.GENERATION_BATCH_SIZE)
     if not is_first():
         return  # only rank 0 writes files and logs
     samples, text_file = experiment.files.samples, experiment.files.samples.with_suffix(".txt")
@@ -66,9 +68,11 @@ def run(arguments: argparse.Namespace) -> None:
         unigrams = unigram_sentences(experiment.data, len(as_many))
         texts = {"": split.select(as_many), REAL_TEXT: held_out.select(as_many), UNIGRAMS: unigrams}
         measured = {suffix: text_figures(text, experiment.data) for suffix, text in texts.items()}
+        decided = None if again is None else influence(rows[: len(again)], again)
         drawn = [row["drawn_length"] for row in rows if "drawn_length" in row]  # only for latents of the prior
         figures = {
             **{f"samples/{name}{suffix}": value for suffix, of in measured.items() for name, value in of.items()},
+            **{f"samples/{name}": None if decided is None else decided[name] for name in NAMES},
             "samples/count": len(rows),
             "samples/mean_length": sum(row["tokens_generated"] for row in rows) / len(rows),
             "samples/mean_drawn_length": sum(drawn) / len(drawn) if drawn else None,
@@ -80,6 +84,8 @@ def run(arguments: argparse.Namespace) -> None:
     for row in rows[:10]:
         print(f"  {on_one_line(row['text'])}")
     print(beside_controls(measured))
+    if decided is not None:
+        print(in_words(decided))
     beside = f" ({figures['samples/mean_drawn_length']:.1f} drawn)" if drawn else ""
     print(
         f"{len(rows)} sentences, {figures['samples/mean_length']:.1f} tokens on average{beside}, "

@@ -253,6 +253,9 @@ METRICS = (
         controlled=True,
         quality=QualityRow("fidelity", "lengths: divergence from training (bits)", "lower"),
     ),
+    # How much of a sample its latent decides (pipeline/evaluation/latent_influence.py).
+    Metric("same_draw_bleu", "BLEU of the same draw", ("samples",), "samples", decimals=2),
+    Metric("different_draws_bleu", "BLEU of different draws", ("samples",), "samples", decimals=2),
     # The quality report alone: fidelity and coverage (pipeline/evaluation/ngrams.py, mauve.py).
     _quality("vocabulary_divergence", "fidelity", "words: divergence from training (bits)", "lower", unit="bits"),
     _quality("bigram_divergence", "fidelity", "bigrams: divergence from training (bits)", "lower", unit="bits"),

@@ -22,6 +22,7 @@ from pipeline.runtime.progress import bar
 from pipeline.runtime.seeds import mixed
 
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
+AGAIN = 2  # part of the seed of a second decoding
 
 
 def shortest_text(experiment: Experiment) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -135,6 +136,7 @@ def sample(
     min_length: int = 1,
     max_length: int | None = None,
     label: str | None = None,
+    again: int | None = None,
 ) -> list[dict[str, Any]]:
     """Draw latents and decode them.
 
@@ -151,6 +153,8 @@ def sample(
             sentence may have, before its end token, as many tokens as the longest training sentence, or the longest
             that the source needs, has with it.
         label: label of all sentences, where the data has labels; drawn with the training set's frequencies if None.
+        again: if given, decode a second time: only the first `again` of the same draws, with the same labels and
+            limits and other randomness of the tokens.
 
     Returns:
         A row for each sentence, of all ranks: `text`; `label`, where the data has labels; the origin of its latent
@@ -165,9 +169,15 @@ def sample(
     if labels is not None:  # the label's token is not one of the sentence
         least, limit = least + 1, limit + (max_length is not None)
     parts = []
-    for chunk in bar(share(in_order(count, batch_size)), desc="sample", unit="batch"):
+    batches = [chunk for chunk in in_order(count, batch_size) if again is None or chunk[0] < again]
+    for chunk in bar(share(batches), desc="sample" if again is None else "sample again", unit="batch"):
         generator = torch.Generator(experiment.device).manual_seed(mixed(seed, chunk[0]))
         latent = source.draw(chunk, generator)
+        if again is not None:  # the whole batch was drawn, because its draws depend on its size
+            chunk = chunk[: again - chunk[0]]
+            kept = torch.arange(len(chunk), device=experiment.device)
+            latent = None if latent is None else latent.select(kept)
+            generator.manual_seed(mixed(seed, chunk[0], AGAIN))
         own = None if labels is None else [labels[number] for number in chunk]
         made = decode(experiment, latent, len(chunk), decoding, limit, least, generator, own)
         parts.append(

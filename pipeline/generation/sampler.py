@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from models.autoencoder import TextAutoencoder
 from models.decoding import Decoding
 from models.sampling import SamplingSettings
 from models.text_model import Noise
@@ -10,13 +11,16 @@ from pipeline.generation import latents
 from pipeline.generation.generate import checked_label, sample
 
 
-def sample_with(experiment: Experiment, settings: SamplingSettings, batch_size: int) -> list[dict[str, Any]]:
+def sample_with(
+    experiment: Experiment, settings: SamplingSettings, batch_size: int, again: int | None = None
+) -> list[dict[str, Any]]:
     """Generate sentences.
 
     Args:
         experiment: model and data.
         settings: source of the latents, their noise, lengths, and the choice of tokens.
         batch_size: sentences that are generated together.
+        again: if given, decode the first `again` of the same draws a second time, with other randomness of the tokens.
 
     Returns:
         One row for each sentence, of all processes; see `pipeline.generation.generate.sample`.
@@ -38,7 +42,14 @@ def sample_with(experiment: Experiment, settings: SamplingSettings, batch_size: 
         settings.min_length or 1,
         settings.max_length,
         label,
+        again,
     )
+
+
+def draws_from_prior(experiment: Experiment, settings: SamplingSettings) -> bool:
+    """True if each sentence has a latent of its own, drawn from the prior; a language model has no latent."""
+    of_text = settings.near is not None or settings.mix is not None
+    return isinstance(experiment.model, TextAutoencoder) and not of_text and settings.noise_scale > 0
 
 
 def source_of(experiment: Experiment, settings: SamplingSettings) -> latents.Source:

@@ -103,6 +103,7 @@ def test_measurements_of_two_processes_equal_those_of_one(folder: Path):
         for name in names[:-1]:
             (experiment / name).unlink()
     assert len(kept[1]["samples.txt"].splitlines()) == 25
+    assert "samples/same_draw_bleu" in json.loads(kept[1]["summary.json"])
     assert kept[1] == kept[2]
 
 

@@ -1,0 +1,105 @@
+"""Influence of the latent on samples: the same draws decoded a second time."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from models.decoding import GREEDY, Decoding
+from models.sampling import SamplingSettings
+from pipeline.evaluation import latent_influence
+from pipeline.evaluation.latent_influence import in_words, influence, second_decoding
+from pipeline.experiments.load import Experiment, load_experiment
+from pipeline.generation.generate import sample
+from pipeline.generation.latents import from_prior
+from pipeline.generation.sampler import sample_with
+from tests.helpers import call, train_tiny
+
+DRAWN = SamplingSettings(number_samples=30, decoding="sample")
+
+
+def load(folder: Path, name: str) -> Experiment:
+    return load_experiment(folder / "outputs", "nvib", name, folder / "data")
+
+
+@pytest.fixture(scope="module")
+def experiment(trained: Path) -> Experiment:
+    return load(trained, "nvib")
+
+
+def test_a_second_decoding_has_the_same_latents_and_other_tokens(experiment: Experiment):
+    """Where no token is drawn, the same latents have the same texts; only the first draws are decoded again."""
+    source = from_prior(experiment, [5 + n % 7 for n in range(25)])
+
+    def texts(decoding: Decoding, again: int | None) -> list[str]:
+        return [row["text"] for row in sample(experiment, source, 25, 3, decoding, batch_size=7, again=again)]
+
+    first = texts(GREEDY, None)
+    assert len(set(first)) > 5
+    assert texts(GREEDY, 10) == first[:10]
+    drawn = Decoding("sample")
+    once, second = texts(drawn, None)[:10], texts(drawn, 10)
+    assert len(second) == 10
+    assert second == texts(drawn, 10)
+    assert sum(a == b for a, b in zip(once, second, strict=True)) < 5
+
+
+def test_one_draw_against_itself_and_against_the_next():
+    rows = [{"text": f"{word} river found the {word} king"} for word in ("old", "young", "poor", "rich")]
+    assert influence(rows, rows)["same_draw_bleu"] == pytest.approx(100.0)
+    shifted = influence(rows, [*rows[1:], rows[0]])
+    assert shifted["different_draws_bleu"] == pytest.approx(100.0)
+    assert shifted["same_draw_bleu"] < 60
+
+
+def test_a_decoder_ignores_its_draws_if_one_draw_says_at_most_twice_as_much_as_another():
+    ignored = in_words({"same_draw_bleu": 1.4, "different_draws_bleu": 0.7})
+    assert ignored == (
+        "two decodings of one draw: BLEU 1.40; of different draws: 0.70: the decoder ignores its draws, as a language "
+        "model does"
+    )
+    heeded = in_words({"same_draw_bleu": 1.5, "different_draws_bleu": 0.7})
+    assert heeded == "two decodings of one draw: BLEU 1.50; of different draws: 0.70"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"decoding": "greedy"},
+        {"decoding": "beam"},
+        {"number_samples": 1},
+        {"latent_temperature": 0.0},
+        {"near": "the old king left ."},
+        {"mix": ("the old king left .", "a cat saw the river .")},
+    ],
+)
+def test_there_is_no_second_decoding_where_nothing_is_drawn_twice(experiment: Experiment, settings: dict):
+    assert second_decoding(experiment, SamplingSettings(**{"decoding": "sample", **settings}), 8) is None
+
+
+def test_at_most_a_hundred_draws_are_decoded_again(experiment: Experiment, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(latent_influence, "DRAWS", 12)
+    again = second_decoding(experiment, DRAWN, 8)
+    assert again is not None
+    first = sample_with(experiment, DRAWN, 8)
+    assert [row["drawn_length"] for row in again] == [row["drawn_length"] for row in first[:12]]
+    assert len(second_decoding(experiment, SamplingSettings(number_samples=5, decoding="sample"), 8) or ()) == 5
+
+
+def test_sample_py_says_how_much_the_latent_decides_and_nothing_of_a_language_model(trained: Path, tmp_path: Path):
+    (tmp_path / "data").symlink_to(trained / "data")
+    train_tiny(tmp_path, "vtv", "VTV", steps=5)
+    train_tiny(tmp_path, "lm", "LM", steps=5)
+    figures = {}
+    for name in ("vtv", "lm"):
+        places = ("--EXPERIMENT_NAME", name, "--OUTPUT_DIR", tmp_path / "outputs", "--DATA_DIR", tmp_path / "data")
+        said = call("sample.py", *places, "--NUMBER_SAMPLES", 20, "--DECODING", "sample").stdout
+        figures[name] = json.loads((tmp_path / "outputs" / "nvib" / name / "summary.json").read_text())
+        assert ("two decodings of one draw: BLEU" in said) == (name == "vtv")
+        assert "samples real text  unigrams" in said
+        assert {"samples/distinct_2_of_unigrams", "samples/self_bleu_of_real_text"} <= figures[name].keys()
+    assert {"samples/same_draw_bleu", "samples/different_draws_bleu"} <= figures["vtv"].keys()
+    assert not {"samples/same_draw_bleu", "samples/different_draws_bleu"} & figures["lm"].keys()
+    call("sample.py", "--EXPERIMENT_NAME", "vtv", *places[2:], "--NUMBER_SAMPLES", 20)
+    record = json.loads((tmp_path / "outputs" / "nvib" / "vtv" / "summary.json").read_text())
+    assert not {"samples/same_draw_bleu", "samples/different_draws_bleu"} & record.keys(), "greedy decoding draws none"
