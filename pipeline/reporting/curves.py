@@ -20,6 +20,7 @@ AGAINST = (
     ("reconstruction_against_rate", "validation/rate", "validation/reconstruction_bleu"),
     ("forward_against_rate", "validation/rate", "samples/forward_perplexity"),
     ("reverse_against_rate", "validation/rate", "validation/reverse_perplexity"),
+    ("mauve_against_rate", "validation/rate", "samples/mauve"),
     ("perplexity_against_rate", "validation/rate", "validation/perplexity"),
     ("kept_against_rate", "validation/rate", "validation/vectors_kept_fraction"),
     ("forward_against_reverse", "samples/forward_perplexity", "test/reverse_perplexity"),

@@ -12,6 +12,7 @@ from typing import Any
 import pandas
 
 from pipeline.experiments.config import flat_config, read_config
+from pipeline.experiments.metric_types import CONTROLS
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, read_records
@@ -53,6 +54,11 @@ class Group:
 
     label: str
     results: list[Result]
+
+    @property
+    def model(self) -> str:
+        """Name of the model in the registry; empty if the settings, such as those of a foreign run, have none."""
+        return str(self.results[0].settings.get("model") or "")
 
     def values(self, key: str) -> list[float]:
         """Return a figure of each experiment that has it as a number."""
@@ -185,6 +191,27 @@ def across_seeds(groups: Sequence[Group], keys: Sequence[str]) -> dict[tuple[str
         for (label, key), mean, deviation, count in table.itertuples()
         if not math.isnan(mean)
     }
+
+
+def controls_of(groups: Sequence[Group], keys: Sequence[str]) -> dict[str, dict[str, Spread]]:
+    """Summarise figures of real text and of unigrams over all experiments that have them.
+
+    The values differ only where the numbers of samples or the judges differ.
+
+    Args:
+        groups: groups of experiments.
+        keys: keys of the samples' figures.
+
+    Returns:
+        The spread by the key of the samples' figure, for the name of each control that has any figure.
+    """
+    every = Group("", [result for group in groups for result in group.results])
+    found = {}
+    for suffix, name in CONTROLS.items():
+        spreads = across_seeds([every], [key + suffix for key in keys])
+        if spreads:
+            found[name] = {key.removesuffix(suffix): spread for (_, key), spread in spreads.items()}
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -265,7 +265,7 @@ def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards
     assert "[4/4] regularisation nvib-lambda10-delta0.05-s1: done" in shown
     project = folder / "whole" / "paper"
     page = (project / "report" / "report.md").read_text()
-    assert "| nvib-lambda10-delta0.05-s1 | 1 |" in page
+    assert "| nvib-lambda10-delta0.05-s1 | NVIB | 1 |" in page
     assert "## Regularisation" in page
     state = json.loads((project / "paper.json").read_text())
     assert {record["status"] for record in state.values()} == {"done"}

@@ -13,6 +13,7 @@ from models import MODELS
 from pipeline.experiments.config import flat_config, new_config
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.reporting.curves import write_figures
 from pipeline.reporting.results import Result, from_outputs, from_wandb, grouped
 from pipeline.reporting.tables import write_tables
 from pipeline.runtime.errors import UserError
@@ -100,11 +101,46 @@ def test_runs_with_equal_names_and_figures_of_some_seeds_are_distinguished(tmp_p
         *(result(f"n-s{seed}", seed, {bleu: 50.0, **({perplexity: 2.0} if seed < 3 else {})}) for seed in (1, 2, 3)),
     ]
     page = write_tables(tmp_path, grouped(results), [], [])
-    assert "| t | 1 | 10.0 | – |\n| t (2) | 1 | 20.0 | – |\n| t (3) | 1 | 30.0 | – |" in page
-    assert "| n | 3 | 50.0 ± 0.0 | 2.00 ± 0.00 (2) |" in page
+    assert "| t | T | 1 | 10.0 | – |\n| t (2) | T | 1 | 20.0 | – |\n| t (3) | T | 1 | 30.0 | – |" in page
+    assert "| n | T | 3 | 50.0 ± 0.0 | 2.00 ± 0.00 (2) |" in page
     rows = {row["group"]: row for row in csv.DictReader((tmp_path / "reconstruction.csv").open())}
     assert [rows["n"][f"{figure} n"] for figure in (bleu, perplexity)] == ["3", "2"]
     assert rows["t"][f"{perplexity} mean"] == ""
+
+
+def test_real_text_and_unigrams_are_rows_over_all_experiments_that_have_them(tmp_path: Path):
+    perplexity, bleu = "samples/forward_perplexity", "samples/same_draw_bleu"
+    real = {f"{perplexity}_of_real_text": 274.0, f"{perplexity}_of_unigrams": 9000.0}
+    results = [
+        result("old", 1, {perplexity: 400.0}),
+        result("n-s1", 1, {perplexity: 300.0, bleu: 5.0, **real}, delta=1),
+        result("n-s2", 2, {perplexity: 320.0, bleu: 7.0, **real, f"{perplexity}_of_real_text": 276.0}, delta=1),
+        Result("lm", {"model": "LM", "seed": 1}, {perplexity: 54.0, **real}, []),
+    ]
+    page = write_tables(tmp_path, grouped(results), [], [])
+    assert page.split("## Generation\n\n")[1].splitlines() == [
+        "|  | model | seeds | F-PPL | BLEU of the same draw |",
+        "| --- | --- | ---: | ---: | ---: |",
+        "| old | T | 1 | 400.0 | – |",
+        "| n | T | 2 | 310.0 ± 14.1 | 6.00 ± 1.41 |",
+        "| lm | LM | 1 | 54.0 | – |",
+        "| real text | – | – | 274.7 ± 1.2 | – |",
+        "| unigrams | – | – | 9000.0 ± 0.0 | – |",
+    ]
+    rows = {row["group"]: row for row in csv.DictReader((tmp_path / "generation.csv").open())}
+    assert [rows["real text"][f"{perplexity} {part}"] for part in ("mean", "n")] == ["274.66667", "3"]
+    assert (rows["lm"]["model"], rows["unigrams"]["model"], rows["unigrams"][f"{bleu} mean"]) == ("LM", "", "")
+    assert r"real text & -- & -- & 274.7 $\pm$ 1.2 & -- \\" in (tmp_path / "generation.tex").read_text()
+
+
+def test_experiments_of_an_earlier_version_are_reported_without_rows_of_controls(tmp_path: Path):
+    page = write_tables(tmp_path, grouped([result("old", 1, {"samples/forward_perplexity": 400.0})]), [], [])
+    assert page.rstrip().endswith("| old | T | 1 | 400.0 |")
+
+
+def test_mauve_is_drawn_against_the_rate(tmp_path: Path):
+    figures = {"validation/rate": 30.0, "samples/mauve": 0.7}
+    assert write_figures(tmp_path, grouped([result("n", 1, figures)])) == ["mauve_against_rate.png"]
 
 
 @pytest.mark.slow
@@ -113,11 +149,11 @@ def test_the_report_holds_means_and_deviations_dashes_and_failures(outputs: Path
     report = outputs / "nvib" / "report"
     page = (report / "report.md").read_text()
     mean, deviation = statistics.mean(BLEU.values()), statistics.stdev(BLEU.values())
-    assert f"| nvib | 3 | {mean:.1f} ± {deviation:.1f} |" in page
-    assert "| vts_0.3 | 1 | 15.0 |" in page
+    assert f"| nvib | NVIB | 3 | {mean:.1f} ± {deviation:.1f} |" in page
+    assert "| vts_0.3 | VTS | 1 | 15.0 |" in page
     generation = page.split("## Generation")[1].split("##")[0]
-    assert "| nvib | 3 | 92.0 ± 1.0 | 200.0 ± 0.0 |" in generation
-    assert "| vts_0.6 | 1 | – | – |" in generation
+    assert "| nvib | NVIB | 3 | 92.0 ± 1.0 | 200.0 ± 0.0 |" in generation
+    assert "| vts_0.6 | VTS | 1 | – | – |" in generation
     assert "- burst: the loss became nan at step 7" in page
     assert "- begun: training has not finished: 1 epochs are done" in page
     assert "burst: the loss became nan at step 7" in shown
@@ -126,8 +162,8 @@ def test_the_report_holds_means_and_deviations_dashes_and_failures(outputs: Path
     assert float(rows["nvib"]["validation/reconstruction_bleu sd"]) == pytest.approx(deviation)
     assert rows["vts_0.3"]["validation/reconstruction_bleu sd"] == ""
     latex = (report / "reconstruction.tex").read_text()
-    assert rf"nvib & 3 & {mean:.1f} $\pm$ {deviation:.1f} \\" in latex
-    assert r"vts\_0.3 & 1 & 15.0" in latex
+    assert rf"nvib & NVIB & 3 & {mean:.1f} $\pm$ {deviation:.1f} \\" in latex
+    assert r"vts\_0.3 & VTS & 1 & 15.0" in latex
     assert latex.count(r"\toprule") == latex.count(r"\midrule") == latex.count(r"\bottomrule") == 1
     for name in ("reconstruction_against_kept", "forward_against_reverse", "interpolation", "training"):
         assert (report / f"{name}.png").read_bytes().startswith(b"\x89PNG")
