@@ -197,6 +197,8 @@ def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list
             steps.append(train(name, run, seed))
             for measure in run.measures:
                 script, flags, needs = MEASURES[measure](budget)
+                if script == "sample.py" and run.model == "LM" and not budget.sampling:
+                    flags += ("--DECODING", "sample")  # without a latent, greedy decoding repeats one sentence
                 steps.append(
                     Step(
                         f"{measure} {name}",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_every_step_comes_after_what_it_needs_and_every_model_has_every_seed():
     for model in {each.model for each in RUNS} | {"LM"}:
         seeds = {c[c.index("--SEED") + 1] for c in trained if c[c.index("--MODEL") + 1] == model}
         assert seeds == {"1", "2", "3"}
+
+
+def test_samples_of_the_language_model_are_drawn():
+    """Without a latent, greedy decoding repeats one sentence."""
+    steps = {step.name: step.command for step in plan("tiny", PLACES, RUNS, BUDGET)}
+    assert {"sample lm-s1", "forward lm-s1", "reverse lm-s1"} <= steps.keys()
+    drawn = steps["sample lm-s1"]
+    assert drawn[drawn.index("--DECODING") + 1] == "sample"
+    assert "--DECODING" not in steps["sample nvib-s1"]
+    chosen = plan("tiny", PLACES, RUNS, replace(BUDGET, sampling=("--DECODING", "sample", "--TOP_P", "0.9")))
+    assert all(step.command.count("--DECODING") == 1 for step in chosen if step.name.startswith("sample "))
 
 
 def test_every_training_has_the_budget():
