@@ -164,3 +164,17 @@ class GaussianBottleneck(nn.Module):
         # Beyond these bounds exp() overflows float32; training stays far within them.
         logvar = self.logvar(hidden).float().clamp(-30.0, 20.0)
         return Gaussians(self.mu(hidden).float(), logvar, key_padding_mask)
+
+
+@torch.no_grad()
+def widen(model: nn.Module, shift: float) -> None:
+    """Add a constant to the log variances of all posteriors of a model.
+
+    Args:
+        model: every layer named `logvar` in it gives log variances.
+        shift: constant; below 0 the posteriors become narrower and their divergence from the prior grows.
+    """
+    for module in model.modules():
+        layer = getattr(module, "logvar", None)
+        if isinstance(layer, nn.Linear):
+            layer.bias.add_(shift)

@@ -20,6 +20,17 @@ HEADLINE = (
     "interpolation/tau_0.5/novel_fraction",
 )
 
+# Keys of the columns of the demo's last screen, in order.
+SCREEN = (
+    "validation/reconstruction_bleu",
+    "validation/rate",
+    "samples/forward_perplexity",
+    "samples/distinct_2",
+    "samples/exact_training_fraction",
+    "samples/same_draw_bleu",
+    "samples/different_draws_bleu",
+)
+
 # Keys of the columns of each table, in order. Figures of real text and of unigrams are rows of their own.
 TABLES: dict[str, tuple[str, ...]] = {
     "reconstruction": (
@@ -42,6 +53,14 @@ TABLES: dict[str, tuple[str, ...]] = {
         "samples/exact_training_fraction",
         "samples/same_draw_bleu",
         "samples/different_draws_bleu",
+    ),
+    "frontier": (
+        "validation/rate",
+        "validation/vectors_kept_fraction",
+        "validation/reconstruction_bleu",
+        "samples/forward_perplexity",
+        "samples/distinct_2",
+        "samples/mauve",
     ),
     "diversity": (
         "samples/distinct_1",

@@ -56,8 +56,11 @@ class Evaluator:
         return figures
 
     def check(self) -> dict[str, float]:
-        """Return the means of some validation sentences, for a controller."""
-        batches = in_order(min(CHECK_SENTENCES, len(self.data.splits["validation"])), self.settings.batch_size)
+        """Return the means of validation sentences from all over the split, for a controller."""
+        number = len(self.data.splits["validation"])
+        apart = max(1, number // CHECK_SENTENCES)
+        batches = in_order(min(CHECK_SENTENCES, number), self.settings.batch_size)
+        batches = [[apart * sentence for sentence in batch] for batch in batches]
         loaded = self.loader(share(batches, evenly=self._sharded), "validation")
         with outer_gathered(self.model):
             figures = evaluate(self.model, loaded, self.accelerator.device, self.data.tokenizer.sep_id, len(batches))

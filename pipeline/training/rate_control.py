@@ -14,13 +14,15 @@ from models.text_model import Prices
 from pipeline.experiments.training_settings import TrainingSettings
 
 INTEGRAL = 0.05  # change of a log weight per step and unit of the log ratio of figure and target
-PROPORTIONAL = 3.0  # part of the log weight that follows this ratio at once; less lets the rate swing
-STEEPEST = 0.7  # largest log ratio that counts: a factor of 2
+PROPORTIONAL = 1.5  # part of the log weight that follows this ratio at once
+STEEPEST = 0.7  # largest log ratio that the proportional part follows: a factor of 2
+FOLLOWED = 0.3  # largest log ratio that the integral part sums up, so that a lag behind the target does not wind it up
 BOUNDS = (math.log(1e-3), math.log(1e6))  # of the factors of the weights
 NEAR = 1.05  # a rate at most so much above a point of the path has reached it
 FIRST_COST = 0.2  # nats a token that the rate costs, at most, where control begins
 CHECK_STEPS = 50  # steps between two looks at validation sentences
 SMOOTHING = 0.05  # of the running mean of the rate, per step
+CORRECTION = 0.3  # part of the difference between validation and training that a look corrects
 PATH = 0.9  # share of the steps after the start in which the target falls along a path
 APPROACH = 0.6  # share of the steps after the start in which the target falls to the one that is asked for
 
@@ -205,8 +207,8 @@ class RateControl:
     def compare(self, validation_rate: float) -> None:
         """Correct the target by the rate of validation sentences, which is that of training sentences and some more."""
         self.state.validation = validation_rate
-        excess = validation_rate / math.exp(self.state.log_rate)
-        self.state.excess = min(max(excess, 0.5), 2.0)
+        excess = min(max(validation_rate / math.exp(self.state.log_rate), 0.5), 2.0)
+        self.state.excess *= (excess / self.state.excess) ** CORRECTION
 
     def to_json(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
@@ -225,7 +227,10 @@ def octaves(path: Sequence[float] | None) -> list[float]:
 def _controlled(log_factor: float, figure: float, target: float) -> tuple[float, float]:
     """Return the new integral part of a log factor, and the factor."""
     error = math.log(max(figure, 1e-6) / target)
-    error = max(-STEEPEST, min(STEEPEST, error))
     low, high = BOUNDS
-    log_factor = max(low, min(high, log_factor + INTEGRAL * error))
-    return log_factor, math.exp(max(low, min(high, log_factor + PROPORTIONAL * error)))
+    log_factor = max(low, min(high, log_factor + INTEGRAL * _limited(error, FOLLOWED)))
+    return log_factor, math.exp(max(low, min(high, log_factor + PROPORTIONAL * _limited(error, STEEPEST))))
+
+
+def _limited(error: float, limit: float) -> float:
+    return max(-limit, min(limit, error))

@@ -24,6 +24,7 @@ from pipeline.runtime.processes import gathered, peer_lost
 from pipeline.runtime.progress import bar
 from pipeline.runtime.seeds import mixed
 from pipeline.runtime.signals import CONTINUES, Deferred, Interrupted, deferred, ignore_signals
+from pipeline.training.calibration import calibrate
 from pipeline.training.checkpoints import Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.training.collapse import collapse_warning
 from pipeline.training.diagnostics import Computed, describe_non_finite, epoch_line
@@ -169,6 +170,9 @@ class Trainer:
                     break
                 if progress.step % settings.save_steps == 0:
                     self._save()
+        target = self.control.target_rate(progress.step) if self.control.started else None
+        if target is not None and progress.step >= self.total_steps:
+            calibrate(self.model, target, lambda: self.evaluator.check()["rate"])
         self._finish_epoch(figures, time.monotonic() - started)
 
     def _save_and_stop(self) -> NoReturn:
