@@ -11,7 +11,7 @@ WARM_STEPS = 1500  # steps of T and of the language model, which learn from scra
 RECONSTRUCTION = ("reconstruction-validation",)
 SAMPLES = ("sample", "forward")
 CONTROL = ("--COOLDOWN", "0.2")
-RATES = ((120, 700), (60, 500), (30, 500), (15, 700))  # nats a vector, and the steps that lead there
+RATES = ((120, 600), (60, 350), (30, 400), (15, 500))  # nats a vector, and the steps that lead there
 SAMPLING = ("--DECODING", "sample", "--TOP_P", "0.95")
 
 
@@ -36,7 +36,7 @@ RUNS = (
         (*RECONSTRUCTION, *SAMPLES),
         ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.5", *CONTROL),
         start_from="rate-30",
-        steps=2000,
+        steps=1500,
     ),
 )
 
