@@ -1,4 +1,4 @@
-"""Run the main job of the suite on the embedded Wikipedia sample, from text to the final table: `make demo`.
+"""Run the main job of the suite on the embedded Wikipedia sample, from text to the final screen: `make demo`.
 
     python -m pipeline demo
 
@@ -6,9 +6,10 @@ The demo has no flags. Each step is one of the scripts, run as you would type it
 """
 
 import argparse
+from pathlib import Path
 
 from pipeline.cli.parser import Parser
-from pipeline.recipes.demo import steps
+from pipeline.recipes.demo import EXPECTATION, PROJECT, RUNS, SAMPLED, steps
 from pipeline.recipes.runner import run_in_order
 
 
@@ -18,5 +19,9 @@ def parse(description: str) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the steps in order. The first step that fails ends the demo with its exit status."""
-    print(f"\nthe whole demo took {run_in_order(steps()):.1f} minutes")
+    """Run the steps in order, and print one screen. The first step that fails ends the demo with its exit status."""
+    minutes = run_in_order(steps())
+    from pipeline.reporting.one_screen import one_screen
+
+    print(f"\n{one_screen(Path('outputs'), PROJECT, list(RUNS), SAMPLED)}\n\n{EXPECTATION}")
+    print(f"\nthe whole demo took {minutes:.1f} minutes")

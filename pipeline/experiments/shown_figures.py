@@ -89,3 +89,6 @@ TABLES: dict[str, tuple[str, ...]] = {
         "interpolation/tau_0.5/novel_forward_perplexity",
     ),
 }
+
+# Key without which a table is left out.
+NEEDED = {"frontier": "validation/rate"}

@@ -148,7 +148,9 @@ def grouped(results: Sequence[Result]) -> list[Group]:
     groups: dict[tuple[Any, ...], list[Result]] = {}
     seen: Counter[tuple[Any, ...]] = Counter()
     keys = [
-        tuple(sorted((name, str(_plain(value))) for name, value in result.settings.items() if name not in APART))
+        tuple(
+            sorted((name, _without_seed(name, value)) for name, value in result.settings.items() if name not in APART)
+        )
         for result in results
     ]
     of_data = [result.settings.get("data_fingerprint") for result in results]
@@ -212,6 +214,12 @@ def controls_of(groups: Sequence[Group], keys: Sequence[str]) -> dict[str, dict[
         if spreads:
             found[name] = {key.removesuffix(suffix): spread for (_, key), spread in spreads.items()}
     return found
+
+
+def _without_seed(name: str, value: Any) -> str:
+    """Return a setting as text; of the experiment to start from, its name without the number of the seed."""
+    text = str(_plain(value))
+    return _label([f"{text}", f"{text}0"]) if name == "start_from" and value is not None else text
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.experiments.metric_types import Figure
 from pipeline.experiments.metrics import FIGURES
-from pipeline.experiments.shown_figures import TABLES
+from pipeline.experiments.shown_figures import NEEDED, TABLES
 from pipeline.reporting.results import Failure, Group, Result, Spread, across_seeds, controls_of
 from pipeline.runtime.files import write_csv, write_text
 
@@ -37,7 +37,7 @@ def write_tables(folder: Path, groups: Sequence[Group], failures: Sequence[Failu
         spreads = across_seeds(groups, keys)
         measured = {key for _, key in spreads}
         shown = [FIGURES[key] for key in keys if key in measured]
-        if not shown:
+        if not shown or NEEDED.get(name, shown[0].key) not in measured:
             continue
         with_split = len({FIGURES[key].split for key in keys} - {None}) > 1
         header = ["", "model", "seeds", *(figure.column(with_split) for figure in shown)]

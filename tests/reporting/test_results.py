@@ -69,6 +69,12 @@ def result(name: str, seed: int, figures: dict, **settings: object) -> Result:
     return Result(name, {"model": "T", "seed": seed, **settings}, figures, [])
 
 
+def test_runs_that_start_from_runs_of_their_seed_are_one_row():
+    results = [result(f"n-s{seed}", seed, {}, start_from=f"t-s{seed}") for seed in (1, 2, 3)]
+    results.append(result("m-s1", 1, {}, start_from="u-s1"))
+    assert [len(group.results) for group in grouped(results)] == [3, 1]
+
+
 def test_other_data_and_a_repeated_seed_are_no_further_seeds(tmp_path: Path):
     names = ("t-s1", "t-s2", "again-s2", "other-s3")
     for name, seed in zip(names, (1, 2, 2, 3), strict=True):

@@ -1,0 +1,55 @@
+"""The demo: its commands are ones that the scripts take, each after what it needs."""
+
+import itertools
+import sys
+
+import pytest
+
+from pipeline.cli import (
+    forward_command,
+    interpolation_command,
+    prepare_command,
+    reconstruction_command,
+    report_command,
+    sample_command,
+    train_command,
+)
+from pipeline.recipes.demo import RUNS, SAMPLED, steps
+
+COMMANDS = {
+    "prepareDatasets.py": prepare_command,
+    "train.py": train_command,
+    "sample.py": sample_command,
+    "forwardSampleEvaluation.py": forward_command,
+    "reconstruction.py": reconstruction_command,
+    "interpolation_evaluation.py": interpolation_command,
+    "report.py": report_command,
+}
+
+
+@pytest.mark.parametrize("number", range(len(steps())))
+def test_every_script_takes_its_flags(number: int, monkeypatch):
+    script, *flags = steps()[number]
+    monkeypatch.setattr(sys, "argv", [script, *flags])
+    parsed = vars(COMMANDS[script].parse("one of the demo's steps"))
+    assert parsed["PROJECT_NAME" if script != "prepareDatasets.py" else "DATA"] in ("demo", "wikipedia-sample")
+
+
+def test_every_step_comes_after_what_it_needs():
+    trained: set[str] = set()
+    sampled: set[str] = set()
+    for script, *flags in steps():
+        values = dict(itertools.pairwise(flags))
+        name = values.get("--EXPERIMENT_NAME")
+        if script == "train.py":
+            assert values.get("--START_FROM") in {None, *trained}
+            trained.add(name)
+        elif name is not None:
+            assert name in trained
+        if script == "sample.py":
+            sampled.add(name)
+        if script == "forwardSampleEvaluation.py":
+            assert {name, values["--LANGUAGE_MODEL"]} <= trained
+            assert name in sampled
+    assert trained == set(RUNS)
+    assert sampled == set(SAMPLED)
