@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 
 from models import MODELS
 from pipeline.cli import types
@@ -111,6 +112,8 @@ def run(arguments: argparse.Namespace) -> None:
             figures = trainer.train()
         if ranks.is_main_process:
             tracker.summarise({**figures})
+            for shortfall in trainer.control.shortfalls(figures):
+                print(f"warning: {shortfall}", file=sys.stderr)
     say(
         f"best epoch {figures['best_epoch']}: validation cross-entropy {figures['validation/cross_entropy']:.3f}, "
         f"perplexity {figures['validation/perplexity']:.2f}, written to {files.folder}"

@@ -210,6 +210,36 @@ class RateControl:
         excess = min(max(validation_rate / math.exp(self.state.log_rate), 0.5), 2.0)
         self.state.excess *= (excess / self.state.excess) ** CORRECTION
 
+    def shortfalls(self, figures: Mapping[str, float]) -> list[str]:
+        """Say which targets a finished run has missed by more than 5 %, and what to do.
+
+        Args:
+            figures: figures of the validation split, by their names in `summary.json`.
+        """
+        if not self.active:
+            return []
+        if not self.started:
+            limit = f"--START_PERPLEXITY {self.settings.start_perplexity:g}"
+            return [
+                f"nothing was controlled, since no look found a validation perplexity of {limit} or less: give more "
+                "--MAX_STEPS, --START_FROM a vanilla Transformer, or a higher --START_PERPLEXITY"
+            ]
+        last = self.settings.target_rate if self.settings.rate_path is None else self.settings.rate_path[1]
+        targets = (
+            ("validation/rate", last, "rate (nats a vector)", "more --MAX_STEPS, or --START_FROM a run nearer to it"),
+            (
+                "validation/vectors_kept_fraction",
+                self.settings.target_kept,
+                "share of vectors kept",
+                "more --MAX_STEPS; a lower --DELTA lets more be dropped",
+            ),
+        )
+        return [
+            f"the {what} is {figures[key]:.3g}, not the {target:g} asked for; give {remedy}"
+            for key, target, what, remedy in targets
+            if target is not None and abs(math.log(max(figures[key], 1e-9) / target)) > math.log(NEAR)
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
         return asdict(self.state)

@@ -98,6 +98,24 @@ def test_prices_are_bounded():
     assert math.log(controller.prices.gaussian) == pytest.approx(BOUNDS[1])
 
 
+def test_a_missed_target_is_named_with_what_to_do():
+    controller = control(target_rate=30.0, target_kept=0.4)
+    met = {"validation/rate": 31.0, "validation/vectors_kept_fraction": 0.41}
+    (waiting,) = controller.shortfalls(met)
+    assert "--START_PERPLEXITY 1.5" in waiting
+    controller.state.started = 50
+    assert controller.shortfalls(met) == []
+    rate, kept = controller.shortfalls({"validation/rate": 77.0, "validation/vectors_kept_fraction": 0.96})
+    assert "77, not the 30" in rate
+    assert "--MAX_STEPS" in rate
+    assert "0.96, not the 0.4" in kept
+    assert "--DELTA" in kept
+    path = control(rate_path=(120.0, 15.0))
+    path.state.started = 50
+    assert len(path.shortfalls({"validation/rate": 20.0})) == 1
+    assert control().shortfalls({}) == []
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> PreparedData:
     folder = tmp_path_factory.mktemp("data")
