@@ -167,14 +167,16 @@ class GaussianBottleneck(nn.Module):
 
 
 @torch.no_grad()
-def widen(model: nn.Module, shift: float) -> None:
-    """Add a constant to the log variances of all posteriors of a model.
+def widen(model: nn.Module, share: float, prior_var: float) -> None:
+    """Bring the log variances of all posteriors of a model nearer to that of the prior, in every dimension.
 
     Args:
         model: every layer named `logvar` in it gives log variances.
-        shift: constant; below 0 the posteriors become narrower and their divergence from the prior grows.
+        share: part of the way to the prior; below 0 the posteriors become narrower than they were.
+        prior_var: variance of the prior.
     """
     for module in model.modules():
         layer = getattr(module, "logvar", None)
         if isinstance(layer, nn.Linear):
-            layer.bias.add_(shift)
+            layer.weight.mul_(1.0 - share)
+            layer.bias.mul_(1.0 - share).add_(share * math.log(prior_var))

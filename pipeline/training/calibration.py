@@ -6,17 +6,16 @@ from collections.abc import Callable
 from models.gaussian import widen
 from models.text_model import TextModel
 
-LIMIT = 0.25  # largest change of the log variances: what control has missed by more stays missed
+LIMIT = 0.2  # largest part of the way to the prior: what control has missed by more stays missed
 NEAR = 0.005  # relative distance from the target that is near enough
 TRIES = 6
 
 
 def calibrate(model: TextModel, target: float, rate: Callable[[], float]) -> float:
-    """Add a constant to all log variances of the posterior, so that the rate is that of the target.
+    """Bring the log variances of the posterior nearer to the prior, or away from it, until the rate is the target.
 
     Control ends some per cent beside its target, because the rate follows a price with a delay. The change is small for
-    a decoder that has learnt to read noisy vectors: at 256 dimensions, 0.1 changes the rate by some 10 nats a vector
-    at most.
+    a decoder that has learnt to read noisy vectors: a tenth of the way changes a standard deviation of e^-1 by 10 %.
 
     Args:
         model: model with Gaussians, changed in place.
@@ -24,18 +23,18 @@ def calibrate(model: TextModel, target: float, rate: Callable[[], float]) -> flo
         rate: measures the rate of validation sentences, nats a vector.
 
     Returns:
-        The constant, at most `LIMIT` in size.
+        The part of the way to the prior, at most `LIMIT` in size.
     """
+    prior_var: float = getattr(model.settings, "prior_var", 1.0)
     total, found = 0.0, rate()
-    slope = -1.0  # of the log rate by the log variances; measured once there are two points
+    slope = -1.0  # of the log rate by the part of the way; measured once there are two points
     for _ in range(TRIES):
-        error = math.log(target / found)
-        if abs(error) <= NEAR or found <= 0.0:
+        if found <= 0.0 or abs(error := math.log(target / found)) <= NEAR:
             break
         goal = max(-LIMIT, min(LIMIT, total + error / slope))
         if goal == total:
             break
-        widen(model, goal - total)
+        widen(model, 1.0 - (1.0 - goal) / (1.0 - total), prior_var)
         before, found = found, rate()
         measured = math.log(found / before) / (goal - total)
         slope = measured if measured < 0.0 else slope
