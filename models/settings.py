@@ -175,7 +175,7 @@ class NVAESettings(ModelSettings):
         ),
     )
     reading: str = field(
-        default="integral",
+        default="plug-in",
         metadata=declare(
             "what the decoder reads in evaluation: integral, exact over the mixture; no-prior, the same without the "
             "prior's component where the text has others; plug-in, their means with their weights; or draws K, the "

@@ -72,11 +72,9 @@ def run(arguments: argparse.Namespace) -> None:
     source = None
     if training.start_from is not None:
         source = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, training.start_from)
-        if arguments.MODEL == "NVIB" and starts_from_transformer(source):
-            # Without the prior's component, the outputs before the first step are those of the Transformer.
-            if given.get("alpha_activation", "exp") == "exp":
-                given.setdefault("bottleneck", "identity")
-            given.setdefault("reading", "no-prior")
+        exponential = given.get("alpha_activation", "exp") == "exp"
+        if arguments.MODEL == "NVIB" and starts_from_transformer(source) and exponential:
+            given.setdefault("bottleneck", "identity")  # the outputs before the first step are the Transformer's
     if arguments.MODEL == "NVIB" and (training.target_rate is not None or training.rate_path is not None):
         given.setdefault("kl_weighting", "component")  # by shares, the rate would not follow its price
     settings = MODELS[arguments.MODEL](vocabulary_size=data.tokenizer.vocabulary_size, **given)

@@ -31,6 +31,10 @@ def settings_to_json(settings: ModelSettings) -> dict[str, Any]:
     return {"name": settings.name, **dataclasses.asdict(settings)}
 
 
+# Settings of models of an earlier version, which had no such setting, where they are not today's defaults.
+BEFORE = {NVAESettings.name: {"reading": "integral"}}
+
+
 def settings_from_json(values: dict[str, Any], path: Path, remedy: str = "train the experiment anew") -> ModelSettings:
     """Build a model's settings from `config.json`.
 
@@ -39,7 +43,8 @@ def settings_from_json(values: dict[str, Any], path: Path, remedy: str = "train 
     """
     try:
         values = dict(values)
-        return MODELS[values.pop("name")](**values)
+        name = values.pop("name")
+        return MODELS[name](**{**BEFORE.get(name, {}), **values})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} does not hold the settings of a known model ({error}); {remedy}") from None
 

@@ -136,7 +136,7 @@ def test_a_vanilla_transformer_mixes(folder: Path):
 def test_mixtures_are_of_mean_latents_by_default(experiment: Experiment):
     latents = [mixture(experiment, [KING, CAT]).draw([0], torch.Generator().manual_seed(seed)) for seed in (1, 2)]
     assert torch.equal(latents[0].log_pi, latents[1].log_pi)
-    assert torch.equal(latents[0].mu, latents[1].mu)
+    assert torch.equal(latents[0].z, latents[1].z)
 
 
 def test_sources_check_their_weights(experiment: Experiment):

@@ -60,7 +60,7 @@ def test_a_latent_s_temperature_scales_the_noise_of_weights_and_leaves_their_mea
 
 def test_variance_that_a_low_temperature_does_not_draw_stays_in_the_mixture():
     """The variance of the draws and the variance left in the mixture sum to that of the posterior."""
-    trained = model("NVIB")
+    trained = model("NVIB", reading="integral")
     encoding = trained.encode(*(value.expand(4000, -1) for value in texts(4)))
     drawn = trained.sample_posterior(encoding, torch.Generator().manual_seed(1), Noise(0.6))
     assert isinstance(drawn, nvib.GaussianMixture)

@@ -10,7 +10,9 @@ import torch
 
 from pipeline import from_pretrained, load_experiment
 from pipeline.experiments import tracker as tracking
+from pipeline.experiments.config import read_config, settings_from_json
 from pipeline.experiments.metrics import FIGURES, under_reading
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.runtime.errors import UserError
 from tests.helpers import call, one_line_of_error
 
@@ -86,7 +88,7 @@ def test_another_reading_has_figures_and_files_of_its_own(place: Path):
 def test_the_experiment_s_own_reading_is_no_other(place: Path):
     script(place, "reconstruction.py")
     files = content(place)
-    script(place, "reconstruction.py", "--READING", "integral")
+    script(place, "reconstruction.py", "--READING", "plug-in")
     assert content(place) == files
 
 
@@ -104,20 +106,20 @@ def test_a_model_with_one_reading_refuses_another_in_one_line(place: Path, name:
 def test_a_sample_of_a_mean_latent_names_its_reading(place: Path):
     mixed = ("--MIX", "the old king", "a cat", "--NUMBER_SAMPLES", 1)
     rows = {}
-    for reading in ((), ("--READING", "integral"), ("--READING", "draws-2")):
+    for reading in ((), ("--READING", "plug-in"), ("--READING", "draws-2")):
         script(place, "sample.py", *mixed, *reading)
         [rows[reading[-1:]]] = [json.loads(line) for line in content(place)["samples.jsonl"].splitlines()]
     assert "reading" not in rows[()]
-    assert rows["integral",] == rows[()]
+    assert rows["plug-in",] == rows[()]
     assert rows["draws-2",]["reading"] == "draws-2"
 
 
 def test_the_python_interface_takes_a_reading(place: Path):
     folder, data_dir = place / "outputs" / "nvib" / "nvib", place / "data"
     usual, other = (load_experiment(folder, data_dir, reading=reading) for reading in (None, "draws 3"))
-    assert (usual.model.settings.reading, other.model.settings.reading) == ("integral", "draws-3")
+    assert (usual.model.settings.reading, other.model.settings.reading) == ("plug-in", "draws-3")
     assert (usual.experiment.reading, other.experiment.reading) == (None, "draws-3")
-    assert other.config["model"]["reading"] == "integral"
+    assert other.config["model"]["reading"] == "plug-in"
     latent = other.encode(["the old king saw a cat ."]).latent
     assert len(latent.latents) == 3
     script(place, "reconstruction.py", "--READING", "draws-3")
@@ -126,7 +128,7 @@ def test_the_python_interface_takes_a_reading(place: Path):
     assert other.reconstruct(texts) == [row["reconstruction"] for row in rows]
     assert usual.reconstruct(texts) != [row["reconstruction"] for row in rows]
     other.save_pretrained(place / "shared")
-    assert from_pretrained(place / "shared").model.settings.reading == "integral"
+    assert from_pretrained(place / "shared").model.settings.reading == "plug-in"
     shared = from_pretrained(place / "shared", reading="draws-3")
     assert torch.equal(shared.encode(texts[:1]).latent.latents[2].z, other.encode(texts[:1]).latent.latents[2].z)
     for reading in ("draws-0", "means"):
@@ -138,3 +140,10 @@ def test_the_python_interface_takes_a_reading(place: Path):
     source, mask = torch.tensor([[7, 8, 3]]), torch.zeros(1, 3, dtype=torch.bool)
     assert changed.model.encode(source, mask).vectors_kept.tolist() == [1]
     assert usual.model.encode(source, mask).vectors_kept.tolist() != [1]
+
+
+def test_an_experiment_from_before_the_readings_reads_the_integral(place: Path):
+    config = read_config(ExperimentFiles.of(place / "outputs", "nvib", "nvib"))
+    values = {name: value for name, value in config["model"].items() if name != "reading"}
+    assert settings_from_json(values, place).reading == "integral"
+    assert settings_from_json(config["model"], place).reading == "plug-in"

@@ -74,7 +74,7 @@ def test_a_start_from_a_transformer_gives_its_outputs_before_the_first_step(name
     vanilla = model("T").eval()
     for parameter in vanilla.parameters():  # norms of the encoder's vectors that differ, as after training
         torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() == 1 else None
-    settings = {"bottleneck": "identity", "reading": "no-prior"} if name == "NVIB" else {}
+    settings = {"bottleneck": "identity"} if name == "NVIB" else {}
     started = model(name, **settings).eval()
     missing, unexpected = started.load_state_dict(vanilla.state_dict(), strict=False)
     assert not unexpected
@@ -211,7 +211,8 @@ def test_the_identity_bottleneck_also_trains_from_scratch():
 @pytest.mark.parametrize("name", AUTOENCODERS)
 @pytest.mark.parametrize(("share", "left"), [(0.5, [10, 2, 1]), (0.05, [1, 1, 1]), (1.0, [20, 4, 1])])
 def test_a_decoder_sees_a_share_of_a_latent_s_vectors(name: str, share: float, left: list[int]):
-    trained = model(name, **({"stride_perc": 0.0} if name == "VTS" else {})).eval()
+    settings = {"VTS": {"stride_perc": 0.0}, "NVIB": {"reading": "integral"}}
+    trained = model(name, **settings.get(name, {})).eval()
     latent = trained.encode(*sentences(20, 4, 1)[:2]).latent
     kept = trained.keep_some(latent, share, torch.Generator().manual_seed(1))
     others = trained.keep_some(latent, share, torch.Generator().manual_seed(2))

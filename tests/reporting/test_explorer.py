@@ -59,7 +59,13 @@ def test_every_token_has_its_pseudo_count(nvae: TrainedModel):
     torch.testing.assert_close(torch.tensor(first.alpha), nvae.encode([A]).posterior.alpha[0])
 
 
+def integral(nvae: TrainedModel) -> TrainedModel:
+    """The same model, whose decoder also reads the component of the prior."""
+    return TrainedModel(nvae.experiment.with_settings(reading="integral"), {})
+
+
 def test_a_higher_threshold_keeps_fewer_vectors_and_the_prior_s_always(nvae: TrainedModel):
+    nvae = integral(nvae)
     alpha = nvae.encode([A]).posterior.alpha[0, 1:]
     for threshold in (0.0, *alpha.tolist(), 1e6):
         found = view(nvae, A, B, 0.5, threshold)
@@ -89,6 +95,7 @@ def test_the_page_shows_what_the_reading_of_the_model_gives(nvae: TrainedModel, 
 
 
 def test_the_weights_are_those_that_each_token_was_generated_with(nvae: TrainedModel):
+    nvae = integral(nvae)
     found = view(nvae, A, B, 0.25).attention
     a, b = (nvae.encode([text]).latent for text in (A, B))
     latent = nvae.model.interpolate(a, b, 0.25)
@@ -158,6 +165,7 @@ def test_what_cannot_be_shown_is_a_line(nvae: TrainedModel, text: str, message: 
 
 
 def test_shades_follow_the_pseudo_counts_and_what_is_dropped_is_struck_out(nvae: TrainedModel):
+    nvae = integral(nvae)
     found = view(nvae, A, B, 0.5, 0.0)
     first = found.vectors[0]
     shades = [float(shade) for shade in re.findall(r"--shade: ([\d.]+)", drawn(found, 0.5))][: len(first.names)]

@@ -129,7 +129,7 @@ def test_a_start_from_a_transformer_passes_its_vectors_through(folder: Path):
     shown = call("train.py", *at(folder, "from-t", *still, "--START_FROM", "t")).stdout
     assert "starts from the weights of t; fresh: bottleneck." in shown
     config = json.loads((experiment(folder, "from-t") / "config.json").read_text())["model"]
-    assert (config["bottleneck"], config["reading"]) == ("identity", "no-prior")
+    assert (config["bottleneck"], config["reading"]) == ("identity", "plug-in")
     theirs, own, cold = (
         json.loads((experiment(folder, name) / "summary.json").read_text())["validation/cross_entropy"]
         for name in ("t", "from-t", "cold-nvib")
