@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
     from pipeline.training.fsdp import check_configuration
     from pipeline.training.trainer import Trainer
-    from pipeline.training.warm_start import inherited_prices, start_from, starts_from_transformer
+    from pipeline.training.warm_start import inherited_prices, like_source, start_from
 
     check_login(arguments.WANDB_ENTITY)
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
@@ -72,9 +72,8 @@ def run(arguments: argparse.Namespace) -> None:
     source = None
     if training.start_from is not None:
         source = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, training.start_from)
-        exponential = given.get("alpha_activation", "exp") == "exp"
-        if arguments.MODEL == "NVIB" and starts_from_transformer(source) and exponential:
-            given.setdefault("bottleneck", "identity")  # the outputs before the first step are the Transformer's
+        if arguments.MODEL == "NVIB":
+            given = {**like_source(source, given.get("alpha_activation", "exp")), **given}
     if arguments.MODEL == "NVIB" and (training.target_rate is not None or training.rate_path is not None):
         given.setdefault("kl_weighting", "component")  # by shares, the rate would not follow its price
     settings = MODELS[arguments.MODEL](vocabulary_size=data.tokenizer.vocabulary_size, **given)

@@ -72,9 +72,20 @@ def inherited_prices(source: ExperimentFiles) -> Prices:
     return Prices(state.get("gaussian", 1.0), state.get("dirichlet", 1.0))
 
 
-def starts_from_transformer(source: ExperimentFiles) -> bool:
-    """Return True if an experiment to start from is a vanilla Transformer autoencoder."""
-    return source.config.exists() and read_config(source)["model"].get("name") == TRANSFORMER
+def like_source(source: ExperimentFiles, alpha_activation: str) -> dict[str, Any]:
+    """Return the settings that an NVIB takes over from the experiment that it starts from, unless flags say otherwise.
+
+    A start from a vanilla Transformer has the identity bottleneck, so that the outputs before the first step are the
+    Transformer's. A start from an NVIB keeps what its weights mean.
+
+    Args:
+        source: files of the experiment to start from.
+        alpha_activation: activation of the pseudo-counts, if the source does not decide it.
+    """
+    model = read_config(source)["model"] if source.config.exists() else {}
+    if model.get("name") == TRANSFORMER:
+        return {"bottleneck": "identity"} if alpha_activation == "exp" else {}
+    return {name: model[name] for name in ("bottleneck", "alpha_activation") if name in model}
 
 
 @torch.no_grad()

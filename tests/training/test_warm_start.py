@@ -141,6 +141,10 @@ def test_a_start_from_a_transformer_passes_its_vectors_through(folder: Path):
     call("train.py", *at(folder, "plain", *still, "--START_FROM", "t", "--BOTTLENECK", "plain"))
     config = json.loads((experiment(folder, "plain") / "config.json").read_text())["model"]
     assert config["bottleneck"] == "plain"
+    for name, flags, bottleneck in (("further", (), "identity"), ("other", ("--BOTTLENECK", "plain"), "plain")):
+        call("train.py", *at(folder, name, *still, "--START_FROM", "from-t", *flags))
+        config = json.loads((experiment(folder, name) / "config.json").read_text())["model"]
+        assert config["bottleneck"] == bottleneck
 
 
 def test_an_experiment_without_newer_settings_resumes_with_their_defaults(folder: Path):
