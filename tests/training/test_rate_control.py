@@ -123,7 +123,7 @@ def data(tmp_path_factory) -> PreparedData:
     return load_prepared(folder, "tiny")
 
 
-def trainer(data: PreparedData, folder: Path, **training) -> Trainer:
+def trainer(data: PreparedData, folder: Path, name: str = "NVIB", **training) -> Trainer:
     one_precision_again()
     torch.manual_seed(0)
     files = ExperimentFiles(folder)
@@ -132,9 +132,8 @@ def trainer(data: PreparedData, folder: Path, **training) -> Trainer:
         | {"target_rate": 2.0, "max_steps": 3 * CHECK_STEPS}
         | training
     )
-    model = MODELS["NVIB"](
-        data.tokenizer.vocabulary_size, dim_h=16, dropout=0.0, kl_weighting="component", vector_dropout=0.5
-    )
+    own = {"kl_weighting": "component", "vector_dropout": 0.5} if name == "NVIB" else {}
+    model = MODELS[name](data.tokenizer.vocabulary_size, dim_h=16, dropout=0.0, **own)
     return Trainer(build(model), data, settings, files, Tracker(files, run=None, offline=True))
 
 
@@ -152,6 +151,13 @@ def test_training_controls_the_rate_and_hides_vectors_from_the_first_look_on(dat
     never.train()
     assert not never.model.dropping
     assert never.control.prices.gaussian == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["VTV", "VTP", "VTS"])
+def test_every_model_with_gaussians_ends_with_the_rate_that_is_asked_for(data: PreparedData, tmp_path: Path, name: str):
+    figures = trainer(data, tmp_path, name, target_rate=4.0, max_steps=10 * CHECK_STEPS).train()
+    assert figures["validation/rate"] == pytest.approx(4.0, rel=0.05)
 
 
 def test_a_controlled_run_resumes_with_the_same_bits(data: PreparedData, tmp_path: Path, monkeypatch):
