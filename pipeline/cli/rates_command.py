@@ -4,8 +4,8 @@
     python -m pipeline rates --DATA wikitext2 --SEEDS 1 --EXPERIMENTS rate-30
     python -m pipeline rates --LIST True                   print which steps are done and left, and stop
 
-For each seed: a vanilla Transformer, a language model, and NVAEs at 120, 60, 30 and 15 nats a vector, each from the
-weights of the one before. The same command resumes a run that was stopped. Writes outputs/<PROJECT_NAME>/, as
+For each seed: a vanilla Transformer, a language model, and NVAEs at 120, 60, 30, 22 and 15 nats a vector, each from
+the weights of a higher rate. The same command resumes a run that was stopped. Writes outputs/<PROJECT_NAME>/, as
 `python -m pipeline paper` does. pipeline/recipes/rates.py lists the experiments.
 """
 

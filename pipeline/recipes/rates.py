@@ -32,12 +32,22 @@ RUNS = (
     Run("t", "T", RECONSTRUCTION, steps=WARM_STEPS),
     Run("lm", "LM", SAMPLES, steps=WARM_STEPS),
     *_rates(),
+    # Where reconstruction begins to fall.
+    Run(
+        "rate-22",
+        "NVIB",
+        (*RECONSTRUCTION, *SAMPLES),
+        ("--TARGET_RATE", "22", *CONTROL, *PLAIN),
+        start_from="rate-30",
+        steps=300,
+    ),
     # The decoder learns what to write for draws of the prior, beside texts that it reconstructs.
     Run(
         "prior-30",
         "NVIB",
         (*RECONSTRUCTION, *SAMPLES),
         ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.5", *CONTROL, *PLAIN),
+        seeds=1,
         start_from="rate-30",
         steps=1500,
     ),
