@@ -48,7 +48,7 @@ RUNS = (
         (*RECONSTRUCTION, *SAMPLES),
         ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.3", *CONTROL, *PLAIN),
         start_from="rate-30",
-        steps=1500,
+        steps=1000,
     ),
 )
 
