@@ -161,6 +161,15 @@ class TrainingSettings:
             return self.limited(self.epochs * steps_per_epoch)
         return self.max_steps if self.max_steps > 0 else DEFAULT_STEPS
 
+    def learning_rate_at(self, step: int, total_steps: int) -> float:
+        """Learning rate of an optimizer step, counted from 0, of a run of `total_steps`.
+
+        It is 0 behind the last step: a limit that was lowered may lie before a step that was taken.
+        """
+        rising = (step + 1) / max(1, self.warmup_steps)
+        falling = max(0, total_steps - step) / max(1.0, self.cooldown * total_steps) if self.cooldown else 1.0
+        return self.learning_rate * min(1.0, rising, falling)
+
     def limited(self, steps: int) -> int:
         """A number of optimizer steps, at most `max_steps`."""
         return min(steps, self.max_steps) if self.max_steps > 0 else steps

@@ -235,9 +235,7 @@ class Trainer:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of an optimizer step, counted from 0."""
-        rising = (step + 1) / max(1, self.settings.warmup_steps)
-        falling = (self.total_steps - step) / max(1.0, self.settings.cooldown * self.total_steps)
-        return self.settings.learning_rate * min(1.0, rising, falling)
+        return self.settings.learning_rate_at(step, self.total_steps)
 
     def _finish_epoch(self, figures: Figures, seconds: float) -> None:
         progress = self.progress

@@ -342,6 +342,14 @@ def test_the_learning_rate_falls_at_the_end(data, tmp_path: Path):
     assert [own.learning_rate(step) for step in (0, 14, 15, 17, 19)] == pytest.approx([0.5, 0.5, 0.5, 0.3, 0.1])
 
 
+@pytest.mark.parametrize(("cooldown", "expected"), [(0.0, 0.5), (0.25, 0.0)])
+def test_the_learning_rate_is_not_negative_after_a_limit_that_was_lowered(
+    data, tmp_path: Path, cooldown: float, expected: float
+):
+    own = trainer(data, tmp_path, learning_rate=0.5, max_steps=5, cooldown=cooldown)
+    assert own.learning_rate(9) == expected
+
+
 def test_an_experiment_name_with_other_settings_is_refused_with_the_difference(tmp_path: Path):
     files, training = ExperimentFiles(tmp_path / "run"), TrainingSettings(max_steps=5)
     config = new_config(MODELS["T"](vocabulary_size=10), training, "tiny", {"fingerprint": "abc"})
