@@ -175,8 +175,12 @@ def widen(model: nn.Module, share: float, prior_var: float) -> None:
         share: part of the way to the prior; below 0 the posteriors become narrower than they were.
         prior_var: variance of the prior.
     """
-    for module in model.modules():
-        layer = getattr(module, "logvar", None)
-        if isinstance(layer, nn.Linear):
-            layer.weight.mul_(1.0 - share)
-            layer.bias.mul_(1.0 - share).add_(share * math.log(prior_var))
+    for layer in logvar_layers(model):
+        layer.weight.mul_(1.0 - share)
+        layer.bias.mul_(1.0 - share).add_(share * math.log(prior_var))
+
+
+def logvar_layers(model: nn.Module) -> list[nn.Linear]:
+    """Return every layer named `logvar` of a model: they give the log variances."""
+    layers = (getattr(module, "logvar", None) for module in model.modules())
+    return [layer for layer in layers if isinstance(layer, nn.Linear)]

@@ -1,7 +1,8 @@
 """Batches of sentences, in an order that depends on the seed and the epoch alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -174,3 +175,10 @@ class _Rows(Dataset[list[int]]):
 
     def __getitems__(self, rows: list[int]) -> list[list[int]]:
         return self.split[rows]["input_ids"]
+
+
+def groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Yield `size` batches at a time; the last group may have fewer."""
+    iterator = iter(batches)
+    while group := list(islice(iterator, size)):
+        yield group

@@ -9,6 +9,7 @@ from models.loss import TokenLoss
 from models.text_model import Encoding
 from pipeline.data.batches import Batch
 from pipeline.training.fsdp import whole
+from pipeline.training.validation import Figures
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,17 @@ def largest_gradient(model: nn.Module) -> tuple[str, float]:
         if largest >= size:
             worst, size = name, largest
     return worst, size
+
+
+def progress_text(figures: Figures) -> str:
+    """Format the figures of an epoch so far for a progress bar; empty if every step was skipped."""
+    sums = figures.sums
+    if not sums:
+        return ""
+    text = f"cross-entropy {sums['nll'] / sums['tokens']:.3f}"
+    if "vectors_kept_fraction" in sums:
+        text += f", kept {sums['vectors_kept_fraction'] / sums['sentences']:.0%}"
+    return text
 
 
 def epoch_line(row: dict[str, float], best: bool) -> str:

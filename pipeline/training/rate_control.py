@@ -42,6 +42,7 @@ class State:
         excess: rate of validation sentences over that of training sentences.
         validation: rate of validation sentences at the last look, nats a vector; 0 before.
         octaves: points of the path that are saved.
+        calibrated: optimizer step after which the posteriors were calibrated; -1 before.
         looks: what each look at validation sentences found, with the prices at that step.
     """
 
@@ -55,6 +56,7 @@ class State:
     excess: float = 1.0
     validation: float = 0.0
     octaves: int = 0
+    calibrated: int = -1
     looks: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -126,7 +128,8 @@ class RateControl:
         if self.started:
             self.compare(found["rate"])
         elif found["perplexity"] <= self.settings.start_perplexity:
-            self.state.started, self.state.first_rate, self.state.log_rate = step, rate, math.log(rate)
+            self.state.started, self.state.first_rate = step, rate
+            self.state.log_rate = math.log(max(rate, 1e-6))
             self._begin(math.log(found["perplexity"]), rate)
         if self.active:
             self._note(step, found)

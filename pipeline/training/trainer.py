@@ -6,14 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from typing import Any, NoReturn, cast
+from typing import NoReturn, cast
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from models.text_model import TextModel
-from pipeline.data.batches import Batch, EpochOrder
+from pipeline.data.batches import Batch, EpochOrder, groups_of
 from pipeline.data.dataset import PreparedData
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
@@ -27,7 +27,7 @@ from pipeline.runtime.signals import CONTINUES, Deferred, Interrupted, deferred,
 from pipeline.training.calibration import calibrate
 from pipeline.training.checkpoints import Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.training.collapse import collapse_warning
-from pipeline.training.diagnostics import Computed, describe_non_finite, epoch_line
+from pipeline.training.diagnostics import Computed, describe_non_finite, epoch_line, progress_text
 from pipeline.training.evaluator import Evaluator
 from pipeline.training.fsdp import new_accelerator
 from pipeline.training.octaves import save_octave
@@ -112,6 +112,7 @@ class Trainer:
         """
         with deferred() as self.stop:
             try:
+                self._save_octaves(finished=False)  # the point whose evaluation a signal ended
                 # A limit lowered since the checkpoint may lie behind it: the partial epoch is evaluated.
                 while self.progress.step < self.total_steps or self.progress.sentences:
                     if self._out_of_patience():
@@ -154,25 +155,28 @@ class Trainer:
             unit="batch",
         ) as shown:
             left = self.evaluator.loader(order, "train") if progress.step < self.total_steps else ()
-            for group in _groups(left, settings.accumulation_steps):
-                self._step(group, figures)
+            for group in groups_of(left, settings.accumulation_steps):
+                sums = self._step(group, figures)
                 progress.sentences = min(sentences, progress.sentences + len(group) * self._together)
                 progress.step += 1
                 shown.update(len(group))
-                self._show(shown, figures)
-                self._save_octaves(finished=False)
+                shown.set_postfix_str(progress_text(figures), refresh=False)
                 # Sums of this process. If a run of several processes resumes within an epoch, the other processes'
                 # sums so far are missing from the epoch's training metrics, and nowhere else.
                 progress.figures, progress.seconds = dict(figures.sums), time.monotonic() - started
+                # After the progress: control waits for all processes, and what is saved if one is lost must agree.
+                if sums:
+                    self.control.after_step(progress.step, sums, self._sums, self.evaluator.check)
+                    self.model.dropping = self.control.started
+                self._save_octaves(finished=False)
                 if self.stopping:
                     self._save_and_stop()
                 if progress.step >= self.total_steps:
                     break
                 if progress.step % settings.save_steps == 0:
                     self._save()
-        target = self.control.target_rate(progress.step) if self.control.started else None
-        if target is not None and progress.step >= self.total_steps:
-            calibrate(self.model, target, lambda: self.evaluator.check()["rate"])
+        if progress.step >= self.total_steps:
+            self._calibrate()
         self._finish_epoch(figures, time.monotonic() - started)
 
     def _save_and_stop(self) -> NoReturn:
@@ -181,8 +185,12 @@ class Trainer:
         number = self.stop.number or signal.SIGTERM  # the signal reached another process
         raise Interrupted(number, f"stopped after step {step} of {total}, which is saved; {CONTINUES} there")
 
-    def _step(self, group: list[Batch], figures: Figures) -> None:
-        """Take one optimizer step over a group of batches, equal to a step over one large batch."""
+    def _step(self, group: list[Batch], figures: Figures) -> dict[str, float]:
+        """Take one optimizer step over a group of batches, equal to a step over one large batch.
+
+        Returns:
+            Sums of its figures over this process's sentences; empty if the step is skipped.
+        """
         progress = self.progress
         # A step's random draws depend on the seed and the step's number alone, so that a resumed run makes the same
         # draws as an uninterrupted one.
@@ -213,25 +221,42 @@ class Trainer:
                 first_bad = computed
         norm = self.accelerator.clip_grad_norm_(self.trained.parameters(), self.settings.gradient_clip)
         finite = first_bad is None and norm is not None and bool(torch.isfinite(norm))
-        if self._any(not finite) and computed is not None:
+        finite_everywhere = not self._any(not finite)
+        if not finite_everywhere and computed is not None:
             self._not_finite(first_bad is not None, first_bad or computed)
         else:
             figures.merge(added)
             for parameters in self.optimizer.param_groups:
                 parameters["lr"] = self.learning_rate(progress.step)
             self.optimizer.step()
-            self.control.after_step(progress.step + 1, added.sums, self._sums, self.evaluator.check)
-            self.model.dropping = self.control.started
         self.optimizer.zero_grad(set_to_none=True)
+        return dict(added.sums) if finite_everywhere else {}
 
     def _save_octaves(self, finished: bool) -> None:
         """Save each point of a path of the rate that is reached, as an experiment of its own."""
         while (rate := self.control.next_octave(finished)) is not None:
-            figures = self.evaluator.evaluate()
+            figures = self._evaluated()
             weights = self.checkpoints.weights()
             if self.accelerator.is_main_process:
                 save_octave(self.files, rate, weights, self.progress.epoch + 1, figures)
             self.control.state.octaves += 1
+
+    def _evaluated(self) -> dict[str, float]:
+        """Evaluate on the validation split. A signal saves the state before it, and ends training."""
+        try:
+            # Processes that share a sharded model stop together.
+            with nullcontext() if self.sharded else self.stop.at_once():
+                return self.evaluator.evaluate()
+        except Interrupted:
+            self._save_and_stop()
+
+    def _calibrate(self) -> None:
+        """Give the posteriors the rate that is asked for, once after the last step."""
+        state, step = self.control.state, self.progress.step
+        target = self.control.target_rate(step) if self.control.started else None
+        if target is not None and state.calibrated != step:
+            calibrate(self.model, target, lambda: self.evaluator.check()["rate"])
+            state.calibrated = step
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of an optimizer step, counted from 0."""
@@ -244,12 +269,7 @@ class Trainer:
                 f"no step of epoch {progress.epoch + 1} had a finite loss and gradient; try a lower --LEARNING_RATE "
                 "under a new name"
             )
-        try:
-            # Processes that share a sharded model stop together.
-            with nullcontext() if self.sharded else self.stop.at_once():
-                validation = self.evaluator.evaluate()
-        except Interrupted:
-            self._save_and_stop()
+        validation = self._evaluated()
         figures = self._over_processes(figures)
         row = {
             "epoch": progress.epoch + 1,
@@ -350,15 +370,6 @@ class Trainer:
             self.settings.shuffle_window,
         )
 
-    def _show(self, shown: "tqdm[Any]", figures: Figures) -> None:
-        sums = figures.sums
-        if not sums:  # every step so far was skipped
-            return
-        text = f"cross-entropy {sums['nll'] / sums['tokens']:.3f}"
-        if "vectors_kept_fraction" in sums:
-            text += f", kept {sums['vectors_kept_fraction'] / sums['sentences']:.0%}"
-        shown.set_postfix_str(text, refresh=False)
-
     def _not_finite(self, own: bool, computed: Computed) -> None:
         """Stop training or skip the step, and report the quantities behind a loss that is not finite.
 
@@ -381,14 +392,3 @@ class Trainer:
         progress.skipped += 1
         if self.accelerator.is_main_process:
             tqdm.write(f"warning: {what}; the step is skipped", file=sys.stderr)
-
-
-def _groups(batches: Any, size: int) -> Iterator[list[Batch]]:
-    group: list[Batch] = []
-    for batch in batches:
-        group.append(batch)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group

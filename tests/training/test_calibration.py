@@ -48,6 +48,25 @@ def test_calibration_keeps_a_prior_of_another_variance_in_place():
     torch.testing.assert_close(after - math.log(4.0), 0.9 * (before - math.log(4.0)))
 
 
+def test_a_calibration_that_is_cut_short_leaves_the_model_as_it_was():
+    built, _, _ = model("NVIB")
+    weights = {key: value.clone() for key, value in built.state_dict().items()}
+    rates = iter([1.0])
+
+    def rate() -> float:
+        return next(rates)
+
+    with pytest.raises(StopIteration):
+        calibrate(built, 1.1, rate)
+    assert all(torch.equal(value, weights[key]) for key, value in built.state_dict().items())
+
+
+@pytest.mark.parametrize("found", [0.0, math.nan, math.inf])
+def test_a_rate_without_a_logarithm_is_left(found: float):
+    built, _, _ = model("NVIB")
+    assert calibrate(built, 30.0, lambda: found) == 0.0
+
+
 def test_a_target_that_was_missed_by_far_stays_missed():
     built, source, mask = model("NVIB")
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.experiments.weights import load_checkpoint
+from pipeline.runtime.errors import LostError
 from pipeline.runtime.signals import Interrupted
 from pipeline.training.rate_control import BOUNDS, CHECK_STEPS, RateControl, octaves
 from pipeline.training.trainer import Trainer
@@ -168,9 +170,10 @@ def test_a_controlled_run_resumes_with_the_same_bits(data: PreparedData, tmp_pat
     step = Trainer._step
 
     def stopping(self, group, figures):
-        step(self, group, figures)
+        sums = step(self, group, figures)
         if self.progress.step == CHECK_STEPS + 20:
             self.stopping = True
+        return sums
 
     monkeypatch.setattr(Trainer, "_step", stopping)
     with pytest.raises(Interrupted):
@@ -180,10 +183,104 @@ def test_a_controlled_run_resumes_with_the_same_bits(data: PreparedData, tmp_pat
     assert resumed.resume()
     assert resumed.control.state == stopped.control.state
     assert resumed.train() == expected
-    tensors, state = load_checkpoint(tmp_path / "stopped" / "latest.safetensors", "")
-    others, other_state = load_checkpoint(tmp_path / "whole" / "latest.safetensors", "")
-    assert state["control"] == other_state["control"]
+    assert same_ends(tmp_path / "whole", tmp_path / "stopped")
+
+
+def same_ends(one: Path, other: Path) -> bool:
+    """True if the latest checkpoints of two runs have the same bits and the same controller."""
+    (tensors, state), (others, other_state) = (
+        load_checkpoint(path / "latest.safetensors", "") for path in (one, other)
+    )
+    same = all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
+    return same and state["control"] == other_state["control"]
+
+
+@pytest.mark.parametrize("target", [2.0, 0.5])
+def test_a_run_that_is_stopped_after_its_calibration_is_not_calibrated_again(
+    data: PreparedData, tmp_path: Path, target: float
+):
+    whole = trainer(data, tmp_path / "whole", target_rate=target)
+    whole.train()
+    last = whole.progress.step
+    assert whole.control.state.calibrated == last
+    stopped = trainer(data, tmp_path / "stopped", target_rate=target)
+    stopped.evaluator.evaluate = raising(Interrupted(15), stopped, last)
+    with pytest.raises(Interrupted, match=f"stopped after step {last} of {last}"):
+        stopped.train()
+    resumed = trainer(data, tmp_path / "stopped", target_rate=target)
+    assert resumed.resume()
+    resumed.train()
+    assert same_ends(tmp_path / "whole", tmp_path / "stopped")
+    best, latest = (load_checkpoint(tmp_path / "stopped" / f"{name}.safetensors", "")[0] for name in ("best", "latest"))
+    assert all(torch.equal(tensor, latest[f"model/{name}"]) for name, tensor in best.items())
+
+
+def test_a_process_that_is_lost_while_control_waits_for_it_leaves_a_state_that_agrees(
+    data: PreparedData, tmp_path: Path, monkeypatch
+):
+    """The saved weights are those after the saved step, so that no step is taken twice."""
+    short = trainer(data, tmp_path / "short", max_steps=7)
+    short.train()
+    own = trainer(data, tmp_path / "own")
+    sums = own._sums
+
+    def lost(values):
+        if own.progress.step == 7:
+            raise RuntimeError("Connection closed by peer")
+        return sums(values)
+
+    monkeypatch.setattr("pipeline.training.trainer.ignore_signals", lambda: None)
+    monkeypatch.setattr("pipeline.training.trainer.peer_lost", lambda error: True)
+    own._sums = lost
+    with pytest.raises(LostError, match="step 7 of"):
+        own.train()
+    tensors, state = load_checkpoint(tmp_path / "own" / "latest.safetensors", "")
+    assert (state["step"], state["sentences"]) == (7, 56)
+    others, _ = load_checkpoint(tmp_path / "short" / "latest.safetensors", "")
     assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
+
+
+def test_a_signal_in_the_evaluation_of_an_octave_loses_neither_the_state_nor_the_octave(
+    data: PreparedData, tmp_path: Path
+):
+    def on_a_path(name: str) -> Trainer:
+        own = trainer(
+            data,
+            tmp_path / "outputs" / name / "run",
+            target_rate=None,
+            rate_path=(800.0, 1.0),
+            max_steps=3 * CHECK_STEPS,
+        )
+        write_config(own.files, new_config(own.model.settings, own.settings, "tiny", data.identity))
+        return own
+
+    on_a_path("whole").train()
+    stopped = on_a_path("stopped")
+    stopped.evaluator.evaluate = raising(Interrupted(15), stopped, 2 * CHECK_STEPS)
+    with pytest.raises(Interrupted, match=f"stopped after step {2 * CHECK_STEPS} of"):
+        stopped.train()
+    resumed = on_a_path("stopped")
+    assert resumed.resume()
+    resumed.train()
+    assert same_ends(tmp_path / "outputs" / "whole" / "run", tmp_path / "outputs" / "stopped" / "run")
+    names = [sorted(path.name for path in (tmp_path / "outputs" / name).iterdir()) for name in ("whole", "stopped")]
+    assert names[0] == names[1]
+    assert "run-rate-800" in names[0]
+    for name in names[0]:
+        one, other = (load_file(tmp_path / "outputs" / run / name / "best.safetensors") for run in ("whole", "stopped"))
+        assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
+
+
+def raising(error: BaseException, own: Trainer, step: int) -> Callable[[], dict[str, float]]:
+    """Return an evaluation that raises an error after a step."""
+    evaluate = own.evaluator.evaluate
+
+    def evaluated() -> dict[str, float]:
+        if own.progress.step == step:
+            raise error
+        return evaluate()
+
+    return evaluated
 
 
 def test_every_look_of_the_controller_is_written(data: PreparedData, tmp_path: Path):
