@@ -6,10 +6,10 @@ import sys
 
 from models import MODELS
 from pipeline.cli import types
+from pipeline.cli.control_flags import with_control
 from pipeline.cli.parser import Parser, add_experiment_options
 from pipeline.cli.settings_flags import add_fields, fill_from_config, model_fields, training_settings
 from pipeline.experiments.training_settings import TrainingSettings
-from pipeline.runtime.errors import UserError
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -46,13 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Train a model, or resume its training, and print the figures of the best epoch."""
     given = model_fields(arguments, MODELS)
     training = training_settings(arguments)
-    if training.controlled and not hasattr(MODELS[arguments.MODEL], "prior_mu"):
-        raise UserError(
-            f"--TARGET_RATE, --TARGET_KEPT and --RATE_PATH are for models with Gaussians; --MODEL {arguments.MODEL} "
-            "has none; leave them out"
-        )
-    if training.target_kept is not None and arguments.MODEL != "NVIB":
-        raise UserError(f"--TARGET_KEPT is for NVIB; --MODEL {arguments.MODEL} keeps vectors by rule; leave it out")
+    given = with_control(MODELS[arguments.MODEL], given, training)
 
     import torch
 
@@ -74,8 +68,6 @@ def run(arguments: argparse.Namespace) -> None:
         source = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, training.start_from)
         if arguments.MODEL == "NVIB":
             given = {**like_source(source, given.get("alpha_activation", "exp")), **given}
-    if arguments.MODEL == "NVIB" and (training.target_rate is not None or training.rate_path is not None):
-        given.setdefault("kl_weighting", "component")  # by shares, the rate would not follow its price
     settings = MODELS[arguments.MODEL](vocabulary_size=data.tokenizer.vocabulary_size, **given)
     check_configuration(training.compile)
     keep_freed_memory()

@@ -4,8 +4,9 @@ import argparse
 
 from models import MODELS
 from pipeline.cli import types
+from pipeline.cli.control_flags import with_control
 from pipeline.cli.parser import Parser, add_batch_option, add_project_options, add_seeds_option
-from pipeline.cli.settings_flags import add_fields, given_fields, model_fields
+from pipeline.cli.settings_flags import add_fields, given_fields, model_fields, training_settings
 from pipeline.experiments.training_settings import TrainingSettings
 
 
@@ -49,7 +50,7 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Tune the settings of a model, and print the best configuration and its figures on the test split."""
-    given = model_fields(arguments, MODELS)
+    given = with_control(MODELS[arguments.MODEL], model_fields(arguments, MODELS), training_settings(arguments))
     training_fields = given_fields(arguments, TrainingSettings)
 
     from pipeline.data.dataset import load_prepared

@@ -214,18 +214,19 @@ class RateControl:
         self.state.excess *= (excess / self.state.excess) ** CORRECTION
 
     def shortfalls(self, figures: Mapping[str, float]) -> list[str]:
-        """Say which targets a finished run has missed by more than 5 %, and what to do.
+        """Say which targets a finished run has missed by more than 5 %, or what has not begun, and what to do.
 
         Args:
             figures: figures of the validation split, by their names in `summary.json`.
         """
-        if not self.active:
+        if not self._waits:
             return []
         if not self.started:
             limit = f"--START_PERPLEXITY {self.settings.start_perplexity:g}"
+            idle = "nothing was controlled" if self.active else "no vector was dropped or replaced"
             return [
-                f"nothing was controlled, since no look found a validation perplexity of {limit} or less: give more "
-                "--MAX_STEPS, --START_FROM a vanilla Transformer, or a higher --START_PERPLEXITY"
+                f"{idle}, since no look found a validation perplexity of {limit} or less: give more --MAX_STEPS, "
+                "--START_FROM a vanilla Transformer, or a higher --START_PERPLEXITY"
             ]
         last = self.settings.target_rate if self.settings.rate_path is None else self.settings.rate_path[1]
         targets = (

@@ -38,7 +38,8 @@ def place(tmp_path: Path) -> Iterator[Path]:
             for arguments in (("--DIM_H", "16", "--NUM_HEADS", "3"), ("--NUM_HEADS", "7"), ("--NUM_HEADS", "512"))
         ),
         *(
-            ("train.py", ("--MODEL", model, *arguments), message)
+            (script, ("--MODEL", model, *arguments), message)
+            for script in ("train.py", "tune.py")
             for model, arguments, message in (
                 ("T", ("--TARGET_RATE", "30"), "--MODEL T has none; leave them out"),
                 ("LM", ("--RATE_PATH", "30", "15"), "--MODEL LM has none; leave them out"),
@@ -47,6 +48,25 @@ def place(tmp_path: Path) -> Iterator[Path]:
                     "NVIB",
                     ("--BOTTLENECK", "identity", "--ALPHA_ACTIVATION", "relu"),
                     "--ALPHA_ACTIVATION relu means nothing for --BOTTLENECK identity",
+                ),
+                (
+                    "NVIB",
+                    ("--TARGET_RATE", "30", "--KL_GAUSSIAN_LAMBDA", "0"),
+                    "--KL_GAUSSIAN_LAMBDA 0 leaves no weight that --TARGET_RATE could change",
+                ),
+                (
+                    "NVIB",
+                    ("--TARGET_KEPT", "0.5", "--KL_DIRICHLET_LAMBDA", "0"),
+                    "--KL_DIRICHLET_LAMBDA 0 leaves no weight that --TARGET_KEPT could change",
+                ),
+                ("VTV", ("--RATE_PATH", "30", "15", "--PATIENCE", "3"), "--PATIENCE means nothing for --RATE_PATH"),
+                ("NVIB", ("--TARGET_RATE", "0"), "argument --TARGET_RATE: must be"),
+                ("NVIB", ("--START_PERPLEXITY", "2"), "--START_PERPLEXITY means nothing without one of --TARGET_RATE"),
+                ("NVIB", ("--FULL_TEXTS", "0.5"), "--FULL_TEXTS means nothing without --VECTOR_DROPOUT"),
+                (
+                    "NVIB",
+                    ("--DROPPED_VECTORS", "prior", "--PRIOR_TEXTS", "0.5"),
+                    "--DROPPED_VECTORS means nothing without --VECTOR_DROPOUT",
                 ),
                 ("NVIB", ("--RATE_PATH", "30"), "--RATE_PATH takes two rates, the second one lower"),
                 ("NVIB", ("--RATE_PATH", "15", "30"), "--RATE_PATH takes two rates, the second one lower"),

@@ -118,6 +118,16 @@ def test_a_missed_target_is_named_with_what_to_do():
     assert control().shortfalls({}) == []
 
 
+@pytest.mark.parametrize("setting", ["vector_dropout", "prior_texts"])
+def test_a_dropout_of_vectors_that_never_began_is_named(setting: str):
+    model = MODELS["NVIB"](vocabulary_size=10, dim_h=16, **{setting: 0.5})
+    controller = RateControl(TrainingSettings(), model, STEPS)
+    (waiting,) = controller.shortfalls({})
+    assert "no vector was dropped or replaced" in waiting
+    controller.state.started = 50
+    assert controller.shortfalls({}) == []
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> PreparedData:
     folder = tmp_path_factory.mktemp("data")
