@@ -5,11 +5,13 @@ import dataclasses
 import sys
 
 from models import MODELS
+from models.declaration import SettingError
 from pipeline.cli import types
 from pipeline.cli.control_flags import with_control
 from pipeline.cli.parser import Parser, add_experiment_options
-from pipeline.cli.settings_flags import add_fields, fill_from_config, model_fields, training_settings
+from pipeline.cli.settings_flags import add_fields, fill_from_config, flag, model_fields, training_settings
 from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.runtime.errors import UserError
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -68,7 +70,10 @@ def run(arguments: argparse.Namespace) -> None:
         source = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, training.start_from)
         if arguments.MODEL == "NVIB":
             given = {**like_source(source, given.get("alpha_activation", "exp")), **given}
-    settings = MODELS[arguments.MODEL](vocabulary_size=data.tokenizer.vocabulary_size, **given)
+    try:
+        settings = MODELS[arguments.MODEL](vocabulary_size=data.tokenizer.vocabulary_size, **given)
+    except SettingError as error:  # a flag contradicts what the source decides
+        raise UserError(f"--START_FROM {training.start_from}: {error.named(flag)}") from None
     check_configuration(training.compile)
     keep_freed_memory()
     ranks = processes()

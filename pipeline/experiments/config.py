@@ -176,7 +176,7 @@ def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[st
     model = MODELS.get(earlier["model"].get("name"))
     defaults = {
         setting.name: setting.default for kind in filter(None, (model, TrainingSettings)) for setting in declared(kind)
-    }
+    } | BEFORE.get(earlier["model"].get("name"), {})
     for part in ("model", "training"):
         for key in config[part].keys() | earlier[part].keys():
             old, new = (values[part].get(key, defaults.get(key)) for values in (earlier, config))

@@ -16,6 +16,8 @@ from pipeline.experiments.config import read_config
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.weights import load_checkpoint
 from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_record
+from pipeline.training.checkpoints import PROGRESS
 
 TRANSFORMER = "T"
 MEASURED = 512  # sentences on which the norm of the encoder's vectors is measured
@@ -66,9 +68,14 @@ def start_from(model: TextModel, source: ExperimentFiles, own: ExperimentFiles, 
 
 def inherited_prices(source: ExperimentFiles) -> Prices:
     """Return the prices with which a controlled run ended that another one starts from; otherwise the usual ones."""
-    if not source.latest.exists():
+    remedy = "train that experiment anew"
+    if source.latest_shards.exists():
+        progress = read_record(source.latest_shards / PROGRESS, remedy)
+    elif source.latest.exists():
+        progress = load_checkpoint(source.latest, remedy)[1]
+    else:
         return UNCHANGED
-    state = load_checkpoint(source.latest, "train that experiment anew")[1].get("control") or {}
+    state = progress.get("control") or {}
     return Prices(state.get("gaussian", 1.0), state.get("dirichlet", 1.0))
 
 

@@ -9,8 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from models.declaration import declared
+from models.text_model import UNCHANGED, Prices
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.files import read_record, write_record
+from pipeline.training.checkpoints import PROGRESS
+from pipeline.training.warm_start import inherited_prices
 from tests.helpers import call, one_line_of_error, prepare_tiny, run_ranks, train_tiny
 
 SMALL = ("--DATA", "tiny", "--PRECISION", "fp32", "--DIM_H", 32, "--NUM_HEADS", 2, "--DROPOUT", 0, "--BATCH_SIZE", 16)
@@ -145,6 +149,9 @@ def test_a_start_from_a_transformer_passes_its_vectors_through(folder: Path):
         call("train.py", *at(folder, name, *still, "--START_FROM", "from-t", *flags))
         config = json.loads((experiment(folder, name) / "config.json").read_text())["model"]
         assert config["bottleneck"] == bottleneck
+    relu = at(folder, "relu", *still, "--START_FROM", "from-t", "--ALPHA_ACTIVATION", "relu")
+    line = one_line_of_error(call("train.py", *relu, expect=2))
+    assert "--START_FROM from-t: --ALPHA_ACTIVATION relu means nothing for --BOTTLENECK identity" in line
 
 
 def test_an_experiment_without_newer_settings_resumes_with_their_defaults(folder: Path):
@@ -163,6 +170,19 @@ def test_an_experiment_without_newer_settings_resumes_with_their_defaults(folder
     )
     line = one_line_of_error(call("train.py", *at(folder, "earlier", *flags, "--KL_WEIGHTING", "component"), expect=2))
     assert "was trained with kl_weighting = share, not component" in line
+    config = read_record(path, "")
+    del config["model"]["reading"]
+    write_record(path, config)
+    line = one_line_of_error(call("train.py", *at(folder, "earlier", *flags), expect=2))
+    assert "was trained with reading = integral, not plug-in" in line
+
+
+def test_the_prices_of_a_sharded_run_are_inherited(tmp_path: Path):
+    source = ExperimentFiles(tmp_path)
+    assert inherited_prices(source) == UNCHANGED
+    source.latest_shards.mkdir()
+    write_record(source.latest_shards / PROGRESS, {"control": {"gaussian": 50.0, "dirichlet": 2.0}})
+    assert inherited_prices(source) == Prices(50.0, 2.0)
 
 
 def test_a_rate_that_is_asked_for_charges_every_component(folder: Path):
