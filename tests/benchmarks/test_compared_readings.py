@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import readings
+from benchmarks import compared_readings
 from pipeline.evaluation.bleu import reconstruction_figures
 from pipeline.experiments.load import load_experiment
 from pipeline.generation.generate import reconstruct, subset_batches
@@ -17,7 +17,7 @@ from pipeline.training.validation import evaluate
 def compared(trained: Path, results: Path, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> list[dict[str, Any]]:
     places = ("--OUTPUT_DIR", trained / "outputs", "--DATA_DIR", trained / "data", "--RESULTS", results)
     monkeypatch.setattr(sys, "argv", ["readings", *map(str, (*places, *arguments))])
-    readings.main()
+    compared_readings.main()
     return json.loads(results.read_text())
 
 
@@ -32,7 +32,7 @@ def test_rows_are_those_of_each_reading_and_threshold(trained: Path, tmp_path: P
     assert content() == before
     assert [(row["experiment"], row["reading"], row["alpha_threshold"]) for row in rows] == [
         ("vanilla", None, None),
-        ("nvib", readings.AS_TRAINED, 0.0),
+        ("nvib", compared_readings.AS_TRAINED, 0.0),
         ("nvib", "draws-8", 0.1),
         ("nvib", "integral", 0.1),
         ("nvib", "draws-8", 3.0),

@@ -1,11 +1,12 @@
 """Write the tables and plots of docs/operating-point.md from the runs of `make rates`.
 
-    python -m benchmarks.rates --PROJECT_NAME rates-wikitext2 --DATA wikitext2     # gathers, then writes the page anew
-    python -m benchmarks.rates                                                     # writes the page anew
+    python -m benchmarks.rate_tables --PROJECT_NAME rates-wikitext2 --DATA wikitext2   # gathers, then writes the page
+    python -m benchmarks.rate_tables                                                   # writes the page anew
 
-Gathers the figures of a project's finished experiments, and those of its readings.json (`benchmarks.readings`), into
-benchmarks/rates/<DATA>.json; experiments gathered before stay. The page has a table between `<!-- table: <name> -->`
-and `<!-- end -->`, which is replaced as a whole, and docs/results/rates-<DATA>.png. No figure is copied by hand.
+Gathers the figures of a project's finished experiments, and those of its readings.json
+(`benchmarks.compared_readings`), into benchmarks/rates/<DATA>.json; experiments gathered before stay. The page has a
+table between `<!-- table: <name> <DATA> -->` and `<!-- end -->`, which is replaced as a whole, and
+docs/results/rates-<DATA>.png. No figure is copied by hand.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from pipeline.cli.parser import Parser
 from pipeline.experiments.metric_types import CONTROLS
 from pipeline.experiments.metrics import FIGURES
 from pipeline.experiments.paths import experiment_names
+from pipeline.recipes.plan import JUDGE
 from pipeline.reporting.results import from_outputs
 from pipeline.runtime.files import read_json, write_json, write_text
 from pipeline.runtime.plotting import panels
@@ -122,9 +124,6 @@ def frontier(found: Mapping[str, Any]) -> str:
         if group
     ]
     return table(header, body)
-
-
-JUDGE = "lm"
 
 
 def cell(group: Sequence[Mapping[str, float]], key: str) -> str:

@@ -1,7 +1,7 @@
 """Compare the readings of trained models: what the decoder of NVIB attends to in evaluation.
 
-    python -m benchmarks.readings --EXPERIMENTS n30 n60 --ALPHA_THRESHOLDS 0.1 1 10
-    python -m benchmarks.readings --EXPERIMENTS n30 --READINGS plug-in draws-8 --BLEU_SENTENCES 0
+    python -m benchmarks.compared_readings --EXPERIMENTS n30 n60 --ALPHA_THRESHOLDS 0.1 1 10
+    python -m benchmarks.compared_readings --EXPERIMENTS n30 --READINGS plug-in draws-8 --BLEU_SENTENCES 0
 
 For every experiment, threshold and reading: cross-entropy and perplexity of the validation split, and BLEU of some of
 its sentences, decoded greedily. The reference is one draw without a threshold, as in training. An experiment of a
