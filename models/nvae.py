@@ -137,12 +137,12 @@ class NVAE(TextAutoencoder[NVAESettings]):
         taken = taken.repeat_interleave(s.kappa, dim=1)
         if s.dropped_vectors == "hidden":
             mixture = hide(mixture, mixture.key_padding_mask | taken)
+            if not s.prior_texts:  # without another draw, a run of an earlier version resumes with the same bits
+                return mixture
             taken = torch.zeros_like(taken)
         whole = torch.rand(texts, 1, device=device) < s.prior_texts
-        if s.prior_texts or s.dropped_vectors == "prior":
-            drawn = self.prior.sample(lengths, s.dim_h, s.kappa)
-            mixture = _replaced(mixture, drawn, taken, whole)
-        return mixture
+        drawn = self.prior.sample(lengths, s.dim_h, s.kappa)
+        return _replaced(mixture, drawn, taken, whole)
 
     def penalty(self, encoding: Encoding | None, progress: float, prices: Prices = UNCHANGED) -> Tensor:
         """Compute `lambda_G anneal_G mean KL_G + lambda_D anneal_D mean KL_D`, KL_G with the free bits.

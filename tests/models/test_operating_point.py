@@ -144,6 +144,21 @@ def test_training_hides_a_random_share_of_vectors_once_the_reconstruction_is_the
     assert hidden_shares(True, vector_dropout=0.8, full_texts=1.0).max() == 0
 
 
+def test_hiding_vectors_draws_three_times_and_no_more():
+    """Later draws of the same step, as those of the decoder's dropout, remain what they were in earlier versions."""
+    source, mask, _ = sentences(9, 4)
+    following = []
+    for dropping in (True, False):
+        trained = model("NVIB", vector_dropout=0.8)
+        trained.dropping = dropping
+        torch.manual_seed(4)
+        trained.encode(source, mask)
+        if not dropping:
+            _ = torch.rand(2, 1), torch.rand(2, 1), torch.rand(2, 10)
+        following.append(torch.rand(3))
+    assert torch.equal(*following)
+
+
 def replaced(**settings) -> tuple[torch.Tensor, torch.Tensor]:
     """Where training with draws of the prior changes the vectors and the weights of many texts, some of them short."""
     source, mask, _ = sentences(*[20, 12] * 200)
