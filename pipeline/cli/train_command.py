@@ -46,15 +46,15 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train a model, or resume its training, and print the figures of the best epoch."""
-    given = model_fields(arguments, MODELS)
+    flags = model_fields(arguments, MODELS)
     training = training_settings(arguments)
-    given = with_control(MODELS[arguments.MODEL], given, training)
+    given = with_control(MODELS[arguments.MODEL], flags, training)
 
     import torch
 
     from models import build
     from pipeline.data.dataset import load_prepared
-    from pipeline.experiments.config import failure_recorded, new_config, read_config, start_or_continue
+    from pipeline.experiments.config import as_it_began, failure_recorded, new_config, read_config, start_or_continue
     from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
@@ -70,6 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
         source = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, training.start_from)
         if arguments.MODEL == "NVIB":
             given = {**like_source(source, given.get("alpha_activation", "exp")), **given}
+    if not arguments.RESTART:
+        given = {**given, **as_it_began(files, arguments.MODEL), **flags}
     try:
         settings = MODELS[arguments.MODEL](vocabulary_size=data.tokenizer.vocabulary_size, **given)
     except SettingError as error:  # a flag contradicts what the source decides

@@ -49,6 +49,24 @@ def settings_from_json(values: dict[str, Any], path: Path, remedy: str = "train 
         raise UserError(f"{path} does not hold the settings of a known model ({error}); {remedy}") from None
 
 
+def as_it_began(files: ExperimentFiles, name: str) -> dict[str, Any]:
+    """Return settings of an existing experiment whose defaults depend on the version or on what it started from.
+
+    The same command resumes it with these, unless flags say otherwise.
+
+    Args:
+        files: files of the experiment.
+        name: name of the model that is trained.
+    """
+    if not files.config.exists():
+        return {}
+    model = {**read_config(files)["model"]}
+    if model.get("name") != name or name != NVAESettings.name:
+        return {}
+    usual = {"bottleneck": "plain", "kl_weighting": "share"} | BEFORE[name]
+    return {setting: model.get(setting, value) for setting, value in usual.items()}
+
+
 def other_reading(settings: ModelSettings, name: str, reading: str | None) -> str | None:
     """Return the reading that replaces a model's own in an evaluation; None if it is the model's own.
 

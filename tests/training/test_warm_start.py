@@ -173,7 +173,9 @@ def test_an_experiment_without_newer_settings_resumes_with_their_defaults(folder
     config = read_record(path, "")
     del config["model"]["reading"]
     write_record(path, config)
-    line = one_line_of_error(call("train.py", *at(folder, "earlier", *flags), expect=2))
+    call("train.py", *at(folder, "earlier", "--MODEL", "NVIB", "--MAX_STEPS", 6))
+    assert read_record(path, "")["model"]["reading"] == "integral"
+    line = one_line_of_error(call("train.py", *at(folder, "earlier", *flags, "--READING", "plug-in"), expect=2))
     assert "was trained with reading = integral, not plug-in" in line
 
 
