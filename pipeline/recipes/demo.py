@@ -14,7 +14,7 @@ RUNS: Mapping[str, Run] = {
         "nvib",
         "NVIB",
         (),
-        ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.3", "--COOLDOWN", "0.2"),
+        ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.5", "--COOLDOWN", "0.2", "--BOTTLENECK", "plain"),
         start_from=TRANSFORMER,
         steps=1500,
     ),

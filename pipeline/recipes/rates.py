@@ -46,9 +46,9 @@ RUNS = (
         "prior-30",
         "NVIB",
         (*RECONSTRUCTION, *SAMPLES),
-        ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.3", *CONTROL, *PLAIN),
+        ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.5", *CONTROL, *PLAIN),
         start_from="rate-30",
-        steps=1000,
+        steps=1500,
     ),
 )
 
