@@ -16,8 +16,6 @@ from pipeline.cli.parser import Parser, add_project_options, add_seeds_option
 from pipeline.recipes.plan import Budget, Places, reproduce
 from pipeline.recipes.rates import RUNS, SAMPLING, with_sources
 
-JUDGE_SEED = 0  # the judge is no model of the comparison, if no seed is 0
-
 
 def parse(description: str) -> argparse.Namespace:
     """Parse the command line of the recipe."""
@@ -60,6 +58,5 @@ def run(arguments: argparse.Namespace) -> None:
         importance_samples=1,
         pairs=None,
         sampling=SAMPLING,
-        judge_seed=JUDGE_SEED,
     )
     reproduce(arguments.DATA, places, runs, budget, arguments.JOBS, arguments.LIST, "rates.json")

@@ -1,6 +1,7 @@
 """Plan experiments as commands: trainings, measurements and the report, which resume where they were stopped."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,6 @@ class Budget:
         importance_samples: draws per sentence for the bounds of the likelihood.
         pairs: pairs of sentences that are interpolated, None for all.
         sampling: further flags of sample.py.
-        judge_seed: seed of the judge, None for the first of the seeds.
     """
 
     seeds: Sequence[int]
@@ -76,7 +76,11 @@ class Budget:
     importance_samples: int
     pairs: int | None
     sampling: tuple[str, ...] = ()
-    judge_seed: int | None = None
+
+    @property
+    def judge_seed(self) -> int:
+        """Seed of the judge: the least that no run has, for a model judges its own samples too well."""
+        return next(seed for seed in itertools.count() if seed not in self.seeds)
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list
         needs = ("prepare",) if source is None else ("prepare", f"train {source}")
         return Step(f"train {name}", (*command, *limit, "--DATA", data, *places.flags), needs)
 
-    steps.append(train(JUDGE, JUDGE_RUN, budget.seeds[0] if budget.judge_seed is None else budget.judge_seed))
+    steps.append(train(JUDGE, JUDGE_RUN, budget.judge_seed))
     for run in runs:
         for seed in budget.seeds[: run.seeds]:
             name = f"{run.name}-s{seed}"

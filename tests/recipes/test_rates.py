@@ -8,7 +8,7 @@ from pipeline.recipes.plan import Budget, Places, plan
 from pipeline.recipes.rates import RUNS, SAMPLING, with_sources
 from tests.helpers import call, prepare_tiny
 
-BUDGET = Budget((1, 2), None, 16, 10, importance_samples=1, pairs=None, sampling=SAMPLING, judge_seed=0)
+BUDGET = Budget((1, 2), None, 16, 10, importance_samples=1, pairs=None, sampling=SAMPLING)
 PLACES = Places("p", Path("o"), Path("d"))
 
 
