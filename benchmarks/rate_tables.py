@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import StrMethodFormatter
+
 from benchmarks.doc_facts import table
 from pipeline.cli import types
 from pipeline.cli.entry import run
@@ -175,7 +177,8 @@ def draw(experiments: Mapping[str, Any], path: Path) -> None:
                     if run_name.startswith(name) and {RATE, key} <= row["figures"].keys()
                 ]
                 label = {"rate-": "a rate asked for", "prior-": "with draws of the prior in training"}[name]
-                axes.plot([f[RATE] for f in chosen], [f[key] for f in chosen], "o", color=color, label=label)
+                shown = label if key == BLEU else None
+                axes.plot([f[RATE] for f in chosen], [f[key] for f in chosen], "o", color=color, label=shown)
             for label, values, style in references(experiments, key):
                 axes.axhline(statistics.fmean(values), ls=style, color="0.4", lw=1, label=label)
             axes.set(xscale="log", xlabel="rate (nats a vector)", ylabel=FIGURES[key].label)
@@ -183,6 +186,8 @@ def draw(experiments: Mapping[str, Any], path: Path) -> None:
             axes.minorticks_off()
             if key == FLUENCY:
                 axes.set_yscale("log")
+                for formatted in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                    formatted(StrMethodFormatter("{x:,.0f}"))
             axes.legend(frameon=False, fontsize=7)
 
 
