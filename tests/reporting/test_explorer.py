@@ -313,7 +313,9 @@ def test_the_page_answers_a_person_in_a_browser(trained: Path, nvae: TrainedMode
         assert between.inner_text() == nvae.interpolate(A, B)[0] != nvae.interpolate(A, B)[-1]
         assert shown.locator("svg rect.of-a").count() > 0
         # … moves the threshold until nothing but the prior's vector is kept …
-        assert shown.locator(".token.dropped").count() == 0
+        assert (
+            shown.locator(".token.dropped").count() == 2
+        )  # the components of the prior, which are read where no other is
         answered("threshold", lambda: drag("#threshold", 1.0), "1 of 9 vectors kept")
         assert shown.locator(".a .token.dropped").count() == 8
         assert between.inner_text() == view(nvae, A, B, 0.0, 1e6).text
