@@ -12,7 +12,7 @@ seconds), settings.json, logs/ (output of every step) and report/. pipeline/reci
 import argparse
 
 from pipeline.cli import types
-from pipeline.cli.parser import Parser, add_project_options, add_seeds_option
+from pipeline.cli.parser import Parser, add_project_options, add_seeds_option, add_steps_options
 from pipeline.recipes.paper import RUNS
 from pipeline.recipes.plan import Budget, Places, reproduce
 
@@ -47,13 +47,7 @@ def parse(description: str) -> argparse.Namespace:
         help="draws per sentence for the likelihood's bounds",
     )
     group.add_argument("--NUMBER_PAIRS", type=types.integer(1), help="pairs that are interpolated (default: all)")
-    group.add_argument(
-        "--JOBS",
-        type=types.integer(1),
-        default=1,
-        help="steps that run in parallel, each with its share of the processors' threads",
-    )
-    group.add_argument("--LIST", type=types.boolean, default=False, help="True: print what is done and left, and stop")
+    add_steps_options(group)
     add_project_options(parser, project="paper")
     return parser.parse_args()
 

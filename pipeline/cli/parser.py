@@ -237,3 +237,14 @@ def add_seeds_option(group: argparse._ArgumentGroup, text: str) -> None:
     group.add_argument(
         "--SEEDS", type=types.integer(0, 2**32 - 1), nargs="+", action=types.Distinct, default=[1, 2, 3], help=text
     )
+
+
+def add_steps_options(group: argparse._ArgumentGroup) -> None:
+    """Add the flags for the steps of a recipe that resumes: how many run at once, and the list of them."""
+    group.add_argument(
+        "--JOBS",
+        type=types.integer(1),
+        default=1,
+        help="steps that run in parallel, each with its share of the processors' threads",
+    )
+    group.add_argument("--LIST", type=types.boolean, default=False, help="True: print what is done and left, and stop")

@@ -12,7 +12,7 @@ the weights of a higher rate. The same command resumes a run that was stopped. W
 import argparse
 
 from pipeline.cli import types
-from pipeline.cli.parser import Parser, add_project_options, add_seeds_option
+from pipeline.cli.parser import Parser, add_project_options, add_seeds_option, add_steps_options
 from pipeline.recipes.plan import Budget, Places, reproduce
 from pipeline.recipes.rates import RUNS, SAMPLING, with_sources
 
@@ -35,13 +35,7 @@ def parse(description: str) -> argparse.Namespace:
     group.add_argument(
         "--NUMBER_SAMPLES", type=types.integer(1, 10**7), default=5000, help="sentences that each model generates"
     )
-    group.add_argument(
-        "--JOBS",
-        type=types.integer(1),
-        default=1,
-        help="steps that run in parallel, each with its share of the processors' threads",
-    )
-    group.add_argument("--LIST", type=types.boolean, default=False, help="True: print what is done and left, and stop")
+    add_steps_options(group)
     add_project_options(parser, project="rates")
     return parser.parse_args()
 
