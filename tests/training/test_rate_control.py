@@ -149,6 +149,7 @@ def trainer(data: PreparedData, folder: Path, name: str = "NVIB", **training) ->
     return Trainer(build(model), data, settings, files, Tracker(files, run=None, offline=True))
 
 
+@pytest.mark.slow
 def test_training_controls_the_rate_and_hides_vectors_from_the_first_look_on(data: PreparedData, tmp_path: Path):
     own = trainer(data, tmp_path)
     free = trainer(data, tmp_path / "free", target_rate=None)
@@ -173,6 +174,7 @@ def test_every_model_with_gaussians_ends_with_its_rate(data: PreparedData, tmp_p
     assert own.control.started
 
 
+@pytest.mark.slow
 def test_a_controlled_run_resumes_with_the_same_bits(data: PreparedData, tmp_path: Path, monkeypatch):
     whole = trainer(data, tmp_path / "whole")
     expected = whole.train()
@@ -205,6 +207,7 @@ def same_ends(one: Path, other: Path) -> bool:
     return same and state["control"] == other_state["control"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [2.0, 0.5])
 def test_a_run_that_is_stopped_after_its_calibration_is_not_calibrated_again(
     data: PreparedData, tmp_path: Path, target: float
@@ -250,6 +253,7 @@ def test_a_process_that_is_lost_while_control_waits_for_it_leaves_a_state_that_a
     assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_evaluation_of_an_octave_loses_neither_the_state_nor_the_octave(
     data: PreparedData, tmp_path: Path
 ):
