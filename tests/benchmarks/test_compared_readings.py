@@ -21,6 +21,7 @@ def compared(trained: Path, results: Path, monkeypatch: pytest.MonkeyPatch, *arg
     return json.loads(results.read_text())
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_each_reading_and_threshold(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def content() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in (trained / "outputs").rglob("*") if path.is_file()}

@@ -297,6 +297,7 @@ def raising(error: BaseException, own: Trainer, step: int) -> Callable[[], dict[
     return evaluated
 
 
+@pytest.mark.slow
 def test_every_look_of_the_controller_is_written(data: PreparedData, tmp_path: Path):
     own = trainer(data, tmp_path)
     own.train()
