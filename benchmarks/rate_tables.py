@@ -18,6 +18,7 @@ from typing import Any
 
 from matplotlib.ticker import StrMethodFormatter
 
+from benchmarks.compared_readings import AS_TRAINED
 from benchmarks.doc_facts import table
 from pipeline.cli import types
 from pipeline.cli.entry import run
@@ -49,7 +50,6 @@ COLUMNS = (
     "samples/different_draws_bleu",
 )
 KEPT = (*(key for key in COLUMNS if key != SHARE), "validation/perplexity", "samples/count", "samples/mauve_count")
-AS_TRAINED = "one draw, as in training"
 
 
 def parse() -> argparse.Namespace:
@@ -118,7 +118,7 @@ def frontier(found: Mapping[str, Any]) -> str:
         figures = dict(row["figures"])
         if BLEU in figures and of_transformer.get(row["seed"]):
             figures[SHARE] = figures[BLEU] / of_transformer[row["seed"]]
-        rows.setdefault(f"{re.sub(r'-s[0-9]+$', '', name)} ({row['model']})", []).append(figures)
+        rows.setdefault(f"{without_seed(name)} ({row['model']})", []).append(figures)
     header = ["", "seeds", *(SHARE if key == SHARE else FIGURES[key].column(with_split=False) for key in COLUMNS)]
     body = [
         [label, "–" if label in CONTROLS.values() else str(len(group)), *(cell(group, key) for key in COLUMNS)]
@@ -138,16 +138,21 @@ def cell(group: Sequence[Mapping[str, float]], key: str) -> str:
     return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{decimals}f}"
 
 
+def without_seed(name: str) -> str:
+    """Return the name of an experiment's run: `rate-30` of `rate-30-s1`."""
+    return re.sub(r"-s[0-9]+$", "", name)
+
+
 def readings(found: Mapping[str, Any]) -> str:
     """Format the cross-entropy of each reading: a row for each run and threshold, means over seeds."""
     groups: dict[tuple[str, float], dict[str, list[float]]] = {}
     for row in found["readings"]:
         if row.get("alpha_threshold") is not None and row["reading"] != AS_TRAINED:
-            run_name = re.sub(r"-s[0-9]+$", "", row["experiment"])
+            run_name = without_seed(row["experiment"])
             values = groups.setdefault((run_name, row["alpha_threshold"]), {})
             values.setdefault(row["reading"], []).append(row["cross_entropy"])
     for row in found["readings"]:
-        run_name = re.sub(r"-s[0-9]+$", "", row["experiment"])
+        run_name = without_seed(row["experiment"])
         for (name, _), values in groups.items():
             if name == run_name and row["reading"] == AS_TRAINED:
                 values.setdefault(AS_TRAINED, []).append(row["cross_entropy"])

@@ -63,9 +63,7 @@ def kl_by_dimension(gaussians: Gaussians, mu: float, var: float, weights: Tensor
     Returns:
         [B, D], nats.
     """
-    log_ratio = gaussians.logvar - math.log(var)
-    # expm1(r) - r keeps the difference of r and ln r exact where the variances nearly agree.
-    each = 0.5 * ((gaussians.mu - mu).square() / var + (torch.expm1(log_ratio) - log_ratio))  # [B, K, D]
+    each = _divergence(gaussians, mu, var)
     if weights is not None:
         each = each * weights.unsqueeze(-1)
     return each.masked_fill(gaussians.key_padding_mask.unsqueeze(-1), 0.0).sum(dim=1)
@@ -82,9 +80,14 @@ def kl_by_vector(gaussians: Gaussians, mu: float, var: float) -> Tensor:
     Returns:
         [B, K], nats, 0 at padding.
     """
+    return _divergence(gaussians, mu, var).sum(dim=-1).masked_fill(gaussians.key_padding_mask, 0.0)
+
+
+def _divergence(gaussians: Gaussians, mu: float, var: float) -> Tensor:
+    """Compute the divergence of every vector from `N(mu, var)` in every dimension: [B, K, D], nats."""
     log_ratio = gaussians.logvar - math.log(var)
-    each = (gaussians.mu - mu).square() / var + (torch.expm1(log_ratio) - log_ratio)
-    return 0.5 * each.sum(dim=-1).masked_fill(gaussians.key_padding_mask, 0.0)
+    # expm1(r) - r keeps the difference of r and ln r exact where the variances nearly agree.
+    return 0.5 * ((gaussians.mu - mu).square() / var + (torch.expm1(log_ratio) - log_ratio))
 
 
 def rate(gaussians: Gaussians, mu: float, var: float) -> Tensor:
@@ -144,13 +147,9 @@ class GaussianBottleneck(nn.Module):
         nn.init.zeros_(self.logvar.weight)
         nn.init.constant_(self.logvar.bias, INITIAL_LOGVAR)
 
-    @torch.no_grad()
     def pass_through(self) -> None:
         """Let the means be the vectors themselves, with little noise."""
-        nn.init.eye_(self.mu.weight)
-        nn.init.zeros_(self.mu.bias)
-        nn.init.zeros_(self.logvar.weight)
-        nn.init.constant_(self.logvar.bias, PASSED_LOGVAR)
+        let_through(self.mu, self.logvar)
 
     def forward(self, hidden: Tensor, key_padding_mask: Tensor) -> Gaussians:
         """Compute the Gaussian of every vector.
@@ -164,6 +163,20 @@ class GaussianBottleneck(nn.Module):
         # Beyond these bounds exp() overflows float32; training stays far within them.
         logvar = self.logvar(hidden).float().clamp(-30.0, 20.0)
         return Gaussians(self.mu(hidden).float(), logvar, key_padding_mask)
+
+
+@torch.no_grad()
+def let_through(mu: nn.Linear, logvar: nn.Linear) -> None:
+    """Set the layers of a posterior so that its means are their input, with little noise.
+
+    Args:
+        mu: gives the means, [D, D].
+        logvar: gives the log variances, [D, D].
+    """
+    nn.init.eye_(mu.weight)
+    nn.init.zeros_(mu.bias)
+    nn.init.zeros_(logvar.weight)
+    nn.init.constant_(logvar.bias, PASSED_LOGVAR)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import Tensor
 import nvib
 from models.annealing import anneal
 from models.autoencoder import TextAutoencoder
-from models.gaussian import PASSED_LOGVAR, Gaussians, kl_by_dimension, rate, with_free_bits
+from models.gaussian import Gaussians, kl_by_dimension, let_through, rate, with_free_bits
 from models.latent import Draws, Latent
 from models.latent import hidden as hide
 from models.posterior_draws import draw_each
@@ -72,10 +72,7 @@ class NVAE(TextAutoencoder[NVAESettings]):
             start -= squared_norm / (2.0 * layer.noise)
         elif self.settings.alpha_activation == "relu":
             start = math.exp(INITIAL_LOG_ALPHA)
-        torch.nn.init.eye_(layer.mu.weight)
-        torch.nn.init.zeros_(layer.mu.bias)
-        torch.nn.init.zeros_(layer.logvar.weight)
-        torch.nn.init.constant_(layer.logvar.bias, PASSED_LOGVAR)
+        let_through(layer.mu, layer.logvar)
         torch.nn.init.zeros_(layer.alpha.weight)
         torch.nn.init.constant_(layer.alpha.bias, start)
 

@@ -12,25 +12,16 @@ seconds), settings.json, logs/ (output of every step) and report/. pipeline/reci
 import argparse
 
 from pipeline.cli import types
-from pipeline.cli.parser import Parser, add_project_options, add_seeds_option, add_steps_options
+from pipeline.cli.parser import Parser, add_project_options, add_runs_options, add_steps_options
 from pipeline.recipes.paper import RUNS
-from pipeline.recipes.plan import Budget, Places, reproduce
+from pipeline.recipes.plan import Budget, Places, reproduce, with_sources
 
 
 def parse(description: str) -> argparse.Namespace:
     """Parse the command line of the recipe."""
     parser = Parser(description)
     group = parser.add_argument_group("work")
-    group.add_argument("--DATA", type=types.name, default="wikipedia-sample", help="dataset, prepared if it is not yet")
-    add_seeds_option(group, "seeds of every experiment")
-    group.add_argument(
-        "--EXPERIMENTS",
-        nargs="+",
-        action=types.Distinct,
-        choices=[run.name for run in RUNS],
-        metavar="NAME",
-        help=f"of {', '.join(run.name for run in RUNS)} (default: all)",
-    )
+    add_runs_options(group, [run.name for run in RUNS])
     group.add_argument(
         "--MAX_STEPS", type=types.integer(1), help="optimizer steps of every training (default: that of train.py)"
     )
@@ -55,7 +46,7 @@ def parse(description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Train, measure and report, or list the steps."""
     places = Places(arguments.PROJECT_NAME, arguments.OUTPUT_DIR, arguments.DATA_DIR, arguments.WANDB_ENTITY)
-    runs = [run for run in RUNS if arguments.EXPERIMENTS is None or run.name in arguments.EXPERIMENTS]
+    runs = with_sources(RUNS, arguments.EXPERIMENTS)
     budget = Budget(
         arguments.SEEDS,
         arguments.MAX_STEPS,

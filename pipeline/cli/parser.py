@@ -239,6 +239,25 @@ def add_seeds_option(group: argparse._ArgumentGroup, text: str) -> None:
     )
 
 
+def add_runs_options(group: argparse._ArgumentGroup, names: Sequence[str]) -> None:
+    """Add the flags for the runs of a recipe: its data, its seeds, and which of its experiments.
+
+    Args:
+        group: group of the flags.
+        names: names of all runs.
+    """
+    group.add_argument("--DATA", type=types.name, default="wikipedia-sample", help="dataset, prepared if it is not yet")
+    add_seeds_option(group, "seeds of every experiment")
+    group.add_argument(
+        "--EXPERIMENTS",
+        nargs="+",
+        action=types.Distinct,
+        choices=names,
+        metavar="NAME",
+        help=f"of {', '.join(names)}, with those that they start from (default: all)",
+    )
+
+
 def add_steps_options(group: argparse._ArgumentGroup) -> None:
     """Add the flags for the steps of a recipe that resumes: how many run at once, and the list of them."""
     group.add_argument(

@@ -12,25 +12,16 @@ the weights of a higher rate. The same command resumes a run that was stopped. W
 import argparse
 
 from pipeline.cli import types
-from pipeline.cli.parser import Parser, add_project_options, add_seeds_option, add_steps_options
-from pipeline.recipes.plan import Budget, Places, reproduce
-from pipeline.recipes.rates import RUNS, SAMPLING, with_sources
+from pipeline.cli.parser import Parser, add_project_options, add_runs_options, add_steps_options
+from pipeline.recipes.plan import Budget, Places, reproduce, with_sources
+from pipeline.recipes.rates import RUNS, SAMPLING
 
 
 def parse(description: str) -> argparse.Namespace:
     """Parse the command line of the recipe."""
     parser = Parser(description)
     group = parser.add_argument_group("work")
-    group.add_argument("--DATA", type=types.name, default="wikipedia-sample", help="dataset, prepared if it is not yet")
-    add_seeds_option(group, "seeds of every experiment")
-    group.add_argument(
-        "--EXPERIMENTS",
-        nargs="+",
-        action=types.Distinct,
-        choices=[run.name for run in RUNS],
-        metavar="NAME",
-        help=f"of {', '.join(run.name for run in RUNS)}; those that they start from are added (default: all)",
-    )
+    add_runs_options(group, [run.name for run in RUNS])
     group.add_argument("--BATCH_SIZE", type=types.integer(1), default=32, help="sentences per batch of every training")
     group.add_argument(
         "--NUMBER_SAMPLES", type=types.integer(1, 10**7), default=5000, help="sentences that each model generates"
@@ -43,7 +34,7 @@ def parse(description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Train, measure and report, or list the steps."""
     places = Places(arguments.PROJECT_NAME, arguments.OUTPUT_DIR, arguments.DATA_DIR, arguments.WANDB_ENTITY)
-    runs = RUNS if arguments.EXPERIMENTS is None else with_sources(arguments.EXPERIMENTS)
+    runs = with_sources(RUNS, arguments.EXPERIMENTS)
     budget = Budget(
         seeds=arguments.SEEDS,
         max_steps=None,

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,15 @@ def _report(places: Places, steps: Iterable[Step]) -> Step:
     begun = [name for name in names if (places.folder / name / "config.json").exists()]
     command = ("report.py", "--PROJECT_NAME", places.project, "--OUTPUT_DIR", str(places.output_dir))
     return Step("report", (*command, "--EXPERIMENTS", *begun))
+
+
+def with_sources(runs: Sequence[Run], names: Collection[str] | None) -> list[Run]:
+    """Return the runs of these names and those that they start from, in order; all runs if `names` is None."""
+    wanted = {run.name for run in runs} if names is None else set(names)
+    for run in reversed(runs):
+        if run.name in wanted and run.start_from is not None:
+            wanted.add(run.start_from)
+    return [run for run in runs if run.name in wanted]
 
 
 def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list[Step]:

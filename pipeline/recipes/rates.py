@@ -3,8 +3,6 @@
 Every run starts from the weights of the one before it, so that each pays for its own part of the way alone.
 """
 
-from collections.abc import Collection
-
 from pipeline.recipes.plan import Run
 
 WARM_STEPS = 1500  # steps of T and of the language model, which learn from scratch
@@ -51,12 +49,3 @@ RUNS = (
         steps=1500,
     ),
 )
-
-
-def with_sources(names: Collection[str]) -> list[Run]:
-    """Return the runs of these names and those that they start from, in order."""
-    wanted = set(names)
-    for run in reversed(RUNS):
-        if run.name in wanted and run.start_from is not None:
-            wanted.add(run.start_from)
-    return [run for run in RUNS if run.name in wanted]

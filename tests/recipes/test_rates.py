@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.recipes.plan import Budget, Places, plan
-from pipeline.recipes.rates import RUNS, SAMPLING, with_sources
+from pipeline.recipes.plan import Budget, Places, plan, with_sources
+from pipeline.recipes.rates import RUNS, SAMPLING
 from tests.helpers import call, prepare_tiny
 
 BUDGET = Budget((1, 2), None, 16, 10, importance_samples=1, pairs=None, sampling=SAMPLING)
@@ -39,9 +39,9 @@ def test_the_judge_has_a_seed_of_its_own_and_samples_are_drawn_at_random():
 
 
 def test_chosen_runs_bring_the_runs_that_they_start_from():
-    names = [run.name for run in with_sources(["rate-60"])]
+    names = [run.name for run in with_sources(RUNS, ["rate-60"])]
     assert names == ["t", "rate-120", "rate-60"]
-    assert with_sources([run.name for run in RUNS]) == list(RUNS)
+    assert with_sources(RUNS, [run.name for run in RUNS]) == with_sources(RUNS, None) == list(RUNS)
 
 
 @pytest.mark.slow
