@@ -104,8 +104,16 @@ def base_sha256(folder: Path) -> str:
     Raises:
         UserError: the weights are absent or damaged.
     """
-    paths = _weight_files(folder)
-    return _tensors_sha256(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths))
+    tensors = sorted(tensor for path in _weight_files(folder) for tensor in _tensors(path))
+    total = hashlib.sha256()
+    for name, kind, path, start, length in tensors:
+        total.update(f"{name} {kind} {length}\n".encode())
+        with open(path, "rb") as file:
+            file.seek(start)
+            while length > 0 and (read := file.read(min(length, 2**22))):
+                total.update(read)
+                length -= len(read)
+    return total.hexdigest()
 
 
 def sentence_encoder_folder() -> Path | None:
@@ -192,7 +200,8 @@ def _dequantise(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    # The file asks for the splitting "smollm": single digits, then GPT-2's. Transformers takes GPT-2's alone.
+    # The file asks for the splitting "smollm": single digits, then GPT-2's. Transformers takes GPT-2's alone, and the
+    # ids of other numerals behind a space, such as ½, would differ from those that the model was trained on.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
@@ -269,24 +278,7 @@ def _weight_files(folder: Path) -> list[Path]:
     return paths
 
 
-@functools.lru_cache(maxsize=8)
-def _tensors_sha256(files: tuple[tuple[str, int, int], ...]) -> str:
-    """Hash the tensors of files, given as path, size in bytes and time of the last change in nanoseconds."""
-    tensors: list[tuple[str, str, Path, int, int]] = []
-    for path, size, _ in files:
-        tensors += _tensors(Path(path), size)
-    total = hashlib.sha256()
-    for name, kind, path, start, length in sorted(tensors):
-        total.update(f"{name} {kind} {length}\n".encode())
-        with open(path, "rb") as file:
-            file.seek(start)
-            while length > 0 and (read := file.read(min(length, 2**22))):
-                total.update(read)
-                length -= len(read)
-    return total.hexdigest()
-
-
-def _tensors(path: Path, size: int) -> Iterator[tuple[str, str, Path, int, int]]:
+def _tensors(path: Path) -> Iterator[tuple[str, str, Path, int, int]]:
     """Yield name, type with shape, file, first byte and number of bytes of each tensor in a safetensors file.
 
     The file begins with the length of its header as 8 bytes and the header as JSON.
@@ -295,6 +287,7 @@ def _tensors(path: Path, size: int) -> Iterator[tuple[str, str, Path, int, int]]
         UserError: the file is damaged or cut short.
     """
     try:
+        size = path.stat().st_size
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > size:
