@@ -1,7 +1,6 @@
 """Command of forwardSampleEvaluation.py: perplexity of samples under a language model, and MAUVE."""
 
 import argparse
-import os
 
 from pipeline.cli.parser import Parser, add_batch_option, add_experiment_options, add_judge_option, add_subset_option
 
@@ -19,8 +18,6 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Score the samples, real text and unigrams, and print perplexities and MAUVE."""
-    # OpenMP reads it when PyTorch and faiss are imported; see `quality_command`.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pipeline.evaluation.controls import unigram_sentences
     from pipeline.evaluation.judge import figure_name, load_judge, perplexity, tokenized_samples
     from pipeline.evaluation.mauve import LEAST, mauve_figures
@@ -60,4 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{like}: not measured; it needs {LEAST} samples and twice as many training sentences")
         return
     beside = ", ".join(f"{mauve[like + suffix]:.3f} of {text}" for suffix, text in CONTROLS.items())
-    print(f"{like}: {mauve[like]:.3f} of {mauve[f'{like}_count']} samples, {beside}; compare it for equal counts alone")
+    print(
+        f"{like}: {mauve[like]:.3f} ± {mauve[f'{like}_deviation']:.3f} (seeds of k-means) of {mauve[f'{like}_count']} "
+        f"samples, {beside}; compare it for equal counts alone"
+    )

@@ -35,8 +35,8 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure the samples, write the report and print it."""
-    # OpenMP reads it when PyTorch and faiss are imported. A thread that waits actively occupies a core, and the thread
-    # that it waits for may need that core when other processes run.
+    # OpenMP reads it when PyTorch is imported. A thread that waits actively occupies a core, and the thread that it
+    # waits for may need that core when other processes run.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pipeline.data.writers import write_synthetic
     from pipeline.evaluation.judge import load_judge

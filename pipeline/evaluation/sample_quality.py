@@ -120,9 +120,9 @@ def _fidelity(
         )
         for kind, split in material.texts.items()
     }
-    values = [mauve(features["train"], features[kind]) for kind in COMPARED]
-    missing = f"needs at least {LEAST} sentences of each text" if values[0] is None else ""
-    yield Row("mauve", *values, missing=missing)
+    found = [mauve(features["train"], features[kind]) for kind in COMPARED]
+    missing = f"needs at least {LEAST} sentences of each text" if found[0] is None else ""
+    yield Row("mauve", *(value and value.mean for value in found), missing=missing)
 
 
 def coverage(material: Material) -> Iterator[Row]:

@@ -167,6 +167,7 @@ METRICS = (
         controlled=True,
         quality=QualityRow("fidelity", "MAUVE over the model's own features", "higher, up to 1", judged=False),
     ),
+    Metric("mauve_deviation", "deviation of MAUVE over seeds of k-means", ("samples",), "samples", judged=True),
     Metric("mauve_count", "sentences of MAUVE", ("samples",), "samples", unit="sentences", decimals=0, judged=True),
     Metric(
         "reverse_perplexity",

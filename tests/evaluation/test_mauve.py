@@ -10,18 +10,58 @@ from datasets import Dataset, concatenate_datasets
 from models import MODELS, build
 from pipeline.data.dataset import load_prepared
 from pipeline.evaluation import mauve as module
-from pipeline.evaluation.mauve import mauve, mauve_figures, sentence_features
+from pipeline.evaluation.mauve import Mauve, frontier_area, mauve, mauve_figures, sentence_features
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.paths import ExperimentFiles
 
 
-def test_mauve_is_high_for_equal_texts_low_for_others_and_none_for_few_sentences():
-    random_ = np.random.default_rng(0)
-    a, b = (random_.normal(size=(400, 8)).astype(np.float32) for _ in range(2))
-    assert mauve(a, b) > 0.9
-    assert mauve(a, b + 3) < 0.1
+def normal(count: int, width: int = 8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
+
+
+def value(reference: np.ndarray, own: np.ndarray) -> float:
+    found = mauve(reference, own)
+    assert found is not None
+    return found.mean
+
+
+def test_mauve_of_a_text_with_itself_is_1_and_of_texts_without_a_common_cluster_near_0():
+    a = normal(400)
+    assert value(a, a) == pytest.approx(1, abs=1e-12)
+    apart = value(a + 9, a - 9)
+    assert apart == pytest.approx(frontier_area(np.array([1.0, 0.0]), np.array([0.0, 1.0])))
+    assert 0 < apart < 0.005
+    assert value(np.ones((400, 8)), np.ones((400, 8))) == 1, "features without variance"
+
+
+def test_mauve_falls_with_the_distance_of_the_texts_and_is_the_same_again():
+    a, b = normal(400), normal(400, seed=1)
+    values = [value(a, b + shift) for shift in (0, 0.5, 1, 3)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 0.9
+    assert values[-1] < 0.1
     assert mauve(a, b) == mauve(a, b)
-    assert mauve(a[:30], b[:30]) is None
+    assert value(a, b + 0.5) == pytest.approx(value(a * 7, b * 7 + 3.5), abs=1e-6), "each vector has unit length"
+
+
+def test_mauve_has_a_deviation_over_seeds_and_none_for_few_sentences():
+    found = mauve(normal(400), normal(400, seed=1))
+    assert found is not None
+    assert 0 < found.deviation < 0.05
+    assert mauve(normal(30), normal(30)) is None
+
+
+def test_the_area_under_the_frontier_is_that_of_the_paper():
+    p, q = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.4, 0.3, 0.2, 0.1])
+    assert frontier_area(p, q) == pytest.approx(0.6538536633533254, abs=1e-12)  # mauve-text 0.4.0
+    assert frontier_area(q, p) == pytest.approx(frontier_area(p, q), abs=1e-12)
+    assert frontier_area(p, p) == pytest.approx(1, abs=1e-12)
+    share = np.linspace(0, 1, 20_001)[1:-1, None]  # the integral itself, from the definition
+    mixture = share * p + (1 - share) * q
+    x, y = (np.exp(-5 * np.sum(of * np.log(of / mixture), axis=1)) for of in (q, p))
+    x, y = np.concatenate([[1], x, [0]]), np.concatenate([[0], y, [1]])
+    integral = np.sum((x[:-1] - x[1:]) * (y[1:] + y[:-1])) / 2
+    assert frontier_area(p, q) == pytest.approx(integral, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["NVIB", "LM"])
@@ -49,6 +89,7 @@ def test_real_text_is_the_ceiling_of_mauve_and_repeated_text_is_far_below(judge:
     figures = mauve_figures(judge, train.select([0] * 300), "samples/mauve", 32)
     half = len(train) // 2
     assert figures["samples/mauve_count"] == half
+    assert figures["samples/mauve_deviation"] is not None
     own, real, unigrams = (figures[f"samples/mauve{suffix}"] for suffix in ("", "_of_real_text", "_of_unigrams"))
     assert own < 0.5 < real <= 1
     assert 0 < unigrams <= 1  # the tiny text itself is words in no order
@@ -65,7 +106,7 @@ def test_all_texts_of_mauve_have_one_number_and_the_real_ones_share_no_sentence(
         return np.zeros((len(split), 2), dtype=np.float32)
 
     monkeypatch.setattr(module, "sentence_features", features)
-    monkeypatch.setattr(module, "mauve", lambda reference, own: 0.5)
+    monkeypatch.setattr(module, "mauve", lambda reference, own: Mauve(0.5, 0.1))
     samples, few = judge.data.splits["validation"], module.LEAST - 1
     samples = concatenate_datasets([samples] * 3)
     for most, number in ((50, 50), (5000, len(samples))):
