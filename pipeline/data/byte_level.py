@@ -72,6 +72,45 @@ def is_lossless(tokenizer: "Tokenizer") -> bool:
     return all(stored[part] == own[part] for part in ("normalizer", "pre_tokenizer", "decoder", "added_tokens"))
 
 
+def keeps_bytes(tokenizer: "Tokenizer") -> bool:
+    """Return True if any byte-level BPE gives the bytes of a text back, but for those that it has no token for.
+
+    Nothing may change the text before it becomes bytes (a normalizer, a space in front, white space that is dropped),
+    and the decoder must join bytes.
+    """
+    stored: dict[str, Any] = json.loads(tokenizer.to_str())
+    model, decoder = stored["model"], stored["decoder"] or {}
+    added = [(number, token) for number, token in tokenizer.get_added_tokens_decoder().items() if not token.special]
+    return (
+        model["type"] == "BPE"
+        and not any(model.get(part) for part in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
+        and stored["normalizer"] is None
+        and decoder.get("type") == "ByteLevel"
+        and _keeps(stored["pre_tokenizer"] or {})
+        and '"ByteLevel"' in json.dumps(stored["pre_tokenizer"])
+        and all(tokenizer.decode([number]) == token.content for number, token in added)
+        and not any(token.lstrip or token.rstrip for _, token in added)
+    )
+
+
+def _keeps(splitting: dict[str, Any]) -> bool:
+    """Return True for a step of splitting that keeps every character."""
+    kind = splitting.get("type")
+    if kind == "Sequence":
+        return all(map(_keeps, splitting["pretokenizers"]))
+    if kind == "ByteLevel":
+        return not splitting["add_prefix_space"]
+    return kind in ("Digits", "UnicodeScripts") or (
+        kind in ("Split", "Punctuation") and splitting["behavior"] != "Removed"
+    )
+
+
+def lacks_bytes(tokenizer: "Tokenizer") -> bool:
+    """Return True if a byte-level vocabulary has no token for a byte that UTF-8 may contain."""
+    known = {as_bytes(token) for token in tokenizer.get_vocab() if len(token) == 1}
+    return not known >= {bytes([byte]) for byte in range(0xF5) if byte not in (0xC0, 0xC1)}
+
+
 def _around(model: Any) -> "Tokenizer":
     """Put a model between splitting into words and bytes, and joining bytes to text."""
     from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers

@@ -19,7 +19,8 @@ from pipeline.runtime.errors import UserError
 
 DROPPED = "dropped"  # column with the index of a reason in `REASONS`, 0 for a sentence that is kept
 CUT = "cut"  # column that is True for a piece of a sentence that was cut by length
-REASONS = ("", "too short", "too long", "with a special token in its text", "empty after cleaning")
+LACKING = "with a character that the tokenizer lacks"
+REASONS = ("", "too short", "too long", "with a special token in its text", "empty after cleaning", LACKING)
 REFUSED_SHARE = 5  # one of so many texts may be lost without a flag
 
 
@@ -54,7 +55,7 @@ def encode(rows: Mapping[str, list], tokenizer: TextTokenizer, settings: Prepara
     ids = tokenizer.encode(rows["text"], rows.get("label"))
     found: dict[str, list] = {name: [] for name in (*rows, "input_ids", "length", DROPPED, CUT)}
     start = 2 if labelled else 1
-    reserved = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, *tokenizer.labels.values()}
+    reserved, lacking = tokenizer.special_ids, tokenizer.unk_id if tokenizer.lossless else None
     cut = settings.own and not settings.whole
     for number, row in enumerate(ids):
         pieces, encoded = [rows["text"][number]], [row]
@@ -66,7 +67,7 @@ def encode(rows: Mapping[str, list], tokenizer: TextTokenizer, settings: Prepara
                 found[name].append(text if name == "text" else values[number])
             found["input_ids"].append(piece)
             found["length"].append(len(piece) - 1)
-            found[DROPPED].append(_reason(text, piece, piece[start:-1], settings, reserved))
+            found[DROPPED].append(_reason(text, piece, piece[start:-1], settings, reserved, lacking))
             found[CUT].append(len(pieces) > 1)
     return found
 
@@ -84,11 +85,18 @@ def _cut(text: str, tokenizer: TextTokenizer, limit: int) -> Iterable[str]:
 
 
 def _reason(
-    text: str, ids: Sequence[int], own: Sequence[int], settings: PreparationSettings, reserved: set[int]
+    text: str,
+    ids: Sequence[int],
+    own: Sequence[int],
+    settings: PreparationSettings,
+    reserved: frozenset[int],
+    lacking: int | None,
 ) -> int:
     """Return the index in `REASONS` of the reason to leave a sentence out."""
     if settings.own and (not text.strip() or not own):
         return REASONS.index("empty after cleaning")
+    if lacking in own:
+        return REASONS.index(LACKING)
     if not reserved.isdisjoint(own):
         return REASONS.index("with a special token in its text")
     if len(ids) <= settings.more_than:
