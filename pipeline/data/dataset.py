@@ -7,16 +7,18 @@
     length_distribution.png
     checksums.json            sizes and SHA-256 of all these
 
-`input_ids` is `[CLS] x_1 … x_{n-1} [SEP]`. `length` is n, the number of tokens that a model encodes and predicts: it
-counts the end token, not the start token.
+`input_ids` is `[CLS] x_1 … x_{n-1} [SEP]`; a pretrained model's tokenizer has tokens of its own for these two. `length`
+is n, the number of tokens that a model encodes and predicts: it counts the end token, not the start token.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.documents import SPLITS
-from pipeline.data.tokenizer import TextTokenizer, load_tokenizer
+from pipeline.data.text_tokenizer import TextTokenizer
+from pipeline.data.tokenizer import load_tokenizer, same_tokenizer
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import check_files, read_json
 
@@ -79,6 +81,28 @@ def load_prepared(data_dir: Path, name: str) -> PreparedData:
         )
     except Exception as error:  # Arrow, JSON, missing splits or keys: all mean damage
         raise UserError(f"{folder} is damaged ({' '.join(str(error).split())[:200]}); {remedy}") from None
+
+
+def check_tokenizer(data: PreparedData, name: str, base: str, folder: Path) -> None:
+    """Check that prepared data has the tokenizer of a pretrained model.
+
+    Args:
+        data: prepared data.
+        name: its name.
+        base: the pretrained model, as --PRETRAINED names it.
+        folder: folder of the model.
+
+    Raises:
+        UserError: the data has another tokenizer; the message says how to prepare it.
+    """
+    if same_tokenizer(data.tokenizer, folder):
+        return
+    suffix = (data.statistics.get("source") or {}).get("format") or ""
+    cased = " --CLEAN none" if (data.statistics.get("settings") or {}).get("clean") == "paper" else ""
+    raise UserError(
+        f"the data {name!r} has another tokenizer than {base}; prepare it anew with prepareDatasets.py "
+        f"--DATA {shlex.quote(name + suffix)} --TOKENIZER {shlex.quote(base)}{cased}"
+    )
 
 
 def difference(trained_on: dict[str, Any], found: dict[str, Any]) -> str:
