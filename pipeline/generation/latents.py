@@ -156,7 +156,7 @@ def token_ids(experiment: Experiment, text: str, label: str | None = None) -> li
         label: its label, which precedes the text where the data has labels; the most frequent label if None.
 
     Raises:
-        UserError: the text is empty after cleaning.
+        UserError: the text is empty after cleaning, or has a character that a lossless tokenizer lacks.
     """
     cleaned = CLEANERS[cleaning(experiment.config)](text)
     if not experiment.data.tokenizer.lossless:
@@ -166,7 +166,11 @@ def token_ids(experiment: Experiment, text: str, label: str | None = None) -> li
         raise UserError(f"nothing is left of the sentence {text[:80]!r}, cleaned as the training data was")
     known = experiment.data.statistics.get("labels") or {}
     labels = [label if label is not None else max(known, key=known.__getitem__)] if known else None
-    return experiment.data.tokenizer.encode([cleaned], labels)[0]
+    tokenizer = experiment.data.tokenizer
+    (ids,) = tokenizer.encode([cleaned], labels)
+    if tokenizer.lossless and tokenizer.unk_id in ids[1:-1]:
+        raise UserError(f"the tokenizer has no token for a character of the sentence {text[:80]!r}; leave it out")
+    return ids
 
 
 def draw_lengths(distribution: dict[int, int], count: int, lengths: LengthRange, seed: int) -> list[int]:
