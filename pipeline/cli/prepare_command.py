@@ -65,9 +65,9 @@ def parse(description: str) -> argparse.Namespace:
     group.add_argument(
         "--TOKENIZER",
         type=types.OrNone(types.Checked(tokenizer_file)),
-        help="hub name, folder or tokenizer.json; bpe (byte-level: every text comes back as it was) and wordpiece "
-        "train one on the training split (default: bert-base-uncased for the paper's corpora, wordpiece for "
-        "wikipedia-sample, bpe for a text of your own)",
+        help="that of a pretrained model (bundled, a hub name or a folder), or a tokenizer.json; bpe (byte-level: "
+        "every text comes back as it was) and wordpiece train one on the training split (default: bert-base-uncased "
+        "for the paper's corpora, wordpiece for wikipedia-sample, bpe for a text of your own)",
     )
     group.add_argument(
         "--VOCAB_SIZE",

@@ -11,7 +11,8 @@ class PreparationSettings:
     """Settings of the preparation of a text.
 
     Args:
-        tokenizer: hub name, folder or `tokenizer.json`; `bpe` or `wordpiece` for one trained on the training split.
+        tokenizer: `bundled`, hub name, folder or `tokenizer.json`; `bpe` or `wordpiece` for one trained on the training
+            split.
         vocabulary_size: maximal number of tokens of a trained tokenizer.
         clean: `paper`, or `none`, which changes nothing.
         more_than: sentences have more tokens than this, [CLS] and [SEP] counted.

@@ -18,6 +18,7 @@ import nupunkt
 from pipeline.data.documents import SPLITS
 from pipeline.data.encoding import CUT, DROPPED, Kept, encode, measured, segment
 from pipeline.data.preparation_settings import BPE, TRAINED, WORDPIECE, PreparationSettings
+from pipeline.data.pretrained_tokenizer import PretrainedTokenizer
 from pipeline.data.round_trip import round_trip
 from pipeline.data.shards import PART, REMEDY, SHARD_BYTES, Shards, grouped, mapped
 from pipeline.data.text_source import TextSource
@@ -56,6 +57,8 @@ def prepare(
     # A missing tokenizer is reported before the long work.
     tokenizer = None if settings.tokenizer in TRAINED else load_tokenizer(settings.tokenizer)
     lossless = settings.tokenizer == BPE if tokenizer is None else tokenizer.lossless
+    if isinstance(tokenizer, PretrainedTokenizer) and not lossless:
+        print(f"the tokenizer {settings.tokenizer} may change white space and rare characters of a text", flush=True)
     source = dataclasses.replace(source, lossless=lossless)
     settings = dataclasses.replace(settings, own=source.is_own)
     with (

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.data import byte_level
+from pipeline.data.base_models import BUNDLED, base_folder
 from pipeline.data.pretrained_tokenizer import PretrainedTokenizer, identity
 from pipeline.data.special_tokens import CONFIG, DECLARING, declared_roles, embedding_rows, stored_roles
 from pipeline.data.text_tokenizer import FILE, SPECIAL, TextTokenizer, has_native_roles
@@ -17,8 +18,6 @@ from pipeline.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-BUNDLED = "bundled"
 
 
 def tokenizer_file(name: str) -> Path | None:
@@ -53,11 +52,7 @@ def load_tokenizer(name: str) -> TextTokenizer:
     """
     from tokenizers import Tokenizer
 
-    if name == BUNDLED:
-        from pipeline.data.base_models import base_folder
-
-        name = str(base_folder(name))
-    path = tokenizer_file(name)
+    path = tokenizer_file(str(base_folder(name)) if name == BUNDLED else name)
     if path is not None:
         return _loaded(path, str(path))
     print(f"asking the Hugging Face hub for the tokenizer {name}", flush=True)
@@ -89,10 +84,10 @@ def _loaded(path: Path, source: str) -> TextTokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
         stored = stored_roles(tokenizer)
-        if has_native_roles(tokenizer):
-            return TextTokenizer(tokenizer, source)
         if stored is not None:
             return PretrainedTokenizer(tokenizer, stored)
+        if has_native_roles(tokenizer):
+            return TextTokenizer(tokenizer, source)
         roles = declared_roles(tokenizer, path.parent)
         if roles is None:
             return TextTokenizer(tokenizer, source)  # raises an error that names the tokens
