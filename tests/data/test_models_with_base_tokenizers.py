@@ -7,7 +7,8 @@ import pytest
 
 from pipeline import from_pretrained, load_experiment
 from pipeline.data.special_tokens import DOCUMENT
-from tests.data.base_tokenizers import byte_level_bpe, folder_of, sentencepiece
+from pipeline.runtime.errors import UserError
+from tests.data.base_tokenizers import LACKED, byte_level_bpe, folder_of, sentencepiece, smollm2_like
 from tests.data.own_files import MANY, places, sampled_rows, write_table
 from tests.helpers import call
 
@@ -37,3 +38,16 @@ def test_a_model_is_trained_sampled_and_shared_where_tokens_have_two_roles(tmp_p
     again = from_pretrained(tmp_path / "shared")
     assert again.tokenizer.special_ids == found.special_ids
     assert again.reconstruct(MANY[:4]) == model.reconstruct(MANY[:4])
+
+
+@pytest.mark.slow
+def test_a_sentence_with_a_character_that_the_tokenizer_lacks_is_refused(tmp_path: Path):
+    base = smollm2_like(tmp_path / "base", whole=False)
+    write_table(tmp_path / "own.csv", review=MANY)
+    flags = ("--DATA", tmp_path / "own.csv", "--TEXT_COLUMN", "review", "--DATA_DIR", tmp_path / "data")
+    call("prepareDatasets.py", *flags, "--TOKENIZER", base)
+    sampled_rows(tmp_path)
+    model = load_experiment(tmp_path / "outputs" / "nvib" / "nvib", tmp_path / "data")
+    assert model.reconstruct([MANY[0]])
+    with pytest.raises(UserError, match="no token for a character of the sentence"):
+        model.reconstruct([MANY[0] + LACKED])

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from pipeline.data.special_tokens import DOCUMENT
 from pipeline.data.text_tokenizer import TextTokenizer
-from pipeline.data.tokenizer import load_tokenizer
+from pipeline.data.tokenizer import load_tokenizer, train_wordpiece
 from pipeline.runtime.errors import UserError
 from tests.data.base_tokenizers import BART, CHAT, SMOLLM2, byte_level_bpe, folder_of, sentencepiece, smollm2_like
+from tests.data.own_files import DOCUMENTS
 
 
 def roles(tokenizer: TextTokenizer) -> dict[str, str | None]:
@@ -116,3 +118,31 @@ def test_a_folder_with_a_sentencepiece_file_alone_is_refused_by_its_name(tmp_pat
     (tmp_path / "source.spm").write_bytes(b"")  # as Marian's models have it
     with pytest.raises(UserError, match=r"tokenizer\.json is not there \(a SentencePiece file, source\.spm, is not"):
         load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["base", "bert", "unreachable"])
+def test_the_hub_is_asked_for_the_files_that_declare_special_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    smollm2_like(tmp_path, rows=500)
+    if kind == "bert":
+        train_wordpiece(DOCUMENTS, 100, lower_case=True).save(tmp_path)
+    asked: list[str] = []
+
+    def download(name: str, file: str) -> str:
+        asked.append(file)
+        if kind == "unreachable" and file == "config.json":
+            raise LocalEntryNotFoundError("offline")
+        if not (tmp_path / file).exists():
+            raise EntryNotFoundError("404")
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    if kind == "unreachable":  # without the file, labels could collide with rows of the embedding
+        with pytest.raises(UserError, match="did not deliver the tokenizer 'a/b'"):
+            load_tokenizer("a/b")
+        return
+    tokenizer = load_tokenizer("a/b")
+    declaring = ["tokenizer_config.json", "special_tokens_map.json", "config.json"]
+    assert asked == ["tokenizer.json", *([] if kind == "bert" else declaring)]
+    assert kind == "bert" or tokenizer.vocabulary_size == 500
