@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.autoencoder import TextAutoencoder
 from models.latent import Latent
+from models.layered_autoencoder import LayeredAutoencoder
 from models.layers import DecoderLayer, EncoderLayer
 from models.settings import ModelSettings
 from models.vanilla_attention import MultiheadAttention
 from pipeline.data.batches import Batch
 
 
-def plain_loss(model: TextAutoencoder[ModelSettings], batch: Batch) -> Tensor:
+def plain_loss(model: LayeredAutoencoder[ModelSettings], batch: Batch) -> Tensor:
     """Compute the objective of a batch at every position, padding included: []."""
     hidden = model.embedding(batch.source)
     hidden_from_keys = batch.key_padding_mask[:, None, None, :]
@@ -28,7 +28,7 @@ def plain_loss(model: TextAutoencoder[ModelSettings], batch: Batch) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100) + model.penalty(encoding, 1.0)
 
 
-def plain_logits(model: TextAutoencoder[ModelSettings], target_input: Tensor, latent: Latent) -> Tensor:
+def plain_logits(model: LayeredAutoencoder[ModelSettings], target_input: Tensor, latent: Latent) -> Tensor:
     """Compute the logits [B, T, V] at every position of the decoder's input [B, T]."""
     hidden = model.embedding(target_input)
     length = target_input.shape[1]
@@ -43,7 +43,7 @@ def plain_logits(model: TextAutoencoder[ModelSettings], target_input: Tensor, la
 
 @torch.inference_mode()
 def plain_generate(
-    model: TextAutoencoder[ModelSettings], latent: Latent, batch: int, start_id: int, max_tokens: int
+    model: LayeredAutoencoder[ModelSettings], latent: Latent, batch: int, start_id: int, max_tokens: int
 ) -> Tensor:
     """Decode greedily [B, max_tokens], with the whole prefix computed anew for each token."""
     tokens = torch.full((batch, 1), start_id)

@@ -28,8 +28,8 @@ import torch
 from benchmarks.machine import processor
 from benchmarks.plain import plain_generate, plain_loss
 from models import MODELS, build
-from models.autoencoder import TextAutoencoder
 from models.decoding import generate
+from models.layered_autoencoder import LayeredAutoencoder
 from models.settings import ModelSettings
 from models.text_model import TextModel
 from pipeline.data.batches import Batch, collate
@@ -83,9 +83,9 @@ class Steps:
         self.optimizer.zero_grad()
 
 
-def autoencoder(model: TextModel) -> TextAutoencoder[ModelSettings]:
+def autoencoder(model: TextModel) -> LayeredAutoencoder[ModelSettings]:
     """Return the model, which must be an autoencoder."""
-    if not isinstance(model, TextAutoencoder):
+    if not isinstance(model, LayeredAutoencoder):
         raise TypeError(f"{model.settings.name} is not an autoencoder")
     return model
 

@@ -77,8 +77,8 @@ class Step:
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             self.loss()
-        output = self.model.output  # the loss computes its gradients along with its value
-        return sum(kept.values()) - sum(4 * parameter.numel() for parameter in output.parameters())
+        head = self.model.head  # the loss computes its gradients along with its value
+        return sum(kept.values()) - sum(4 * parameter.numel() for parameter in head)
 
 
 def measure(sentences: int, length: int, vocabulary: int, width: int, layers: int, steps: int) -> dict[str, Any]:

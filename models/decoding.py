@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.latent import Latent
-from models.layers import LayerState
+from models.layers import DecoderState
 from models.settings import ModelSettings
 from models.text_model import TextModel
 
@@ -98,7 +98,7 @@ def generate(
     Returns:
         B lists of token ids.
     """
-    device = model.output.weight.device
+    device = model.device
     texts: list[list[int]] = [[] for _ in range(batch)]
     rows = torch.arange(batch, device=device)  # number of the text of each row of the shrinking batch
     tokens = torch.full((batch,), start_id, device=device)
@@ -149,7 +149,7 @@ def beam_search(
     Returns:
         B lists of token ids.
     """
-    device = model.output.weight.device
+    device = model.device
     best: list[tuple[float, list[int]]] = [(-math.inf, [])] * batch
     ended = [0] * batch
 
@@ -240,11 +240,11 @@ def _next(
     model: TextModel[ModelSettings],
     tokens: Tensor,
     position: int,
-    state: list[LayerState],
+    state: list[DecoderState],
     end_id: int,
     min_tokens: int,
     first: Tensor | None,
-) -> tuple[Tensor, list[LayerState]]:
+) -> tuple[Tensor, list[DecoderState]]:
     """Decode one step.
 
     Returns:

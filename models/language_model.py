@@ -5,14 +5,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from models.layers import CausalLayer, output_projection
+from models.layered_decoder import LayeredDecoder
+from models.layers import CausalLayer
 from models.loss import TokenLoss
 from models.packing import Packing
 from models.settings import LanguageModelSettings
-from models.text_model import AS_TRAINED, Noise, TextModel, UnsupportedError
+from models.text_model import AS_TRAINED, Noise, UnsupportedError
 
 
-class LanguageModel(TextModel[LanguageModelSettings]):
+class LanguageModel(LayeredDecoder[LanguageModelSettings]):
     """Causal language model: it predicts every token from the earlier tokens alone, and has no latent.
 
     Args:
@@ -25,7 +26,7 @@ class LanguageModel(TextModel[LanguageModelSettings]):
         super().__init__(settings)
         dim, heads, dropout = settings.dim_h, settings.num_heads, settings.dropout
         self.decoder = nn.ModuleList(CausalLayer(dim, heads, dropout) for _ in range(settings.num_layers))
-        self.output = output_projection(dim, settings.vocabulary_size)
+        self.make_output()
 
     def forward(self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor) -> tuple[None, TokenLoss]:
         """Score texts; see `TextModel.forward`. The encoding is None."""

@@ -151,6 +151,18 @@ class CrossAttention(Protocol[OwnLatent, OwnKeys]):
         ...
 
 
+class DecoderState(Protocol):
+    """A part of a decoder's state between two generated tokens."""
+
+    def select(self, rows: Tensor) -> "DecoderState":
+        """Select the state of some of the B texts."""
+        ...
+
+    def select_past(self, rows: Tensor) -> "DecoderState":
+        """Replace the past of each text by the past of text `rows[b]`, which has the same latent."""
+        ...
+
+
 @dataclass(frozen=True)
 class LayerState:
     """State of one decoder layer between two generated tokens.

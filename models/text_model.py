@@ -2,18 +2,17 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Protocol, TypeVar, cast
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils import checkpoint
 
 from models.gaussian import Gaussians
 from models.latent import Latent, each_draw, hidden
-from models.layers import Embedding, LayerState
-from models.loss import TokenLoss, averaged_logits, averaged_loss, token_loss
+from models.layers import DecoderState
+from models.loss import TokenLoss, averaged_loss, token_loss
 from models.packing import Packing
 from models.settings import ModelSettings
 from nvib import Posterior
@@ -107,20 +106,6 @@ def required(part: Part | None, name: str) -> Part:
     return part
 
 
-class Layer(Protocol):
-    """Decoder layer, as `TextModel` calls it; see `DecoderLayer` and `CausalLayer`."""
-
-    def __call__(self, hidden: Tensor, latent: Latent | None, packing: Packing | None = None, /) -> Tensor: ...
-
-    def start(self, latent: Latent | None, /) -> LayerState:
-        """Return the state before the first position of each text."""
-        ...
-
-    def step(self, hidden: Tensor, state: LayerState, /) -> tuple[Tensor, LayerState]:
-        """Apply the layer to the next position [B, 1, D], and return the new state."""
-        ...
-
-
 Settings = TypeVar("Settings", bound=ModelSettings, covariant=True)
 
 
@@ -128,16 +113,14 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
     """A model that scores and generates texts token by token, from a latent or without one.
 
     The decoder's input is `[CLS] x_1 … x_{n-1}`, its target `x_1 … x_{n-1} [SEP]`. Sentences are padded at their end.
-    A subclass makes `decoder` and `output`, lists the classes of its layers, and implements `forward`. It overrides
-    those of `encode`, `penalty`, `sample_prior`, `length_with`, `sample_posterior`, `interpolate` (which `mix` calls),
-    `attention_weights` and `log_importance_weights` that it supports; the others raise `UnsupportedError`.
+    A subclass implements the abstract methods. It overrides those of `encode`, `penalty`, `sample_prior`,
+    `length_with`, `sample_posterior`, `interpolate` (which `mix` calls), `attention_weights` and
+    `log_importance_weights` that it supports; the others raise `UnsupportedError`.
 
     Args:
         settings: sizes and the model's own settings.
     """
 
-    decoder: nn.ModuleList
-    output: nn.Linear
     _no_split_modules: ClassVar[list[str]]  # classes of the layers, FSDP's units; Accelerate looks for this name
     dropping = False  # True once training hides vectors of the latent from the decoder, where the settings say so
     recompute = False  # True to recompute the layers' activations in the backward pass instead of storing them
@@ -145,7 +128,6 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
-        self.embedding = Embedding(settings.vocabulary_size, settings.dim_h, settings.dropout)
 
     @property
     def settings(self) -> Settings:
@@ -167,6 +149,17 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
             The encoding, None from a model without a latent, and the cross-entropy of the real target tokens.
         """
 
+    @property
+    @abstractmethod
+    def head(self) -> tuple[Tensor, Tensor]:
+        """Projection from the decoder's vectors to the logits: the weight [V, D] and the bias [V]."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.parameters()).device
+
+    @abstractmethod
     def decode(self, target_input: Tensor, latent: Latent | None, packing: Packing | None = None) -> Tensor:
         """Compute the decoder's vectors at all positions at once (teacher forcing).
 
@@ -178,19 +171,6 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
         Returns:
             [B, T, D], or with a packing [M, D] of the real positions.
         """
-        dropped = None
-        if self.training and self.settings.word_dropout:
-            dropped = torch.rand(target_input.shape, device=target_input.device) < self.settings.word_dropout
-        hidden: Tensor = self.embedding(target_input, hidden_words=dropped, packing=packing)
-        for layer in self._layers():
-            hidden = self.through(layer, hidden, latent, packing)
-        return hidden
-
-    def through(self, layer: Callable[..., Tensor], *inputs: Tensor | Latent | Packing | None) -> Tensor:
-        """Apply a layer; with `recompute`, the backward pass recomputes it, and only the inputs are stored."""
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint.checkpoint(layer, *inputs, use_reentrant=False)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] not annotated
-        return layer(*inputs)
 
     def score(self, target_input: Tensor, latent: Latent | None, source: Tensor, packing: Packing) -> TokenLoss:
         """Compute the cross-entropy of the real target tokens.
@@ -201,9 +181,26 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
             source: [B, N], target token ids.
             packing: the real positions, M in number.
         """
-        to_logits, target = (self.output.weight, self.output.bias), packing.pack(source)
+        to_logits, target = self.head, packing.pack(source)
         vectors = (self.decode(target_input, own, packing) for own in each_draw(latent))
         return averaged_loss([token_loss(hidden, *to_logits, target) for hidden in vectors])
+
+    @abstractmethod
+    def start(self, latent: Latent | None) -> list[DecoderState]:
+        """Return the decoder's state before the first token of B texts; the latent is None for a model without one."""
+
+    @abstractmethod
+    def step(self, tokens: Tensor, position: int, state: list[DecoderState]) -> tuple[Tensor, list[DecoderState]]:
+        """Decode one position.
+
+        Args:
+            tokens: [B], the tokens at `position`.
+            position: number of earlier tokens.
+            state: from `start` or the previous `step`. It may be changed.
+
+        Returns:
+            The logits [B, V] of the next token, those of the mean over draws, and the new state.
+        """
 
     def attention_weights(self, target_input: Tensor, latent: Latent | None) -> Tensor:
         """Compute the decoder's weights over the vectors of a latent at every position (teacher forcing).
@@ -219,32 +216,6 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
             UnsupportedError: the decoder attends to no latent.
         """
         raise UnsupportedError(f"{self.settings.name} has no latent that its decoder attends to")
-
-    def start(self, latent: Latent | None) -> list[LayerState]:
-        """Return the decoder's state before the first token of B texts; the latent is None for a model without one."""
-        return [layer.start(own) for own in each_draw(latent) for layer in self._layers()]
-
-    def step(self, tokens: Tensor, position: int, state: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
-        """Decode one position.
-
-        Args:
-            tokens: [B], the tokens at `position`.
-            position: number of earlier tokens.
-            state: from `start` or the previous `step`.
-
-        Returns:
-            The logits [B, V] of the next token, those of the mean over draws, and the new state.
-        """
-        embedded: Tensor = self.embedding(tokens.unsqueeze(1), start=position)
-        depth, states, logits = len(self.decoder), list[LayerState](), list[Tensor]()
-        for first in range(0, len(state), depth):  # the layers' states of one draw after the other
-            hidden = embedded
-            for layer, before in zip(self._layers(), state[first : first + depth], strict=True):
-                hidden, after = layer.step(hidden, before)
-                states.append(after)
-            # The vocabulary as rows, as in the loss: twice as fast on a CPU for the few texts of a batch.
-            logits.append((self.output.weight @ hidden.squeeze(1).t()).add_(self.output.bias.unsqueeze(1)))  # [V, B]
-        return averaged_logits(logits).t(), states
 
     def encode(self, source: Tensor, key_padding_mask: Tensor) -> Encoding:
         """Encode texts to latents: samples in training, the mean latents in evaluation.
@@ -275,7 +246,7 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
             progress: completed share of training, in [0, 1]; at 1 the regulariser has its full weight.
             prices: factors of the weights.
         """
-        return torch.zeros((), device=self.output.weight.device)
+        return torch.zeros((), device=self.device)
 
     def sample_prior(
         self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
@@ -392,7 +363,3 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
             UnsupportedError: the model's densities are unknown.
         """
         raise UnsupportedError(f"{self.settings.name} has no known density of its latent to weigh draws with")
-
-    def _layers(self) -> Iterable[Layer]:
-        # torch types the items of a ModuleList as modules; those of a decoder take the latents of their model.
-        return cast(Iterable[Layer], self.decoder)

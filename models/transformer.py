@@ -2,14 +2,14 @@
 
 from torch import Tensor
 
-from models.autoencoder import TextAutoencoder
 from models.latent import Latent, Memory, interpolate_by_position
+from models.layered_autoencoder import LayeredAutoencoder
 from models.settings import TransformerSettings
 from models.text_model import Encoding
 from models.vanilla_attention import MultiheadAttention
 
 
-class TransformerAutoencoder(TextAutoencoder[TransformerSettings]):
+class TransformerAutoencoder(LayeredAutoencoder[TransformerSettings]):
     """Transformer autoencoder whose memory is the encoder's output: no vector is dropped, and there is no prior.
 
     Args:

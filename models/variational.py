@@ -1,5 +1,6 @@
 """Variational Transformers: a Gaussian for each vector that the latent keeps (Kingma & Welling 2014)."""
 
+import functools
 from abc import abstractmethod
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from models.annealing import anneal
 from models.autoencoder import TextAutoencoder
 from models.gaussian import GaussianBottleneck, Gaussians, kl_by_dimension, rate, with_free_bits
 from models.latent import Latent, Memory, interpolate_by_position
+from models.layered_autoencoder import LayeredAutoencoder
 from models.packing import Packing
 from models.settings import VariationalSettings
 from models.text_model import AS_TRAINED, UNCHANGED, Encoding, Noise, Prices, UnsupportedError, required
@@ -20,18 +22,17 @@ LONGEST = 1_000_000  # tokens of the longest text that `length_with` considers
 OwnSettings = TypeVar("OwnSettings", bound=VariationalSettings, covariant=True)
 
 
-class VariationalTransformer(TextAutoencoder[OwnSettings]):
-    """Transformer autoencoder whose memory is a draw from Gaussians in training, and their means in evaluation.
+class Variational(TextAutoencoder[OwnSettings]):
+    """Autoencoder whose memory is a draw from Gaussians in training, and their means in evaluation.
 
-    A subclass defines the vectors that the latent keeps: `keep` for a text, `count_kept` for a length.
+    A subclass makes the networks and the bottleneck, and defines the vectors that the latent keeps: `keep` for a text,
+    `count_kept` for a length.
 
     Args:
         settings: sizes, prior and objective.
     """
 
-    def __init__(self, settings: OwnSettings) -> None:
-        super().__init__(settings, lambda: MultiheadAttention(settings.dim_h, settings.num_heads, settings.dropout))
-        self.bottleneck = GaussianBottleneck(settings.dim_h)
+    bottleneck: GaussianBottleneck
 
     @abstractmethod
     def keep(self, hidden: Tensor, key_padding_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,3 +138,16 @@ class VariationalTransformer(TextAutoencoder[OwnSettings]):
         noise = torch.randn(len(counts), width, s.dim_h, device=counts.device, generator=generator)
         mask = torch.arange(width, device=counts.device) >= counts.unsqueeze(1)
         return s.prior_mu + temperature * s.prior_var**0.5 * noise, mask
+
+
+class VariationalTransformer(Variational[OwnSettings], LayeredAutoencoder[OwnSettings]):
+    """Variational autoencoder with the networks of a Transformer from scratch.
+
+    Args:
+        settings: sizes, prior and objective.
+    """
+
+    def __init__(self, settings: OwnSettings) -> None:
+        attention = functools.partial(MultiheadAttention, settings.dim_h, settings.num_heads, settings.dropout)
+        LayeredAutoencoder.__init__(self, settings, attention)  # pyright: ignore[reportUnknownMemberType]
+        self.bottleneck = GaussianBottleneck(settings.dim_h)

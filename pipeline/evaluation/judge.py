@@ -110,7 +110,7 @@ def perplexity(
     Returns:
         exp(summed cross-entropy / number of tokens), end tokens included.
     """
-    device = model.output.weight.device
+    device = model.device
     batches = share(in_order(len(split), batch_size))
     loaded = loader(split, batches, data.tokenizer.pad_id, device)
     shown = bar(loaded, total=len(batches), desc=description, unit="batch")

@@ -67,7 +67,7 @@ def sentence_features(model: TextModel, split: Dataset, pad_id: int, batch_size:
         [M, D], float32.
     """
     model.eval()
-    device = model.output.weight.device
+    device = model.device
     batches = in_order(len(split), batch_size)
     parts = []
     for batch in bar(loader(split, batches, pad_id, device), total=len(batches), desc=description, unit="batch"):

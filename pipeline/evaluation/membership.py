@@ -37,7 +37,7 @@ def losses(model: TextModel, split: Dataset, pad_id: int, description: str) -> d
         plus the regulariser at full strength.
     """
     model.eval()
-    device = model.output.weight.device
+    device = model.device
     batches = loader(split, in_order(len(split), 1), pad_id, device, workers=0)
     large = sum(weight.numel() for weight in model.parameters()) >= LARGE
     workers = torch.get_num_threads() if large and device.type == "cpu" else 1
