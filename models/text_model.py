@@ -238,6 +238,15 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
             squared_norm: mean of the encoder's vectors' `||h||^2`.
         """
 
+    def start_with(self, counts: Tensor) -> None:
+        """Take over statistics of the training text, before the first step of a new experiment.
+
+        A model that needs none has nothing to change.
+
+        Args:
+            counts: [V], occurrences of each token in the training text.
+        """
+
     def penalty(self, encoding: Encoding | None, progress: float, prices: Prices = UNCHANGED) -> Tensor:
         """Compute the regulariser that the objective adds to the cross-entropy: [], nats.
 

@@ -1,0 +1,161 @@
+"""Models around a pretrained causal language model: the NVAE whose latent is a soft prompt, and the model alone."""
+
+import math
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from models.autoencoder import TextAutoencoder
+from models.latent import Draws, Latent, Memory
+from models.layers import EncoderLayer, sinusoids
+from models.loss import TokenLoss
+from models.nonparametric import Nonparametric
+from models.packing import Packing
+from models.pretrained_base import HIDDEN, PretrainedDecoder, Prompt, tokenizer_of
+from models.settings import LanguageModelSettings, NVAESettings
+from models.text_model import AS_TRAINED, Noise, Settings, UnsupportedError
+from models.token_codes import TokenCodes, scaled_identity
+from nvib import DiscreteMixture, GaussianMixture
+
+INITIAL_RATE = 30.0  # nats a vector before the first step, at which a token is rarely mistaken for another one
+INSTRUCTION = "Repeat the sentence.\n"
+BREAK = "\n"  # between the latent and the text
+
+
+class PretrainedLanguageModel(PretrainedDecoder[LanguageModelSettings]):
+    """Pretrained language model that learns texts without a latent.
+
+    Args:
+        settings: settings with `pretrained`.
+        folder: folder of the pretrained model.
+    """
+
+    def forward(self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor) -> tuple[None, TokenLoss]:
+        """Score texts; see `TextModel.forward`. The encoding is None."""
+        return None, self.score(target_input, None, source, Packing.of(key_padding_mask))
+
+    def sample_prior(
+        self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
+    ) -> None:
+        """Return None: generation draws the tokens alone.
+
+        Raises:
+            UnsupportedError: noise is given.
+        """
+        if noise != AS_TRAINED:
+            raise UnsupportedError(f"{self.settings.name} has no latent: its temperature and kappa mean nothing")
+
+
+class PromptAutoencoder(PretrainedDecoder[Settings], TextAutoencoder[Settings]):
+    """Networks of an autoencoder whose latent is a soft prompt of a pretrained language model.
+
+    The encoder gives each token its code and adds what a small bidirectional Transformer reads from the text. The
+    decoder reads an instruction, one vector for each component of the latent, a line break, and the text. A component's
+    vector is the embedding that its token is expected to have (`TokenCodes`), and every layer adds the component's log
+    weight, relative to equal weights, to the attention scores of its position.
+
+    Args:
+        settings: settings with `pretrained`.
+        folder: folder of the pretrained model.
+    """
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        super().__init__(settings, folder)
+        more = 0 if self.more is None else len(self.more)
+        dim = settings.dim_h
+        self.scale = math.sqrt(2.0 * INITIAL_RATE / dim)
+        self.codes = TokenCodes(self.embeddings, more, self.scale)
+        self.encoder = nn.ModuleList(
+            EncoderLayer(dim, settings.num_heads, settings.dropout) for _ in range(settings.num_layers)
+        )
+        self.context = nn.Linear(dim, dim)  # what the encoder adds; nothing at first
+        nn.init.zeros_(self.context.weight)
+        nn.init.zeros_(self.context.bias)
+        tokenizer = tokenizer_of(folder)
+        for name, text in (("instruction", INSTRUCTION), ("line_break", BREAK)):
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            self.register_buffer(name, torch.tensor(ids, dtype=torch.long), persistent=False)
+
+    instruction: Tensor
+    line_break: Tensor
+
+    @torch.no_grad()
+    def start_with(self, counts: Tensor) -> None:
+        """Take over how often each token occurs in the training text; see `TextModel.start_with`."""
+        self.codes.start_with(counts)
+
+    def encode_tokens(self, source: Tensor, packing: Packing) -> Tensor:
+        """Apply the encoder: token ids [B, N] to vectors [B, N, D], zeros at padding."""
+        code = self.codes.codes[packing.pack(source)]  # [M, D]
+        hidden = code + sinusoids(packing.positions, code.shape[1])
+        for layer in self.encoder:
+            hidden = layer(hidden, packing)
+        return packing.pad(code + self.context(hidden))
+
+    def first_vectors(self, tokens: Tensor) -> Tensor:
+        """Embed the line break in place of the decoder's first token: [B] to [B, D]."""
+        return self.embed(self.line_break[-1]).expand(len(tokens), -1)
+
+    def prompt(self, latent: Latent | None) -> Prompt:
+        """Return the instruction and the latent's vectors; see `PretrainedDecoder.prompt`."""
+        if isinstance(latent, Memory):
+            z, mask = latent.vectors, latent.key_padding_mask
+            log_pi = torch.zeros(mask.shape, device=mask.device).masked_fill(mask, -math.inf)
+        elif isinstance(latent, DiscreteMixture):
+            z, mask, log_pi = latent.z, latent.key_padding_mask, latent.log_pi
+        elif isinstance(latent, GaussianMixture):
+            z, mask, log_pi = latent.mu, latent.key_padding_mask, latent.log_pi
+        else:
+            raise TypeError(f"the latent must be a memory or a mixture, got {type(latent).__name__}")
+        texts, count = mask.shape
+        packing = Packing.of(mask)
+        read = packing.pad(self.codes(packing.pack(z), self.vocabulary()))  # [B, K, D]
+        seen = (~mask).sum(dim=-1, keepdim=True)
+        bias = (log_pi.float() + seen.float().log()).masked_fill(mask, HIDDEN).clamp_min(HIDDEN)
+        before = self.embed(self.instruction)
+        start, device = len(before), z.device
+        # The position of the last vector, so that the padding of a batch changes nothing.
+        last = torch.where(mask, 0, torch.arange(1, count + 1, device=device)).amax(dim=-1)
+        return Prompt(
+            torch.cat([before.expand(texts, -1, -1), read.to(before.dtype)], dim=1),
+            torch.cat([bias.new_zeros(texts, start), bias], dim=1),
+            torch.arange(start + count, device=device).expand(texts, -1),
+            start + last,
+        )
+
+    def attention_weights(self, target_input: Tensor, latent: Latent | None) -> Tensor:
+        """Compute the weights of every layer and head over the vectors, which sum to one: [B, layers, H, T, K]."""
+        if isinstance(latent, Draws):
+            return torch.stack([self.attention_weights(target_input, own) for own in latent.latents]).mean(dim=0)
+        first = len(self.instruction)
+        vectors = slice(first, first + cast(Latent, latent).key_padding_mask.shape[1])
+        self.backbone.set_attn_implementation("eager")  # the fused attention gives no weights
+        try:
+            layers = self.backbone(**self.inputs(target_input, latent), output_attentions=True).attentions
+        finally:
+            self.backbone.set_attn_implementation("sdpa")
+        weights = torch.stack(layers, dim=1)[..., -target_input.shape[1] :, vectors]
+        return weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+
+
+class PromptNVAE(Nonparametric, PromptAutoencoder[NVAESettings]):
+    """NVAE around a pretrained causal language model.
+
+    Before the first step, the mean of a token's posterior is its scaled code and the variance that of the prior.
+
+    Args:
+        settings: settings with `pretrained`.
+        folder: folder of the pretrained model.
+    """
+
+    def __init__(self, settings: NVAESettings, folder: Path) -> None:
+        PromptAutoencoder.__init__(self, settings, folder)  # pyright: ignore[reportUnknownMemberType] a generic base
+        self.add_bottleneck()
+        layer = self.bottleneck
+        scaled_identity(layer.mu.weight, self.scale)
+        nn.init.zeros_(layer.mu.bias)
+        nn.init.zeros_(layer.logvar.weight)
+        nn.init.zeros_(layer.logvar.bias)
+        nn.init.zeros_(layer.alpha.weight)
