@@ -54,7 +54,8 @@ class ModelSettings:
         default=None,
         metadata=declare(
             "pretrained model of transformers that the model is built around: its name on the hub, a folder, or "
-            "bundled (SmolLM2-135M-Instruct, which make pretrained installs); it determines DIM_H, NUM_HEADS and the tokenizer"
+            "bundled (SmolLM2-135M-Instruct, which make pretrained installs); it determines DIM_H, NUM_HEADS and the "
+            "tokenizer"
         ),
     )
     train: str = field(

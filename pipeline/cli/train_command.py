@@ -10,7 +10,7 @@ from pipeline.cli import types
 from pipeline.cli.control_flags import with_control
 from pipeline.cli.parser import Parser, add_experiment_options
 from pipeline.cli.settings_flags import add_fields, fill_from_config, flag, model_fields, training_settings
-from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.experiments.training_settings import AROUND_PRETRAINED, TrainingSettings
 from pipeline.runtime.errors import UserError
 
 
@@ -41,6 +41,10 @@ def parse(description: str) -> argparse.Namespace:
     if arguments.CONFIG is not None:
         fill_from_config(arguments, arguments.CONFIG, MODELS)
     arguments.MODEL = arguments.MODEL or "T"
+    if arguments.PRETRAINED is not None:
+        for name, value in AROUND_PRETRAINED.items():
+            if getattr(arguments, name.upper()) is None:
+                setattr(arguments, name.upper(), value)
     return arguments
 
 
@@ -52,8 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from models import build
-    from pipeline.data.dataset import load_prepared
+    from pipeline.data.dataset import load_prepared, token_counts
+    from pipeline.experiments.base import around, build_model
     from pipeline.experiments.config import as_it_began, failure_recorded, new_config, read_config, start_or_continue
     from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
@@ -65,6 +69,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_login(arguments.WANDB_ENTITY)
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
+    if (base := given.get("pretrained")) is not None:
+        given = around(base, MODELS[arguments.MODEL], given, data, arguments.DATA_NAME)
     source = None
     if training.start_from is not None:
         source = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, training.start_from)
@@ -81,10 +87,12 @@ def run(arguments: argparse.Namespace) -> None:
     ranks = processes()
     say = ranks.print  # only rank 0 writes files and logs
     torch.manual_seed(training.seed)
-    model = build(settings)
+    model = build_model(settings)
     if source is not None and (arguments.RESTART or not files.begun):
         fresh = start_from(model, source, files, data)
         say(f"starts from the weights of {training.start_from}" + (f"; fresh: {', '.join(fresh)}" if fresh else ""))
+    elif arguments.RESTART or not files.begun:
+        model.start_with(token_counts(data.splits["train"], settings.vocabulary_size))
     with ranks.main_process_first():
         files.claim()
         if arguments.RESTART and ranks.is_main_process:

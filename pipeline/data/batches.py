@@ -1,6 +1,6 @@
 """Batches of sentences, in an order that depends on the seed and the epoch alone."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import datasets
 
 RUNS_OF_A_WINDOW = 256  # runs of neighbouring sentences that fill a window
+TOGETHER = 16  # batches whose sentences are sorted by length together
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ def collate(sentences: Sequence[Sequence[int]], pad_id: int) -> Batch:
 class EpochOrder(Sampler[list[int]]):
     """The batches of one epoch as lists of row numbers, shuffled without regard to length.
 
-    Batches of similar lengths would hold less padding, but each would teach one length alone: with them the
-    models need about twice as many steps until the decoder attends to the encoder's vectors in order.
+    Batches of similar lengths would hold less padding, but each would teach one length alone: with them models from
+    scratch need about twice as many steps until the decoder attends to the encoder's vectors in order. Pretrained
+    models have no such phase: `lengths` groups sentences for them.
 
     Up to `window` sentences are shuffled together. More sentences are cut into runs of neighbours; the runs are
     shuffled, and the sentences of as many runs as fill a window are shuffled together. Memory holds the row numbers of
@@ -79,6 +81,8 @@ class EpochOrder(Sampler[list[int]]):
         rank: rank of this process; it takes every `processes`-th sentence of a batch.
         processes: number of processes; a batch of all processes is that many times larger.
         window: maximal number of sentences that are shuffled together; None shuffles all of them.
+        lengths: returns the lengths of sentences by their row numbers. Every `TOGETHER` batches are sorted by length, and
+            the batches shuffled; None does not group sentences.
     """
 
     def __init__(
@@ -91,7 +95,9 @@ class EpochOrder(Sampler[list[int]]):
         rank: int = 0,
         processes: int = 1,
         window: int | None = None,
+        lengths: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
+        self.lengths = lengths
         self.count, self.seed, self.epoch, self.first = count, seed, epoch, first
         self.window = count if window is None else window
         self.rank, self.processes, self.size = rank, processes, batch_size * processes
@@ -115,7 +121,8 @@ class EpochOrder(Sampler[list[int]]):
     def _windows(self) -> Iterator[np.ndarray]:
         """Yield the shuffled row numbers of each window, without the first ones of the epoch."""
         if self.count <= self.window:
-            yield np.random.default_rng([self.seed, self.epoch]).permutation(self.count)[self.first :]
+            rng = np.random.default_rng([self.seed, self.epoch])
+            yield self._grouped(rng.permutation(self.count), rng)[self.first :]
             return
         length = max(1, self.window // RUNS_OF_A_WINDOW)
         runs = np.random.default_rng([self.seed, self.epoch]).permutation(-(-self.count // length))
@@ -125,9 +132,21 @@ class EpochOrder(Sampler[list[int]]):
             size = sum(stop - begin for begin, stop in spans)
             if left_out < size:
                 numbers = np.concatenate([np.arange(*span) for span in spans])
-                np.random.default_rng([self.seed, self.epoch, 1 + number]).shuffle(numbers)
-                yield numbers[left_out:]
+                rng = np.random.default_rng([self.seed, self.epoch, 1 + number])
+                rng.shuffle(numbers)
+                yield self._grouped(numbers, rng)[left_out:]
             left_out = max(0, left_out - size)
+
+    def _grouped(self, numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Put sentences of similar lengths into one batch, if `lengths` is given; the batches are in random order."""
+        whole = len(numbers) // self.size * self.size
+        if self.lengths is None or not whole:
+            return numbers
+        batches = []
+        for start in range(0, whole, TOGETHER * self.size):
+            some = numbers[start : min(start + TOGETHER * self.size, whole)]
+            batches.append(some[np.argsort(self.lengths(some), kind="stable")].reshape(-1, self.size))
+        return np.concatenate([rng.permutation(np.concatenate(batches)).ravel(), numbers[whole:]])
 
 
 def in_order(count: int, batch_size: int) -> list[list[int]]:

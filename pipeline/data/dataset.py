@@ -23,7 +23,11 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import check_files, read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
     from datasets import Dataset
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,24 @@ def load_prepared(data_dir: Path, name: str) -> PreparedData:
         )
     except Exception as error:  # Arrow, JSON, missing splits or keys: all mean damage
         raise UserError(f"{folder} is damaged ({' '.join(str(error).split())[:200]}); {remedy}") from None
+
+
+def lengths_of(split: "Dataset") -> "Callable[[np.ndarray], np.ndarray]":
+    """Return a function from row numbers of a split to the lengths of these sentences, in tokens."""
+    column = split.select_columns(["length"]).with_format("numpy")
+    return lambda rows: column[rows]["length"]
+
+
+def token_counts(split: "Dataset", vocabulary_size: int) -> "Tensor":
+    """Count each token of a split, start tokens left out: [V], int64."""
+    import torch
+
+    counts = torch.zeros(vocabulary_size, dtype=torch.long)
+    for start in range(0, len(split), 1000):
+        sentences = split[start : start + 1000]["input_ids"]
+        ids = torch.tensor([index for sentence in sentences for index in sentence[1:]])
+        counts += torch.bincount(ids, minlength=vocabulary_size)
+    return counts
 
 
 def check_tokenizer(data: PreparedData, name: str, base: str, folder: Path) -> None:

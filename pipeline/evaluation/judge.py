@@ -10,11 +10,11 @@ from typing import Any
 import datasets
 import torch
 
-from models import build
 from models.text_model import TextModel
 from pipeline.data.batches import in_order, loader
 from pipeline.data.dataset import PreparedData
 from pipeline.evaluation.bleu import novel
+from pipeline.experiments.base import build_model
 from pipeline.experiments.config import read_config
 from pipeline.experiments.load import Experiment, load_experiment
 from pipeline.experiments.metric_types import AUTOENCODER
@@ -176,7 +176,7 @@ def train_judge(judge: Experiment, sentences: datasets.Dataset, training: Traini
 
     data = dataclasses.replace(judge.data, splits={"train": sentences, "validation": judge.data.splits["validation"]})
     torch.manual_seed(training.seed)
-    model = build(judge.model.settings)
+    model = build_model(judge.model.settings)
     with tempfile.TemporaryDirectory() as folder:
         files = ExperimentFiles(Path(folder))
         try:

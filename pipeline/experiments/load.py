@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from models import build
 from models.text_model import TextModel
 from pipeline.data.dataset import PreparedData, difference, load_prepared
+from pipeline.experiments.base import build_model
 from pipeline.experiments.config import other_reading, read_config, settings_from_json, with_reading
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.weights import load_checkpoint, load_weights
@@ -43,7 +43,7 @@ class Experiment:
         Args:
             changes: settings of evaluation, such as `reading` and `alpha_threshold`.
         """
-        model = build(dataclasses.replace(self.model.settings, **changes))
+        model = build_model(dataclasses.replace(self.model.settings, **changes))
         model.load_state_dict(self.model.state_dict())
         return dataclasses.replace(self, model=model.to(self.device).eval())
 
@@ -83,7 +83,7 @@ def load_experiment_of(files: ExperimentFiles, data_dir: Path, reading: str | No
             f"({differs}); prepare it as it was, or train the experiment anew"
         )
     tensors, _ = load_checkpoint(files.best, "train the experiment anew")
-    model = build(with_reading(settings, reading))
+    model = build_model(with_reading(settings, reading))
     load_weights(model, tensors, files.best)
     device = default_device()
     return Experiment(files, config, model.to(device).eval(), data, device, reading)

@@ -7,6 +7,16 @@ from models.declaration import Range, SettingError, check_settings, declare
 
 DEFAULT_STEPS = 1500  # 1.3 passes over the 73,790 sentences of WikiText-2
 
+# Defaults of training around a pretrained model. Its adapters begin at zero, so that the first steps are short.
+AROUND_PRETRAINED = {
+    "learning_rate": 5e-4,
+    "gradient_clip": 1.0,
+    "batch_size": 16,
+    "warmup_steps": 20,
+    "save_steps": 100,
+    "group_by_length": True,
+}
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -93,6 +103,13 @@ class TrainingSettings:
             "sentences that are shuffled together, 8 bytes of memory each: the whole corpus if it is smaller, "
             "otherwise runs of neighbours drawn at random",
             low=1,
+        ),
+    )
+    group_by_length: bool = field(
+        default=False,
+        metadata=declare(
+            "True puts sentences of similar lengths into one batch, which holds less padding; from scratch, models need "
+            "about twice as many steps with it"
         ),
     )
     loader_workers: int = field(

@@ -14,11 +14,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from models import build
 from pipeline.data.cleaning import CLEANERS
 from pipeline.data.dataset import PreparedData
 from pipeline.data.tokenizer import FILE as TOKENIZER
 from pipeline.data.tokenizer import load_tokenizer
+from pipeline.experiments.base import build_model
 from pipeline.experiments.config import cleaning, other_reading, settings_from_json, with_reading
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.paths import ExperimentFiles
@@ -93,7 +93,7 @@ def load_shared(name: str | os.PathLike, reading: str | None = None) -> tuple[Ex
             raise ValueError("its tokenizer has more tokens than its model")
         if not isinstance(config["data"].get("name"), str) or cleaning(config) not in CLEANERS:
             raise ValueError("its data has no name, or its cleaning is unknown")
-        model = build(with_reading(settings, reading))
+        model = build_model(with_reading(settings, reading))
     except (ValueError, TypeError, RuntimeError, MemoryError) as error:  # sizes that are invalid, or exceed the memory
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{paths[CONFIG]} describes no model that can be built ({reason}); {REMEDY}") from None

@@ -7,8 +7,8 @@ import torch
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from models import build
 from pipeline.evaluation.bleu import reconstruction_figures
+from pipeline.experiments.base import build_model
 from pipeline.experiments.config import new_config, write_config
 from pipeline.experiments.load import load_experiment
 from pipeline.experiments.tracker import tracking
@@ -213,7 +213,7 @@ def _run(tuning: Tuning, trial: optuna.Trial) -> float:
             torch.manual_seed(seed)
             pruned = False
             with tracking(files, config, tuning.entity) as tracker:
-                trainer = Trainer(build(settings), tuning.data, training, files, tracker, after_epoch=report)
+                trainer = Trainer(build_model(settings), tuning.data, training, files, tracker, after_epoch=report)
                 try:
                     figures = trainer.train()
                     values.append(tuning.weights.value(figures))

@@ -18,6 +18,7 @@ from pipeline.training.validation import evaluate, posterior_histograms
 
 HISTOGRAM_SENTENCES = 1000
 CHECK_SENTENCES = 512  # validation sentences that a controller looks at
+FEW_SENTENCES = 64  # the same around a pretrained model, where a sentence costs a hundred times as much
 
 
 class Evaluator:
@@ -58,8 +59,9 @@ class Evaluator:
     def check(self) -> dict[str, float]:
         """Return the means of validation sentences from all over the split, for a controller."""
         number = len(self.data.splits["validation"])
-        apart = max(1, number // CHECK_SENTENCES)
-        batches = in_order(min(CHECK_SENTENCES, number), self.settings.batch_size)
+        looked_at = CHECK_SENTENCES if self.model.settings.pretrained is None else FEW_SENTENCES
+        apart = max(1, number // looked_at)
+        batches = in_order(min(looked_at, number), self.settings.batch_size)
         batches = [[apart * sentence for sentence in batch] for batch in batches]
         loaded = self.loader(share(batches, evenly=self._sharded), "validation")
         with outer_gathered(self.model):

@@ -46,6 +46,11 @@ def check_configuration(compiled: bool = False) -> None:
         raise UserError("a sharded model (FSDP) cannot be compiled; leave --COMPILE out")
 
 
+def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that training changes, all but the frozen ones of a pretrained model."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
 def new_accelerator(mixed_precision: str) -> Accelerator:
     """Create the Accelerator for this launch. Its `is_fsdp2` is True if it shards the model.
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from models.text_model import TextModel
 from pipeline.data.batches import Batch, EpochOrder, groups_of
-from pipeline.data.dataset import PreparedData
+from pipeline.data.dataset import PreparedData, lengths_of
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
@@ -29,7 +29,7 @@ from pipeline.training.checkpoints import Progress, ShardedCheckpoints, WholeChe
 from pipeline.training.collapse import collapse_warning
 from pipeline.training.diagnostics import Computed, describe_non_finite, epoch_line, progress_text
 from pipeline.training.evaluator import Evaluator
-from pipeline.training.fsdp import new_accelerator
+from pipeline.training.fsdp import new_accelerator, trained_parameters
 from pipeline.training.octaves import save_octave
 from pipeline.training.rate_control import RateControl
 from pipeline.training.validation import Figures
@@ -67,7 +67,7 @@ class Trainer:
         # A model that is to be sharded need not fit a device: it moves there layer by layer.
         self.model = model if self.sharded else model.to(self.accelerator.device)
         self.model.recompute = settings.gradient_checkpointing
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
+        optimizer = torch.optim.Adam(trained_parameters(self.model), lr=settings.learning_rate, fused=True)
         # Batches differ in length: without `dynamic` every length would be compiled anew.
         trained = torch.compile(self.model, dynamic=True) if settings.compile else self.model
         self.trained, self.optimizer = self.accelerator.prepare(trained, optimizer)
@@ -368,6 +368,7 @@ class Trainer:
             self.accelerator.process_index,
             self.accelerator.num_processes,
             self.settings.shuffle_window,
+            lengths_of(self.data.splits["train"]) if self.settings.group_by_length else None,
         )
 
     def _not_finite(self, own: bool, computed: Computed) -> None:

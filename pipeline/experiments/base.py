@@ -1,0 +1,70 @@
+"""Models around pretrained ones: the base's folder, sizes and hash, and defaults that differ from scratch."""
+
+import dataclasses
+from typing import Any
+
+from models import ModelSettings, build
+from models.text_model import TextModel, UnsupportedError
+from pipeline.data.base_models import base_folder, base_sha256, require
+from pipeline.data.dataset import PreparedData, check_tokenizer
+from pipeline.runtime.errors import UserError
+
+# Settings that are not given, of a model around a pretrained one.
+MODEL = {"num_layers": 2, "dropout": 0.0, "kl_weighting": "component", "delta": 0.5, "vector_dropout": 0.0}
+DETERMINED = ("dim_h", "num_heads")  # by the pretrained model
+
+
+def build_model(settings: ModelSettings) -> TextModel[ModelSettings]:
+    """Build a model with fresh weights, around its pretrained model if it has one.
+
+    Raises:
+        UserError: the pretrained model is absent, is not the one that the settings name by its hash, or is of a kind
+            that the model has no form for.
+    """
+    if settings.pretrained is None:
+        return build(settings)
+    require("peft")
+    folder = base_folder(settings.pretrained)
+    found = base_sha256(folder)
+    if settings.base_sha256 and found != settings.base_sha256:
+        raise UserError(
+            f"{settings.pretrained} has other weights (SHA-256 {found[:12]}) than the model was trained around "
+            f"({settings.base_sha256[:12]}); restore them, or train anew"
+        )
+    try:
+        return build(settings, folder)
+    except UnsupportedError as error:
+        raise UserError(f"--PRETRAINED {settings.pretrained}: {error}") from None
+
+
+def around(
+    name: str, model: type[ModelSettings], given: dict[str, Any], data: PreparedData, data_name: str
+) -> dict[str, Any]:
+    """Complete the settings of a model around a pretrained one: its sizes and hash, and defaults.
+
+    Args:
+        name: name or folder of the pretrained model.
+        model: settings of the model.
+        given: settings that flags give.
+        data: prepared data.
+        data_name: their name.
+
+    Raises:
+        UserError: the pretrained model is absent, has another tokenizer than the data or another kind than the model
+            takes, or a flag sets what it determines.
+    """
+    for setting in DETERMINED:
+        if setting in given:
+            raise UserError(f"--{setting.upper()} is determined by --PRETRAINED {name}; leave it out")
+    require("peft")
+    folder = base_folder(name)
+    check_tokenizer(data, data_name, name, folder)
+    from models.pretrained_base import sizes
+    from models.registry import kind_of
+
+    if (kind := kind_of(folder)) not in model.around:
+        raise UserError(f"--MODEL {model.name} has no form around {name}, which is {kind}; take another model or base")
+    found = sizes(folder)
+    known = {field.name for field in dataclasses.fields(model)}
+    usual = {setting: value for setting, value in MODEL.items() if setting in known}
+    return {**usual, **given, "dim_h": found.dim, "num_heads": found.heads, "base_sha256": base_sha256(folder)}
