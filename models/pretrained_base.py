@@ -106,7 +106,7 @@ class PretrainedDecoder(TextModel[Settings]):
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         super().__init__(settings)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType] not annotated
             self.backbone, head = _loaded(folder, settings)
         self.separate_head = head
         self.rows = int(self.embeddings.shape[0])
@@ -121,8 +121,9 @@ class PretrainedDecoder(TextModel[Settings]):
             _add_adapters(self.backbone, settings.lora_rank)
         self.register_buffer("no_bias", torch.zeros(max(self.rows, settings.vocabulary_size)), persistent=False)
         self.register_buffer("unspoken", torch.tensor(_unspoken(folder, self.rows), dtype=torch.long), persistent=False)
-        self.register_state_dict_post_hook(_leave_frozen_out)
-        self.register_load_state_dict_pre_hook(_put_frozen_in)
+        hooks = cast(Any, self)  # torch annotates no hook
+        hooks.register_state_dict_post_hook(_leave_frozen_out)
+        hooks.register_load_state_dict_pre_hook(_put_frozen_in)
 
     no_bias: Tensor
     unspoken: Tensor

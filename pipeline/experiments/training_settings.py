@@ -108,8 +108,8 @@ class TrainingSettings:
     group_by_length: bool = field(
         default=False,
         metadata=declare(
-            "True puts sentences of similar lengths into one batch, which holds less padding; from scratch, models need "
-            "about twice as many steps with it"
+            "True puts sentences of similar lengths into one batch, which holds less padding; from scratch, models "
+            "need about twice as many steps with it"
         ),
     )
     loader_workers: int = field(
