@@ -40,9 +40,9 @@ def with_control(model: type[ModelSettings], given: Mapping[str, Any], training:
         controlled = [name for name in targets if name in asked]
         if controlled and given.get(weight) == 0:
             raise UserError(f"{flag(weight)} 0 leaves no weight that {flag(controlled[0])} could change; leave it out")
-    if asked and training.patience > 0:
+    if training.rate_path is not None and training.patience > 0:
         raise UserError(
-            f"--PATIENCE means nothing for {flag(asked[0])}, which ends after the last step; leave one of them out"
+            "--PATIENCE means nothing for --RATE_PATH, which ends after the last step; leave one of them out"
         )
     perturbed = [name for name in PERTURBED if given.get(name)]
     if not asked and not perturbed and training.start_perplexity != TrainingSettings.start_perplexity:

@@ -81,8 +81,8 @@ class EpochOrder(Sampler[list[int]]):
         rank: rank of this process; it takes every `processes`-th sentence of a batch.
         processes: number of processes; a batch of all processes is that many times larger.
         window: maximal number of sentences that are shuffled together; None shuffles all of them.
-        lengths: returns the lengths of sentences by their row numbers. `TOGETHER` batches at a time are sorted by length,
-            and the batches shuffled; None does not group sentences.
+        lengths: returns the lengths of sentences by their row numbers. `TOGETHER` batches are sorted by length, and
+            shuffled; None does not group sentences.
     """
 
     def __init__(

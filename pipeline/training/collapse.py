@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.latent import Latent
 from models.packing import Packing
 from models.text_model import TextModel, UnsupportedError
 from pipeline.data.batches import Batch
 from pipeline.runtime.processes import gathered, rank, size
+from pipeline.training.validation import scoring
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016
 GAP_SENTENCES = 1000
@@ -38,7 +40,9 @@ def collapse_figures(
     Returns:
         `active_units`: dimensions of a model with Gaussians whose mean has a variance above 0.01 over all real vectors
         (Burda et al. 2016); `perplexity_own_latent`; `perplexity_other_latent`, with another sentence's latent in place
-        of the sentence's own; and `perplexity_gap`, their difference (0 if the decoder ignores the latent).
+        of the sentence's own; `perplexity_gap`, their difference (0 if the decoder ignores the latent); and
+        `perplexity_prior_latent`, with a draw of the prior, for models with a prior. It bounds from above the
+        perplexity of the model as a generator, given the number of vectors.
     """
     model.eval()
     parts = []
@@ -55,13 +59,15 @@ def collapse_figures(
         # Processes that share a sharded model compute together, whether or not their own batch counts.
         if compared is None or number - rank() < compared:
             others = model.encode(batch.source.roll(1, 0), batch.key_padding_mask.roll(1, 0))
+            latents = {"own": encoding.latent, "other": others.latent} | _drawn(model, batch, number)
             packing = Packing.of(batch.key_padding_mask)
-            own, other = (
-                model.score(batch.target_input, latent, batch.source, packing).each.double().sum().item()
-                for latent in (encoding.latent, others.latent)
-            )
+            with scoring(model, device):
+                nll = {
+                    name: model.score(batch.target_input, latent, batch.source, packing).each.double().sum().item()
+                    for name, latent in latents.items()
+                }
             if (compared is None or number < compared) and len(batch.source) > 1:
-                part |= {"own": own, "other": other, "tokens": batch.tokens}
+                part |= nll | {"tokens": batch.tokens}
         parts.append(part)
     parts = gathered(parts)[:count]
     figures: dict[str, float] = {}
@@ -70,11 +76,22 @@ def collapse_figures(
         total, squares = (np.sum([part[name] for part in parts], axis=0) / vectors for name in ("sum", "squares"))
         figures["active_units"] = int((squares - total**2 > ACTIVE_VARIANCE).sum())
     if tokens := sum(part["tokens"] for part in parts):
-        own, other = (sum(part.get(name, 0.0) for part in parts) / tokens for name in ("own", "other"))
-        with_own, with_other = (math.exp(min(nll, 700.0)) for nll in (own, other))
-        figures["perplexity_own_latent"], figures["perplexity_other_latent"] = with_own, with_other
-        figures["perplexity_gap"] = with_other - with_own
+        for name in ("own", "other", "prior"):
+            if any(name in part for part in parts):
+                nll = sum(part.get(name, 0.0) for part in parts) / tokens
+                figures[f"perplexity_{name}_latent"] = math.exp(min(nll, 700.0))
+        figures["perplexity_gap"] = figures["perplexity_other_latent"] - figures["perplexity_own_latent"]
     return figures
+
+
+def _drawn(model: TextModel, batch: Batch, number: int) -> dict[str, Latent | None]:
+    """Draw latents of the prior for the texts of a batch, from a generator that its number seeds."""
+    lengths = (~batch.key_padding_mask).sum(dim=-1)
+    generator = torch.Generator(lengths.device).manual_seed(number)
+    try:
+        return {"prior": model.sample_prior(lengths, generator)}
+    except UnsupportedError:
+        return {}
 
 
 def collapse_warning(figures: dict[str, float]) -> str | None:

@@ -24,6 +24,7 @@ CHECK_STEPS = 50  # steps between two looks at validation sentences
 SMOOTHING = 0.05  # of the running mean of the rate, per step
 CORRECTION = 0.3  # part of the difference between validation and training that a look corrects
 PATH = 0.9  # share of the steps after the start in which the target falls along a path
+OCTAVE = 300  # steps at most in which the target falls to its half, for a run that stops by itself
 APPROACH = 0.6  # share of the steps after the start in which the target falls to the one that is asked for
 
 
@@ -172,8 +173,15 @@ class RateControl:
             return None
         return first * (last / first) ** share
 
+    def settled(self, step: int) -> bool:
+        """Return True if the rate is controlled and its target no longer falls."""
+        return self.started and self._share(step, PATH if self.settings.rate_path is not None else APPROACH) >= 1.0
+
     def _share(self, step: int, until: float) -> float:
         steps = max(1.0, until * (self.total_steps - self.state.started))
+        target = self.settings.target_rate
+        if self.settings.patience > 0 and target is not None:  # the total is only a limit
+            steps = min(steps, max(1.0, OCTAVE * math.log2(max(self.state.first_rate / target, 1.0))))
         return min(1.0, (step - self.state.started) / steps)
 
     def update(self, step: int, rate: float, kept: float) -> None:

@@ -24,6 +24,7 @@ from pipeline.runtime.processes import gathered, peer_lost
 from pipeline.runtime.progress import bar
 from pipeline.runtime.seeds import mixed
 from pipeline.runtime.signals import CONTINUES, Deferred, Interrupted, deferred, ignore_signals
+from pipeline.training.best_epoch import compared_loss
 from pipeline.training.calibration import calibrate
 from pipeline.training.checkpoints import Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.training.collapse import collapse_warning
@@ -281,9 +282,9 @@ class Trainer:
             "seconds": seconds,
             **self.control.figures(),
         }
-        # A controlled run ends with the rate that is asked for; its loss was lower where the rate was free.
-        if validation["loss"] < progress.best_loss or self.control.active:
-            progress.best_loss, progress.best_epoch = validation["loss"], progress.epoch + 1
+        loss = compared_loss(validation, self.model.settings, self.control, progress.step, self.settings.patience)
+        if loss is None or loss < progress.best_loss:
+            progress.best_loss, progress.best_epoch = math.inf if loss is None else loss, progress.epoch + 1
             if self.accelerator.is_main_process:
                 self.tracker.forget()
             self.checkpoints.save_best({"epoch": progress.epoch + 1, "validation": validation})

@@ -59,6 +59,19 @@ def test_the_gap_is_the_perplexity_that_the_latent_of_another_sentence_costs():
     assert figures["perplexity_gap"] == pytest.approx(other_expected - own_expected, rel=1e-3)
 
 
+def test_draws_of_the_prior_score_the_sentences_as_a_generator_does():
+    own, nll, tokens = model("VTV"), 0.0, 0
+    for number, batch in enumerate(batches()):
+        lengths = (~batch.key_padding_mask).sum(dim=1)
+        latent = own.sample_prior(lengths, torch.Generator().manual_seed(number))
+        logits, real = own.output(own.decode(batch.target_input, latent)), ~batch.key_padding_mask
+        nll += F.cross_entropy(logits[real], batch.source[real], reduction="sum").item()
+        tokens += int(real.sum())
+    found = collapse_figures(own, batches(), DEVICE)["perplexity_prior_latent"]
+    assert found == pytest.approx(math.exp(nll / tokens), rel=1e-5)
+    assert "perplexity_prior_latent" not in collapse_figures(model("T"), batches(), DEVICE)
+
+
 @pytest.mark.parametrize("name", ["VTV", "NVIB"])
 def test_a_decoder_that_ignores_its_latent_is_reported(name: str):
     deaf = model(name)
