@@ -6,7 +6,9 @@
 #               it is; two steps run beside each other, with JOBS=1 one)
 #   make rates  reconstruction and generation against the rate of the latent, with three seeds; resumes too
 #   make synth DATA=my_reviews.csv TEXT_COLUMN=text N=1000   synthetic text like your own, in the same form
-#               (LABEL_COLUMN=stars for labels; ROW_TEMPLATE=default for a table's rows; STEPS=1500 of training;
+#               (LABEL_COLUMN=stars for labels; ROW_TEMPLATE=default for a table's rows; STEPS=1500 at most;
+#               MODEL=NVIB or LM for the model that samples, otherwise the better one; PRETRAINED=none for
+#               models from scratch where make pretrained has installed the bundled model;
 #               NAME=mine for how the data are known; DELIMITER=semicolon if a table's is not found;
 #               FLAGS="--COLUMN_TYPES zip=text" for further flags of the preparation)
 #   make same AS=HEAD~1   the same figures, samples and tables as that revision? (a small workflow, bit for bit)
@@ -24,7 +26,6 @@ BUDGET ?= $(if $(filter wikipedia-sample,$(DATA)),--BATCH_SIZE 32 --MAX_STEPS 10
 # Some systems set PYTHONDONTWRITEBYTECODE: without cached bytecode every script would compile torch anew.
 export PYTHONDONTWRITEBYTECODE :=
 N ?= 1000
-STEPS ?= 1500
 # A worker takes a file at a time, so that each fixture is built once; tests/conftest.py puts slow files first.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 .PHONY: demo synth paper rates pretrained test test-fast same lint bench setup setup-dev clean
@@ -40,11 +41,11 @@ whole = $(if $(findstring $(newline),$(value $(1))),$(error $(1) holds a line br
 # The flag $(1) with the value of its variable, which neither make nor the shell expands: a template may hold $, ' and `.
 flag = $(call whole,$(1))$(if $(value $(1)),--$(1)='$(subst ','\'',$(value $(1)))')
 # Make expands what it exports, and fails on a single $(.
-unexport DATA NAME DELIMITER TEXT_COLUMN LABEL_COLUMN ROW_TEMPLATE
+unexport DATA NAME DELIMITER TEXT_COLUMN LABEL_COLUMN ROW_TEMPLATE PRETRAINED MODEL
 
 synth: setup
-	@$(BIN)/python -m pipeline synth $(call flag,DATA) --NUMBER_SAMPLES $(N) --MAX_STEPS $(STEPS) \
-		$(foreach name,NAME DELIMITER TEXT_COLUMN LABEL_COLUMN,$(call flag,$(name))) \
+	@$(BIN)/python -m pipeline synth $(call flag,DATA) --NUMBER_SAMPLES $(N) $(if $(STEPS),--MAX_STEPS $(STEPS)) \
+		$(foreach name,NAME DELIMITER TEXT_COLUMN LABEL_COLUMN PRETRAINED MODEL,$(call flag,$(name))) \
 		$(if $(subst default,,$(value ROW_TEMPLATE)),$(call flag,ROW_TEMPLATE),$(if $(value ROW_TEMPLATE),--ROW_TEMPLATE)) $(FLAGS)
 
 paper: setup

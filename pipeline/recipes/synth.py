@@ -1,13 +1,23 @@
 """Commands that generate synthetic text from a user's own file and measure its quality."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.data.text_source import dataset_name
-from pipeline.recipes.paper import flags_of
 
 PROJECT = "synth"
-JUDGE = "-lm"  # behind the name of the data: the name of the judge's experiment
-LONGEST_NAME = 100 - len(JUDGE)
+LM, NVAE = "LM", "NVIB"
+CANDIDATES = (NVAE, LM)
+LM_NAME, T_NAME = "-lm", "-t"  # behind the name of the data: names of experiments beside the NVAE's
+LONGEST_NAME = 100 - len(LM_NAME)
+STEPS, STEPS_AROUND = 1500, 400  # most steps of each training, from scratch and around a pretrained model
+# The figure that decides: the perplexity of validation texts without a look at them.
+GENERATES = {LM: "validation/perplexity", NVAE: "validation/perplexity_prior_latent"}
+# The decoder learns what to write for draws of the prior, beside texts that it reconstructs. From scratch, the NVAE
+# starts from a Transformer that already reconstructs.
+FROM_SCRATCH = ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.5", "--COOLDOWN", "0.2", "--BOTTLENECK", "plain")
+AROUND = ("--TARGET_RATE", "25", "--VECTOR_DROPOUT", "1", "--DROPPED_VECTORS", "prior", "--PRIOR_TEXTS", "0.4")
+STOPPING = ("--PATIENCE", "2")  # epochs; few texts are repeated word for word after some ten
 
 
 @dataclass(frozen=True)
@@ -20,10 +30,12 @@ class Order:
         label_column: column of a table that holds labels, or None.
         row_template: template that makes a text of a row, empty for the default one, or None.
         samples: sentences to generate.
-        max_steps: optimizer steps of each training.
+        max_steps: most optimizer steps of each training; None for the recipe's own.
         known_as: name that the user gives to the data, or None.
         delimiter: character between two columns of a CSV file; None finds it.
         preparation: further flags of the preparation.
+        pretrained: pretrained model that the models are built around; None for models from scratch.
+        model: model that samples, a key of `GENERATES`; None to choose by `better`.
     """
 
     data: str
@@ -31,20 +43,26 @@ class Order:
     label_column: str | None
     row_template: str | None
     samples: int
-    max_steps: int
+    max_steps: int | None = None
     known_as: str | None = None
     delimiter: str | None = None
     preparation: tuple[str, ...] = ()
+    pretrained: str | None = None
+    model: str | None = None
 
     @property
     def name(self) -> str:
-        """Name of the prepared data and of the experiment."""
+        """Name of the prepared data and of the NVAE's experiment."""
         return dataset_name(self.data, self.known_as)
 
+    def experiment(self, model: str) -> str:
+        """Name of a model's experiment."""
+        return self.name + {LM: LM_NAME, NVAE: ""}[model]
 
-def steps(order: Order) -> list[list[str]]:
-    """Return the commands in order, each a script with its flags."""
-    name, flags = order.name, []
+
+def training(order: Order) -> list[list[str]]:
+    """Return the commands up to the trained models, each a script with its flags."""
+    flags: list[str] = []
     for flag, value in (
         ("--NAME", order.known_as),
         ("--DELIMITER", order.delimiter),
@@ -54,17 +72,61 @@ def steps(order: Order) -> list[list[str]]:
         flags += [] if value is None else _flag(flag, value)
     if order.row_template is not None:
         flags += _flag("--ROW_TEMPLATE", order.row_template) if order.row_template else ["--ROW_TEMPLATE"]
-    experiment, judge = (["--PROJECT_NAME", PROJECT, "--EXPERIMENT_NAME", own] for own in (name, f"{name}{JUDGE}"))
-    judged = [*experiment, "--LANGUAGE_MODEL", f"{name}{JUDGE}"]
-    budget = ["--DATA", name, "--BATCH_SIZE", "32", "--MAX_STEPS", str(order.max_steps)]
-    return [
-        ["prepareDatasets.py", *_flag("--DATA", order.data), *flags, *order.preparation],
-        ["train.py", *judge, *flags_of("lm"), *budget],
-        ["train.py", *experiment, *flags_of("nvib"), *budget],
-        ["sample.py", *experiment, "--NUMBER_SAMPLES", str(order.samples), "--DECODING", "sample"],
-        ["reverseSampleEvaluation.py", *judged],  # the quality report reads R-PPL from its summary
-        ["quality.py", *judged],
-    ]
+    base = order.pretrained
+    tokenizer = [] if base is None else _flag("--TOKENIZER", base)
+    commands = [["prepareDatasets.py", *_flag("--DATA", order.data), *flags, *tokenizer, *order.preparation]]
+    steps = order.max_steps or (STEPS if base is None else STEPS_AROUND)
+    limit = ["--DATA", order.name, "--MAX_STEPS", str(steps)]
+    # From scratch, a language model judges the samples of either.
+    models = [one for one in CANDIDATES if order.model in (None, one) or (base is None and one == LM)]
+    for model in models:
+        name, kind = order.experiment(model), ["--MODEL", model]
+        if base is not None:
+            own = [*_flag("--PRETRAINED", base), *STOPPING, *(AROUND if model == NVAE else ())]
+            commands.append(["train.py", *_experiment(name), *kind, *own, *limit])
+            continue
+        size = ["--NUM_HEADS", "4", "--BATCH_SIZE", "32"]
+        if model == LM:
+            commands.append(["train.py", *_experiment(name), *kind, *size, *STOPPING, *limit])
+            continue
+        size = [*size, "--DROPOUT", "0"]
+        source = order.name + T_NAME
+        commands.append(["train.py", *_experiment(source), "--MODEL", "T", *size, *limit])
+        start = ["--START_FROM", source, *FROM_SCRATCH]
+        commands.append(["train.py", *_experiment(name), *kind, *size, *start, *limit])
+    return commands
+
+
+def better(figures: Mapping[str, float]) -> tuple[str, str]:
+    """Choose the model that gives validation texts the lower perplexity without a look at them.
+
+    That of the NVAE is taken with draws of its prior, an upper bound.
+
+    Args:
+        figures: the figure in `GENERATES` of each candidate, by model.
+
+    Returns:
+        The model, and the reason in words.
+    """
+    chosen = min(figures, key=lambda model: figures[model])
+    found = ", ".join(f"{model} {value:.1f}" for model, value in sorted(figures.items()))
+    return chosen, f"validation perplexity without a look at the text: {found}; {chosen} samples"
+
+
+def sampling(order: Order, model: str) -> list[list[str]]:
+    """Return the commands that sample with a trained model and measure the samples."""
+    name = order.experiment(model)
+    judge = ["--LANGUAGE_MODEL", order.pretrained or order.experiment(LM)]
+    samples = ["--NUMBER_SAMPLES", str(order.samples), "--DECODING", "sample", "--TOP_P", "0.95"]
+    if order.pretrained is not None:
+        measured = [["forwardSampleEvaluation.py", *_experiment(name), *judge]]
+    else:  # the quality report reads R-PPL from its summary
+        measured = [["reverseSampleEvaluation.py", *_experiment(name), *judge]]
+    return [["sample.py", *_experiment(name), *samples], *measured, ["quality.py", *_experiment(name), *judge]]
+
+
+def _experiment(name: str) -> list[str]:
+    return ["--PROJECT_NAME", PROJECT, "--EXPERIMENT_NAME", name]
 
 
 def _flag(flag: str, value: str) -> list[str]:

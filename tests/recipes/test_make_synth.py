@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.cli import synth_command
 from pipeline.cli.parser import preparation_flags
-from pipeline.recipes.synth import Order, steps
+from pipeline.recipes.synth import Order, training
 from tests.helpers import ROOT
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -46,10 +46,10 @@ def passed(folder: Path, variables: dict[str, str], exported: bool = False) -> l
 @pytest.mark.parametrize("exported", [False, True], ids=["on the command line", "in the environment"])
 @pytest.mark.parametrize("value", [ODD, "a b", "it's", "$(", "-x", "{a} is the default"])
 def test_every_value_arrives_as_it_was_typed(tmp_path: Path, value: str, exported: bool):
-    names = ("DATA", "NAME", "DELIMITER", "TEXT_COLUMN", "LABEL_COLUMN", "ROW_TEMPLATE")
+    names = ("DATA", "NAME", "DELIMITER", "TEXT_COLUMN", "LABEL_COLUMN", "PRETRAINED", "MODEL", "ROW_TEMPLATE")
     flags = passed(tmp_path, dict.fromkeys(names, value), exported)
     assert flags[:3] == ["-m", "pipeline", "synth"]
-    numbers = ["--NUMBER_SAMPLES", "1000", "--MAX_STEPS", "1500"]
+    numbers = ["--NUMBER_SAMPLES", "1000"]
     assert sorted(flags[3:]) == sorted([*(f"--{name}={value}" for name in names), *numbers])
 
 
@@ -59,13 +59,7 @@ def test_the_default_template_has_no_value(tmp_path: Path):
 
 
 def test_a_flag_without_a_value_is_left_out(tmp_path: Path):
-    assert passed(tmp_path, {"DATA": "own.txt"})[3:] == [
-        "--DATA=own.txt",
-        "--NUMBER_SAMPLES",
-        "1000",
-        "--MAX_STEPS",
-        "1500",
-    ]
+    assert passed(tmp_path, {"DATA": "own.txt"})[3:] == ["--DATA=own.txt", "--NUMBER_SAMPLES", "1000"]
 
 
 def test_a_line_break_which_would_end_the_recipe_is_refused(tmp_path: Path):
@@ -84,4 +78,4 @@ def test_further_flags_reach_the_preparation(tmp_path: Path):
         arguments = synth_command.parse("")
     assert preparation_flags(arguments) == [*flags[-4:], "--ACCEPT_LOSS", "True"]
     order = Order(arguments.DATA, "text", None, None, 1, 1, preparation=tuple(preparation_flags(arguments)))
-    assert steps(order)[0][-6:] == preparation_flags(arguments)
+    assert training(order)[0][-6:] == preparation_flags(arguments)

@@ -1,0 +1,54 @@
+"""The commands of `make synth`, and the choice between the NVAE and the language model."""
+
+import dataclasses
+
+import pytest
+
+from pipeline.recipes.synth import Order, better, sampling, training
+
+ORDER = Order("own.csv", "text", None, None, 50)
+
+
+def trained(order: Order) -> list[tuple[str, str]]:
+    """Return model and experiment of each training."""
+    commands = [command for command in training(order) if command[0] == "train.py"]
+    return [(each[each.index("--MODEL") + 1], each[each.index("--EXPERIMENT_NAME") + 1]) for each in commands]
+
+
+def test_the_model_with_the_lower_perplexity_samples():
+    model, reason = better({"NVIB": 31.26, "LM": 33.0})
+    assert model == "NVIB"
+    assert reason == "validation perplexity without a look at the text: LM 33.0, NVIB 31.3; NVIB samples"
+    assert better({"NVIB": 34.0, "LM": 33.0})[0] == "LM"
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "model", "expected"),
+    [
+        (None, None, [("T", "own-t"), ("NVIB", "own"), ("LM", "own-lm")]),
+        (None, "LM", [("LM", "own-lm")]),
+        ("bundled", None, [("NVIB", "own"), ("LM", "own-lm")]),
+        ("bundled", "NVIB", [("NVIB", "own")]),
+        ("bundled", "LM", [("LM", "own-lm")]),
+    ],
+)
+def test_only_models_that_are_needed_are_trained(pretrained, model, expected):
+    assert trained(dataclasses.replace(ORDER, pretrained=pretrained, model=model)) == expected
+
+
+def test_models_around_a_pretrained_one_have_its_tokenizer_and_stop_by_themselves():
+    prepare, *trainings = training(dataclasses.replace(ORDER, pretrained="bundled"))
+    assert prepare[-2:] == ["--TOKENIZER", "bundled"]
+    for command in trainings:
+        assert command[command.index("--PRETRAINED") + 1] == "bundled"
+        assert "--PATIENCE" in command
+        assert command[-2:] == ["--MAX_STEPS", "400"]
+    assert training(dataclasses.replace(ORDER, pretrained="bundled", max_steps=7))[1][-2:] == ["--MAX_STEPS", "7"]
+
+
+def test_samples_are_judged_by_the_pretrained_model_or_by_the_language_model_of_the_data():
+    for pretrained, judge in ((None, "own-lm"), ("bundled", "bundled")):
+        sample, *measured = sampling(dataclasses.replace(ORDER, pretrained=pretrained), "LM")
+        assert sample[sample.index("--EXPERIMENT_NAME") + 1] == "own-lm"
+        assert sample[sample.index("--NUMBER_SAMPLES") + 1] == "50"
+        assert all(command[command.index("--LANGUAGE_MODEL") + 1] == judge for command in measured)
