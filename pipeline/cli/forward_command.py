@@ -20,7 +20,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Score the samples, real text and unigrams, and print perplexities and MAUVE."""
     from pipeline.evaluation.controls import unigram_sentences
     from pipeline.evaluation.judge import figure_name, load_judge, perplexity, tokenized_samples
-    from pipeline.evaluation.mauve import LEAST, mauve_figures
+    from pipeline.evaluation.mauve import LEAST, SEMANTIC, mauve_figures, semantic_mauve_figures
+    from pipeline.evaluation.sentence_encoder import ABSENT, load_encoder
     from pipeline.experiments.config import read_config
     from pipeline.experiments.metric_types import CONTROLS, REAL_TEXT, UNIGRAMS
     from pipeline.experiments.paths import ExperimentFiles
@@ -46,6 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
         return  # only rank 0 writes files and logs
     like = f"samples/{figure_name(judge, 'mauve')}"
     mauve = mauve_figures(judge, samples, like, size)
+    encoder = load_encoder()
+    if encoder is not None:
+        mauve |= semantic_mauve_figures(encoder, data, samples, size)
     figures = {name: own, name + REAL_TEXT: real, name + UNIGRAMS: unigrams, f"{name}_judge": arguments.LANGUAGE_MODEL}
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
         tracker.summarise(figures | mauve)
@@ -53,11 +57,14 @@ def run(arguments: argparse.Namespace) -> None:
         f"{name}: {own:.2f} of {len(rows)} samples, {real:.2f} of real text ({subset}), {unigrams:.2f} of unigrams, "
         f"under {arguments.LANGUAGE_MODEL}"
     )
-    if mauve[like] is None:
-        print(f"{like}: not measured; it needs {LEAST} samples and twice as many training sentences")
-        return
-    beside = ", ".join(f"{mauve[like + suffix]:.3f} of {text}" for suffix, text in CONTROLS.items())
-    print(
-        f"{like}: {mauve[like]:.3f} ± {mauve[f'{like}_deviation']:.3f} (seeds of k-means) of {mauve[f'{like}_count']} "
-        f"samples, {beside}; compare it for equal counts alone"
-    )
+    for key in (like, SEMANTIC):
+        if key not in mauve:
+            print(f"{key}: not measured; {ABSENT}")
+        elif mauve[key] is None:
+            print(f"{key}: not measured; it needs {LEAST} samples and twice as many training sentences")
+        else:
+            beside = ", ".join(f"{mauve[key + suffix]:.3f} of {text}" for suffix, text in CONTROLS.items())
+            print(
+                f"{key}: {mauve[key]:.3f} ± {mauve[f'{key}_deviation']:.3f} (seeds of k-means) of "
+                f"{mauve[f'{key}_count']} samples, {beside}; compare it for equal counts alone"
+            )

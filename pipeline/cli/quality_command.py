@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.data.writers import write_synthetic
     from pipeline.evaluation.judge import load_judge
     from pipeline.evaluation.sample_quality import Material, kept_files, measure, without_copies
+    from pipeline.evaluation.sentence_encoder import load_encoder
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation.generate import read_samples
@@ -58,7 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
         *places, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, experiment.config
     )
     drop = {True: near, False: None}[drop] if isinstance(drop, bool) else drop
-    material = Material(experiment, rows, arguments.DATA_SUBSET, judge, near, drop, arguments.GENERATION_BATCH_SIZE)
+    size = arguments.GENERATION_BATCH_SIZE
+    material = Material(experiment, rows, arguments.DATA_SUBSET, judge, near, drop, size, load_encoder())
     quality = measure(material)
     folder, dropped = experiment.files.folder, ""
     if drop is not None:

@@ -1,4 +1,4 @@
-"""MAUVE (Pillutla et al. 2021), computed from the paper, and features of an experiment's model for it.
+"""MAUVE (Pillutla et al. 2021), computed from the paper, over features of a judge or of a sentence encoder.
 
 Measured on 2026-11-28 against the package mauve-text 0.4.0, which was called and not read: the same histograms give the
 same value up to 1e-15 (3 pairs). On 10 pairs of sets of normal features (1,000 sentences in 50 clusters and 2,000 in
@@ -25,6 +25,7 @@ from models.text_model import TextModel
 from pipeline.data.batches import in_order, loader
 from pipeline.data.dataset import PreparedData
 from pipeline.evaluation.controls import unigram_sentences
+from pipeline.evaluation.sentence_encoder import SentenceEncoder
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
 from pipeline.runtime.progress import bar
@@ -36,6 +37,7 @@ SCALE = 5.0  # scaling factor c of the divergences, as in the paper
 POINTS = 25  # mixtures on the divergence frontier, as in the paper
 VARIANCE = 0.9  # share of the features' variance that their principal components keep, as in the paper
 SEEDS = 5  # runs of k-means
+SEMANTIC = "samples/semantic_mauve"  # key of MAUVE over the vectors of a sentence encoder
 
 
 class Mauve(NamedTuple):
@@ -170,6 +172,29 @@ def mauve_figures(judge: Experiment, samples: Dataset, name: str, batch_size: in
         return sentence_features(judge.model, split, judge.data.tokenizer.pad_id, batch_size, description)
 
     return compared_with_training(judge.data, samples, name, features)
+
+
+def semantic_mauve_figures(
+    encoder: SentenceEncoder, data: PreparedData, samples: Dataset, batch_size: int
+) -> dict[str, float | int | None]:
+    """Compare samples and controls with real text by MAUVE over the vectors of a sentence encoder.
+
+    No model of the suite is judge here, so that values of different experiments on the same data compare.
+
+    Args:
+        encoder: sentence encoder.
+        data: prepared data.
+        samples: token ids of the samples, by the tokenizer of the data.
+        batch_size: sentences that go through the encoder together.
+
+    Returns:
+        The figures of `compared_with_training` under the key `SEMANTIC`.
+    """
+
+    def features(split: Dataset, description: str) -> np.ndarray:
+        return encoder.encode(data.tokenizer.decode_batch(split["input_ids"]), batch_size, f"MiniLM {description}")
+
+    return compared_with_training(data, samples, SEMANTIC, features)
 
 
 def compared_with_training(

@@ -29,6 +29,7 @@ class Row:
         real: value of held-out text; None if it was not measured.
         missing: instruction for measuring the value, or the reason it cannot be measured.
         near: largest share of its tokens that may be edited in a near copy, for the labels that name it.
+        similar: smallest cosine similarity of texts that are alike in meaning, for the labels that name it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Row:
     _: KW_ONLY
     missing: str = ""
     near: float = 0.0
+    similar: float = 0.0
 
     @property
     def figure(self) -> Figure:
@@ -51,7 +53,7 @@ class Row:
     @property
     def label(self) -> str:
         """Name of the row for people."""
-        return self._declared.label.format(near=self.near, rest=1 - self.near)
+        return self._declared.label.format(near=self.near, rest=1 - self.near, similar=self.similar)
 
     @property
     def better(self) -> str:
@@ -78,6 +80,7 @@ class Quality:
         rows: figures in the order of the report.
         found: nearest training sentences of each text, by kind (`synthetic`, `real`).
         worst: sentences nearest to a training sentence, by kind.
+        closest: texts nearest to a training text in meaning, by kind; empty without a sentence encoder.
         lengths: sentence lengths in tokens, by kind (`synthetic`, `real`, `train`).
         losses: cross-entropy of sentences in nats a token, by kind (`members`, `others`, `again`).
         notes: remarks by section.
@@ -86,6 +89,7 @@ class Quality:
     rows: list[Row] = field(default_factory=list)
     found: dict[str, Nearest] = field(default_factory=dict)
     worst: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    closest: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     lengths: dict[str, np.ndarray] = field(default_factory=dict)
     losses: dict[str, np.ndarray] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
@@ -99,7 +103,8 @@ class Quality:
         for row in self.rows:
             values = {"synthetic": _plain(row.synthetic), "held_out_real": _plain(row.real), "better": row.better}
             figures[row.section][row.name] = values | ({"missing": row.missing} if row.missing else {})
-        return {"figures": figures, "notes": self.notes, "worst_cases": self.worst, "caution": CAUTION}
+        cases = {"worst_cases": self.worst, "closest_in_meaning": self.closest}
+        return {"figures": figures, "notes": self.notes, **cases, "caution": CAUTION}
 
     def summary(self) -> dict[str, float | int | str | None]:
         """Return the measured figures by their keys in `summary.json`, without intervals."""

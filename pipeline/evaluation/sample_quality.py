@@ -15,9 +15,11 @@ from pipeline.evaluation.copies import copy_figures, nearest, worst_cases
 from pipeline.evaluation.diversity import text_figures
 from pipeline.evaluation.judge import figure_name, fingerprint, perplexity, tokenized_samples
 from pipeline.evaluation.mauve import LEAST, mauve, sentence_features
+from pipeline.evaluation.meaning import MOST, SIMILAR, closest_cases, meaning_figures, nearest_in_meaning
 from pipeline.evaluation.membership import losses, members_and_others
 from pipeline.evaluation.ngrams import Sentences, covered, divergence
 from pipeline.evaluation.quality_rows import Quality, Row
+from pipeline.evaluation.sentence_encoder import ABSENT, SentenceEncoder
 from pipeline.evaluation.usefulness import labelled_samples, labelled_split, majority, usefulness
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.metric_types import REAL_TEXT
@@ -40,6 +42,7 @@ class Material:
         near: largest share of its tokens that may be edited in a near copy, in [0, 0.5].
         drop: the same of the copies to drop, or None to drop none.
         batch_size: sentences that go through a model together.
+        encoder: sentence encoder that compares texts in meaning, or None.
     """
 
     experiment: Experiment
@@ -49,6 +52,7 @@ class Material:
     near: float
     drop: float | None
     batch_size: int
+    encoder: SentenceEncoder | None = None
 
     @cached_property
     def samples(self) -> Dataset:
@@ -86,6 +90,7 @@ def measure(material: Material) -> Quality:
         *coverage(material),
         *_diversity(own, real),
         *_copies(material, quality, own, real),
+        *_meaning(material, quality),
         *_membership(material, quality),
         *_usefulness(material, quality),
     ]
@@ -184,6 +189,30 @@ def _copies(material: Material, quality: Quality, own: Mapping[str, float], real
     yield Row("longest_training_ngram", own["longest_training_ngram"], real["longest_training_ngram"])
     near_own, near_real = (-quality.found[kind].distance for kind in COMPARED)
     yield Row("nearer_than_held_out", area_estimate(near_own, near_real), area_under_curve(near_real, near_real))
+
+
+def _meaning(material: Material, quality: Quality) -> Iterator[Row]:
+    """Compare how near the texts are to training texts in meaning, after `_copies`, or note what is missing."""
+    encoder, data = material.encoder, material.experiment.data
+    if encoder is None:
+        quality.notes["copies"] = f"Nearness in meaning is not measured: {ABSENT}."
+        return
+    splits = _some(material.train, MOST), material.texts["real"]
+    training_text, held_out = (data.tokenizer.decode_batch(split["input_ids"]) for split in splits)
+    texts = {"synthetic": [row["text"] for row in material.rows], "real": held_out}
+    size = material.batch_size
+    train = encoder.encode(training_text, size, "MiniLM training text")
+    found = {kind: nearest_in_meaning(encoder.encode(texts[kind], size, f"MiniLM {kind}"), train) for kind in COMPARED}
+    for kind, shown in (("synthetic", SHOWN), ("real", SHOWN_REAL)):
+        in_wording = quality.found[kind].copies(material.near)
+        quality.closest[kind] = closest_cases(found[kind], texts[kind], training_text, in_wording, shown)
+    quality.notes["copies"] = (
+        f"Nearness in meaning is the cosine similarity, by MiniLM's vectors, to the nearest of {len(training_text):,} "
+        f"training texts. Texts from {SIMILAR} on mostly say the same, and short texts are often alike by chance."
+    )
+    own, real = (meaning_figures(found[kind]) for kind in COMPARED)
+    for name, value in own.items():
+        yield Row(name, value, real[name], similar=SIMILAR)
 
 
 def _membership(material: Material, quality: Quality) -> Iterator[Row]:

@@ -17,7 +17,8 @@ class QualityRow:
 
     Args:
         section: section of the report.
-        label: name of the row. `{near}` is the share of tokens that may be edited in a near copy, `{rest}` is 1 - near.
+        label: name of the row. `{near}` is the share of tokens that may be edited in a near copy, `{rest}` is 1 - near,
+            `{similar}` the smallest cosine similarity of texts that are alike in meaning.
         better: when the value is good.
         judged: False if the report measures a judged metric without the judge, and so under the plain name alone.
     """

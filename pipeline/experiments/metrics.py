@@ -170,6 +170,12 @@ METRICS = (
     ),
     Metric("mauve_deviation", "deviation of MAUVE over seeds of k-means", ("samples",), "samples", judged=True),
     Metric("mauve_count", "sentences of MAUVE", ("samples",), "samples", unit="sentences", decimals=0, judged=True),
+    # The same in the vectors of a sentence encoder, where one is installed (pipeline/evaluation/sentence_encoder.py).
+    Metric("semantic_mauve", "MAUVE (MiniLM)", ("samples",), "samples", controlled=True),
+    Metric("semantic_mauve_deviation", "deviation of MAUVE (MiniLM) over seeds of k-means", ("samples",), "samples"),
+    Metric(
+        "semantic_mauve_count", "sentences of MAUVE (MiniLM)", ("samples",), "samples", unit="sentences", decimals=0
+    ),
     Metric(
         "reverse_perplexity",
         "R-PPL{of_split}",
@@ -287,6 +293,16 @@ METRICS = (
     ),
     _quality("nearest_overlap", "copies", "3-grams shared with the nearest", NO_MORE, unit="share"),
     _quality("nearer_than_held_out", "copies", "chance to lie nearer to training than held-out text", "0.5 or below"),
+    # Nearness in meaning, where a sentence encoder is installed (pipeline/evaluation/meaning.py).
+    _quality(
+        "semantic_copies",
+        "copies",
+        "cosine similarity of {similar} or more to a training text (MiniLM)",
+        NO_MORE,
+        decimals=4,
+        percent=True,
+    ),
+    _quality("semantic_similarity", "copies", "cosine similarity to the nearest training text (MiniLM)", NO_MORE),
     # Membership inference and usefulness (pipeline/evaluation/membership.py, usefulness.py).
     _quality("membership_auc", "membership", "attack by the model's cross-entropy (AUC)", "0.5"),
     _quality("membership_auc_objective", "membership", "… by the training objective, regulariser included", "0.5"),

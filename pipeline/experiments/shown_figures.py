@@ -48,6 +48,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "validation/reverse_perplexity",
         "test/reverse_perplexity",
         "samples/mauve",
+        "samples/semantic_mauve",
         "samples/distinct_2",
         "samples/self_bleu",
         "samples/exact_training_fraction",

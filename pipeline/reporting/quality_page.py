@@ -32,7 +32,7 @@ EXPLAINED = {
     "Held-out text was never trained on: its copies are chance, and only an excess of the samples points to "
     "memorising. Short sentences lie nearer to others than long ones, so look at the lengths above first. No near copy "
     "is missed. Distances above the threshold are those of the likeliest candidates and may be a little too large, in "
-    "both columns. Paraphrases are not found.",
+    "both columns. These comparisons find no paraphrases; only nearness in meaning, where it is measured, does.",
     "membership": "The chance that the model's loss is lower on a training sentence than on a held-out one: 0.5 means "
     "that this attack learns nothing about membership, 1 that it is always right. The second column has the same "
     "attack with sentences of the other held-out split in place of the training sentences: splits have different "
@@ -165,16 +165,21 @@ def _copies(quality: Quality) -> list[str]:
     for kind, heading in (("synthetic", "The samples"), ("real", "For comparison, the held-out sentences")):
         parts.append(f"<h3>{heading} that are nearest to a training sentence</h3>")
         parts.append(_cases(quality.worst[kind]) if quality.worst[kind] else "<p>None shares anything with one.</p>")
+        if quality.closest.get(kind):
+            parts.append("<h4>Nearest in meaning, near copies in wording left out</h4>")
+            parts.append(_cases(quality.closest[kind]))
     return parts
 
 
 def _cases(rows: Sequence[Mapping[str, Any]]) -> str:
     """Table of pairs of sentences; the words in which they differ are marked."""
-    head = "<thead><tr><th>distance, overlap</th><th>sentence</th><th>nearest training sentence</th></tr></thead>"
+    measure = "similarity" if "similarity" in rows[0] else "distance, overlap"
+    head = f"<thead><tr><th>{measure}</th><th>sentence</th><th>nearest training sentence</th></tr></thead>"
     body = []
     for row in rows:
         own, other = _marked(row["text"], row["nearest"])
-        numbers = f"{row['distance']:.2f}, {row['overlap']:.0%}"
+        in_words = "similarity" not in row
+        numbers = f"{row['distance']:.2f}, {row['overlap']:.0%}" if in_words else f"{row['similarity']:.2f}"
         body.append(f"<tr><td>{numbers}</td><td>{own}</td><td>{other}</td></tr>")
     return "\n".join([f'<table class="cases">{head}<tbody>', *body, "</tbody></table>"])
 
