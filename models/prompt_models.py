@@ -8,15 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from models.autoencoder import TextAutoencoder
+from models.gaussian import GaussianBottleneck
 from models.latent import Draws, Latent, Memory
 from models.layers import EncoderLayer, sinusoids
 from models.loss import TokenLoss
 from models.nonparametric import Nonparametric
 from models.packing import Packing
 from models.pretrained_base import HIDDEN, PretrainedDecoder, Prompt, tokenizer_of
-from models.settings import LanguageModelSettings, NVAESettings
+from models.settings import LanguageModelSettings, NVAESettings, VTSSettings, VTVSettings
 from models.text_model import AS_TRAINED, Noise, Settings, UnsupportedError
 from models.token_codes import TokenCodes, scaled_identity
+from models.variational import OwnSettings, Variational
+from models.vts import EvenlySpaced
+from models.vtv import EveryVector
 from nvib import DiscreteMixture, GaussianMixture
 
 INITIAL_RATE = 30.0  # nats a vector before the first step, at which a token is rarely mistaken for another one
@@ -140,6 +144,28 @@ class PromptAutoencoder(PretrainedDecoder[Settings], TextAutoencoder[Settings]):
         return weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
+class PromptVariational(Variational[OwnSettings], PromptAutoencoder[OwnSettings]):
+    """Variational autoencoder around a pretrained causal language model; a subclass says which vectors are kept.
+
+    Args:
+        settings: settings with `pretrained`.
+        folder: folder of the pretrained model.
+    """
+
+    def __init__(self, settings: OwnSettings, folder: Path) -> None:
+        PromptAutoencoder.__init__(self, settings, folder)  # pyright: ignore[reportUnknownMemberType] a generic base
+        self.bottleneck = GaussianBottleneck(settings.dim_h)
+        start_at_codes(self.bottleneck.mu, self.bottleneck.logvar, self.scale)
+
+
+class PromptVTV(EveryVector, PromptVariational[VTVSettings]):
+    """Variational autoencoder around a pretrained model, a vector for every token."""
+
+
+class PromptVTS(EvenlySpaced, PromptVariational[VTSSettings]):
+    """Variational autoencoder around a pretrained model, a fixed share of its vectors dropped."""
+
+
 class PromptNVAE(Nonparametric, PromptAutoencoder[NVAESettings]):
     """NVAE around a pretrained causal language model.
 
@@ -153,9 +179,13 @@ class PromptNVAE(Nonparametric, PromptAutoencoder[NVAESettings]):
     def __init__(self, settings: NVAESettings, folder: Path) -> None:
         PromptAutoencoder.__init__(self, settings, folder)  # pyright: ignore[reportUnknownMemberType] a generic base
         self.add_bottleneck()
-        layer = self.bottleneck
-        scaled_identity(layer.mu.weight, self.scale)
-        nn.init.zeros_(layer.mu.bias)
-        nn.init.zeros_(layer.logvar.weight)
-        nn.init.zeros_(layer.logvar.bias)
-        nn.init.zeros_(layer.alpha.weight)
+        start_at_codes(self.bottleneck.mu, self.bottleneck.logvar, self.scale)
+        nn.init.zeros_(self.bottleneck.alpha.weight)
+
+
+def start_at_codes(mu: nn.Linear, logvar: nn.Linear, scale: float) -> None:
+    """Set the layers of a posterior: means that are scaled codes, and the variance of the standard prior."""
+    scaled_identity(mu.weight, scale)
+    nn.init.zeros_(mu.bias)
+    nn.init.zeros_(logvar.weight)
+    nn.init.zeros_(logvar.bias)

@@ -108,6 +108,7 @@ class VTVSettings(VariationalSettings):
     name = "VTV"
     summary = "variational Transformer, a vector for every token"
     implementation = ("models.vtv", "VariationalTransformerVectors")
+    around: ClassVar = {"causal": ("models.prompt_models", "PromptVTV")}
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class VTSSettings(VariationalSettings):
     name = "VTS"
     summary = "variational Transformer, a fixed share of its vectors dropped"
     implementation = ("models.vts", "VariationalTransformerStride")
+    around: ClassVar = {"causal": ("models.prompt_models", "PromptVTS")}
 
     stride_perc: float = field(
         default=0.5,

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from models.settings import VTSSettings
-from models.variational import VariationalTransformer
+from models.variational import Variational, VariationalTransformer
 
 
-class VariationalTransformerStride(VariationalTransformer[VTSSettings]):
-    """Variational Transformer that drops vectors by position, whatever the text.
+class EvenlySpaced(Variational[VTSSettings]):
+    """Variational autoencoder that drops vectors by position, whatever the text.
 
     The vectors kept are evenly spaced over the real tokens.
     """
@@ -27,3 +27,7 @@ class VariationalTransformerStride(VariationalTransformer[VTSSettings]):
     def count_kept(self, lengths: Tensor) -> Tensor:
         """Return the share `1 - STRIDE_PERC` of the tokens, rounded, at least one."""
         return (lengths * (1.0 - self.settings.stride_perc)).round().long().clamp_min(1)
+
+
+class VariationalTransformerStride(EvenlySpaced, VariationalTransformer[VTSSettings]):
+    """Variational Transformer that drops vectors by position."""

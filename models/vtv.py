@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from models.settings import VTVSettings
-from models.variational import VariationalTransformer
+from models.variational import Variational, VariationalTransformer
 
 
-class VariationalTransformerVectors(VariationalTransformer[VTVSettings]):
-    """Variational Transformer that keeps every vector of the encoder's output."""
+class EveryVector(Variational[VTVSettings]):
+    """Variational autoencoder that keeps every vector of the encoder's output."""
 
     def keep(self, hidden: Tensor, key_padding_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Keep all N vectors."""
@@ -16,3 +16,7 @@ class VariationalTransformerVectors(VariationalTransformer[VTVSettings]):
     def count_kept(self, lengths: Tensor) -> Tensor:
         """Return one vector for each token."""
         return lengths
+
+
+class VariationalTransformerVectors(EveryVector, VariationalTransformer[VTVSettings]):
+    """Variational Transformer that keeps every vector."""
