@@ -220,12 +220,20 @@ class Nonparametric(TextAutoencoder[NVAESettings]):
     def keep_some(self, latent: Latent, share: float, generator: torch.Generator | None = None) -> Latent:
         """Hide a random part of a text's own vectors, never all of the mixture; see `TextModel.keep_some`.
 
-        Where the latent has the component of the prior, it stays, as in training with dropout of vectors.
+        Where the latent has the component of the prior, it stays, as in training with dropout of vectors. A model whose
+        training replaced vectors by draws of the prior reads such draws in place of the vectors that are not kept.
         """
         mask = latent.key_padding_mask
         own = hide(latent, torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1))
         kept = super().keep_some(own, share, generator).key_padding_mask
-        return hide(latent, torch.cat([mask[:, :1], kept[:, 1:]], dim=1))
+        left_out = torch.cat([mask[:, :1], kept[:, 1:]], dim=1)
+        if self.settings.dropped_vectors != "prior" or not isinstance(latent, (DiscreteMixture, GaussianMixture)):
+            return hide(latent, left_out)
+        name, vectors = ("z", latent.z) if isinstance(latent, DiscreteMixture) else ("mu", latent.mu)
+        noise = torch.randn(vectors.shape, device=mask.device, generator=generator)
+        drawn = self.settings.prior_mu + self.settings.prior_var**0.5 * noise
+        changed = torch.where((left_out & ~mask).unsqueeze(-1), drawn.to(vectors.dtype), vectors)
+        return replace(latent, **{name: changed})
 
     def interpolate(self, a: Latent, b: Latent, tau: float) -> Latent:
         """Compute the mixture `(1 - tau) a + tau b` of two mixtures of one type, or of as many draws of them each.

@@ -243,6 +243,21 @@ def test_a_decoder_sees_a_share_of_a_latent_s_vectors(name: str, share: float, l
     assert trained.decode(sentences(5, 3, 1)[2], kept).isfinite().all()
 
 
+@pytest.mark.parametrize("reading", ["plug-in", "integral"])
+def test_a_model_that_learned_to_read_draws_has_them_in_place_of_vectors_left_out(reading: str):
+    trained = model("NVIB", reading=reading, vector_dropout=1.0, dropped_vectors="prior").eval()
+    latent = trained.encode(*sentences(20, 4, 1)[:2]).latent
+    kept = trained.keep_some(latent, 0.5, torch.Generator().manual_seed(1))
+    before, after = (getattr(one, "z" if reading == "plug-in" else "mu") for one in (latent, kept))
+    assert torch.equal(kept.key_padding_mask, latent.key_padding_mask)
+    changed = (before != after).any(dim=-1)
+    assert changed.sum(dim=-1).tolist() == [10, 2, 0]
+    assert not (changed & latent.key_padding_mask).any()
+    assert after[changed].detach().std() == pytest.approx(1.0, abs=0.2)
+    again = trained.keep_some(latent, 0.5, torch.Generator().manual_seed(1))
+    assert torch.equal(after, getattr(again, "z" if reading == "plug-in" else "mu"))
+
+
 def test_no_other_thing_than_a_latent_has_vectors_to_hide():
     with pytest.raises(TypeError, match="must be a memory or a mixture, got Tensor"):
         hidden(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool))
