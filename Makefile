@@ -87,7 +87,7 @@ $(VENV)/.suite: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.suite
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[suite,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[suite,pretrained,dev]'
 	@touch $@
 
 # Only the files of these packages are read: what they require themselves, such as a compiled llama.cpp, is not installed.

@@ -32,7 +32,7 @@ class SentenceEncoder:
         from transformers import BertModel
 
         self.device = device
-        model: torch.nn.Module = BertModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False)
+        model: torch.nn.Module = BertModel.from_pretrained(folder, dtype=torch.float32)
         self.model = model.eval().to(device)
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
