@@ -10,7 +10,7 @@ unigrams (tokens drawn independently of each other) for comparison.
 Writes samples/mauve, how near samples lie to real text in the features of the language model, from 0 to 1, beside the
 same figure of real text, the ceiling, and of unigrams. Each text has samples/mauve_count sentences: 5,000, all samples,
 or half of the training split, whichever is least. Values compare only for equal counts and the same language model.
-samples/semantic_mauve is the same in the vectors of the sentence encoder MiniLM, where make pretrained has installed it.
+samples/semantic_mauve is the same in the vectors of the sentence encoder MiniLM, if make pretrained has installed it.
 """
 
 from pipeline.cli import entry, forward_command

@@ -168,20 +168,21 @@ def _write_bundled(folder: Path) -> None:
 def _cached(folder: Path, write: Callable[[Path], None]) -> Path:
     """Return a folder of the cache whose checksums match. A missing or damaged one is written, whole or not at all.
 
-    A second process waits for the first.
+    A second process waits for the first. An intact folder may lie in a cache that only others can write.
 
     Raises:
         UserError: the folder cannot be written.
     """
+    if _fault(folder) is None:
+        return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with turn(folder.with_name(f".{folder.name}.lock")):
+            fault = _fault(folder)
+            if fault is None:
+                return folder  # another process wrote it meanwhile
             if folder.exists():
-                try:
-                    _check_once(folder)
-                    return folder
-                except UserError as error:
-                    print(f"{error}", flush=True)
+                print(fault, flush=True)
             with replacing_folder(folder) as new:
                 write(new)
                 for path in new.rglob("*"):
@@ -192,6 +193,15 @@ def _cached(folder: Path, write: Callable[[Path], None]) -> Path:
             f"{folder} cannot be written ({error.strerror or one_line(error)}); set XDG_CACHE_HOME to another folder"
         ) from None
     return folder
+
+
+def _fault(folder: Path) -> str | None:
+    """Return the line that says why a folder of the cache cannot be used, or None for an intact one."""
+    try:
+        _check_once(folder)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 @functools.cache

@@ -205,6 +205,16 @@ def test_a_copy_that_fails_leaves_nothing_and_a_damaged_one_is_written_again(tmp
     assert "checksum does not match; it is written again" in capsys.readouterr().out
 
 
+def test_an_intact_copy_is_read_from_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = base_models._cached(tmp_path / "model", lambda new: (new / "whole").touch())
+
+    def refuse(path: Path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(base_models, "turn", refuse)
+    assert base_models._cached(folder, lambda new: pytest.fail("it was written again")) == folder
+
+
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
