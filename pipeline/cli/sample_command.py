@@ -33,8 +33,10 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
     from pipeline.experiments.tracker import check_login, read_summary, tracking
+    from pipeline.generation.known_texts import KnownTexts
+    from pipeline.generation.novel_samples import check_novel, draw_again
     from pipeline.generation.sampler import sample_with
-    from pipeline.reporting.console import beside_controls, of_own_form, on_one_line
+    from pipeline.reporting.console import beside_controls, copies, of_own_form, on_one_line
     from pipeline.runtime.files import as_jsonl, write_text
     from pipeline.runtime.processes import is_first
 
@@ -49,10 +51,19 @@ def run(arguments: argparse.Namespace) -> None:
     experiment.files.claim()
     read_summary(experiment.files)  # refuses a damaged summary before the work
     settings = sampling_settings(arguments)
-    rows = sample_with(experiment, settings, arguments.GENERATION_BATCH_SIZE)
-    again = second_decoding(experiment, settings, arguments.GENERATION_BATCH_SIZE)
-    if not is_first():
+    batch_size = arguments.GENERATION_BATCH_SIZE
+    if settings.novel:
+        check_novel(experiment, settings)
+    rows = first = sample_with(experiment, settings, batch_size)
+    again = second_decoding(experiment, settings, batch_size)
+    if not settings.novel and not is_first():
         return  # only rank 0 writes files and logs
+    known, novel = KnownTexts.of(experiment.data), None
+    if settings.novel:
+        novel = draw_again(experiment, settings, batch_size, rows, known)
+        rows = novel.rows
+    if not is_first():
+        return
     samples, text_file = experiment.files.samples, experiment.files.samples.with_suffix(".txt")
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
         # Figures of the old samples are removed first, so that a killed process leaves no outdated figure.
@@ -67,13 +78,17 @@ def run(arguments: argparse.Namespace) -> None:
         as_many = range(min(len(rows), len(held_out)))  # repetition grows with the number of sentences
         unigrams = unigram_sentences(experiment.data, len(as_many))
         texts = {"": split.select(as_many), REAL_TEXT: held_out.select(as_many), UNIGRAMS: unigrams}
-        measured = {suffix: text_figures(text, experiment.data) for suffix, text in texts.items()}
-        decided = None if again is None else influence(rows[: len(again)], again)
+        measured = {suffix: text_figures(text, experiment.data, known) for suffix, text in texts.items()}
+        measured[""] |= known.repeats([row["text"] for row in rows]).shares()  # of all samples: shares do not grow
+        decided = None if again is None else influence(first[: len(again)], again)
         drawn = [row["drawn_length"] for row in rows if "drawn_length" in row]  # only for latents of the prior
         figures = {
             **{f"samples/{name}{suffix}": value for suffix, of in measured.items() for name, value in of.items()},
             **{f"samples/{name}": None if decided is None else decided[name] for name in NAMES},
             "samples/count": len(rows),
+            "samples/redrawn": None if novel is None else novel.redrawn,
+            "samples/redraw_rounds": None if novel is None else novel.rounds,
+            "samples/left_copies": None if novel is None else novel.left,
             "samples/mean_length": sum(row["tokens_generated"] for row in rows) / len(rows),
             "samples/mean_drawn_length": sum(drawn) / len(drawn) if drawn else None,
         }
@@ -84,6 +99,9 @@ def run(arguments: argparse.Namespace) -> None:
     for row in rows[:10]:
         print(f"  {on_one_line(row['text'])}")
     print(beside_controls(measured))
+    print(copies(measured, len(rows), len(as_many)))
+    if novel is not None:
+        print(novel.in_words())
     if decided is not None:
         print(in_words(decided))
     beside = f" ({figures['samples/mean_drawn_length']:.1f} drawn)" if drawn else ""

@@ -10,6 +10,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from pipeline.data.dataset import PreparedData
 from pipeline.evaluation.ngrams import Sentences
+from pipeline.generation.known_texts import KnownTexts
 
 # The share of repeated n-grams grows with the number of sentences, and BLEU with the number of references. So both are
 # measured on a fixed number of sentences.
@@ -50,7 +51,7 @@ class Tokens:
         return [part.tobytes() for part in np.split(self.ids, ends[:-1])]
 
 
-def text_figures(split: Dataset, data: PreparedData) -> dict[str, float]:
+def text_figures(split: Dataset, data: PreparedData, known: KnownTexts | None = None) -> dict[str, float]:
     """Measure diversity, novelty and lengths of sentences against the training split.
 
     Label tokens are ignored. Diversity is measured on fixed numbers of random sentences, drawn with a fixed seed.
@@ -58,22 +59,25 @@ def text_figures(split: Dataset, data: PreparedData) -> dict[str, float]:
     Args:
         split: token ids of the sentences, by the tokenizer of the data.
         data: prepared data.
+        known: index of its training texts; built if None.
 
     Returns:
         `distinct_1`, `distinct_2`, `distinct_3`: number of different n-grams over number of n-grams;
         `self_bleu`: BLEU of a sentence against the others, in [0, 100];
-        `exact_training_fraction`: share of sentences that are in the training split word for word;
+        `exact_training_fraction`: share of sentences that are training texts, apart from case and white space at
+        their ends;
+        `training_run_fraction`: share of sentences that have `LONG_RUN` words in a row of a training text;
         `longest_training_ngram`: mean length in tokens of the longest n-gram that a sentence shares with it;
         `length_divergence`: Jensen-Shannon divergence of the lengths from those of the training split, in bits.
     """
     labels = data.tokenizer.label_ids
     tokens, train = Tokens.of(split, labels), Tokens.of(data.splits["train"], labels)
-    known = set(train.sentences())
+    texts = data.tokenizer.decode_batch(split["input_ids"])
     some = Tokens.of(split.select(_chosen(len(split), DISTINCT_SENTENCES)), labels)
     return {
         **{f"distinct_{n}": distinct(some, n) for n in (1, 2, 3)},
-        "self_bleu": self_bleu(data.tokenizer.decode_batch(split["input_ids"])),
-        "exact_training_fraction": sum(ids in known for ids in tokens.sentences()) / tokens.count,
+        "self_bleu": self_bleu(texts),
+        **(known or KnownTexts.of(data)).repeats(texts).shares(),
         "longest_training_ngram": float(longest_shared(tokens, train).mean()),
         "length_divergence": length_divergence(Counter(split["length"]), data.length_distribution),
     }

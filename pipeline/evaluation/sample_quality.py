@@ -23,6 +23,7 @@ from pipeline.evaluation.sentence_encoder import ABSENT, SentenceEncoder
 from pipeline.evaluation.usefulness import labelled_samples, labelled_split, majority, usefulness
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.metric_types import REAL_TEXT
+from pipeline.generation.known_texts import KnownTexts
 from pipeline.runtime.files import read_record
 
 SHOWN = 10  # worst cases of the samples
@@ -83,7 +84,8 @@ def measure(material: Material) -> Quality:
         UserError: the labels of the samples are not those of the data.
     """
     quality = Quality()
-    own, real = (text_figures(material.texts[kind], material.experiment.data) for kind in COMPARED)
+    known = KnownTexts.of(material.experiment.data)
+    own, real = (text_figures(material.texts[kind], material.experiment.data, known) for kind in COMPARED)
     quality.lengths = {name: np.array(split["length"]) for name, split in material.texts.items()}
     quality.rows += [
         *_fidelity(material, quality, own, real),
@@ -186,7 +188,8 @@ def _copies(material: Material, quality: Quality, own: Mapping[str, float], real
     own_copies, real_copies = (copy_figures(quality.found[kind], near) for kind in COMPARED)
     for name, value in own_copies.items():
         yield Row(name, value, real_copies[name], near=near)
-    yield Row("longest_training_ngram", own["longest_training_ngram"], real["longest_training_ngram"])
+    for name in ("training_run_fraction", "longest_training_ngram"):
+        yield Row(name, own[name], real[name])
     near_own, near_real = (-quality.found[kind].distance for kind in COMPARED)
     yield Row("nearer_than_held_out", area_estimate(near_own, near_real), area_under_curve(near_real, near_real))
 

@@ -11,6 +11,7 @@ To add a metric, produce it and declare it in `METRICS`. To show it in a table, 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from models.sampling import LONG_RUN
 from pipeline.experiments.metric_types import (
     AUTOENCODER,
     CONTROLS,
@@ -242,6 +243,21 @@ METRICS = (
         unit="share",
         controlled=True,
     ),
+    Metric(
+        "training_run_fraction",
+        f"{LONG_RUN} words of a training text",
+        ("samples",),
+        "samples",
+        unit="share",
+        decimals=4,
+        percent=True,
+        controlled=True,
+        quality=QualityRow("copies", f"{LONG_RUN} words or more in a row of a training text", NO_MORE),
+    ),
+    # Samples drawn again in place of copies (pipeline/generation/novel_samples.py).
+    Metric("redrawn", "samples drawn again", ("samples",), "samples", unit="sentences", decimals=0),
+    Metric("redraw_rounds", "rounds of drawing again", ("samples",), "samples", unit="rounds", decimals=0),
+    Metric("left_copies", "samples that remain copies after it", ("samples",), "samples", unit="sentences", decimals=0),
     Metric(
         "longest_training_ngram",
         "longest training n-gram",

@@ -52,6 +52,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "samples/distinct_2",
         "samples/self_bleu",
         "samples/exact_training_fraction",
+        "samples/training_run_fraction",
         "samples/same_draw_bleu",
         "samples/different_draws_bleu",
     ),

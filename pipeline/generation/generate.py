@@ -23,6 +23,7 @@ from pipeline.runtime.seeds import mixed
 
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
 AGAIN = 2  # part of the seed of a second decoding
+ATTEMPT = 3  # part of the seed of a further draw
 
 
 def shortest_text(experiment: Experiment) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -137,6 +138,8 @@ def sample(
     max_length: int | None = None,
     label: str | None = None,
     again: int | None = None,
+    numbers: Sequence[int] | None = None,
+    attempt: int = 0,
 ) -> list[dict[str, Any]]:
     """Draw latents and decode them.
 
@@ -155,6 +158,8 @@ def sample(
         label: label of all sentences, where the data has labels; drawn with the training set's frequencies if None.
         again: if given, decode a second time: only the first `again` of the same draws, with the same labels and
             limits and other randomness of the tokens.
+        numbers: if given, generate only the sentences with these numbers, each with its label.
+        attempt: number of earlier draws of these sentences. Each draw has seeds of its own.
 
     Returns:
         A row for each sentence, of all ranks: `text`; `label`, where the data has labels; the origin of its latent
@@ -169,9 +174,13 @@ def sample(
     if labels is not None:  # the label's token is not one of the sentence
         least, limit = least + 1, limit + (max_length is not None)
     parts = []
-    batches = [chunk for chunk in in_order(count, batch_size) if again is None or chunk[0] < again]
-    for chunk in bar(share(batches), desc="sample" if again is None else "sample again", unit="batch"):
-        generator = torch.Generator(experiment.device).manual_seed(mixed(seed, chunk[0]))
+    chosen = range(count) if numbers is None else numbers
+    batches = [[chosen[place] for place in chunk] for chunk in in_order(len(chosen), batch_size)]
+    batches = [chunk for chunk in batches if again is None or chunk[0] < again]
+    doing = "sample again" if again is not None else f"sample again, round {attempt}" if attempt else "sample"
+    for chunk in bar(share(batches), desc=doing, unit="batch"):
+        key = (seed, chunk[0], ATTEMPT, attempt) if attempt else (seed, chunk[0])
+        generator = torch.Generator(experiment.device).manual_seed(mixed(*key))
         latent = source.draw(chunk, generator)
         if again is not None:  # the whole batch was drawn, because its draws depend on its size
             chunk = chunk[: again - chunk[0]]

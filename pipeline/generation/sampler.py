@@ -1,5 +1,6 @@
 """Sample from a trained experiment with `SamplingSettings`: the work of `sample.py` and `TrainedModel.generate`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from models.autoencoder import TextAutoencoder
@@ -12,15 +13,22 @@ from pipeline.generation.generate import checked_label, sample
 
 
 def sample_with(
-    experiment: Experiment, settings: SamplingSettings, batch_size: int, again: int | None = None
+    experiment: Experiment,
+    settings: SamplingSettings,
+    batch_size: int,
+    again: int | None = None,
+    numbers: Sequence[int] | None = None,
+    attempt: int = 0,
 ) -> list[dict[str, Any]]:
-    """Generate sentences.
+    """Generate sentences, each drawn once, whether they are novel or not (see `novel_samples.draw_again`).
 
     Args:
         experiment: model and data.
         settings: source of the latents, their noise, lengths, and the choice of tokens.
         batch_size: sentences that are generated together.
         again: if given, decode the first `again` of the same draws a second time, with other randomness of the tokens.
+        numbers: if given, generate only the sentences with these numbers.
+        attempt: number of earlier draws of these sentences, which makes their latents and tokens others.
 
     Returns:
         One row for each sentence, of all processes; see `pipeline.generation.generate.sample`.
@@ -43,6 +51,8 @@ def sample_with(
         settings.max_length,
         label,
         again,
+        numbers,
+        attempt,
     )
 
 

@@ -1,6 +1,8 @@
 """A trained model in Python, with the work of the scripts as methods."""
 
+import functools
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from pipeline.data.batches import Batch, collate, in_order
 from pipeline.experiments.load import Experiment, load_experiment_of
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.generation.generate import checked_label, decode, interpolated, reconstructed, require_latent
+from pipeline.generation.known_texts import KnownTexts
 from pipeline.generation.latents import token_ids, unsupported_as_user_error
+from pipeline.generation.novel_samples import check_novel, draw_again
 from pipeline.generation.pretrained import load_shared, save_shared
 from pipeline.generation.sampler import sample_with
 from pipeline.runtime.errors import UserError
@@ -93,6 +97,7 @@ class TrainedModel:
         sampling_distribution: str | None = None,
         min_length: int | None = None,
         max_length: int | None = None,
+        novel: bool = False,
         decoding: str = "greedy",
         temperature: float = 1.0,
         top_p: float = 1.0,
@@ -117,6 +122,8 @@ class TrainedModel:
                 of the training set, or `uniform`; if None, `data`.
             min_length: smallest number of tokens of a sentence, the end token counted.
             max_length: largest number of tokens of a sentence, the end token counted.
+            novel: draw again in place of sentences that repeat a training text or 8 of its words in a row, in at most
+                10 rounds. A warning counts those that still do.
             decoding: `greedy` takes the most probable token, `sample` draws one, `beam` searches for the most probable
                 sentence.
             temperature: divides the logits before a token is drawn; above 0.
@@ -129,7 +136,7 @@ class TrainedModel:
 
         Raises:
             UserError: if the model has no prior or no such noise, the data has no such label, or an argument is out of
-                range or contradicts another.
+                range or contradicts another; or if `novel` is True and the training texts are absent.
         """
         try:
             settings = SamplingSettings(
@@ -146,6 +153,7 @@ class TrainedModel:
                 sampling_distribution=sampling_distribution,
                 min_length=min_length,
                 max_length=max_length,
+                novel=novel,
                 decoding=decoding,
                 temperature=temperature,
                 top_p=top_p,
@@ -154,7 +162,20 @@ class TrainedModel:
             )
         except SettingError as error:
             raise UserError(error.named(lambda name: "n" if name == "number_samples" else name)) from None
-        return [row["text"] for row in sample_with(self.experiment, settings, BATCH_SIZE)]
+        if novel:
+            check_novel(self.experiment, settings)
+        rows = sample_with(self.experiment, settings, BATCH_SIZE)
+        if novel:
+            drawn = draw_again(self.experiment, settings, BATCH_SIZE, rows, self._known)
+            rows = drawn.rows
+            if drawn.left:
+                warnings.warn(drawn.in_words(), stacklevel=2)
+        return [row["text"] for row in rows]
+
+    @functools.cached_property
+    def _known(self) -> KnownTexts:
+        """Training texts, which samples are compared with."""
+        return KnownTexts.of(self.experiment.data)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], label: str | None = None) -> Encoding:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.sampling import LONG_RUN
 from pipeline.data.writers import Written
-from pipeline.experiments.metric_types import CONTROLS
+from pipeline.experiments.metric_types import CONTROLS, REAL_TEXT
 from pipeline.experiments.metrics import FIGURES
 from pipeline.experiments.shown_figures import HEADLINE
 
@@ -39,6 +40,24 @@ def beside_controls(measured: Mapping[str, Mapping[str, float]]) -> str:
     texts = [own, *(measured[suffix] for suffix in CONTROLS)]
     rows = [f"  {name:<{width}}" + "".join(f" {text[name]:9.4g}" for text in texts) for name in own]
     return "\n".join([f"  {'':<{width}}{header}", *rows])
+
+
+def copies(measured: Mapping[str, Mapping[str, float]], samples: int, held_out: int) -> str:
+    """Count the samples that repeat a training text, beside as many or fewer held-out texts.
+
+    Args:
+        measured: figures as in `beside_controls`.
+        samples: number of samples.
+        held_out: number of held-out texts.
+    """
+    of_samples, of_real = (
+        [round(measured[suffix][name] * count) for name in ("exact_training_fraction", "training_run_fraction")]
+        for suffix, count in (("", samples), (REAL_TEXT, held_out))
+    )
+    return (
+        f"copies: {of_samples[0]:,} of {samples:,} samples are training texts, {of_samples[1]:,} have {LONG_RUN} words "
+        f"in a row of one; of {held_out:,} held-out texts {of_real[0]:,} and {of_real[1]:,}"
+    )
 
 
 def on_one_line(text: str) -> str:

@@ -58,6 +58,7 @@ def test_self_bleu_is_high_where_sentences_repeat_each_other():
 def test_a_copy_of_the_training_text_is_found_out():
     train = sentences(50, seed=3, words=40)
     data = SimpleNamespace(
+        statistics={},
         splits={"train": as_split(train)},
         tokenizer=SimpleNamespace(decode_batch=lambda rows: [" ".join(map(str, ids)) for ids in rows], label_ids=[]),
         length_distribution={n: sum(len(ids) - 1 == n for ids in train) for n in range(1, 11)},
@@ -73,6 +74,7 @@ def test_a_copy_of_the_training_text_is_found_out():
 def test_more_of_the_same_text_is_as_varied():
     """Twice as many sentences from the same source repeat more n-grams, which says nothing of their source."""
     data = SimpleNamespace(
+        statistics={},
         splits={"train": as_split(sentences(50, seed=3, words=40))},
         tokenizer=SimpleNamespace(decode_batch=lambda rows: [" ".join(map(str, ids)) for ids in rows], label_ids=[]),
         length_distribution={5: 1},
