@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvib._check import check_every_row_real, check_mask, check_shape
-from nvib._tensors import float32_or_float64, vector_norm
 from nvib.mixture import DiscreteMixture, GaussianMixture
+from nvib.mixture_terms import discrete_terms, gaussian_terms
 
 # On a CPU, attention over a Gaussian mixture runs in chunks of the batch, each small enough for the caches:
 # the queries of a chunk hold at most this many numbers. A chunk holds at least one text.
@@ -199,15 +199,7 @@ class DenoisingMultiheadAttention(nn.Module):
 
     def _discrete_keys(self, mixture: DiscreteMixture) -> DiscreteKeys:
         check_shape("mixture.z", mixture.z, (None, None, self.embed_dim))
-        padding = mixture.key_padding_mask
-        z = torch.where(padding.unsqueeze(-1), 0.0, float32_or_float64(mixture.z))
-        log_pi = float32_or_float64(mixture.log_pi).masked_fill(padding, -math.inf)
-        # log pi may cancel ||z||^2 / 2 s0, so both use the precision of log pi. The square of the norm needs one pass
-        # less than the sum of squares, forward and backward.
-        norm = vector_norm(z, torch.promote_types(z.dtype, log_pi.dtype))
-        norm = norm.clamp_max(1e18)  # keeps the square finite; the weight is still zero
-        bias = _center(log_pi - norm.square() / (2.0 * self.noise))  # [B, K]
-        absent = log_pi == -math.inf
+        z, bias, absent = discrete_terms(mixture, self.noise)
         dtype = self._dtype(z)
         columns = _columns(self.noise * bias.masked_fill(absent, 0.0), dtype, self.head_dim)  # [B, K, e]
         weight, offset = self._key_value_projection(columns.shape[-1])
@@ -218,22 +210,12 @@ class DenoisingMultiheadAttention(nn.Module):
 
     def _gaussian_keys(self, mixture: GaussianMixture) -> GaussianKeys:
         check_shape("mixture.mu", mixture.mu, (None, None, self.embed_dim))
-        padding = mixture.key_padding_mask.unsqueeze(-1)
-        log_pi = float32_or_float64(mixture.log_pi).masked_fill(mixture.key_padding_mask, -math.inf)
+        shift, share, bias = gaussian_terms(mixture, self.noise)
         dtype = torch.promote_types(mixture.mu.dtype, torch.float32)
-        # As in _discrete_keys: log pi may cancel the norms, so all terms use its precision.
-        precise = torch.promote_types(dtype, log_pi.dtype)
-        mu, logvar = (torch.where(padding, 0.0, value.to(precise)) for value in (mixture.mu, mixture.logvar))
-        log_ratio = logvar - math.log(self.noise)  # log(sigma^2 / s0)
-        share = log_ratio.sigmoid()  # sigma^2 / s
-        shift = mu * (1.0 - share)  # s0 mu / s
-        # ln(s / s0) + mu^2 / s; for ratios above e^40, log(1 + ratio) equals log(ratio) in floating point.
-        twice = torch.addcmul(F.softplus(log_ratio, threshold=40.0), shift, mu, value=1.0 / self.noise)
-        bias = log_pi - 0.5 * twice.sum(dim=-1)  # [B, K]
         # The keys leave out -½ sum u^2 / s0, which all components share. The remaining u^2 term vanishes with sigma,
         # so it rounds nothing off.
         key = torch.cat([shift, 0.5 * share], dim=-1)
-        return GaussianKeys(key.to(dtype), _center(bias).to(dtype)[:, None, None, :])
+        return GaussianKeys(key.to(dtype), bias.to(dtype)[:, None, None, :])
 
     def _attend_discrete(
         self, query: Tensor, keys: DiscreteKeys, bias: Tensor, need_weights: bool
@@ -385,11 +367,3 @@ def _shift(bias: Tensor, attn_bias: Tensor, heads: int, queries: int) -> Tensor:
             f"attn_bias must have shape {list(full)} (each size but the last may be 1), got {list(attn_bias.shape)}"
         )
     return bias + attn_bias
-
-
-def _center(bias: Tensor) -> Tensor:
-    """Shift the bias [B, K] to a maximum of 0.
-
-    A constant shared by all keys does not change the weights, but it costs precision.
-    """
-    return bias - bias.detach().amax(dim=-1, keepdim=True)
