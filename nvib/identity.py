@@ -42,19 +42,20 @@ class IdentityNVIB(NVIB):
 
     Args:
         dim: D, width of the vectors.
-        num_heads: H, number of heads of the attention that follows, with noise variance `s0 = sqrt(D / H)`.
+        num_heads: H, number of heads of the attention that follows, with noise variance `s0 = sqrt(d_h)`.
         prior: prior Dirichlet process; its base distribution is component 0.
         mu_tau: control of the means, in [0, 1]: 0 gives the prior mean, 1 the input vector.
         stdev_tau: control of the standard deviations, in [0, 1]: 0 gives the prior's, 1 gives zero.
         alpha_tau: control of the pseudo-counts, in [0, 1]: 0 leaves only the prior component, 1 removes it.
         kappa: draws per component in training, at least 1.
         alpha_threshold: evaluation drops components with fewer pseudo-counts.
+        head_dim: d_h, width of a head; None uses D / H.
 
     Shapes:
         As for `NVIB`.
 
     Raises:
-        ValueError: if an argument is out of range, or if `num_heads` does not divide `dim`.
+        ValueError: if an argument is out of range, or if `num_heads` does not divide `dim` and `head_dim` is None.
 
     Example:
         >>> layer, attention = IdentityNVIB(dim=8, num_heads=2).eval(), DenoisingMultiheadAttention(8, 2)
@@ -76,11 +77,14 @@ class IdentityNVIB(NVIB):
         alpha_tau: float = 1.0,
         kappa: int = 1,
         alpha_threshold: float = 0.1,
+        head_dim: int | None = None,
     ) -> None:
         super().__init__(dim, prior, kappa, alpha_threshold)
-        if num_heads < 1 or dim % num_heads:
+        if num_heads < 1 or (head_dim is None and dim % num_heads):
             raise ValueError(f"num_heads must divide dim, got {num_heads} and {dim}")
-        self.noise = math.sqrt(dim // num_heads)  # s0
+        if head_dim is not None and head_dim < 1:
+            raise ValueError(f"head_dim must be at least 1, got {head_dim}")
+        self.noise = math.sqrt(head_dim or dim // num_heads)  # s0
         self.alpha_square = nn.Linear(dim, 1, bias=False)  # in units of 1 / 2 s0, so the identity has weights of 1
         self.register_buffer("log_prior_share", torch.zeros(()))  # log(1 - alpha_tau)
         self.regularise(mu_tau, stdev_tau, alpha_tau)

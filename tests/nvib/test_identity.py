@@ -155,3 +155,12 @@ def test_wrong_arguments_are_named():
         layer(torch.randn(BATCH, LENGTH, DIM), PADDING.float())
     with pytest.raises(ValueError, match="got none in text 0"):
         layer(torch.randn(BATCH, LENGTH, DIM), torch.ones_like(PADDING))
+
+
+def test_the_width_of_a_head_need_not_follow_from_the_width_of_the_vectors():
+    layer = nvib.IdentityNVIB(DIM, 3, head_dim=9)
+    assert layer.noise == 3.0
+    with pytest.raises(ValueError, match="num_heads must divide dim, got 3 and 16"):
+        nvib.IdentityNVIB(DIM, 3)
+    with pytest.raises(ValueError, match="head_dim must be at least 1, got 0"):
+        nvib.IdentityNVIB(DIM, 3, head_dim=0)
