@@ -11,19 +11,22 @@
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from nvib import rotary_attention
 from nvib.attention import DenoisingMultiheadAttention
+from nvib.attention_layouts import attentions, projections
 from nvib.conversion import prior_of
 from nvib.dirichlet_process import Prior
-from nvib.empirical_prior import bound_arguments, estimate, named_modules
+from nvib.empirical_prior import estimate
 from nvib.identity import IdentityNVIB
 from nvib.mixture import DiscreteMixture, GaussianMixture
+from nvib.recorded_vectors import NAME, Bottleneck, attended_vectors, enter, request_weights
+from nvib.rotary_attention import KeyValueProjections
 
 try:
     from transformers import AttentionInterface, PreTrainedModel
@@ -34,78 +37,8 @@ try:
 except ImportError as missing:
     raise ImportError("nvib.hugging_face requires transformers: pip install 'nvib-suite[transformers]'") from missing
 
-NAME = "nvib"  # attention implementation, and submodule of each attention module
-# Attribute names of the key and value projections, for models with separate projections.
-PROJECTIONS = (("k_proj", "v_proj"), ("key", "value"), ("k", "v"))
-HEADS = ("num_heads", "n_heads", "num_attention_heads")
-CACHES = ("cache", "past_key_values")  # newer versions of transformers use the first name
-CROSS_ATTENDED = ("key_value_states", "encoder_hidden_states")
-
-
-class Bottleneck(nn.Module):
-    """The `nvib` submodule of a converted attention module: the NVIB layer and the vectors attended to.
-
-    The attention interface receives keys and values, which are projections of the vectors that denoising attention
-    needs. A forward pre-hook records these vectors at the entry of the attention module. They are kept as long as the
-    cache that holds their keys.
-
-    Args:
-        layer: NVIB layer; a forward hook on it receives the posterior of every call.
-        path: path of the attention module, for error messages.
-    """
-
-    def __init__(self, layer: IdentityNVIB, path: str) -> None:
-        super().__init__()
-        self.layer = layer
-        self.path = path
-        self.entered: tuple[Tensor, Any] | None = None  # vectors of the current call, and its cache
-        self.requested = self.need_weights = False  # by the model call, and by the attention call
-        self.kept: WeakKeyDictionary[Any, Tensor] = WeakKeyDictionary()
-
-    def enter(self, vectors: Tensor, cache: Any, need_weights: bool) -> None:
-        """Record the attended vectors of a call.
-
-        Args:
-            vectors: [B, N, D].
-            cache: cache that the call extends, or None.
-            need_weights: if True, the call returns the attention weights.
-        """
-        self.entered, self.need_weights = (vectors, cache), need_weights or self.requested
-
-    def vectors(self, key: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return all attended vectors [B, S, D], including those of earlier calls with the same cache.
-
-        Args:
-            key: [B, H, S, d_h], projections of the vectors.
-            weight: [H d_h, D], weight of the key projection.
-            bias: [H d_h], bias of the key projection, or None.
-
-        Raises:
-            ValueError: if some vectors were not recorded, or if `key` is not their projection.
-        """
-        if self.entered is None:
-            raise ValueError(f"{self.path} must be called as a module, because a forward pre-hook records its input")
-        vectors, cache = self.entered
-        self.entered = None
-        earlier = self.kept.get(cache) if cache is not None else None
-        before = key.shape[2] - vectors.shape[1]
-        if earlier is not None and before > 0 and earlier.shape[0] == vectors.shape[0]:
-            vectors = torch.cat([earlier[:, :before], vectors], dim=1)
-        if vectors.shape[:2] != (key.shape[0], key.shape[2]):
-            raise ValueError(
-                f"{self.path} must have one recorded vector per key, got {key.shape[2]} keys and "
-                f"{vectors.shape[1]} vectors: start from an empty, growing cache, or pass use_cache=False"
-            )
-        if not torch.compiler.is_compiling():
-            expected = torch.unflatten(F.linear(vectors, weight, bias), -1, (key.shape[1], -1)).transpose(1, 2)
-            if (expected - key).abs().max() > torch.finfo(key.dtype).eps ** 0.5 * key.abs().max():
-                raise ValueError(
-                    f"{self.path} must have keys that are projections of the attended vectors, got other keys: rotary "
-                    "positions are not supported, and beam search needs use_cache=False"
-                )
-        if cache is not None:
-            self.kept[cache] = vectors.detach()
-        return vectors
+# Arguments of attention functions that change the logits and have no equivalent.
+UNSUPPORTED = ("softcap", "s_aux")
 
 
 def convert(
@@ -121,9 +54,11 @@ def convert(
 
     Fehr & Henderson (2024). The model keeps its weights and modules. Each attention module gets a submodule `nvib`, and
     the attention implementation of the model becomes `nvib`. `nvib.regularise(model, …)` changes the controls later.
-    Masks, padding, relative position biases and generation with a growing cache (greedy or sampled) are supported; beam
-    search requires `use_cache=False`. Models whose keys are not projections of the attended vectors (rotary positions,
-    normalised keys) or whose heads share keys are not supported.
+    Masks, padding, relative position biases, rotary positions, heads that share keys and generation with a growing
+    cache (greedy or sampled) are supported; beam search requires `use_cache=False`. `nvib.rotary_attention` has the
+    equations for rotary positions. Denoising attention is exact, except for normalised keys (Qwen3) at `stdev_tau`
+    below 1 in evaluation, where the integral over a component has no closed form and the norm of a key is replaced by
+    that of its expected square. Models with other key functions, capped logits or attention sinks are not supported.
 
     Args:
         model: model of a family that uses `transformers.AttentionInterface`, converted in place; it stays unchanged if
@@ -141,33 +76,24 @@ def convert(
 
     Raises:
         ValueError: if the model cannot be converted (the error names the path and the reason), if a path has no prior,
-            or if an argument is out of range. Later calls of the model raise it if a key is not a projection of the
-            attended vectors.
+            or if an argument is out of range. Later calls of the model raise it if a key is not a (rotated) projection
+            of the attended vectors.
     """
-    attentions = _attentions(model)
     bottlenecks: dict[nn.Module, Bottleneck] = {}
-    for path, attention in attentions.items():
+    for path, attention in attentions(model).items():
         if isinstance(getattr(attention, NAME, None), Bottleneck):
             raise ValueError(f"{path} is already converted: change its controls with nvib.regularise")
-        weight, _ = _projections(attention)[0]
-        layer = IdentityNVIB(
-            weight.shape[1],
-            _heads(attention, path),
-            prior_of(empirical_prior, path),
-            mu_tau,
-            stdev_tau,
-            alpha_tau,
-            kappa,
-            alpha_threshold,
-        )
-        bottlenecks[attention] = Bottleneck(layer.to(weight), path).train(attention.training)
+        found = projections(attention)
+        controls = mu_tau, stdev_tau, alpha_tau, kappa, alpha_threshold, found.head_dim
+        layer = IdentityNVIB(found.key.shape[1], found.heads, prior_of(empirical_prior, path), *controls)
+        bottlenecks[attention] = Bottleneck(layer.to(found.key), path).train(attention.training)
     AttentionInterface.register(NAME, denoising_attention)  # pyright: ignore[reportUnknownMemberType] bare Callable
     AttentionMaskInterface.register(NAME, eager_mask)  # pyright: ignore[reportUnknownMemberType] bare Callable
     model.set_attn_implementation(NAME)  # pyright: ignore[reportUnknownMemberType] bare dict
     for attention, bottleneck in bottlenecks.items():
         attention.add_module(NAME, bottleneck)
-        attention.register_forward_pre_hook(_enter, with_kwargs=True)
-    model.register_forward_pre_hook(_request_weights, with_kwargs=True)
+        attention.register_forward_pre_hook(enter, with_kwargs=True)
+    model.register_forward_pre_hook(request_weights, with_kwargs=True)
     return model
 
 
@@ -191,7 +117,7 @@ def estimate_prior(
     Raises:
         ValueError: if the model cannot be converted, or if an attention module receives no real vector.
     """
-    return estimate(model, _attentions(model), _attended, loader, alpha, delta)
+    return estimate(model, attentions(model), _attended, loader, alpha, delta)
 
 
 def denoising_attention(
@@ -207,13 +133,14 @@ def denoising_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Attention function that `convert` registers with `transformers.AttentionInterface`.
 
-    Henderson & Fehr (2023), as in `DenoisingMultiheadAttention`, with the key and value projections of `module`.
+    Henderson & Fehr (2023), as in `DenoisingMultiheadAttention`, or as in `nvib.rotary_attention` for rotary positions,
+    shared or normalised keys and heads of another width; with the key and value projections of `module`.
 
     Args:
         module: converted attention module.
         query: [B, H, T, d_h], projected queries.
-        key: [B, H, S, d_h], projected keys; must be projections of the recorded vectors.
-        value: [B, H, S, d_h], ignored: the values are recomputed from the recorded vectors.
+        key: [B, G, S, d_h], keys of G key heads; must follow from the recorded vectors.
+        value: [B, G, S, d_h], ignored: the values are recomputed from the recorded vectors.
         attention_mask: [B, 1, T, S], float, added to the logits; or bool, True where a query may attend to a vector.
         dropout: probability of dropping an attention weight.
         scaling: factor of the logits; None uses `1 / sqrt(d_h)`.
@@ -225,13 +152,17 @@ def denoising_attention(
         `output_attentions`).
 
     Raises:
-        ValueError: if `module` is not converted, or if `key` is not a projection of recorded vectors.
+        ValueError: if `module` is not converted, if `key` does not follow from the recorded vectors, or if the call
+            asks for capped logits or attention sinks.
     """
     bottleneck = getattr(module, NAME, None)
     if not isinstance(bottleneck, Bottleneck):
         raise ValueError(f"{type(module).__name__} must be converted with nvib.hugging_face.convert")
-    projections = _projections(module)
-    vectors = bottleneck.vectors(key, *projections[0])
+    for name in UNSUPPORTED:
+        if kwargs.get(name) is not None:
+            raise ValueError(f"{bottleneck.path} must have plain logits, got {name}, which has no equivalent")
+    found = projections(module)
+    vectors, rotation = bottleneck.recall(key, found)
     heads, head_dim, keys = query.shape[1], query.shape[-1], key.shape[2]
     hidden, bias = _masks(attention_mask, vectors)
     _, mixture = bottleneck.layer(vectors, hidden)
@@ -242,25 +173,23 @@ def denoising_attention(
         bias = bias.expand(-1, -1, query.shape[2], -1).to(mixture.log_pi.device)
         bias = F.pad(bias, (1, 0)).repeat_interleave(draws, dim=-1)  # [B, 1 or H, T, K]; component 0 is visible
     noise = math.sqrt(head_dim)  # s0
-    q = query.transpose(1, 2).flatten(-2) * (noise * (1.0 / noise if scaling is None else scaling))  # [B, T, D]
-    output, weights = _attend(
-        projections,
-        DenoisingMultiheadAttention(heads * head_dim, heads, dropout, bias=True).to("meta").train(dropout > 0),
-        q,
-        mixture,
-        bottleneck.need_weights,
-        bias,
-    )
-    if weights is not None:
-        weights = torch.unflatten(weights, -1, (keys + 1, draws)).sum(dim=-1)[..., 1:].to(query.dtype)
-    return torch.unflatten(output, -1, (heads, head_dim)).to(query.dtype), weights
-
-
-Projection = tuple[Tensor, Tensor | None]  # weight [H d_h, D], bias
+    query = query * (noise * (1.0 / noise if scaling is None else scaling))
+    need_weights = bottleneck.need_weights
+    if rotation is None and found.gain is None and found.heads == heads and found.key.shape[0] == found.key.shape[1]:
+        attention = DenoisingMultiheadAttention(heads * head_dim, heads, dropout, bias=True).to("meta")
+        q = query.transpose(1, 2).flatten(-2)  # [B, T, D]
+        output, weights = _attend(found, attention.train(dropout > 0), q, mixture, need_weights, bias)
+        output = torch.unflatten(output, -1, (heads, head_dim))
+    else:
+        output, weights = rotary_attention.attend(query, mixture, found, rotation, bias, dropout)
+        output = output.transpose(1, 2)
+    if weights is None or not need_weights:
+        return output.to(query.dtype), None
+    return output.to(query.dtype), torch.unflatten(weights, -1, (keys + 1, draws)).sum(dim=-1)[..., 1:].to(query.dtype)
 
 
 def _attend(
-    projections: tuple[Projection, Projection],
+    projections: KeyValueProjections,
     attention: DenoisingMultiheadAttention,
     q: Tensor,
     mixture: DiscreteMixture | GaussianMixture,
@@ -269,96 +198,22 @@ def _attend(
 ) -> tuple[Tensor, Tensor | None]:
     """Attend with the key and value projections of the model. The model itself projects the queries and the output."""
     vectors = mixture.z if isinstance(mixture, DiscreteMixture) else mixture.mu
-    dim, dtype, device = q.shape[-1], vectors.dtype, vectors.device
-    untouched, nothing = torch.eye(dim, dtype=dtype, device=device), torch.zeros(dim, dtype=dtype, device=device)
-    weights = [untouched, *(weight.to(device, dtype) for weight, _ in projections)]
-    biases = [nothing, *(nothing if b is None else b.to(device, dtype) for _, b in projections)]
+    untouched, nothing = torch.eye(q.shape[-1]).to(vectors), vectors.new_zeros(q.shape[-1])
+    projections = projections.to(vectors)
+    biases = [nothing if part is None else part for part in (projections.key_bias, projections.value_bias)]
     parameters = {
-        "in_proj_weight": torch.cat(weights),
-        "in_proj_bias": torch.cat(biases),
+        "in_proj_weight": torch.cat([untouched, projections.key, projections.value]),
+        "in_proj_bias": torch.cat([nothing, *biases]),
         "out_proj.weight": untouched,
         "out_proj.bias": nothing,
     }
-    bias = None if bias is None else bias.to(dtype)
+    bias = None if bias is None else bias.to(vectors.dtype)
     call = {"need_weights": need_weights, "attn_bias": bias}
-    return functional_call(attention, parameters, (q.to(dtype), mixture), call, strict=True)
-
-
-def _attentions(model: nn.Module) -> dict[str, nn.Module]:
-    """Return every attention module by path, after a check that each can be converted."""
-    found = {path: part for path, part in named_modules(model) if _layout(part) is not None}
-    if not found:
-        raise ValueError(f"model must contain attention with a supported layout, got none in {type(model).__name__}")
-    for path, part in named_modules(model):
-        if "Rotary" in type(part).__name__:
-            raise ValueError(f"{path} cannot be converted, got rotary positions: keys must be projections of vectors")
-    for path, part in found.items():
-        for weight, _ in _projections(part):
-            if weight.shape[0] != weight.shape[1]:
-                width = f"projections from width {weight.shape[1]} to {weight.shape[0]}"
-                raise ValueError(f"{path} cannot be converted, got {width}: the keys must have the width of the model")
-    return found
-
-
-def _layout(module: nn.Module) -> tuple[str, ...] | None:
-    for names in (*PROJECTIONS, ("c_attn",)):
-        if all(isinstance(getattr(getattr(module, name, None), "weight", None), Tensor) for name in names):
-            return names
-    return None
-
-
-def _projections(module: nn.Module) -> tuple[Projection, Projection]:
-    """Return weight and bias of the key projection and of the value projection."""
-    names = _layout(module)
-    if names is None:
-        raise ValueError(f"{type(module).__name__} must be attention with a supported layout")
-    parts = [getattr(module, name) for name in names]
-    if len(parts) == 2:
-        key, value = parts
-        return (key.weight, key.bias), (value.weight, value.bias)
-    # One matrix for all projections, applied from the right: [D, 3 D] for queries, keys and values, or [D, 2 D] for
-    # keys and values.
-    weight, bias = parts[0].weight.T, parts[0].bias
-    dim = weight.shape[1]
-    return (weight[-2 * dim : -dim], bias[-2 * dim : -dim]), (weight[-dim:], bias[-dim:])
-
-
-def _heads(module: nn.Module, path: str) -> int:
-    for name in HEADS:
-        if isinstance(getattr(module, name, None), int):
-            return getattr(module, name)
-    raise ValueError(f"{path} cannot be converted, got no number of heads in {', '.join(HEADS)}")
-
-
-def _enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Record the attended vectors of a call; forward pre-hook of a converted attention module."""
-    arguments = bound_arguments(module, args, kwargs)
-    vectors, crossed = _source(arguments)
-    cache = None if crossed else next((arguments[name] for name in CACHES if name in arguments), None)
-    bottleneck: Bottleneck = getattr(module, NAME)
-    bottleneck.enter(vectors, cache, bool(arguments.get("output_attentions")))
-
-
-def _request_weights(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Pass `output_attentions` to every bottleneck; forward pre-hook of a converted model.
-
-    Some model families do not pass this argument to their attention modules.
-    """
-    for part in model.modules():
-        if isinstance(part, Bottleneck):
-            part.requested = bool(kwargs.get("output_attentions"))
-
-
-def _source(arguments: dict[str, Any]) -> tuple[Tensor, bool]:
-    """Return the vectors [B, N, D] that a call attends to, and True if they come from cross-attention."""
-    for name in CROSS_ATTENDED:
-        if arguments.get(name) is not None:
-            return arguments[name], True
-    return arguments["hidden_states"], False
+    return functional_call(attention, parameters, (q.to(vectors.dtype), mixture), call, strict=True)
 
 
 def _attended(module: nn.Module, arguments: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    vectors, crossed = _source(arguments)
+    vectors, crossed = attended_vectors(arguments)
     mask = arguments.get("attention_mask", arguments.get("mask"))
     if crossed and arguments.get("encoder_attention_mask") is not None:
         mask = arguments["encoder_attention_mask"]
