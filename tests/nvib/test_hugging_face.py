@@ -182,7 +182,9 @@ def test_bfloat16_logits_stay_within_5_percent():
 def test_an_unsupported_model_is_refused():
     headless = bert()
     del headless.bert.encoder.layer[0].attention.self.num_attention_heads
-    with pytest.raises(ValueError, match=r"0.attention.self cannot be converted, got no number of heads in num_heads, "):
+    with pytest.raises(
+        ValueError, match=r"0.attention.self cannot be converted, got no number of heads in num_heads, "
+    ):
         nvib.hugging_face.convert(headless)
     with pytest.raises(ValueError, match="model must contain attention with a supported layout, got none in Linear"):
         nvib.hugging_face.convert(torch.nn.Linear(2, 2))
