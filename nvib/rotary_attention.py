@@ -120,40 +120,65 @@ class KeyValueProjections:
 
 
 @dataclass(frozen=True)
-class _Keys:
-    """Keys and values of some components, and the matrices of their variances (None if these are negligible).
+class _Variances:
+    """Matrices of the variances of some components, for queries of one head.
 
     Args:
-        key: [B, G, K, d_h].
-        value: [B, G, K, d_h].
         square: [1 or B, G, K, d_h, d_h], `R W_K diag(rho) W_K^T R^T`.
-        turn: [1 or B, G, K, d_h, d_h], `W_V diag(rho) W_K^T R^T`.
+        turn: [1 or B, G, K, d_h, d_h], `W_V diag(rho) W_K^T R^T`; or [1, G, 1, d_h, d_h], without the rotation, if all
+            components have the same variances.
+        factor: [B, G, 1, K], factor of normalised keys in the shared `turn`; None if all are 1.
+        rotation: rotation that the shared `turn` lacks, or None.
     """
+
+    square: Tensor
+    turn: Tensor
+    factor: Tensor | None = None
+    rotation: Rotation | None = None
+
+    def logits(self, q: Tensor) -> Tensor:
+        """Compute `½ q^T square q` for queries [B, G, T, d_h]: [B, G, T, K]."""
+        if self.square.shape[2] == 1:
+            return 0.5 * ((q @ self.square[:, :, 0]) * q).sum(dim=-1, keepdim=True)
+        # The matrices are symmetric: of the products q_i q_(i+k), taken cyclically, those with k <= d_h / 2 suffice.
+        width = q.shape[-1]
+        first = torch.arange(width, device=q.device)
+        step = torch.arange(width // 2 + 1, device=q.device).unsqueeze(1)
+        once = torch.where((step == 0) | (2 * step == width), 0.5, 1.0).to(q)
+        half = (self.square[..., first, (first + step) % width] * once).flatten(-2)  # [1 or B, G, K, …]
+        cyclic = torch.cat([q, q], dim=-1).unfold(-1, width, 1)[..., : width // 2 + 1, :]
+        return (q.unsqueeze(-2) * cyclic).flatten(-2) @ half.transpose(-1, -2)
+
+    def outputs(self, q: Tensor, weights: Tensor) -> Tensor:
+        """Compute `sum_i a_i turn_i q` for queries [B, G, T, d_h] and weights [B, G, T, K]: [B, G, T, d_h]."""
+        if self.turn.shape[2] > 1:
+            turn = torch.unflatten(weights @ self.turn.flatten(-2), -1, self.turn.shape[-2:])  # [B, G, T, d_h, d_h]
+            return (turn @ q.unsqueeze(-1)).squeeze(-1)
+        weights = weights if self.factor is None else weights * self.factor
+        turned = weights.sum(dim=-1, keepdim=True) * q
+        if self.rotation is not None:
+            cos, sin = (weights @ part.unsqueeze(1).to(q) for part in self.rotation)  # of the weighted sum of rotations
+            turned = torch.cat([_turn(q[..., : cos.shape[-1]], cos, -sin), turned[..., cos.shape[-1] :]], dim=-1)
+        return turned @ self.turn[:, :, 0].transpose(-1, -2)
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Keys [B, G, K, d_h], values [B, G, K, d_h] and variances (None if negligible) of some components."""
 
     key: Tensor
     value: Tensor
-    square: Tensor | None = None
-    turn: Tensor | None = None
+    variances: _Variances | None = None
 
-    def logits(self, q: Tensor, pairs: Tensor | None) -> Tensor:
-        """Compute the logits [B, G, T, K] of queries [B, G, T, d_h] times s0, without the bias.
-
-        Args:
-            q: queries.
-            pairs: [B, G, T, d_h^2], products of the dimensions of each query.
-        """
+    def logits(self, q: Tensor) -> Tensor:
+        """Compute the logits [B, G, T, K] of queries [B, G, T, d_h] times s0, without the bias."""
         found = q @ self.key.transpose(-1, -2)
-        if self.square is None or pairs is None:
-            return found
-        return found + 0.5 * pairs @ self.square.flatten(-2).transpose(-1, -2)
+        return found if self.variances is None else found + self.variances.logits(q)
 
     def outputs(self, q: Tensor, weights: Tensor) -> Tensor:
         """Compute the weighted sum [B, G, T, d_h] of the posterior means, projected to values."""
         found = weights @ self.value
-        if self.turn is None:
-            return found
-        turn = torch.unflatten(weights @ self.turn.flatten(-2), -1, self.turn.shape[-2:])  # [B, G, T, d_h, d_h]
-        return found + (turn @ q.unsqueeze(-1)).squeeze(-1)
+        return found if self.variances is None else found + self.variances.outputs(q, weights)
 
 
 def rotate(vectors: Tensor, rotation: Rotation | None, inverse: bool = False) -> Tensor:
@@ -170,11 +195,7 @@ def rotate(vectors: Tensor, rotation: Rotation | None, inverse: bool = False) ->
     if rotation is None:
         return vectors
     cos, sin = (part.unsqueeze(1).to(vectors) for part in rotation)
-    turned, passed = vectors[..., : cos.shape[-1]], vectors[..., cos.shape[-1] :]
-    first, second = turned.chunk(2, dim=-1)
-    half = torch.cat([-second, first], dim=-1)
-    turned = turned * cos + half * (-sin if inverse else sin)
-    return torch.cat([turned, passed.expand(*turned.shape[:-1], -1)], dim=-1) if passed.shape[-1] else turned
+    return _turn(vectors, cos, -sin if inverse else sin)
 
 
 def attend(
@@ -227,10 +248,7 @@ def _weigh(
     queries: list[Tensor], keys: tuple[_Keys, _Keys], bias: Tensor, noise: float, dropout: float
 ) -> tuple[Tensor, Tensor]:
     """Attend with the queries for component 0 and for the vectors: output and weights, [B, G, T, …]."""
-    logits: list[Tensor] = []
-    for q, part in zip(queries, keys, strict=True):
-        pairs = None if part.square is None else (q.unsqueeze(-1) * q.unsqueeze(-2)).flatten(-2)
-        logits.append(part.logits(q, pairs))
+    logits = [part.logits(q) for q, part in zip(queries, keys, strict=True)]
     weights = (torch.cat(logits, dim=-1) / noise + bias).softmax(dim=-1)
     dropped, draws = F.dropout(weights, dropout, training=dropout > 0), keys[0].key.shape[2]
     first = keys[0].outputs(queries[0], dropped[..., :draws])
@@ -268,18 +286,28 @@ def _gaussian_keys(
     value_weight = torch.unflatten(projections.value, 0, (projections.heads, -1))
     found: list[_Keys] = []
     for rows, turn in ((slice(0, 1), None), (slice(1, None), rotation)):
-        of_part = _simplified(share[:, rows], absent[:, rows])
-        square = turned = None
+        variances, of_part = None, _simplified(share[:, rows], absent[:, rows])
         if of_part is not None:
-            square, turned = (_matrices(left, weight, of_part) for left in (weight, value_weight))
-            if factor is not None:
-                scale = factor[:, :, rows].unsqueeze(-1)  # [B, G, K, 1, 1]
-                square, turned = square * scale.square(), turned * scale
-            turned = _rotate_columns(turned, turn)
-            square = _rotate_columns(_rotate_columns(square, turn).transpose(-1, -2), turn)
-            square, turned = (part.expand(-1, -1, share[:, rows].shape[1], -1, -1) for part in (square, turned))
-        found.append(_Keys(rotate(key[:, :, rows], turn), value[:, :, rows], square, turned))
+            scale = None if factor is None else factor[:, :, rows]  # [B, G, K, 1]
+            square, of_values = (_matrices(left, weight, of_part) for left in (weight, value_weight))
+            variances = _variances(square, of_values, scale, turn, share[:, rows].shape[1])
+        found.append(_Keys(rotate(key[:, :, rows], turn), value[:, :, rows], variances))
     return (found[0], found[1]), bias
+
+
+def _variances(
+    square: Tensor, turn: Tensor, factor: Tensor | None, rotation: Rotation | None, components: int
+) -> _Variances:
+    """Rotate and scale the matrices of `components` components, which may have one matrix in common."""
+    shared = turn.shape[2] == 1
+    square = _rotate_columns(_rotate_columns(square, rotation).transpose(-1, -2), rotation)
+    square = square.expand(-1, -1, components, -1, -1)
+    if factor is not None:
+        square = square * factor.square().unsqueeze(-1)
+    if shared:
+        return _Variances(square, turn, None if factor is None else factor.transpose(-1, -2), rotation)
+    turn = _rotate_columns(turn, rotation)
+    return _Variances(square, turn if factor is None else turn * factor.unsqueeze(-1))
 
 
 def _simplified(share: Tensor, absent: Tensor) -> Tensor | None:
@@ -315,3 +343,13 @@ def _rotate_columns(matrices: Tensor, rotation: Rotation | None) -> Tensor:
 def _by_key_head(rows: Tensor, groups: int) -> Tensor:
     """Stack the query heads [B, H, T, …] of each key head: [B, G, (H/G) T, …]."""
     return torch.unflatten(rows, 1, (groups, -1)).flatten(2, 3)
+
+
+def _turn(vectors: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the first r dimensions of vectors [..., d_h]; cosines and sines are [..., r]."""
+    turned, passed = vectors[..., : cos.shape[-1]], vectors[..., cos.shape[-1] :]
+    first, second = turned.chunk(2, dim=-1)
+    turned = turned * cos + torch.cat([-second, first], dim=-1) * sin
+    if not passed.shape[-1]:
+        return turned
+    return torch.cat([turned, passed.expand(*turned.shape[:-1], -1)], dim=-1)
