@@ -33,7 +33,8 @@ class SentenceEncoder:
 
         self.device = device
         model: torch.nn.Module = BertModel.from_pretrained(folder, dtype=torch.float32)
-        self.model = model.eval().to(device)
+        self.model = model.eval()
+        self.model.to(device)
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(LONGEST)
