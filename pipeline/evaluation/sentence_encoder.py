@@ -6,6 +6,7 @@ other languages means little.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +33,8 @@ class SentenceEncoder:
         from transformers import BertModel
 
         self.device = device
-        model: torch.nn.Module = BertModel.from_pretrained(folder, dtype=torch.float32)
-        self.model = model.eval()
-        self.model.to(device)
+        model: Any = BertModel.from_pretrained(folder, dtype=torch.float32)
+        self.model = model.eval().to(device)
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(LONGEST)
