@@ -21,6 +21,7 @@ BOUNDS = (math.log(1e-3), math.log(1e6))  # of the factors of the weights
 NEAR = 1.05  # a rate at most so much above a point of the path has reached it
 FIRST_COST = 0.2  # nats a token that the rate costs, at most, where control begins
 CHECK_STEPS = 50  # steps between two looks at validation sentences
+SOON = 10  # steps before the first look around a pretrained model, which reconstructs from the start
 SMOOTHING = 0.05  # of the running mean of the rate, per step
 CORRECTION = 0.3  # part of the difference between validation and training that a look corrects
 PATH = 0.9  # share of the steps after the start in which the target falls along a path
@@ -77,6 +78,7 @@ class RateControl:
         self.settings, self.total_steps = settings, total_steps
         self.active = settings.controlled
         self._waits = self.active or any(getattr(model, name, 0.0) for name in ("vector_dropout", "prior_texts"))
+        self._reconstructs = model.pretrained is not None
         self._gaussian_lambda, self._dim = getattr(model, "kl_gaussian_lambda", 0.0), model.dim_h
         self.state = State(**(state or {}))
 
@@ -123,7 +125,8 @@ class RateControl:
         rate, kept = rate / sentences, kept / sentences
         if self.started:
             self.update(step, rate, kept)
-        if step % CHECK_STEPS or (self.started and not self.active):
+        early = self._reconstructs and step == SOON
+        if (step % CHECK_STEPS and not early) or (self.started and not self.active):
             return
         found = check()
         if self.started:

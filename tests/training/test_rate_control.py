@@ -19,7 +19,7 @@ from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.experiments.weights import load_checkpoint
 from pipeline.runtime.errors import LostError
 from pipeline.runtime.signals import Interrupted
-from pipeline.training.rate_control import BOUNDS, CHECK_STEPS, RateControl, octaves
+from pipeline.training.rate_control import BOUNDS, CHECK_STEPS, SOON, RateControl, octaves
 from pipeline.training.trainer import Trainer
 from tests.helpers import one_precision_again, prepare_tiny
 
@@ -52,6 +52,16 @@ def test_a_rate_that_is_asked_for_is_met_on_validation_sentences(target: float, 
     assert controller.state.started == 550  # the first look at a perplexity that is low enough
     assert rates[-1] == pytest.approx(target, rel=0.05)
     assert min(rates) > 0.9 * target  # no vector is priced out on the way
+
+
+def test_around_a_pretrained_model_control_begins_after_a_few_steps():
+    base = MODELS["NVIB"](vocabulary_size=10, dim_h=16, pretrained="base")
+    controller = RateControl(TrainingSettings(target_rate=30.0), base, STEPS)
+    sums = {"rate": 30.0, "vectors_kept_fraction": 1.0, "sentences": 1.0}
+    for step in range(1, SOON + 1):
+        assert not controller.started
+        controller.after_step(step, sums, list, lambda: {"rate": 30.0, "perplexity": 1.1})
+    assert controller.state.started == SOON
 
 
 def test_control_begins_where_the_rate_costs_as_much_as_the_cross_entropy():
