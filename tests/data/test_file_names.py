@@ -14,7 +14,7 @@ from pipeline.data.file_format import TEXT, Columns
 from pipeline.data.formats import FORMATS, format_of, stem_of
 from pipeline.data.text_source import TextSource, dataset_name
 from pipeline.data.writers import write_synthetic
-from pipeline.recipes.synth import Order, steps
+from pipeline.recipes.synth import NVAE, Order, sampling, training
 from pipeline.runtime.errors import UserError
 from tests.data.own_files import DOCUMENTS, SPLIT, prepared_table
 from tests.data.test_arbitrary_text import write_documents
@@ -152,13 +152,14 @@ def test_the_flags_are_refused_in_one_line(tmp_path: Path):
 def test_the_recipe_passes_names_and_delimiters_on_and_values_that_begin_with_a_dash(tmp_path: Path):
     order = Order("-a b.csv", "-text", None, None, 10, 20, "mine", ";")
     flags = ["--DATA=-a b.csv", "--NAME", "mine", "--DELIMITER", ";", "--TEXT_COLUMN=-text"]
-    assert steps(order)[0] == ["prepareDatasets.py", *flags]
+    assert training(order)[0] == ["prepareDatasets.py", *flags]
     assert order.name == "mine"
     template = Order("a b.csv", None, None, "-{a}", 10, 20)
-    assert steps(template)[0] == ["prepareDatasets.py", "--DATA", "a b.csv", "--ROW_TEMPLATE=-{a}"]
+    assert training(template)[0] == ["prepareDatasets.py", "--DATA", "a b.csv", "--ROW_TEMPLATE=-{a}"]
     assert template.name == "a_b"
-    assert all("a_b" in step for step in steps(template)[1:])
-    assert steps(Order("a.csv", None, None, "", 10, 20))[0][-1] == "--ROW_TEMPLATE"
+    later = [*training(template)[1:], *sampling(template, NVAE)]
+    assert all(any(word.startswith("a_b") for word in step) for step in later)
+    assert training(Order("a.csv", None, None, "", 10, 20))[0][-1] == "--ROW_TEMPLATE"
 
 
 def test_the_recipe_needs_room_for_the_names_of_its_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from pipeline.data.column_types import RejectedError
 from pipeline.data.writers import TableForm, Written, write_synthetic
-from pipeline.recipes.synth import Order, steps
+from pipeline.recipes.synth import NVAE, Order, sampling, training
 from tests.data.own_files import (
     ROWS,
     prepared_table,
@@ -168,9 +168,10 @@ def test_labels_keep_their_types():
 
 def test_from_a_file_to_a_file_every_step_has_what_it_needs(tmp_path: Path):
     path = write_rows(tmp_path / "people.csv", ROWS)
-    made = steps(Order(str(path), "name", "town", None, samples=10, max_steps=20))
-    order = ("prepareDatasets.py", "train.py", "train.py", "sample.py", "reverseSampleEvaluation.py", "quality.py")
+    wanted = Order(str(path), "name", "town", None, samples=10, max_steps=20)
+    made = [*training(wanted), *sampling(wanted, NVAE)]
+    order = ("prepareDatasets.py", *["train.py"] * 3, "sample.py", "reverseSampleEvaluation.py", "quality.py")
     assert tuple(step[0] for step in made) == order
     assert made[0] == ["prepareDatasets.py", "--DATA", str(path), "--TEXT_COLUMN", "name", "--LABEL_COLUMN", "town"]
-    for step in made[4:]:  # R-PPL is in the report if both have the same judge
+    for step in made[5:]:  # R-PPL is in the report if both have the same judge
         assert step[-2:] == ["--LANGUAGE_MODEL", "people-lm"]
