@@ -1,6 +1,8 @@
 """Command of forwardSampleEvaluation.py: perplexity of samples under a language model, and MAUVE."""
 
 import argparse
+import sys
+from collections.abc import Mapping, Sequence
 
 from pipeline.cli.parser import Parser, add_batch_option, add_experiment_options, add_judge_option, add_subset_option
 
@@ -10,7 +12,7 @@ def parse(description: str) -> argparse.Namespace:
     parser = Parser(description, together=True)
     add_experiment_options(parser)
     group = parser.add_argument_group("judge")
-    add_judge_option(group, required=True)
+    add_judge_option(group, required=True, pretrained=True)
     add_subset_option(group, "split of real text that is scored beside the samples")
     add_batch_option(group)
     return parser.parse_args()
@@ -18,12 +20,22 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Score the samples, real text and unigrams, and print perplexities and MAUVE."""
+    from pipeline.evaluation.judge import is_experiment
+
+    if is_experiment(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL):
+        _judge_by_experiment(arguments)
+    else:
+        _judge_by_pretrained(arguments)
+
+
+def _judge_by_experiment(arguments: argparse.Namespace) -> None:
+    """Score with the model of an experiment, which knows the tokens of the data."""
     from pipeline.evaluation.controls import unigram_sentences
     from pipeline.evaluation.judge import figure_name, load_judge, perplexity, tokenized_samples
-    from pipeline.evaluation.mauve import LEAST, SEMANTIC, mauve_figures, semantic_mauve_figures
-    from pipeline.evaluation.sentence_encoder import ABSENT, load_encoder
+    from pipeline.evaluation.mauve import SEMANTIC, mauve_figures, semantic_mauve_figures
+    from pipeline.evaluation.sentence_encoder import load_encoder
     from pipeline.experiments.config import read_config
-    from pipeline.experiments.metric_types import CONTROLS, REAL_TEXT, UNIGRAMS
+    from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
     from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation.generate import read_samples
@@ -57,7 +69,49 @@ def run(arguments: argparse.Namespace) -> None:
         f"{name}: {own:.2f} of {len(rows)} samples, {real:.2f} of real text ({subset}), {unigrams:.2f} of unigrams, "
         f"under {arguments.LANGUAGE_MODEL}"
     )
-    for key in (like, SEMANTIC):
+    _print_mauve(mauve, (like, SEMANTIC))
+
+
+def _judge_by_pretrained(arguments: argparse.Namespace) -> None:
+    """Score with a pretrained model that no run of this suite trained; MAUVE is over vectors of MiniLM alone."""
+    from pipeline.evaluation.judge import tokenized_samples
+    from pipeline.evaluation.judged_samples import family_warning, judged_samples, load_base_judge
+    from pipeline.evaluation.mauve import SEMANTIC, semantic_mauve_figures
+    from pipeline.evaluation.sentence_encoder import load_encoder
+    from pipeline.experiments.config import read_config
+    from pipeline.experiments.load import load_data
+    from pipeline.experiments.paths import ExperimentFiles
+    from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.generation.generate import read_samples
+    from pipeline.runtime.processes import is_first
+
+    check_login(arguments.WANDB_ENTITY)
+    files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
+    config = read_config(files)
+    files.claim()
+    rows, data = read_samples(files), load_data(files, config, arguments.DATA_DIR)
+    judge = load_base_judge(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL)
+    if is_first() and (warning := family_warning(config, judge)):
+        print(warning, file=sys.stderr)
+    size = arguments.GENERATION_BATCH_SIZE
+    figures, lines = judged_samples(judge, rows, data, arguments.DATA_SUBSET, size)
+    if not is_first():
+        return  # only rank 0 writes files and logs
+    encoder = load_encoder()
+    mauve = {} if encoder is None else semantic_mauve_figures(encoder, data, tokenized_samples(rows, data), size)
+    with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
+        tracker.summarise(figures | mauve)
+    print("\n".join(lines))
+    _print_mauve(mauve, (SEMANTIC,))
+
+
+def _print_mauve(mauve: Mapping[str, float | int | None], keys: Sequence[str]) -> None:
+    """Print MAUVE under each key beside that of the controls, or the reason why it was not measured."""
+    from pipeline.evaluation.mauve import LEAST
+    from pipeline.evaluation.sentence_encoder import ABSENT
+    from pipeline.experiments.metric_types import CONTROLS
+
+    for key in keys:
         if key not in mauve:
             print(f"{key}: not measured; {ABSENT}")
         elif mauve[key] is None:

@@ -37,7 +37,7 @@ def parse(description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Interpolate, or read earlier interpolations, write examples and print the scores."""
     from pipeline.evaluation.bleu import interpolation_figures
-    from pipeline.evaluation.judge import load_judge, novel_perplexity
+    from pipeline.evaluation.judge import load_judge, novel_perplexity, require_experiment
     from pipeline.experiments.config import other_reading, read_config, settings_from_json
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.metrics import under_reading
@@ -48,6 +48,9 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.runtime.files import write_jsonl, write_text
     from pipeline.runtime.processes import is_first
 
+    if arguments.LANGUAGE_MODEL is not None:
+        reason = "interpolations are judged by the tokens of the data"
+        require_experiment(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, reason)
     check_login(arguments.WANDB_ENTITY)
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
     config = read_config(files)

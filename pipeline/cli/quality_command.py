@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 
 from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_batch_option, add_experiment_options, add_judge_option, add_subset_option
@@ -12,7 +13,7 @@ def parse(description: str) -> argparse.Namespace:
     parser = Parser(description)
     add_experiment_options(parser)
     group = parser.add_argument_group("quality")
-    add_judge_option(group, required=False)
+    add_judge_option(group, required=False, pretrained=True)
     add_subset_option(group, "split of real text that the samples are compared with")
     distance = types.number(0, 0.5)
     group.add_argument(
@@ -39,7 +40,8 @@ def run(arguments: argparse.Namespace) -> None:
     # waits for may need that core when other processes run.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pipeline.data.writers import write_synthetic
-    from pipeline.evaluation.judge import load_judge
+    from pipeline.evaluation.judge import is_experiment, load_judge
+    from pipeline.evaluation.judged_samples import family_warning, load_base_judge
     from pipeline.evaluation.sample_quality import Material, kept_files, measure, without_copies
     from pipeline.evaluation.sentence_encoder import load_encoder
     from pipeline.experiments.load import load_experiment
@@ -55,9 +57,17 @@ def run(arguments: argparse.Namespace) -> None:
     experiment.files.claim()
     near, drop = arguments.NEAR_COPY_DISTANCE, arguments.DROP_COPIES
     rows = read_samples(experiment.files)
-    judge = arguments.LANGUAGE_MODEL and load_judge(
-        *places, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, experiment.config
-    )
+    name, judge = arguments.LANGUAGE_MODEL, None
+    if name is not None and is_experiment(*places, name):
+        judge = load_judge(*places, name, arguments.DATA_DIR, experiment.config)
+    elif name is not None:
+        judge = load_base_judge(*places, name)
+        print(
+            f"{name} is a pretrained judge: it scores fluency; the reverse perplexity and the calibrated attack need "
+            "an experiment of --MODEL LM"
+        )
+        if warning := family_warning(experiment.config, judge):
+            print(warning, file=sys.stderr)
     drop = {True: near, False: None}[drop] if isinstance(drop, bool) else drop
     size = arguments.GENERATION_BATCH_SIZE
     material = Material(experiment, rows, arguments.DATA_SUBSET, judge, near, drop, size, load_encoder())

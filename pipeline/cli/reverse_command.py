@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
         judge_settings,
         load_judge,
         perplexity,
+        require_experiment,
         tokenized_samples,
         train_judge,
     )
@@ -45,6 +46,12 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation.generate import read_samples
 
+    require_experiment(
+        arguments.OUTPUT_DIR,
+        arguments.PROJECT_NAME,
+        arguments.LANGUAGE_MODEL,
+        "reverse perplexity trains a model with the settings of its judge",
+    )
     check_login(arguments.WANDB_ENTITY)
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
     config = read_config(files)

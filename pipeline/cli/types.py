@@ -226,6 +226,17 @@ def name(text: str) -> str:
     return text
 
 
+def judge(text: str) -> str:
+    """An argparse type: the name of an experiment, the folder of a pretrained model, or its name on the hub."""
+    on_hub = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*/[A-Za-z0-9_][A-Za-z0-9_.\-]*", text)
+    if text_problem(text, "name") is None or on_hub or ("\0" not in text and os.path.isdir(text)):
+        return text
+    raise argparse.ArgumentTypeError(
+        "must be the name of an experiment, the folder of a pretrained model, or its name on the hub, got "
+        f"{shortened(text)}"
+    )
+
+
 def delimiter(text: str) -> str:
     """An argparse type: the character between two columns, or one of the words comma, semicolon, tab and pipe."""
     mark = {word: mark for mark, word in WORDS.items()}.get(text.lower(), text)

@@ -10,7 +10,9 @@ from typing import Any
 import datasets
 import torch
 
+from models.declaration import text_problem
 from models.text_model import TextModel
+from pipeline.data.base_models import BUNDLED
 from pipeline.data.batches import in_order, loader
 from pipeline.data.dataset import PreparedData
 from pipeline.evaluation.bleu import novel
@@ -51,6 +53,31 @@ def load_judge(output_dir: Path, project: str, name: str, data_dir: Path, judged
             "experiment's data"
         )
     return load_experiment(output_dir, project, name, data_dir)
+
+
+def is_experiment(output_dir: Path, project: str, name: str) -> bool:
+    """True if a judge's name is that of an experiment of the project, which has precedence over a pretrained model."""
+    return text_problem(name, "name") is None and ExperimentFiles.of(output_dir, project, name).config.exists()
+
+
+def require_experiment(output_dir: Path, project: str, name: str, reason: str) -> None:
+    """Check that a judge is not a pretrained model, where only an experiment can judge.
+
+    Args:
+        output_dir: folder of all projects.
+        project: project of the judge.
+        name: name of the judge.
+        reason: reason why a pretrained model cannot judge.
+
+    Raises:
+        UserError: the name is that of no experiment, and means a pretrained model.
+    """
+    pretrained = name == BUNDLED or text_problem(name, "name") is not None or Path(name).is_dir()
+    if pretrained and not is_experiment(output_dir, project, name):
+        raise UserError(
+            f"--LANGUAGE_MODEL {name} is a pretrained model, and {reason}; name an experiment that train.py --MODEL LM "
+            "trained on the experiment's data"
+        )
 
 
 def figure_name(judge: Experiment, name: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Dataset
 
 from pipeline.data.dataset import PreparedData
+from pipeline.evaluation.base_judge import FIGURE_NAMES, BaseJudge
 from pipeline.evaluation.bootstrap import area_estimate, area_under_curve
 from pipeline.evaluation.copies import copy_figures, nearest, worst_cases
 from pipeline.evaluation.diversity import text_figures
@@ -39,7 +40,7 @@ class Material:
         experiment: experiment that generated the samples.
         rows: its `samples.jsonl`.
         subset: held-out split that the samples are compared with.
-        judge: language model that scores both texts, or None.
+        judge: language model that scores both texts; a pretrained one scores their fluency alone. None for no judge.
         near: largest share of its tokens that may be edited in a near copy, in [0, 0.5].
         drop: the same of the copies to drop, or None to drop none.
         batch_size: sentences that go through a model together.
@@ -49,11 +50,16 @@ class Material:
     experiment: Experiment
     rows: list[dict[str, Any]]
     subset: str
-    judge: Experiment | None
+    judge: Experiment | BaseJudge | None
     near: float
     drop: float | None
     batch_size: int
     encoder: SentenceEncoder | None = None
+
+    @property
+    def trained_judge(self) -> Experiment | None:
+        """Judge that an experiment trained, or None: only it knows the tokens of the data."""
+        return self.judge if isinstance(self.judge, Experiment) else None
 
     @cached_property
     def samples(self) -> Dataset:
@@ -107,6 +113,17 @@ def _fidelity(
     if judge is None:
         missing = "train a judge with train.py --MODEL LM, name it here with --LANGUAGE_MODEL"
         yield Row("forward_perplexity", None, None, missing=missing)
+    elif isinstance(judge, BaseJudge):
+        decode = data.tokenizer.decode_batch
+        scores = [
+            judge.score(decode(material.texts[kind]["input_ids"]), material.batch_size, f"judge {kind}")
+            for kind in COMPARED
+        ]
+        for name in FIGURE_NAMES:
+            yield Row(name, *(score.figures()[name] for score in scores))
+        found = {kind: score.left_out() for kind, score in zip(COMPARED, scores, strict=True)}
+        if left := [f"of the {kind} texts {said}" for kind, said in found.items() if said]:
+            quality.notes["fidelity"] = f"Not scored by the pretrained judge: {', '.join(left)}."
     else:
         values = [
             perplexity(judge.model, material.texts[kind], judge.data, material.batch_size, f"judge {kind}")
@@ -150,7 +167,7 @@ def coverage(material: Material) -> Iterator[Row]:
 
 def _reverse_perplexity(material: Material) -> Row:
     """Take the reverse perplexity from `summary.json`, or say how to measure it."""
-    judge, subset, files = material.judge, material.subset, material.experiment.files
+    judge, subset, files = material.trained_judge, material.subset, material.experiment.files
     name = "reverse_perplexity"
     if judge is not None and files.summary.exists():
         name = figure_name(judge, name)
@@ -220,7 +237,7 @@ def _meaning(material: Material, quality: Quality) -> Iterator[Row]:
 
 def _membership(material: Material, quality: Quality) -> Iterator[Row]:
     """Attack the model: tell training sentences from held-out ones by their loss."""
-    experiment, judge = material.experiment, material.judge
+    experiment, judge = material.experiment, material.trained_judge
     pad_id = experiment.data.tokenizer.pad_id
     kinds = members_and_others(experiment.data, material.subset)
     own = {kind: losses(experiment.model, split, pad_id, f"loss of {kind}") for kind, split in kinds.items()}

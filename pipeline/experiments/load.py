@@ -48,6 +48,26 @@ class Experiment:
         return dataclasses.replace(self, model=model.to(self.device).eval())
 
 
+def load_data(files: ExperimentFiles, config: dict[str, Any], data_dir: Path) -> PreparedData:
+    """Load the data that an experiment was trained on.
+
+    Args:
+        files: paths of the experiment's files.
+        config: content of its `config.json`.
+        data_dir: folder of all prepared datasets.
+
+    Raises:
+        UserError: the data is absent or damaged, or was prepared in another way since.
+    """
+    data = load_prepared(data_dir, config["data"]["name"])
+    if differs := difference(config["data"], data.identity):
+        raise UserError(
+            f"{Path(data_dir) / config['data']['name']} is not the data that {files.folder.name!r} was trained on "
+            f"({differs}); prepare it as it was, or train the experiment anew"
+        )
+    return data
+
+
 def load_experiment(
     output_dir: Path, project: str, name: str, data_dir: Path, reading: str | None = None
 ) -> Experiment:
@@ -76,12 +96,7 @@ def load_experiment_of(files: ExperimentFiles, data_dir: Path, reading: str | No
     keep_freed_memory()
     settings = settings_from_json(config["model"], files.config)
     reading = other_reading(settings, files.folder.name, reading)
-    data = load_prepared(data_dir, config["data"]["name"])
-    if differs := difference(config["data"], data.identity):
-        raise UserError(
-            f"{Path(data_dir) / config['data']['name']} is not the data that {files.folder.name!r} was trained on "
-            f"({differs}); prepare it as it was, or train the experiment anew"
-        )
+    data = load_data(files, config, data_dir)
     tensors, _ = load_checkpoint(files.best, "train the experiment anew")
     model = build_model(with_reading(settings, reading))
     load_weights(model, tensors, files.best)

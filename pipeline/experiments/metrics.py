@@ -159,6 +159,43 @@ METRICS = (
         quality=QualityRow("fidelity", "perplexity under the judge (F-PPL)", LIKE_REAL),
     ),
     Metric("forward_perplexity_judge", "judge", ("samples",), "samples", decimals=None, judged=True),
+    # The same under a pretrained judge, a word, a character and a token of its own (pipeline/evaluation/base_judge.py).
+    Metric(
+        "pretrained_word_perplexity",
+        "F-PPL a word (pretrained judge)",
+        ("samples",),
+        "samples",
+        decimals=1,
+        controlled=True,
+        quality=QualityRow("fidelity", "perplexity a word under the pretrained judge", LIKE_REAL),
+    ),
+    Metric(
+        "pretrained_bits_per_character",
+        "bits a character (pretrained judge)",
+        ("samples",),
+        "samples",
+        unit="bits a character",
+        controlled=True,
+        quality=QualityRow("fidelity", "bits a character under the pretrained judge", LIKE_REAL),
+    ),
+    Metric(
+        "pretrained_forward_perplexity",
+        "F-PPL a token (pretrained judge)",
+        ("samples",),
+        "samples",
+        decimals=1,
+        controlled=True,
+        quality=QualityRow("fidelity", "perplexity a token under the pretrained judge", LIKE_REAL),
+    ),
+    Metric("pretrained_judge", "pretrained judge", ("samples",), "samples", decimals=None),
+    Metric(
+        "pretrained_unscored",
+        "samples that the pretrained judge cannot score",
+        ("samples",),
+        "samples",
+        unit="sentences",
+        decimals=0,
+    ),
     # Samples and real text in the features of the judge (pipeline/evaluation/mauve.py).
     Metric(
         "mauve",

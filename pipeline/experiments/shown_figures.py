@@ -45,6 +45,9 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "generation": (
         "samples/forward_perplexity",
+        "samples/pretrained_word_perplexity",
+        "samples/pretrained_bits_per_character",
+        "samples/pretrained_forward_perplexity",
         "validation/reverse_perplexity",
         "test/reverse_perplexity",
         "samples/mauve",

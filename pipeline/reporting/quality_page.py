@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from pipeline.evaluation.base_judge import BaseJudge
 from pipeline.evaluation.bootstrap import COVERAGE, Estimate
 from pipeline.evaluation.quality_rows import CAUTION, SECTIONS, Quality, Row
 from pipeline.evaluation.sample_quality import Material
@@ -91,7 +92,11 @@ def page(material: Material, quality: Quality, title: str, dropped: str = "") ->
 
 def compared(material: Material) -> str:
     """Describe the comparison: samples, held-out text, training split and judge."""
-    judge = "no judge" if material.judge is None else f"judge {material.judge.files.folder.name}"
+    judge = "no judge"
+    if isinstance(material.judge, BaseJudge):
+        judge = f"judge {material.judge.name}, which is pretrained and scores fluency alone"
+    elif material.judge is not None:
+        judge = f"judge {material.judge.files.folder.name}"
     return (
         f"{len(material.rows):,} samples of {material.experiment.files.folder.name}. Copies are looked for among all "
         f"of them; every other figure is of {material.count:,}, beside as many held-out real sentences "
