@@ -2,19 +2,21 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, TypeVar, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import nvib
 from nvib import DiscreteMixture, GaussianMixture
 
 
 class Latent(Protocol):
     """Latents of B texts: up to K vectors or components for each, which a decoder attends to.
 
-    `Memory`, `Draws`, `nvib.DiscreteMixture` and `nvib.GaussianMixture` are latents. A model reads the types that it
-    makes. A language model has no latent: where a function takes latents of any model, its argument is
+    `Memory`, `Draws`, `Placed`, `nvib.DiscreteMixture` and `nvib.GaussianMixture` are latents. A model reads the types
+    that it makes. A language model has no latent: where a function takes latents of any model, its argument is
     `Latent | None`.
     """
 
@@ -86,6 +88,68 @@ class Draws:
         return Draws(tuple(latent.select(rows) for latent in self.latents))
 
 
+@dataclass(frozen=True)
+class Placed:
+    """Mixtures whose vectors have positions of their own, for a decoder that reads a latent in order.
+
+    Without this, the position of a vector is its index. The draws of one component share a position, and so do the
+    i-th components of two mixtures that are interpolated.
+
+    Args:
+        mixture: of B texts, K vectors each.
+        positions: [B, K], int.
+        shares: [B, K], part that each vector is of a component: 1 / kappa for one of kappa draws.
+    """
+
+    mixture: DiscreteMixture | GaussianMixture
+    positions: Tensor
+    shares: Tensor
+
+    @staticmethod
+    def of(latent: "DiscreteMixture | GaussianMixture | Placed", kappa: int = 1) -> "Placed":
+        """Place the `kappa` draws of the i-th component at position i; a placed latent is returned unchanged."""
+        if isinstance(latent, Placed):
+            return latent
+        index = torch.arange(latent.log_pi.shape[1], device=latent.log_pi.device)
+        return Placed(
+            latent,
+            (index // kappa).expand(latent.log_pi.shape),
+            torch.full_like(latent.log_pi, 1.0 / kappa, dtype=torch.float32),
+        )
+
+    @property
+    def key_padding_mask(self) -> Tensor:
+        """[B, K], the mask of the mixture."""
+        return self.mixture.key_padding_mask
+
+    def __len__(self) -> int:
+        """Return B, the number of texts."""
+        return len(self.mixture)
+
+    def select(self, rows: Tensor) -> "Placed":
+        """Select the mixtures of some of the B texts; see `Latent.select`."""
+        return Placed(self.mixture.select(rows), self.positions[rows], self.shares[rows])
+
+    def joined(self, other: "Placed", tau: float) -> "Placed":
+        """Compute the mixture `(1 - tau) self + tau other`, whose vectors keep their positions.
+
+        Returns:
+            A mixture with the vectors of both; `self` at 0 and `other` at 1.
+        """
+        if tau in (0.0, 1.0):
+            return other if tau else self
+        a, b = self.mixture, other.mixture
+        if type(a) is not type(b):
+            raise TypeError(f"a and b must be mixtures of one type, got {type(a).__name__} and {type(b).__name__}")
+        # Any: the type checker does not know that the types are equal.
+        mixture = cast(DiscreteMixture | GaussianMixture, nvib.interpolate(cast(Any, a), cast(Any, b), tau))
+        return Placed(
+            mixture,
+            torch.cat([self.positions, other.positions], dim=1),
+            torch.cat([(1.0 - tau) * self.shares, tau * other.shares], dim=1),
+        )
+
+
 def each_draw(latent: Latent | None) -> tuple[Latent | None, ...]:
     """Return the latents that a decoder reads one by one: the draws, or the latent alone."""
     return latent.latents if isinstance(latent, Draws) else (latent,)
@@ -103,6 +167,8 @@ def hidden(latent: Own, key_padding_mask: Tensor) -> Own:
     """
     if isinstance(latent, Draws):
         return cast(Own, Draws(tuple(hidden(own, key_padding_mask) for own in latent.latents)))
+    if isinstance(latent, Placed):
+        return cast(Own, replace(latent, mixture=hidden(latent.mixture, key_padding_mask)))
     changes = {"key_padding_mask": key_padding_mask}
     if isinstance(latent, (DiscreteMixture, GaussianMixture)):
         changes["log_pi"] = latent.log_pi.masked_fill(key_padding_mask, -math.inf)

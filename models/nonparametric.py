@@ -176,7 +176,7 @@ class Nonparametric(TextAutoencoder[NVAESettings]):
 
     def sample_prior(
         self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
-    ) -> DiscreteMixture | GaussianMixture:
+    ) -> Latent:
         """Draw weights and vectors from the prior at these lengths; its base distribution at temperature 0.
 
         See `TextModel.sample_prior`.

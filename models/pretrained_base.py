@@ -188,7 +188,7 @@ class PretrainedDecoder(TextModel[Settings]):
         return {
             "inputs_embeds": torch.cat([prompt.vectors, text], dim=1),
             "position_ids": torch.cat([prompt.positions, prompt.following.unsqueeze(1) + steps], dim=1),
-            "attention_mask": _causal(prompt.bias, text.shape[1]),
+            "attention_mask": _causal(prompt, text.shape[1]),
         }
 
     def start(self, latent: Latent | None) -> list[DecoderState]:
@@ -201,7 +201,7 @@ class PretrainedDecoder(TextModel[Settings]):
             if prompt is None:
                 states.append(PromptState(cache, None, torch.zeros((), dtype=torch.long, device=self.device)))
                 continue
-            self._run(prompt.vectors, prompt.positions, _causal(prompt.bias, 0), cache)
+            self._run(prompt.vectors, prompt.positions, _causal(prompt, 0), cache)
             states.append(PromptState(cache, prompt.bias, prompt.following))
         return states
 
@@ -242,12 +242,16 @@ class PretrainedDecoder(TextModel[Settings]):
         return {name for name, value in self.named_parameters() if name.startswith(parts) and not value.requires_grad}
 
 
-def _causal(bias: Tensor, text: int) -> Tensor:
-    """Return the attention mask [B, 1, T, T] of a prompt with the bias [B, P] and `text` tokens after it."""
-    whole = F.pad(bias, (0, text))
-    count = whole.shape[1]
-    later = torch.full((count, count), HIDDEN, device=bias.device).triu(1)
-    return (later + whole.unsqueeze(1)).clamp_min(HIDDEN).unsqueeze(1)
+def _causal(prompt: Prompt, text: int) -> Tensor:
+    """Return the attention mask [B, 1, T, T] of a prompt and `text` tokens after it.
+
+    A position sees all earlier and equal positions. Vectors of the prompt that share a position see each other,
+    whatever their order.
+    """
+    steps = torch.arange(text, device=prompt.bias.device)
+    positions = torch.cat([prompt.positions, prompt.following.unsqueeze(1) + steps], dim=1)
+    later = positions.unsqueeze(1) > positions.unsqueeze(2)  # [B, T, T], the last dimension is of the keys
+    return torch.where(later, HIDDEN, F.pad(prompt.bias, (0, text)).unsqueeze(1)).unsqueeze(1)
 
 
 def _loaded(folder: Path, settings: ModelSettings) -> tuple[Any, Any]:
@@ -284,7 +288,9 @@ def _add_adapters(backbone: Any, rank: int) -> None:
     chosen = [name for name in ADAPTED if name in names]
     if not chosen:
         raise UnsupportedError(f"{backbone.config.model_type} has none of the layers {', '.join(ADAPTED)} to adapt")
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=chosen), backbone)
+    turned = "c_attn" in names  # GPT-2's layers hold their weights as [in, out]
+    config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=chosen, fan_in_fan_out=turned)
+    inject_adapter_in_model(config, backbone)
 
 
 def _unspoken(folder: Path, rows: int) -> list[int]:

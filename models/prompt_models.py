@@ -1,6 +1,7 @@
 """Models around a pretrained causal language model: the NVAE whose latent is a soft prompt, and the model alone."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -9,14 +10,15 @@ from torch import Tensor, nn
 
 from models.autoencoder import TextAutoencoder
 from models.gaussian import GaussianBottleneck
-from models.latent import Draws, Latent, Memory
+from models.latent import Draws, Latent, Memory, Placed
 from models.layers import EncoderLayer, sinusoids
 from models.loss import TokenLoss
-from models.nonparametric import Nonparametric
+from models.nonparametric import COLD, Nonparametric
 from models.packing import Packing
 from models.pretrained_base import HIDDEN, PretrainedDecoder, Prompt, tokenizer_of
+from models.readings import draws_of
 from models.settings import LanguageModelSettings, NVAESettings, VTSSettings, VTVSettings
-from models.text_model import AS_TRAINED, Noise, Settings, UnsupportedError
+from models.text_model import AS_TRAINED, Encoding, Noise, Settings, UnsupportedError
 from models.token_codes import TokenCodes, scaled_identity
 from models.variational import OwnSettings, Variational
 from models.vts import EvenlySpaced
@@ -25,6 +27,7 @@ from nvib import DiscreteMixture, GaussianMixture
 
 INITIAL_RATE = 30.0  # nats a vector before the first step, at which a token is rarely mistaken for another one
 INSTRUCTION = "Repeat the sentence.\n"
+UNREADABLE = ("integral", "no-prior")  # readings of a mixture with its variances
 BREAK = "\n"  # between the latent and the text
 
 
@@ -58,7 +61,8 @@ class PromptAutoencoder(PretrainedDecoder[Settings], TextAutoencoder[Settings]):
     The encoder gives each token its code and adds what a small bidirectional Transformer reads from the text. The
     decoder reads an instruction, one vector for each component of the latent, a line break, and the text. A component's
     vector is the embedding that its token is expected to have (`TokenCodes`), and every layer adds the component's log
-    weight, relative to equal weights, to the attention scores of its position.
+    weight, relative to equal weights, to the attention scores of its position. Several draws of a component count as
+    one component.
 
     Args:
         settings: settings with `pretrained`.
@@ -105,27 +109,26 @@ class PromptAutoencoder(PretrainedDecoder[Settings], TextAutoencoder[Settings]):
     def prompt(self, latent: Latent | None) -> Prompt:
         """Return the instruction and the latent's vectors; see `PretrainedDecoder.prompt`."""
         if isinstance(latent, Memory):
-            z, mask = latent.vectors, latent.key_padding_mask
-            log_pi = torch.zeros(mask.shape, device=mask.device).masked_fill(mask, -math.inf)
-        elif isinstance(latent, DiscreteMixture):
-            z, mask, log_pi = latent.z, latent.key_padding_mask, latent.log_pi
-        elif isinstance(latent, GaussianMixture):
-            z, mask, log_pi = latent.mu, latent.key_padding_mask, latent.log_pi
-        else:
+            log_pi = torch.zeros_like(latent.key_padding_mask, dtype=torch.float32)
+            log_pi = log_pi.masked_fill(latent.key_padding_mask, -math.inf)
+            latent = DiscreteMixture(latent.vectors, log_pi, latent.key_padding_mask)
+        if not isinstance(latent, (DiscreteMixture, GaussianMixture, Placed)):
             raise TypeError(f"the latent must be a memory or a mixture, got {type(latent).__name__}")
-        texts, count = mask.shape
+        placed = Placed.of(latent)
+        mixture, mask = placed.mixture, placed.key_padding_mask
+        z = mixture.z if isinstance(mixture, DiscreteMixture) else mixture.mu
         packing = Packing.of(mask)
         read = packing.pad(self.codes(packing.pack(z), self.vocabulary()))  # [B, K, D]
-        seen = (~mask).sum(dim=-1, keepdim=True)
-        bias = (log_pi.float() + seen.float().log()).masked_fill(mask, HIDDEN).clamp_min(HIDDEN)
+        components = placed.shares.masked_fill(mask, 0.0).sum(dim=-1, keepdim=True)
+        bias = (mixture.log_pi.float() + components.log()).masked_fill(mask, HIDDEN).clamp_min(HIDDEN)
         before = self.embed(self.instruction)
-        start, device = len(before), z.device
+        texts, start = len(mask), len(before)
         # The position of the last vector, so that the padding of a batch changes nothing.
-        last = torch.where(mask, 0, torch.arange(1, count + 1, device=device)).amax(dim=-1)
+        last = torch.where(mask, 0, placed.positions + 1).amax(dim=-1)
         return Prompt(
             torch.cat([before.expand(texts, -1, -1), read.to(before.dtype)], dim=1),
             torch.cat([bias.new_zeros(texts, start), bias], dim=1),
-            torch.arange(start + count, device=device).expand(texts, -1),
+            torch.cat([torch.arange(start, device=z.device).expand(texts, -1), start + placed.positions], dim=1),
             start + last,
         )
 
@@ -177,10 +180,60 @@ class PromptNVAE(Nonparametric, PromptAutoencoder[NVAESettings]):
     """
 
     def __init__(self, settings: NVAESettings, folder: Path) -> None:
+        if settings.reading in UNREADABLE:
+            raise UnsupportedError(
+                f"the reading {settings.reading} means nothing for a causal model, which reads vectors and no "
+                "variances; take plug-in or draws-K"
+            )
         PromptAutoencoder.__init__(self, settings, folder)  # pyright: ignore[reportUnknownMemberType] a generic base
         self.add_bottleneck()
         start_at_codes(self.bottleneck.mu, self.bottleneck.logvar, self.scale)
         nn.init.zeros_(self.bottleneck.alpha.weight)
+
+    def read(self, encoding: Encoding, source: Tensor) -> Encoding:
+        """Replace the mean measure by its means or by draws; see `TextAutoencoder.read`."""
+        encoding = super().read(encoding, source)
+        drawn = self.training or draws_of(self.settings.reading) > 0
+        return replace(encoding, latent=_placed(encoding.latent, self.settings.kappa if drawn else 1))
+
+    def sample_prior(
+        self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
+    ) -> Latent:
+        """Draw weights and vectors from the prior; see `Nonparametric.sample_prior`."""
+        drawn = super().sample_prior(lengths, generator, noise)
+        return drawn if noise.temperature < COLD else _placed(drawn, self._kappa(noise))
+
+    def sample_posterior(
+        self, encoding: Encoding, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
+    ) -> Latent:
+        """Draw weights and vectors from the posterior; see `Nonparametric.sample_posterior`."""
+        drawn = super().sample_posterior(encoding, generator, noise)
+        return drawn if noise.temperature < COLD else _placed(drawn, self._kappa(noise))
+
+    def interpolate(self, a: Latent, b: Latent, tau: float) -> Latent:
+        """Compute the mixture `(1 - tau) a + tau b`, whose vectors keep their positions; see `TextModel.interpolate`.
+
+        The decoder reads the i-th vectors of both at the same position.
+        """
+        if isinstance(a, Draws) and isinstance(b, Draws):
+            pairs = zip(a.latents, b.latents, strict=True)
+            return Draws(tuple(self.interpolate(*pair, tau) for pair in pairs))
+        kinds = (DiscreteMixture, GaussianMixture, Placed)
+        if not isinstance(a, kinds) or not isinstance(b, kinds):
+            raise TypeError(f"a and b must be mixtures, got {type(a).__name__} and {type(b).__name__}")
+        if tau in (0.0, 1.0):
+            return b if tau else a
+        return Placed.of(a).joined(Placed.of(b), tau)
+
+
+def _placed(latent: Latent, kappa: int) -> Latent:
+    """Place the draws of each component at the component's position; one draw each is placed by its index already."""
+    if kappa == 1:
+        return latent
+    if isinstance(latent, Draws):
+        return Draws(tuple(_placed(own, kappa) for own in latent.latents))
+    assert isinstance(latent, (DiscreteMixture, GaussianMixture))
+    return Placed.of(latent, kappa)
 
 
 def start_at_codes(mu: nn.Linear, logvar: nn.Linear, scale: float) -> None:
