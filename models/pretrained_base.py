@@ -224,8 +224,8 @@ class PretrainedDecoder(TextModel[Settings]):
         self, inputs_embeds: Tensor, position_ids: Tensor, attention_mask: Tensor | None, cache: Any = None
     ) -> Tensor:
         """Apply the pretrained layers: [B, T, D] to [B, T, D]."""
-        if self.recompute and self.training and not self.backbone.is_gradient_checkpointing:
-            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        if self.recompute and self.training and not self.backbone.is_activation_checkpointing:
+            self.backbone.activation_checkpointing_enable({"use_reentrant": False})
         given = {"cache": cache, "use_cache": cache is not None}
         output = self.backbone(
             inputs_embeds=inputs_embeds, position_ids=position_ids, attention_mask=attention_mask, **given

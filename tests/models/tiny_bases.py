@@ -70,7 +70,9 @@ def around(folder: Path, name: str = "NVIB", labels: int = 0, **settings: Any) -
     """
     usual: dict[str, Any] = {"num_layers": 1, "dropout": 0.0, "pretrained": str(folder)}
     sizes = {"vocabulary_size": rows(folder) + labels, "dim_h": WIDTH, "num_heads": HEADS}
-    built: Any = build(MODELS[name](**sizes, **(usual | settings)), folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        built: Any = build(MODELS[name](**sizes, **(usual | settings)), folder)
     return built.eval()
 
 
