@@ -257,3 +257,11 @@ class LanguageModelSettings(ModelSettings):
     implementation = ("models.language_model", "LanguageModel")
     around: ClassVar = {"causal": ("models.prompt_models", "PretrainedLanguageModel")}
     sees_target = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.train == "bottleneck":
+            raise SettingError(
+                "{train} bottleneck leaves {model} without a weight to train; take lora or all",
+                model=f"--MODEL {self.name}",
+            )
