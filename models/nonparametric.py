@@ -10,7 +10,7 @@ import nvib
 from models.annealing import anneal
 from models.autoencoder import TextAutoencoder
 from models.gaussian import Gaussians, kl_by_dimension, let_through, rate, with_free_bits
-from models.latent import Draws, Latent
+from models.latent import Draws, Latent, Placed
 from models.latent import hidden as hide
 from models.posterior_draws import draw_each
 from models.readings import draws_of
@@ -223,6 +223,8 @@ class Nonparametric(TextAutoencoder[NVAESettings]):
         Where the latent has the component of the prior, it stays, as in training with dropout of vectors. A model whose
         training replaced vectors by draws of the prior reads such draws in place of the vectors that are not kept.
         """
+        if isinstance(latent, Placed):
+            return replace(latent, mixture=self.keep_some(latent.mixture, share, generator))
         mask = latent.key_padding_mask
         own = hide(latent, torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1))
         kept = super().keep_some(own, share, generator).key_padding_mask
