@@ -16,9 +16,9 @@ samples/semantic_mauve is the same in the vectors of the sentence encoder MiniLM
 A pretrained judge (bundled, a folder, or a name on the hub) reads the texts as they are. Its figures compare across
 tokenizers: samples/pretrained_word_perplexity is exp(nats / words), where white space divides words,
 samples/pretrained_bits_per_character is nats / ln 2 / characters, and samples/pretrained_forward_perplexity is
-exp(nats / tokens of the judge). A text follows the start token that the judge's tokenizer adds, or else a line break, and
-its end is not scored. Real text and unigrams are as many as the samples, at most 1,000 each. An experiment of the same
-name has precedence.
+exp(nats / tokens of the judge). A text follows the start token that the judge's tokenizer adds, or else a line break,
+and its end is not scored. Real text and unigrams are as many as the samples, at most 1,000 each. An experiment of the
+same name has precedence.
 """
 
 from pipeline.cli import entry, forward_command
