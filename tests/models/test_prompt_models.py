@@ -236,7 +236,7 @@ def test_an_interpolation_is_symmetric_and_exact_at_its_ends(base: Path, kappa: 
         torch.testing.assert_close(
             stepped(model, model.interpolate(a, b, tau), target_input), forth, rtol=1e-3, atol=1e-4
         )
-    near = decoded(model, model.interpolate(a, b, 1e-6), target_input)
+    near = decoded(model, model.interpolate(a, b, 1e-9), target_input)
     # The longer of two latents decides where the text begins: the first text of b is shorter than that of a.
     torch.testing.assert_close(near[0], ends[0][0], rtol=1e-3, atol=1e-3)
     # Of a latent with itself, nothing but the number of vectors changes.
