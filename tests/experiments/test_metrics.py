@@ -5,6 +5,7 @@ import inspect
 import json
 import math
 import re
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from pipeline.experiments.shown_figures import HEADLINE, TABLES
 from pipeline.reporting.console import side_by_side
 from pipeline.reporting.results import Result, grouped
 from pipeline.reporting.tables import write_tables
+from tests.evaluation.tiny_base import tiny_llama, write_base
 from tests.helpers import call, text
 
+PRETRAINED = find_spec("transformers") is not None  # make pretrained installs it
 TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--MAX_STEPS", 2, "--PRECISION", "fp32", "--DATA", "tiny")
 
 
@@ -39,7 +42,7 @@ def measure_everything(folder: Path) -> None:
         controlled = ("--TARGET_RATE", 3) if name == "NVIB" else ()
         call("train.py", "--EXPERIMENT_NAME", name, "--MODEL", name, *TINY, *controlled, *places)
     nvib, vtv = (("--EXPERIMENT_NAME", name, *places) for name in ("NVIB", "VTV"))
-    call("sample.py", *nvib, "--NUMBER_SAMPLES", 60, "--DECODING", "sample")
+    call("sample.py", *nvib, "--NUMBER_SAMPLES", 60, "--DECODING", "sample", "--NOVEL", "True")
     call("regularisation.py", *nvib)
     for subset in ("validation", "test"):
         call("reconstruction.py", *nvib, "--DATA_SUBSET", subset)
@@ -52,6 +55,10 @@ def measure_everything(folder: Path) -> None:
         call("reverseSampleEvaluation.py", *nvib, *judged, "--MAX_STEPS", 1)
     for judge in ("LM", "VTV"):
         call("quality.py", *nvib, "--LANGUAGE_MODEL", judge)
+    if PRETRAINED:
+        judge = write_base(folder / "base", tiny_llama())
+        for script in ("forwardSampleEvaluation.py", "quality.py"):
+            call(script, *nvib, "--LANGUAGE_MODEL", judge)
     call("tune.py", "--MODEL", "VTP", *TINY, *places, "--TRIALS", 1, "--SEEDS", 1)
 
 
@@ -66,6 +73,7 @@ def test_every_declared_key_is_produced_and_every_produced_key_is_declared(tmp_p
     produced = {key: value for key, value in produced.items() if key != "checksum"}  # of the file itself
     assert sorted(produced.keys() - FIGURES.keys()) == [], "produced and not declared"
     optional = set() if sentence_encoder_folder() else {key for key in FIGURES if "semantic" in key}
+    optional |= set() if PRETRAINED else {key for key in FIGURES if "pretrained" in key}
     assert sorted(FIGURES.keys() - produced.keys() - optional) == [], "declared and not produced"
     for key, value in produced.items():
         assert isinstance(value, str) == (FIGURES[key].metric.decimals is None), key
