@@ -38,6 +38,12 @@ def _quality(
     return Metric(name, of="samples", unit=unit, decimals=decimals, percent=percent, quality=row)
 
 
+def _compared(name: str, label: str, row: QualityRow, unit: str = "", decimals: int = 1) -> Metric:
+    """Declare a metric of samples that has controls and a row in the quality report."""
+    percent = unit == "share"
+    return Metric(name, label, ("samples",), "samples", unit, decimals, percent, controlled=True, quality=row)
+
+
 METRICS = (
     # The losses of a split, regulariser at full strength (pipeline/training/validation.py).
     Metric("loss", "loss", EVERY_SPLIT, unit="nats a token"),
@@ -160,42 +166,25 @@ METRICS = (
     ),
     Metric("forward_perplexity_judge", "judge", ("samples",), "samples", decimals=None, judged=True),
     # The same under a pretrained judge, a word, a character and a token of its own (pipeline/evaluation/base_judge.py).
-    Metric(
+    _compared(
         "pretrained_word_perplexity",
         "F-PPL a word (pretrained judge)",
-        ("samples",),
-        "samples",
-        decimals=1,
-        controlled=True,
-        quality=QualityRow("fidelity", "perplexity a word under the pretrained judge", LIKE_REAL),
+        QualityRow("fidelity", "perplexity a word under the pretrained judge", LIKE_REAL),
     ),
-    Metric(
+    _compared(
         "pretrained_bits_per_character",
         "bits a character (pretrained judge)",
-        ("samples",),
-        "samples",
+        QualityRow("fidelity", "bits a character under the pretrained judge", LIKE_REAL),
         unit="bits a character",
-        controlled=True,
-        quality=QualityRow("fidelity", "bits a character under the pretrained judge", LIKE_REAL),
+        decimals=3,
     ),
-    Metric(
+    _compared(
         "pretrained_forward_perplexity",
         "F-PPL a token (pretrained judge)",
-        ("samples",),
-        "samples",
-        decimals=1,
-        controlled=True,
-        quality=QualityRow("fidelity", "perplexity a token under the pretrained judge", LIKE_REAL),
+        QualityRow("fidelity", "perplexity a token under the pretrained judge", LIKE_REAL),
     ),
     Metric("pretrained_judge", "pretrained judge", ("samples",), "samples", decimals=None),
-    Metric(
-        "pretrained_unscored",
-        "samples that the pretrained judge cannot score",
-        ("samples",),
-        "samples",
-        unit="sentences",
-        decimals=0,
-    ),
+    Metric("pretrained_unscored", "samples that it cannot score", ("samples",), "samples", "sentences", 0),
     # Samples and real text in the features of the judge (pipeline/evaluation/mauve.py).
     Metric(
         "mauve",
@@ -280,21 +269,17 @@ METRICS = (
         unit="share",
         controlled=True,
     ),
-    Metric(
+    _compared(
         "training_run_fraction",
         f"{LONG_RUN} words of a training text",
-        ("samples",),
-        "samples",
+        QualityRow("copies", f"{LONG_RUN} words or more in a row of a training text", NO_MORE),
         unit="share",
         decimals=4,
-        percent=True,
-        controlled=True,
-        quality=QualityRow("copies", f"{LONG_RUN} words or more in a row of a training text", NO_MORE),
     ),
     # Samples drawn again in place of copies (pipeline/generation/novel_samples.py).
-    Metric("redrawn", "samples drawn again", ("samples",), "samples", unit="sentences", decimals=0),
-    Metric("redraw_rounds", "rounds of drawing again", ("samples",), "samples", unit="rounds", decimals=0),
-    Metric("left_copies", "samples that remain copies after it", ("samples",), "samples", unit="sentences", decimals=0),
+    Metric("redrawn", "samples drawn again", ("samples",), "samples", "sentences", 0),
+    Metric("redraw_rounds", "rounds of drawing again", ("samples",), "samples", "rounds", 0),
+    Metric("left_copies", "samples that remain copies after it", ("samples",), "samples", "sentences", 0),
     Metric(
         "longest_training_ngram",
         "longest training n-gram",

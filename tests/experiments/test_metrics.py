@@ -81,7 +81,7 @@ def test_every_declared_key_is_produced_and_every_produced_key_is_declared(tmp_p
 
 
 def test_a_search_for_a_metric_s_name_finds_its_one_declaration():
-    declared = re.findall(r'(?:Metric|_quality)\(\s*"(\w+)"', inspect.getsource(metrics))
+    declared = re.findall(r'(?:Metric|_quality|_compared)\(\s*"(\w+)"', inspect.getsource(metrics))
     assert sorted(declared) == sorted({metric.name for metric in METRICS})
 
 
