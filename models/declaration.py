@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import numbers
 import operator
+import os
 import re
 import reprlib
 import string
@@ -25,6 +26,8 @@ from models import readings
 # No larger count is meaningful, and float32 cannot represent a number outside [SMALLEST, LARGEST[float]] well.
 LARGEST: dict[type, float] = {int: 2**31 - 1, float: 1e30}
 SMALLEST = 1e-30
+# A pretrained model's name on the hub, or "bundled"; a folder is checked where it is.
+BASE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.\-]{0,95})?")
 
 
 class SettingError(ValueError):
@@ -121,7 +124,7 @@ class Setting:
         help: meaning, with the unit of a number.
         bounds: range of a number.
         choices: allowed texts, empty if other rules apply.
-        form: form of a text: "name", "sentence", "label" or "reading".
+        form: form of a text: "name", "sentence", "label", "reading" or "base".
         distinct: True if no two of several values may be equal.
         group: heading of the flag in `--help`, if the settings of one dataclass have several.
         flag: False if no flag sets it.
@@ -264,7 +267,7 @@ def text_problem(value: object, form: str | None) -> str | None:
     Args:
         value: text to check.
         form: "name" of an experiment, a project or a dataset, which is also a folder's name; "sentence"; "label", which
-            may be empty; "reading" of a latent; or None.
+            may be empty; "reading" of a latent; "base", a pretrained model; or None.
     """
     if form == "name":
         if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}", value):
@@ -275,6 +278,9 @@ def text_problem(value: object, form: str | None) -> str | None:
     elif form == "label":
         if not isinstance(value, str) or "\0" in value:
             return "must be a label, which is a text"
+    elif form == "base":
+        if not isinstance(value, str) or not (BASE.fullmatch(value) or ("\0" not in value and os.path.isdir(value))):
+            return "must be bundled, the folder of a pretrained model, or its name on the hub"
     elif form == "reading":
         if readings.canonical(value) is None:
             return f"must be {readings.KNOWN}"

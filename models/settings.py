@@ -55,7 +55,8 @@ class ModelSettings:
         metadata=declare(
             "pretrained model of transformers that the model is built around: its name on the hub, a folder, or "
             "bundled (SmolLM2-135M-Instruct, which make pretrained installs); it determines DIM_H, NUM_HEADS and the "
-            "tokenizer"
+            "tokenizer",
+            form="base",
         ),
     )
     train: str = field(

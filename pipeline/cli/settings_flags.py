@@ -72,7 +72,7 @@ def _type_of(setting: Setting) -> Any:
         return types.Bounded(setting.bounds)
     if setting.form == "name":
         return types.OrNone(types.name) if setting.optional else types.name
-    return {"sentence": types.sentence, "label": types.label}.get(setting.form or "", str)
+    return {"sentence": types.sentence, "label": types.label, "base": types.base}.get(setting.form or "", str)
 
 
 def given_fields(

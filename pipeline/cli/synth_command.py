@@ -68,6 +68,7 @@ def parse(description: str) -> argparse.Namespace:
     group = parser.add_argument_group("model")
     group.add_argument(
         "--PRETRAINED",
+        type=types.base,
         help="pretrained model that the models are built around: its name on the hub, a folder, bundled, or none for "
         "models from scratch (default: bundled where make pretrained has installed it, none otherwise)",
     )

@@ -226,10 +226,16 @@ def name(text: str) -> str:
     return text
 
 
+def base(text: str) -> str:
+    """An argparse type: a pretrained model, by the word bundled, its folder or its name on the hub."""
+    if (problem := text_problem(text, "base")) is not None:
+        raise argparse.ArgumentTypeError(f"{problem}, got {shortened(text)}")
+    return text
+
+
 def judge(text: str) -> str:
     """An argparse type: the name of an experiment, the folder of a pretrained model, or its name on the hub."""
-    on_hub = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*/[A-Za-z0-9_][A-Za-z0-9_.\-]*", text)
-    if text_problem(text, "name") is None or on_hub or ("\0" not in text and os.path.isdir(text)):
+    if text_problem(text, "name") is None or text_problem(text, "base") is None:
         return text
     raise argparse.ArgumentTypeError(
         "must be the name of an experiment, the folder of a pretrained model, or its name on the hub, got "

@@ -186,6 +186,7 @@ def bad_values(kind: Any) -> list[str]:
     return {
         types.boolean: NO_BOOLEANS,
         types.name: NO_NAMES,
+        types.base: [name for name in NO_NAMES if name not in (".", "..", "a/b")],
         types.judge: [name for name in NO_NAMES if name not in (".", "..", "a/b")],  # folders, and a name on the hub
         types.folder: NO_FOLDERS,
         types.file: NO_FILES,
