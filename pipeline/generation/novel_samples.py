@@ -30,6 +30,8 @@ class Novel:
 
     def in_words(self) -> str:
         """Say how many samples were drawn again, and how many of them still repeat a training text."""
+        if not self.redrawn:
+            return f"no sample repeats a training text or {LONG_RUN} of its words in a row, and none was drawn again"
         rounds = "1 round" if self.rounds == 1 else f"{self.rounds} rounds"
         left = "none" if not self.left else f"{self.left:,}"
         verb = "repeats" if self.left == 1 else "repeat"

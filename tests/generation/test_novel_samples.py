@@ -88,6 +88,13 @@ def test_only_copies_are_drawn_again_and_keep_their_length(experiment: Experimen
     assert [row["text"] for row in first] == texts, "the samples as they were drawn first remain"
 
 
+def test_samples_that_are_no_copies_remain_as_they_are(experiment: Experiment):
+    first = sample_with(experiment, DRAWN, 7)
+    novel = draw_again(experiment, DRAWN, 7, first, KnownTexts(["something else"]))
+    assert (novel.rows, novel.redrawn, novel.rounds, novel.left) == (first, 0, 0, 0)
+    assert novel.in_words() == "no sample repeats a training text or 8 of its words in a row, and none was drawn again"
+
+
 def test_a_later_attempt_has_other_latents_and_tokens_and_the_same_ones_again(experiment: Experiment):
     source, numbers = from_prior(experiment, [5 + n % 7 for n in range(25)]), [2, 3, 5, 7, 11, 13, 17]
 
