@@ -26,7 +26,7 @@ from tests.models.tiny_bases import (
     texts,
 )
 
-KINDS = ("NVIB", "LM")
+KINDS = ("NVIB", "VTV", "VTS", "LM")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def base(bases: dict[str, Path]) -> Path:
 
 
 def latent_of(model: Any, source: torch.Tensor, mask: torch.Tensor) -> Any:
-    return model.encode(source, mask).latent if model.settings.name == "NVIB" else None
+    return None if model.settings.name == "LM" else model.encode(source, mask).latent
 
 
 def pretrained(folder: Path) -> Any:
