@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -210,4 +211,5 @@ def test_novel_is_refused_where_it_has_no_meaning_or_no_effect(folder: Path, tmp
     model.save_pretrained(tmp_path / "shared")
     with pytest.raises(UserError, match="a shared model does not hold; load the experiment with load_experiment"):
         from_pretrained(tmp_path / "shared").generate(3, decoding="sample", novel=True)
-    assert len(model.generate(3, novel=True)) == 3
+    with warnings.catch_warnings(action="ignore"):  # greedy samples may all remain copies
+        assert len(model.generate(3, novel=True)) == 3
