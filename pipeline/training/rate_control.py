@@ -14,6 +14,7 @@ from models.text_model import Prices
 from pipeline.experiments.training_settings import TrainingSettings
 
 INTEGRAL = 0.05  # change of a log weight per step and unit of the log ratio of figure and target
+FASTER = 3.0  # times as fast around a pretrained model, whose runs have a few hundred steps
 PROPORTIONAL = 1.5  # part of the log weight that follows this ratio at once
 STEEPEST = 0.7  # largest log ratio that the proportional part follows: a factor of 2
 FOLLOWED = 0.3  # largest log ratio that the integral part sums up, so that a lag behind the target does not wind it up
@@ -79,6 +80,7 @@ class RateControl:
         self.active = settings.controlled
         self._waits = self.active or any(getattr(model, name, 0.0) for name in ("vector_dropout", "prior_texts"))
         self._reconstructs = model.pretrained is not None
+        self._gain = INTEGRAL * (FASTER if self._reconstructs else 1.0)
         self._gaussian_lambda, self._dim = getattr(model, "kl_gaussian_lambda", 0.0), model.dim_h
         self.state = State(**(state or {}))
 
@@ -201,10 +203,13 @@ class RateControl:
         target = self.target_rate(step)
         if target is not None:
             target /= self.state.excess
-            self.state.log_gaussian, self.state.gaussian = _controlled(self.state.log_gaussian, rate, target)
+            self.state.log_gaussian, self.state.gaussian = _controlled(
+                self.state.log_gaussian, rate, target, self._gain
+            )
         if self.settings.target_kept is not None:
             share = self.settings.target_kept
-            self.state.log_dirichlet, self.state.dirichlet = _controlled(self.state.log_dirichlet, kept, share)
+            changed = _controlled(self.state.log_dirichlet, kept, share, self._gain)
+            self.state.log_dirichlet, self.state.dirichlet = changed
 
     def next_octave(self, finished: bool) -> float | None:
         """Return the next rate of the path once validation sentences have it, the last one at the end; None before.
@@ -269,11 +274,11 @@ def octaves(path: Sequence[float] | None) -> list[float]:
     return [*points, last]
 
 
-def _controlled(log_factor: float, figure: float, target: float) -> tuple[float, float]:
-    """Return the new integral part of a log factor, and the factor."""
+def _controlled(log_factor: float, figure: float, target: float, gain: float) -> tuple[float, float]:
+    """Return the new integral part of a log factor, which changes by `gain` times the error, and the factor."""
     error = math.log(max(figure, 1e-6) / target)
     low, high = BOUNDS
-    log_factor = max(low, min(high, log_factor + INTEGRAL * _limited(error, FOLLOWED)))
+    log_factor = max(low, min(high, log_factor + gain * _limited(error, FOLLOWED)))
     return log_factor, math.exp(max(low, min(high, log_factor + PROPORTIONAL * _limited(error, STEEPEST))))
 
 
