@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
         settings = MODELS[arguments.MODEL](vocabulary_size=data.tokenizer.vocabulary_size, **given)
     except SettingError as error:  # a flag contradicts what the source decides
         raise UserError(f"--START_FROM {training.start_from}: {error.named(flag)}") from None
-    check_configuration(training.compile)
+    check_configuration(training.compile, settings.pretrained)
     keep_freed_memory()
     ranks = processes()
     say = ranks.print  # only rank 0 writes files and logs

@@ -19,11 +19,12 @@ from pipeline.runtime.devices import on_cpu
 from pipeline.runtime.errors import UserError
 
 
-def check_configuration(compiled: bool = False) -> None:
+def check_configuration(compiled: bool = False, pretrained: str | None = None) -> None:
     """Check the configuration of `accelerate launch` before anything is written.
 
     Args:
         compiled: True if torch is to compile the model.
+        pretrained: the pretrained model that the model is built around, or None.
 
     Raises:
         UserError: the configuration asks for an FSDP feature that training does not support.
@@ -44,6 +45,12 @@ def check_configuration(compiled: bool = False) -> None:
     if compiled:
         # Accelerate shards the compiled model, but evaluation calls the model inside it.
         raise UserError("a sharded model (FSDP) cannot be compiled; leave --COMPILE out")
+    if pretrained is not None:
+        # Its layers are not the units that this project shards, and its frozen weights have no moments to shard.
+        raise UserError(
+            f"a model around --PRETRAINED {pretrained} is not sharded (FSDP); start it with torchrun, or with "
+            "accelerate launch without FSDP"
+        )
 
 
 def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
