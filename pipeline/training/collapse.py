@@ -51,7 +51,8 @@ def collapse_figures(
         try:
             encoding = model.encode(batch.source, batch.key_padding_mask)
         except UnsupportedError:
-            return {}
+            parts.append({"tokens": 0})  # no return: another process may have no batch, and gathers
+            continue
         part: dict[str, Any] = {"tokens": 0}
         if encoding.gaussians is not None:
             mu = encoding.gaussians.mu[~encoding.gaussians.key_padding_mask].double()  # [vectors, D]
