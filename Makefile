@@ -66,6 +66,7 @@ same: setup
 bench: setup
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.attention_speed
+	$(BIN)/python -m benchmarks.pretrained_speed
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.doc_tables
 
