@@ -48,7 +48,12 @@ def around(folder: Path) -> Any:
     """Build NVIB around the model in a folder, with LoRA."""
     torch.manual_seed(0)
     found = sizes(folder)
-    shape = {"vocabulary_size": found.rows, "dim_h": found.dim, "num_heads": found.heads, "num_layers": 2}
+    shape: dict[str, Any] = {
+        "vocabulary_size": found.rows,
+        "dim_h": found.dim,
+        "num_heads": found.heads,
+        "num_layers": 2,
+    }
     return build(MODELS["NVIB"](**shape, dropout=0.0, pretrained=str(folder), lora_rank=RANK), folder)
 
 
