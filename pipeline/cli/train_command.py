@@ -52,6 +52,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Train a model, or resume its training, and print the figures of the best epoch."""
     flags = model_fields(arguments, MODELS)
     training = training_settings(arguments)
+    if training.compile and flags.get("pretrained") is not None:
+        # Its compilation takes minutes and breaks the graph at every layer of transformers.
+        raise UserError("a model around --PRETRAINED is not compiled; leave --COMPILE out")
     given = with_control(MODELS[arguments.MODEL], flags, training)
 
     import torch

@@ -166,13 +166,14 @@ def test_a_base_whose_weights_changed_is_refused(copy: Path):
     ("flags", "reported"),
     [
         (("--DIM_H", 64), "--DIM_H is determined by --PRETRAINED"),
+        (("--COMPILE", "True"), "a model around --PRETRAINED is not compiled; leave --COMPILE out"),
         (("--NUM_HEADS", 2), "--NUM_HEADS is determined by --PRETRAINED"),
         (("--MODEL", "T"), "--PRETRAINED means nothing for --MODEL T"),
         (("--MODEL", "VTP"), "--PRETRAINED means nothing for --MODEL VTP"),
         (("--READING", "integral"), "the reading integral means nothing for a causal model"),
         (("--MODEL", "LM", "--TRAIN", "bottleneck"), "--TRAIN bottleneck leaves --MODEL LM without a weight to train"),
         (("--DATA", "tiny"), "the data 'tiny' has another tokenizer than"),
-        (("--PRETRAINED", "nowhere/at all"), "is no folder of a pretrained model"),
+        (("--PRETRAINED", "nowhere/at all"), "argument --PRETRAINED: must be bundled, the folder of a pretrained"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(folder: Path, flags: tuple[object, ...], reported: str):
