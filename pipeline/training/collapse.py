@@ -17,6 +17,7 @@ from pipeline.training.validation import scoring
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016
 GAP_SENTENCES = 1000
+FEW_GAP_SENTENCES = 256  # the same around a pretrained model
 LEAST_RATIO = 1.05  # perplexity with another sentence's latent over perplexity with the sentence's own
 
 

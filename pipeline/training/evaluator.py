@@ -12,7 +12,7 @@ from pipeline.data.dataset import PreparedData
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.processes import share
 from pipeline.runtime.progress import bar
-from pipeline.training.collapse import GAP_SENTENCES, collapse_figures
+from pipeline.training.collapse import FEW_GAP_SENTENCES, GAP_SENTENCES, collapse_figures
 from pipeline.training.fsdp import outer_gathered
 from pipeline.training.validation import evaluate, posterior_histograms
 
@@ -47,7 +47,8 @@ class Evaluator:
         """Return all figures of the validation split, by name."""
         size, device = self.settings.batch_size, self.accelerator.device
         batches = in_order(len(self.data.splits["validation"]), size)
-        own, compared = share(batches, evenly=self._sharded), math.ceil(GAP_SENTENCES / size)
+        sentences = GAP_SENTENCES if self.model.settings.pretrained is None else FEW_GAP_SENTENCES
+        own, compared = share(batches, evenly=self._sharded), math.ceil(sentences / size)
         with outer_gathered(self.model):
             shown = bar(self.loader(own, "validation"), total=len(own), desc="validation", unit="batch", leave=False)
             figures = evaluate(self.model, self._stoppable(shown), device, self.data.tokenizer.sep_id, len(batches))
