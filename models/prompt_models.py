@@ -15,7 +15,8 @@ from models.layers import EncoderLayer, sinusoids
 from models.loss import TokenLoss
 from models.nonparametric import COLD, Nonparametric
 from models.packing import Packing
-from models.pretrained_base import HIDDEN, PretrainedDecoder, Prompt, tokenizer_of
+from models.pretrained_base import tokenizer_of
+from models.pretrained_decoder import HIDDEN, PretrainedDecoder, Prompt
 from models.readings import draws_of
 from models.settings import LanguageModelSettings, NVAESettings, VTSSettings, VTVSettings
 from models.text_model import AS_TRAINED, Encoding, Noise, Settings, UnsupportedError

@@ -88,6 +88,7 @@ class TransformerSettings(ModelSettings):
     name = "T"
     summary = "vanilla Transformer"
     implementation = ("models.transformer", "TransformerAutoencoder")
+    around: ClassVar = {"encoder-decoder": ("models.seq2seq_models", "Seq2SeqTransformer")}
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,10 @@ class VTVSettings(VariationalSettings):
     name = "VTV"
     summary = "variational Transformer, a vector for every token"
     implementation = ("models.vtv", "VariationalTransformerVectors")
-    around: ClassVar = {"causal": ("models.prompt_models", "PromptVTV")}
+    around: ClassVar = {
+        "causal": ("models.prompt_models", "PromptVTV"),
+        "encoder-decoder": ("models.seq2seq_models", "Seq2SeqVTV"),
+    }
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,10 @@ class VTSSettings(VariationalSettings):
     name = "VTS"
     summary = "variational Transformer, a fixed share of its vectors dropped"
     implementation = ("models.vts", "VariationalTransformerStride")
-    around: ClassVar = {"causal": ("models.prompt_models", "PromptVTS")}
+    around: ClassVar = {
+        "causal": ("models.prompt_models", "PromptVTS"),
+        "encoder-decoder": ("models.seq2seq_models", "Seq2SeqVTS"),
+    }
 
     stride_perc: float = field(
         default=0.5,
@@ -150,7 +157,10 @@ class NVAESettings(ModelSettings):
     name = "NVIB"
     summary = "nonparametric variational autoencoder (NVAE)"
     implementation = ("models.nvae", "NVAE")
-    around: ClassVar = {"causal": ("models.prompt_models", "PromptNVAE")}
+    around: ClassVar = {
+        "causal": ("models.prompt_models", "PromptNVAE"),
+        "encoder-decoder": ("models.seq2seq_models", "Seq2SeqNVAE"),
+    }
 
     prior_mu: float = field(default=0.0, metadata=PRIOR_MU)
     prior_var: float = field(default=1.0, metadata=PRIOR_VAR)

@@ -247,6 +247,16 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
             counts: [V], occurrences of each token in the training text.
         """
 
+    def start_at(self, source: Tensor, key_padding_mask: Tensor) -> None:
+        """Take over statistics of the encoder's vectors, before the first step of a new experiment.
+
+        A model that needs none has nothing to change.
+
+        Args:
+            source: [B, N], token ids of training texts.
+            key_padding_mask: [B, N], bool, True at padding.
+        """
+
     def penalty(self, encoding: Encoding | None, progress: float, prices: Prices = UNCHANGED) -> Tensor:
         """Compute the regulariser that the objective adds to the cross-entropy: [], nats.
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from models.autoencoder import TextAutoencoder
 from models.latent import Latent, Memory, interpolate_by_position
 from models.layered_autoencoder import LayeredAutoencoder
 from models.settings import TransformerSettings
@@ -9,15 +10,8 @@ from models.text_model import Encoding
 from models.vanilla_attention import MultiheadAttention
 
 
-class TransformerAutoencoder(LayeredAutoencoder[TransformerSettings]):
-    """Transformer autoencoder whose memory is the encoder's output: no vector is dropped, and there is no prior.
-
-    Args:
-        settings: sizes.
-    """
-
-    def __init__(self, settings: TransformerSettings) -> None:
-        super().__init__(settings, lambda: MultiheadAttention(settings.dim_h, settings.num_heads, settings.dropout))
+class PlainMemory(TextAutoencoder[TransformerSettings]):
+    """Autoencoder whose memory is the encoder's output: no vector is dropped, and there is no prior."""
 
     def latent_from(self, hidden: Tensor, key_padding_mask: Tensor) -> Encoding:
         """Return the encoder's output as the memory."""
@@ -27,3 +21,16 @@ class TransformerAutoencoder(LayeredAutoencoder[TransformerSettings]):
     def interpolate(self, a: Latent, b: Latent, tau: float) -> Memory:
         """Interpolate by position; see `TextModel.interpolate`."""
         return interpolate_by_position(a, b, tau)
+
+
+class TransformerAutoencoder(PlainMemory, LayeredAutoencoder[TransformerSettings]):
+    """Transformer autoencoder from scratch.
+
+    Args:
+        settings: sizes.
+    """
+
+    def __init__(self, settings: TransformerSettings) -> None:
+        LayeredAutoencoder.__init__(  # pyright: ignore[reportUnknownMemberType] the base's parameters are generic
+            self, settings, lambda: MultiheadAttention(settings.dim_h, settings.num_heads, settings.dropout)
+        )

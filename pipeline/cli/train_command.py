@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
     from pipeline.training.fsdp import check_configuration
     from pipeline.training.trainer import Trainer
-    from pipeline.training.warm_start import inherited_prices, like_source, start_from
+    from pipeline.training.warm_start import inherited_prices, like_source, start_at, start_from
 
     check_login(arguments.WANDB_ENTITY)
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
@@ -96,6 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
         say(f"starts from the weights of {training.start_from}" + (f"; fresh: {', '.join(fresh)}" if fresh else ""))
     elif arguments.RESTART or not files.begun:
         model.start_with(token_counts(data.splits["train"], settings.vocabulary_size))
+        start_at(model, data)
     with ranks.main_process_first():
         files.claim()
         if arguments.RESTART and ranks.is_main_process:

@@ -10,8 +10,12 @@ from pipeline.data.dataset import PreparedData, check_tokenizer
 from pipeline.runtime.errors import UserError
 
 # Settings that are not given, of a model around a pretrained one.
-MODEL = {"num_layers": 2, "dropout": 0.0, "kl_weighting": "component", "delta": 0.5, "vector_dropout": 0.0}
-DETERMINED = ("dim_h", "num_heads")  # by the pretrained model
+MODEL = {"dropout": 0.0, "kl_weighting": "component", "delta": 0.5, "vector_dropout": 0.0}
+BY_KIND = {
+    "causal": {"num_layers": 2},
+    # With all components, and pseudo-counts that grow with the norm, the outputs before the first step are the base's.
+    "encoder-decoder": {"bottleneck": "identity", "alpha_threshold": 0.0},
+}
 
 
 def build_model(settings: ModelSettings) -> TextModel[ModelSettings]:
@@ -53,18 +57,26 @@ def around(
         UserError: the pretrained model is absent, has another tokenizer than the data or another kind than the model
             takes, or a flag sets what it determines.
     """
-    for setting in DETERMINED:
-        if setting in given:
-            raise UserError(f"--{setting.upper()} is determined by --PRETRAINED {name}; leave it out")
     require("peft")
     folder = base_folder(name)
-    check_tokenizer(data, data_name, name, folder)
     from models.pretrained_base import sizes
     from models.registry import kind_of
 
     if (kind := kind_of(folder)) not in model.around:
         raise UserError(f"--MODEL {model.name} has no form around {name}, which is {kind}; take another model or base")
-    found = sizes(folder)
+    try:
+        found = sizes(folder)
+    except UnsupportedError as error:
+        raise UserError(f"--PRETRAINED {name}: {error}") from None
+    determined: dict[str, Any] = {"dim_h": found.dim, "num_heads": found.heads}
+    if kind == "encoder-decoder":
+        determined["num_layers"] = found.layers
+    for setting in determined:
+        if setting in given:
+            raise UserError(f"--{setting.upper()} is determined by --PRETRAINED {name}; leave it out")
+    check_tokenizer(data, data_name, name, folder)
     known = {field.name for field in dataclasses.fields(model)}
-    usual = {setting: value for setting, value in MODEL.items() if setting in known}
-    return {**usual, **given, "dim_h": found.dim, "num_heads": found.heads, "base_sha256": base_sha256(folder)}
+    usual = {setting: value for setting, value in {**MODEL, **BY_KIND[kind]}.items() if setting in known}
+    if given.get("alpha_activation", "exp") != "exp":  # the identity has no other
+        usual.pop("bottleneck", None)
+    return {**usual, **given, **determined, "base_sha256": base_sha256(folder)}

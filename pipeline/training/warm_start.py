@@ -10,7 +10,7 @@ from models import ModelSettings
 from models.autoencoder import TextAutoencoder
 from models.packing import Packing
 from models.text_model import UNCHANGED, Prices, TextModel
-from pipeline.data.batches import collate
+from pipeline.data.batches import Batch, collate
 from pipeline.data.dataset import PreparedData
 from pipeline.experiments.config import read_config
 from pipeline.experiments.paths import ExperimentFiles
@@ -63,7 +63,14 @@ def start_from(model: TextModel, source: ExperimentFiles, own: ExperimentFiles, 
         raise UserError(f"--START_FROM {name}: {' '.join(str(error).split())[:200]}") from None
     if config["model"].get("name") == TRANSFORMER and isinstance(model, TextAutoencoder):
         model.pass_through(_squared_norm(model, data))
+        start_at(model, data)
     return [key for key in fresh if key not in taken]
+
+
+def start_at(model: TextModel, data: PreparedData) -> None:
+    """Let a model take over statistics of its encoder's vectors of the first training sentences."""
+    batch = _first_sentences(data)
+    model.start_at(batch.source, batch.key_padding_mask)
 
 
 def inherited_prices(source: ExperimentFiles) -> Prices:
@@ -98,11 +105,15 @@ def like_source(source: ExperimentFiles, alpha_activation: str) -> dict[str, Any
 @torch.no_grad()
 def _squared_norm(model: TextAutoencoder[ModelSettings], data: PreparedData) -> float:
     """Return the mean squared norm of the encoder's vectors of the first training sentences."""
-    batch = collate(data.splits["train"][:MEASURED]["input_ids"], data.tokenizer.pad_id)
+    batch = _first_sentences(data)
     model.eval()
     hidden = model.encode_tokens(batch.source, Packing.of(batch.key_padding_mask))
     model.train()
     return float(hidden.square().sum(dim=-1)[~batch.key_padding_mask].mean())
+
+
+def _first_sentences(data: PreparedData) -> Batch:
+    return collate(data.splits["train"][:MEASURED]["input_ids"], data.tokenizer.pad_id)
 
 
 def _differing(theirs: Mapping[str, Any], own: ModelSettings) -> str:

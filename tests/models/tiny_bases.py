@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models import MODELS, build
-from models.pretrained_base import PretrainedDecoder
+from models.pretrained_decoder import PretrainedDecoder
 from models.registry import kind_of
 from tests.data.base_tokenizers import CHAT, SMOLLM2, byte_level_bpe
 
