@@ -260,7 +260,7 @@ class Seq2SeqAutoencoder(PretrainedModel[Settings], TextAutoencoder[Settings]):
             tokens = torch.tensor([[self.first_token]])
             decoder(input_ids=tokens, encoder_hidden_states=vectors, use_cache=False)
 
-        with _evaluating(self.backbone), torch.no_grad():
+        with _evaluating(self), torch.no_grad():
             self.attentions = latent_attention.convert(self.backbone, decoder, call)
 
     @torch.no_grad()
@@ -273,7 +273,7 @@ class Seq2SeqAutoencoder(PretrainedModel[Settings], TextAutoencoder[Settings]):
         source = torch.stack([ids[:5], ids[2:]])
         padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
         target_input = F.pad(ids[None, 1:4].expand(2, -1), (1, 0), value=self.first_token)
-        with _evaluating(self.backbone):
+        with _evaluating(self):
             given = {"attention_mask": (~padding).long(), "decoder_input_ids": target_input, "use_cache": False}
             expected = cast(Tensor, self.backbone(input_ids=source, **given).logits)
             hidden = self._encoded(source, padding)
