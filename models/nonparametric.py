@@ -85,7 +85,8 @@ class Nonparametric(TextAutoencoder[NVAESettings]):
         mixture: DiscreteMixture | GaussianMixture
         posterior, mixture = self.bottleneck(hidden, key_padding_mask)
         above_threshold = posterior.mean(self.settings.alpha_threshold) if self.training else mixture
-        mixture = self._perturbed(mixture, posterior.lengths) if self.training else mixture
+        if self.training:
+            mixture = self._some_means(self._perturbed(mixture, posterior.lengths), posterior)
         gaussians = Gaussians(posterior.mu[:, 1:], posterior.logvar[:, 1:], key_padding_mask)
         charged = gaussians if self.settings.kl_weighting == "component" else gaussians.detached()
         return Encoding(
@@ -143,6 +144,21 @@ class Nonparametric(TextAutoencoder[NVAESettings]):
         whole = torch.rand(texts, 1, device=device) < s.prior_texts
         drawn = self.prior.sample(lengths, s.dim_h, s.kappa)
         return _replaced(mixture, drawn, taken, whole)
+
+    def _some_means(
+        self, mixture: DiscreteMixture | GaussianMixture, posterior: Posterior
+    ) -> DiscreteMixture | GaussianMixture:
+        """Let the decoder read the means of some texts, without the prior's component, as the plug-in reading does."""
+        s = self.settings
+        if not s.mean_texts or not isinstance(mixture, DiscreteMixture):
+            return mixture
+        mean = posterior.mean(0.0)
+        mask = mean.key_padding_mask.clone()
+        mask[:, 0] = True
+        parts = (mean.mu, mean.log_pi - math.log(s.kappa), mask)
+        means = DiscreteMixture(*(part.repeat_interleave(s.kappa, dim=1) for part in parts))
+        chosen = torch.rand(len(mixture), 1, device=mask.device) < s.mean_texts
+        return _replaced(mixture, means, torch.zeros_like(means.key_padding_mask), chosen)
 
     def penalty(self, encoding: Encoding | None, progress: float, prices: Prices = UNCHANGED) -> Tensor:
         """Compute `lambda_G anneal_G mean KL_G + lambda_D anneal_D mean KL_D`, KL_G with the free bits.

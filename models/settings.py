@@ -206,6 +206,14 @@ class NVAESettings(ModelSettings):
             below=1,
         ),
     )
+    mean_texts: float = field(
+        default=0.0,
+        metadata=declare(
+            "share of the texts of which the decoder reads the posterior means in training, as in the plug-in reading",
+            low=0,
+            below=1,
+        ),
+    )
     bottleneck: str = field(
         default="plain",
         metadata=declare(

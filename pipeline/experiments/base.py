@@ -12,7 +12,8 @@ from pipeline.runtime.errors import UserError
 # Settings that are not given, of a model around a pretrained one.
 MODEL = {"dropout": 0.0, "kl_weighting": "component", "delta": 0.5, "vector_dropout": 0.0}
 BY_KIND = {
-    "causal": {"num_layers": 2},
+    # Without means in training, a decoder that tells draws from noise may take the means for noise.
+    "causal": {"num_layers": 2, "mean_texts": 0.2},
     # With all components, and pseudo-counts that grow with the norm, the outputs before the first step are the base's.
     "encoder-decoder": {"bottleneck": "identity", "alpha_threshold": 0.0},
 }

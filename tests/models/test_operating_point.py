@@ -261,3 +261,21 @@ def test_a_model_that_learned_to_read_draws_has_them_in_place_of_vectors_left_ou
 def test_no_other_thing_than_a_latent_has_vectors_to_hide():
     with pytest.raises(TypeError, match="must be a memory or a mixture, got Tensor"):
         hidden(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool))
+
+
+def test_a_share_of_the_texts_is_read_by_its_means_in_training():
+    torch.manual_seed(3)
+    trained = model("NVIB", mean_texts=0.5, kappa=2).train()
+    source, mask, _ = sentences(7, 4, 6, 5, 3, 8, 2, 6)
+    encoding = trained.encode(source, mask)
+    latent, means = encoding.latent, encoding.posterior.mu.repeat_interleave(2, dim=1)
+    own = ~latent.key_padding_mask
+    of_means = [torch.equal(latent.z[row][own[row]], means[row][own[row]]) for row in range(8)]
+    assert 0 < sum(of_means) < 8
+    for row, whole in enumerate(of_means):
+        assert own[row, :2].tolist() == [not whole] * 2  # the prior's component is in draws alone
+        assert latent.log_pi[row].exp().sum().item() == pytest.approx(1.0, abs=1e-5)
+        if whole:
+            alpha = encoding.posterior.log_alpha[row, 1:].softmax(dim=0)
+            expected = alpha.repeat_interleave(2) / 2
+            torch.testing.assert_close(latent.log_pi[row, 2:].exp(), expected)
