@@ -42,7 +42,7 @@ def test_a_model_around_an_encoder_decoder_is_trained_sampled_and_shared(tmp_pat
         assert not any(token in row["text"] for row in rows for token in SPECIAL)
     subset = ("--DATA_SUBSET", "validation")
     call("reconstruction.py", *named, *subset)
-    call("interpolation_evaluation.py", *named, "--NUMBER_SENTENCES", 2)
+    call("interpolation_evaluation.py", *named, "--NUMBER_PAIRS", 2)
     call("regularisation.py", *named, *subset)
     model = load_experiment(folder, tmp_path / "data")
     centre = model.model.state_dict()["centre"]
@@ -51,7 +51,7 @@ def test_a_model_around_an_encoder_decoder_is_trained_sampled_and_shared(tmp_pat
     again = from_pretrained(tmp_path / "shared")
     assert torch.equal(again.model.state_dict()["centre"], centre)
     assert again.reconstruct(MANY[:4]) == model.reconstruct(MANY[:4])
-    assert len(again.sample(2)) == 2
+    assert len(again.generate(2)) == 2
     assert not any(name.startswith("backbone") and "lora" not in name for name in model.model.state_dict())
 
 
