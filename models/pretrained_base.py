@@ -31,12 +31,14 @@ class BaseSizes:
         heads: attention heads of a layer; where their widths do not add up to D, D over the width of a head.
         rows: tokens that its embedding has room for.
         layers: layers of its decoder.
+        positions: tokens of the longest text that it has positions for; None for any.
     """
 
     dim: int
     heads: int
     rows: int
     layers: int
+    positions: int | None
 
 
 def sizes(folder: Path) -> BaseSizes:
@@ -54,7 +56,7 @@ def sizes(folder: Path) -> BaseSizes:
     width = getattr(config, "d_kv", None)
     if width is not None and width * heads != dim:
         heads = dim // width if dim % width == 0 else 1
-    return BaseSizes(dim, heads, rows, layers)
+    return BaseSizes(dim, heads, rows, layers, getattr(config, "max_position_embeddings", None))
 
 
 class PretrainedModel(TextModel[Settings]):

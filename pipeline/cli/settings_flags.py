@@ -144,7 +144,8 @@ def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[
         raise UserError(f"{path} names the model {model!r}; it must be one of {', '.join(models)}")
     arguments.MODEL = arguments.MODEL or model
     known = {setting.name: setting for kind in (*models.values(), TrainingSettings) for setting in declared(kind)}
-    values.pop("vocabulary_size", None)  # determined by the prepared data
+    for name in ("vocabulary_size", "base_sha256"):  # determined by the prepared data and by the pretrained model
+        values.pop(name, None)
     for name, value in values.items():
         if name not in known or not hasattr(arguments, name.upper()):
             raise UserError(f"{path} has {name!r}, which is no setting of a model or of training; remove it")

@@ -55,8 +55,8 @@ def around(
         data_name: their name.
 
     Raises:
-        UserError: the pretrained model is absent, has another tokenizer than the data or another kind than the model
-            takes, or a flag sets what it determines.
+        UserError: the pretrained model is absent, has another tokenizer than the data, fewer positions than their
+            sentences or another kind than the model takes, or a flag sets what it determines.
     """
     require("peft")
     folder = base_folder(name)
@@ -72,10 +72,16 @@ def around(
     determined: dict[str, Any] = {"dim_h": found.dim, "num_heads": found.heads}
     if kind == "encoder-decoder":
         determined["num_layers"] = found.layers
-    for setting in determined:
-        if setting in given:
-            raise UserError(f"--{setting.upper()} is determined by --PRETRAINED {name}; leave it out")
+    for setting, value in determined.items():
+        if given.get(setting, value) != value:  # the configuration of an experiment has the same
+            raise UserError(f"--{setting.upper()} is determined by --PRETRAINED {name}, {value}; leave it out")
     check_tokenizer(data, data_name, name, folder)
+    longest = max(data.length_distribution, default=0)
+    if found.positions is not None and longest > found.positions:
+        raise UserError(
+            f"{name} has positions for {found.positions} tokens, and a sentence of {data_name} has {longest}; prepare "
+            "the data with shorter sentences, or take another model"
+        )
     known = {field.name for field in dataclasses.fields(model)}
     usual = {setting: value for setting, value in {**MODEL, **BY_KIND[kind]}.items() if setting in known}
     if given.get("alpha_activation", "exp") != "exp":  # the identity has no other

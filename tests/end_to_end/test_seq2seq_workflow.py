@@ -68,7 +68,20 @@ def test_the_other_models_train_and_nvib_starts_from_the_tuned_autoencoder(tmp_p
     assert "which is encoder-decoder" in refused.stderr
     refused = call("train.py", "--EXPERIMENT_NAME", "deep", "--MODEL", "T", "--NUM_LAYERS", 3, *usual, expect=2)
     assert "--NUM_LAYERS is determined by --PRETRAINED" in one_line_of_error(refused)
+    own = tmp_path / "outputs" / "nvib" / "VTV" / "config.json"
+    call("train.py", "--EXPERIMENT_NAME", "again", "--CONFIG", own, "--DATA", "own", *where)
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"model_type": "from-tomorrow"}))
     refused = call("train.py", "--EXPERIMENT_NAME", "new", "--MODEL", "NVIB", *usual, expect=2)
     assert "does not know its model type from-tomorrow" in one_line_of_error(refused)
+
+
+@pytest.mark.slow
+def test_sentences_longer_than_the_bases_positions_are_refused(tmp_path: Path):
+    base = prepared(tmp_path, "bart")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4}))
+    flags = ("--EXPERIMENT_NAME", "mine", "--MODEL", "NVIB", "--PRETRAINED", base, "--DATA", "own", *places(tmp_path))
+    assert "has positions for 4 tokens, and a sentence of own has" in one_line_of_error(
+        call("train.py", *flags, expect=2)
+    )
