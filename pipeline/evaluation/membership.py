@@ -15,6 +15,7 @@ from pipeline.data.dataset import PreparedData
 from pipeline.evaluation.diversity import Tokens
 from pipeline.runtime.progress import bar
 from pipeline.runtime.threads import calls_on_one_thread_each
+from pipeline.training.validation import scoring
 
 SENTENCES = 1000  # largest number of sentences of each kind
 LARGE = 1_000_000  # weights of a model from which a sentence takes longer in PyTorch than in Python
@@ -45,7 +46,8 @@ def losses(model: TextModel, split: Dataset, pad_id: int, description: str) -> d
     @torch.inference_mode()
     def of_sentence(batch: Batch) -> tuple[float, float]:
         batch = batch.to(device)
-        encoding, loss = model(batch.source, batch.key_padding_mask, batch.target_input)
+        with scoring(model, device):
+            encoding, loss = model(batch.source, batch.key_padding_mask, batch.target_input)
         return float(loss.mean), float(loss.mean + model.penalty(encoding, progress=1.0))
 
     with calls_on_one_thread_each(workers) as calls:
