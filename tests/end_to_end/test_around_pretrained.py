@@ -168,7 +168,6 @@ def test_a_base_whose_weights_changed_is_refused(copy: Path):
         (("--DIM_H", 64), "--DIM_H is determined by --PRETRAINED"),
         (("--COMPILE", "True"), "a model around --PRETRAINED is not compiled; leave --COMPILE out"),
         (("--NUM_HEADS", 2), "--NUM_HEADS is determined by --PRETRAINED"),
-        (("--MODEL", "VTP"), "--PRETRAINED means nothing for --MODEL VTP"),
         (("--MODEL", "T"), "--MODEL T has no form around"),
         (("--MODEL", "VTP"), "--PRETRAINED means nothing for --MODEL VTP"),
         (("--READING", "integral"), "the reading integral means nothing for a causal model"),

@@ -256,6 +256,25 @@ def test_outputs_that_differ_from_the_bases_own_are_refused(base: Path, monkeypa
 
 
 @torch.no_grad()
+def test_means_and_variances_are_read_at_the_width_of_the_encoders_vectors(base: Path):
+    standard = built(base)
+    standard.start_at(*texts(base, 12, 7, 9)[:2])
+    plain = built(base)
+    plain.centre.zero_()
+    plain.spread.fill_(1.0)
+    target_input = texts(base, 6, 4)[2]
+    mu, logvar = torch.randn(2, 5, 32), torch.randn(2, 5, 32)
+    log_pi, mask = torch.randn(2, 5).log_softmax(dim=-1), torch.zeros(2, 5, dtype=torch.bool)
+    wide = mu * standard.spread + standard.centre, logvar + 2.0 * standard.spread.log()
+    found = logits(standard, GaussianMixture(mu, logvar, log_pi, mask), target_input)
+    expected = logits(plain, GaussianMixture(*wide, log_pi, mask), target_input)
+    torch.testing.assert_close(found, expected, **CLOSE)
+    assert (found - logits(plain, GaussianMixture(mu, logvar, log_pi, mask), target_input)).abs().max() > 1e-2
+    found = logits(standard, DiscreteMixture(mu, log_pi, mask), target_input)
+    torch.testing.assert_close(found, logits(plain, DiscreteMixture(wide[0], log_pi, mask), target_input), **CLOSE)
+
+
+@torch.no_grad()
 def test_the_prior_is_read_as_the_encoders_vectors_are(base: Path):
     model = built(base)
     source, mask, target_input = texts(base, *([12] * 8))
