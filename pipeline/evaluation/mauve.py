@@ -14,9 +14,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 from scipy.integrate import trapezoid
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from models.autoencoder import TextAutoencoder
@@ -136,6 +133,11 @@ def _divergence(p: np.ndarray, q: np.ndarray) -> float:
 
 def _clusterings(features: np.ndarray, count: int) -> list[np.ndarray]:
     """Cluster features [M, D] into `count` clusters with each seed, and return the clusters' numbers [M]."""
+    # Imported here: heavy, and the quality report reads only the constants of this module where it needs no MAUVE.
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+    from sklearn.exceptions import ConvergenceWarning
+
     features = features.astype(np.float64)
     features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     if not np.any(features != features[0]):
