@@ -21,7 +21,7 @@ from tests.evaluation.test_base_judge import plain_nats
 from tests.evaluation.tiny_base import needs_transformers, tiny_llama, write_base
 from tests.helpers import call, one_line_of_error, prepare_tiny, run, run_ranks, train_tiny
 
-pytestmark = needs_transformers
+pytestmark = [needs_transformers, pytest.mark.slow]  # together ten seconds
 
 
 @pytest.fixture(scope="module")

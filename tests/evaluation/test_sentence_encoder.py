@@ -15,6 +15,8 @@ from pipeline.evaluation.sentence_encoder import LONGEST, WIDTH, SentenceEncoder
 from pipeline.experiments.load import load_experiment
 from pipeline.reporting.quality_page import page
 
+pytestmark = pytest.mark.slow  # together half a minute on one core
+
 TEXTS = [
     "The council approved the budget on Monday after a long debate.",
     "On Monday, after much discussion, the budget was passed by the council.",

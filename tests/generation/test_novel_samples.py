@@ -28,6 +28,8 @@ from tests.data.own_files import prepared_table, write_rows
 from tests.generation.test_known_texts import runs
 from tests.helpers import call, one_line_of_error, run, run_ranks, train_tiny
 
+pytestmark = pytest.mark.slow  # together half a minute on one core
+
 DRAWN = SamplingSettings(number_samples=30, decoding="sample", novel=True)
 DECODING = Decoding("sample")
 

@@ -15,6 +15,8 @@ from nvib import DiscreteMixture, GaussianMixture
 from tests.models.tiny_bases import decoded, disturbed, stepped
 from tests.models.tiny_seq2seq import END, FAMILIES, FIRST_TOKEN, LAYERS, NAMES, START, built, save_seq2seq, texts
 
+pytestmark = pytest.mark.slow  # together half a minute on one core
+
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 READINGS = ("integral", "no-prior", "plug-in", "draws-3")
 
