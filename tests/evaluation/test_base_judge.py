@@ -18,7 +18,7 @@ from pipeline.evaluation.base_judge import FIGURE_NAMES, BaseJudge, same_family
 from pipeline.runtime.errors import UserError
 from tests.evaluation.tiny_base import SIZES, needs_transformers, tiny_llama, write_base
 
-pytestmark = needs_transformers
+pytestmark = [needs_transformers, pytest.mark.slow]  # together six seconds
 TEXTS = [
     "the old king saw the river .",
     "Zürich ist groß!",

@@ -20,6 +20,8 @@ from tests.models.tiny_bases import (
     texts,
 )
 
+pytestmark = pytest.mark.slow  # together eight seconds
+
 KINDS = ("NVIB", "LM")
 TRAINED = [("NVIB", "lora"), ("NVIB", "all"), ("NVIB", "bottleneck"), ("LM", "lora"), ("LM", "all")]
 
