@@ -10,23 +10,11 @@ from models.layers import CausalLayer
 from models.loss import TokenLoss
 from models.packing import Packing
 from models.settings import LanguageModelSettings
-from models.text_model import AS_TRAINED, Noise, UnsupportedError
+from models.text_model import AS_TRAINED, Noise, TextModel, UnsupportedError
 
 
-class LanguageModel(LayeredDecoder[LanguageModelSettings]):
-    """Causal language model: it predicts every token from the earlier tokens alone, and has no latent.
-
-    Args:
-        settings: sizes.
-    """
-
-    _no_split_modules: ClassVar = ["CausalLayer"]
-
-    def __init__(self, settings: LanguageModelSettings) -> None:
-        super().__init__(settings)
-        dim, heads, dropout = settings.dim_h, settings.num_heads, settings.dropout
-        self.decoder = nn.ModuleList(CausalLayer(dim, heads, dropout) for _ in range(settings.num_layers))
-        self.make_output()
+class WithoutLatent(TextModel[LanguageModelSettings]):
+    """A text model that predicts every token from the earlier tokens alone; a subclass makes the networks."""
 
     def forward(self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor) -> tuple[None, TokenLoss]:
         """Score texts; see `TextModel.forward`. The encoding is None."""
@@ -42,3 +30,19 @@ class LanguageModel(LayeredDecoder[LanguageModelSettings]):
         """
         if noise != AS_TRAINED:
             raise UnsupportedError(f"{self.settings.name} has no latent: its temperature and kappa mean nothing")
+
+
+class LanguageModel(WithoutLatent, LayeredDecoder[LanguageModelSettings]):
+    """Causal language model: it predicts every token from the earlier tokens alone, and has no latent.
+
+    Args:
+        settings: sizes.
+    """
+
+    _no_split_modules: ClassVar = ["CausalLayer"]
+
+    def __init__(self, settings: LanguageModelSettings) -> None:
+        LayeredDecoder.__init__(self, settings)  # pyright: ignore[reportUnknownMemberType] a generic base
+        dim, heads, dropout = settings.dim_h, settings.num_heads, settings.dropout
+        self.decoder = nn.ModuleList(CausalLayer(dim, heads, dropout) for _ in range(settings.num_layers))
+        self.make_output()

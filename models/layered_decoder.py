@@ -54,16 +54,7 @@ class LayeredDecoder(TextModel[Settings]):
         return self.output.weight, self.output.bias
 
     def decode(self, target_input: Tensor, latent: Latent | None, packing: Packing | None = None) -> Tensor:
-        """Compute the decoder's vectors at all positions at once (teacher forcing).
-
-        Args:
-            target_input: [B, T], token ids of the decoder's input.
-            latent: latents of B texts; None for a model without one.
-            packing: the real positions; None for all.
-
-        Returns:
-            [B, T, D], or with a packing [M, D] of the real positions.
-        """
+        """Compute the decoder's vectors at all positions at once; see `TextModel.decode`."""
         dropped = None
         if self.training and self.settings.word_dropout:
             dropped = torch.rand(target_input.shape, device=target_input.device) < self.settings.word_dropout
@@ -83,16 +74,7 @@ class LayeredDecoder(TextModel[Settings]):
         return [layer.start(own) for own in each_draw(latent) for layer in self._layers()]
 
     def step(self, tokens: Tensor, position: int, state: list[DecoderState]) -> tuple[Tensor, list[DecoderState]]:
-        """Decode one position.
-
-        Args:
-            tokens: [B], the tokens at `position`.
-            position: number of earlier tokens.
-            state: from `start` or the previous `step`.
-
-        Returns:
-            The logits [B, V] of the next token, those of the mean over draws, and the new state.
-        """
+        """Decode one position; see `TextModel.step`."""
         embedded: Tensor = self.embedding(tokens.unsqueeze(1), start=position)
         depth, states, logits = len(self.decoder), list[DecoderState](), list[Tensor]()
         for first in range(0, len(state), depth):  # the layers' states of one draw after the other

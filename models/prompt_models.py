@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from models.autoencoder import TextAutoencoder
 from models.gaussian import GaussianBottleneck
+from models.language_model import WithoutLatent
 from models.latent import Draws, Latent, Memory, Placed
 from models.layers import EncoderLayer, sinusoids
-from models.loss import TokenLoss
 from models.nonparametric import COLD, Nonparametric
 from models.packing import Packing
 from models.pretrained_base import tokenizer_of
@@ -32,28 +32,13 @@ UNREADABLE = ("integral", "no-prior")  # readings of a mixture with its variance
 BREAK = "\n"  # between the latent and the text
 
 
-class PretrainedLanguageModel(PretrainedDecoder[LanguageModelSettings]):
+class PretrainedLanguageModel(WithoutLatent, PretrainedDecoder[LanguageModelSettings]):
     """Pretrained language model that learns texts without a latent.
 
     Args:
         settings: settings with `pretrained`.
         folder: folder of the pretrained model.
     """
-
-    def forward(self, source: Tensor, key_padding_mask: Tensor, target_input: Tensor) -> tuple[None, TokenLoss]:
-        """Score texts; see `TextModel.forward`. The encoding is None."""
-        return None, self.score(target_input, None, source, Packing.of(key_padding_mask))
-
-    def sample_prior(
-        self, lengths: Tensor, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED
-    ) -> None:
-        """Return None: generation draws the tokens alone.
-
-        Raises:
-            UnsupportedError: noise is given.
-        """
-        if noise != AS_TRAINED:
-            raise UnsupportedError(f"{self.settings.name} has no latent: its temperature and kappa mean nothing")
 
 
 class PromptAutoencoder(PretrainedDecoder[Settings], TextAutoencoder[Settings]):
