@@ -1,9 +1,9 @@
 """Generation of texts from latents, token by token, until the end token or a limit."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,31 @@ from models.text_model import TextModel
 BLOCK = 256  # tokens of the vocabulary whose maximum greedy decoding computes together
 
 Choose = Callable[[Tensor], Tensor]  # logits [B, V] -> tokens [B]
+
+
+class Constraint(Protocol):
+    """Rules for the tokens of B texts that are generated together, such as the grammar of a table's rows."""
+
+    def apply(self, rows: Sequence[int], logits: Tensor) -> Tensor:
+        """Make the tokens that the rules forbid impossible.
+
+        Args:
+            rows: numbers of the S texts that have not ended.
+            logits: [S, V] of their next tokens.
+
+        Returns:
+            [S, V], -inf for tokens that are forbidden.
+        """
+        ...
+
+    def advance(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
+        """Take the chosen tokens of S texts into account.
+
+        Args:
+            rows: numbers of the texts.
+            tokens: a token for each.
+        """
+        ...
 
 
 def greedy(logits: Tensor) -> Tensor:
@@ -78,6 +103,7 @@ def generate(
     choose: Choose = greedy,
     min_tokens: int = 0,
     first: Tensor | None = None,
+    constraint: Constraint | None = None,
 ) -> list[list[int]]:
     """Generate one text from each latent.
 
@@ -94,6 +120,7 @@ def generate(
         choose: function from logits [B, V] to tokens [B].
         min_tokens: smallest number of tokens of a text, without the end token, which is forbidden before.
         first: [B], first token of each text, for example its label; None leaves it to the model.
+        constraint: rules for the tokens of the texts; None for none.
 
     Returns:
         B lists of token ids.
@@ -101,14 +128,17 @@ def generate(
     device = model.device
     texts: list[list[int]] = [[] for _ in range(batch)]
     rows = torch.arange(batch, device=device)  # number of the text of each row of the shrinking batch
+    numbers: list[int] = _listed(rows)
     tokens = torch.full((batch,), start_id, device=device)
     state = model.start(latent)
     for position in range(max_tokens):
         logits, state = _next(model, tokens, position, state, end_id, min_tokens, first)
-        tokens = choose(logits)
+        tokens = choose(logits if constraint is None else constraint.apply(numbers, logits))
         running = tokens != end_id
-        numbers: list[int] = _listed(rows)
-        for row, token, runs in zip(numbers, _listed(tokens), _listed(running), strict=True):
+        chosen: list[int] = _listed(tokens)
+        if constraint is not None:
+            constraint.advance(numbers, chosen)
+        for row, token, runs in zip(numbers, chosen, _listed(running), strict=True):
             if runs:
                 texts[row].append(token)
         if not running.all():
@@ -116,6 +146,7 @@ def generate(
             if not going.numel():
                 break
             rows, tokens = rows[going], tokens[going]
+            numbers = _listed(rows)
             state = [layer.select(going) for layer in state]
     return texts
 
@@ -219,13 +250,20 @@ class Decoding:
         min_tokens: int = 0,
         generator: torch.Generator | None = None,
         first: Tensor | None = None,
+        constraint: Constraint | None = None,
     ) -> list[list[int]]:
-        """Generate a list of token ids from each of B latents. See `generate` for the arguments."""
+        """Generate a list of token ids from each of B latents. See `generate` for the arguments.
+
+        Raises:
+            ValueError: beam search with a constraint.
+        """
         where = (model, latent, batch, start_id, end_id, max_tokens)
         if self.method == "beam":
+            if constraint is not None:
+                raise ValueError("beam search takes no constraint")
             return beam_search(*where, self.beams, self.length_penalty, min_tokens, first)
         choose = nucleus(self.temperature, self.top_p, generator) if self.method == "sample" else greedy
-        return generate(*where, choose, min_tokens, first)
+        return generate(*where, choose, min_tokens, first, constraint)
 
 
 GREEDY = Decoding()

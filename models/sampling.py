@@ -141,6 +141,15 @@ class SamplingSettings:
             group="latent",
         ),
     )
+    where: str | None = field(
+        default=None,
+        metadata=declare(
+            "conditions that every row of a table satisfies, such as 'age > 30 and sex = F'; the other columns are "
+            "drawn given them (default: none)",
+            form="label",
+            group="sampling",
+        ),
+    )
     novel: bool = field(
         default=False,
         metadata=declare(

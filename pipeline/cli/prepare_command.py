@@ -9,7 +9,7 @@ from pipeline.cli.parser import Parser, add_column_options, add_limit_options, c
 from pipeline.data.corpora import HUB, NAMES
 from pipeline.data.documents import Split
 from pipeline.data.formats import format_of, listed_formats, stem_of
-from pipeline.data.preparation_settings import BPE, TRAINED, WORDPIECE, PreparationSettings
+from pipeline.data.preparation_settings import BPE, TABLE, TRAINED, WORDPIECE, PreparationSettings
 from pipeline.data.text_source import TextSource, check_source, dataset_name
 from pipeline.data.tokenizer import tokenizer_file
 from pipeline.runtime.errors import UserError
@@ -66,8 +66,9 @@ def parse(description: str) -> argparse.Namespace:
         "--TOKENIZER",
         type=types.OrNone(types.Checked(tokenizer_file)),
         help="that of a pretrained model (bundled, a hub name or a folder), or a tokenizer.json; bpe (byte-level: "
-        "every text comes back as it was) and wordpiece train one on the training split (default: bert-base-uncased "
-        "for the paper's corpora, wordpiece for wikipedia-sample, bpe for a text of your own)",
+        "every text comes back as it was) and wordpiece train one on the training split; table has a token for each "
+        "column and value of a table's rows (default: bert-base-uncased for the paper's corpora, wordpiece for "
+        "wikipedia-sample, table for rows as text, bpe for other text of your own)",
     )
     group.add_argument(
         "--VOCAB_SIZE",
@@ -79,9 +80,10 @@ def parse(description: str) -> argparse.Namespace:
     group.add_argument("--DATA_DIR", type=types.folder, default=Path("data"), help="folder of all prepared datasets")
     arguments = parser.parse_args()
     named = arguments.DATA in NAMES
-    if arguments.TOKENIZER is None:
-        arguments.TOKENIZER = "bert-base-uncased" if arguments.DATA in HUB else (WORDPIECE if named else BPE)
     of_rows = arguments.ROW_TEMPLATE is not None
+    if arguments.TOKENIZER is None:
+        own = TABLE if of_rows else BPE
+        arguments.TOKENIZER = "bert-base-uncased" if arguments.DATA in HUB else (WORDPIECE if named else own)
     arguments.WHOLE_DOCUMENTS = of_rows if arguments.WHOLE_DOCUMENTS is None else arguments.WHOLE_DOCUMENTS
     arguments.MORE_THAN = arguments.MORE_THAN or (2 if arguments.WHOLE_DOCUMENTS else 5)
     arguments.FEWER_THAN = arguments.FEWER_THAN or (250 if of_rows else (50 if named else 150))
@@ -103,6 +105,8 @@ def check(arguments: argparse.Namespace) -> None:
         )
     if arguments.FEWER_THAN - arguments.MORE_THAN < 2:
         raise UserError("--MORE_THAN and --FEWER_THAN leave no length between them; set them further apart")
+    if arguments.TOKENIZER == TABLE and arguments.ROW_TEMPLATE is None:
+        raise UserError("--TOKENIZER table is for the rows of a table; add --ROW_TEMPLATE, or take another tokenizer")
     if arguments.ROW_TEMPLATE is not None and not arguments.WHOLE_DOCUMENTS:
         raise UserError("--WHOLE_DOCUMENTS False would divide a row's text; leave it out, or take no --ROW_TEMPLATE")
     if arguments.ROW_TEMPLATE is not None and arguments.CLEAN == "paper":

@@ -160,6 +160,7 @@ def loader(
     pad_id: int,
     device: torch.device,
     workers: int = -1,
+    arranged: Callable[[int, list[int]], list[int]] | None = None,
 ) -> DataLoader[list[int]]:
     """Create a loader of `Batch`es; for a GPU it reads ahead into page-locked memory.
 
@@ -169,12 +170,13 @@ def loader(
         pad_id: id of the padding token.
         device: device of the batches.
         workers: processes that read ahead; -1 means two for a GPU and none otherwise.
+        arranged: changes the order of a sentence's token ids, given the number of its row; None leaves it.
     """
     on_gpu = device.type == "cuda"
     if workers < 0:
         workers = 2 if on_gpu else 0
     return DataLoader(
-        _Rows(sentences),
+        _Rows(sentences, arranged),
         batch_sampler=batches,
         collate_fn=lambda ids: collate(ids, pad_id),
         pin_memory=on_gpu,
@@ -186,14 +188,19 @@ def loader(
 class _Rows(Dataset[list[int]]):
     """Token ids of a prepared split, read one batch of rows at a time."""
 
-    def __init__(self, split: "datasets.Dataset") -> None:
-        self.split = split
+    def __init__(
+        self, split: "datasets.Dataset", arranged: Callable[[int, list[int]], list[int]] | None = None
+    ) -> None:
+        self.split, self.arranged = split, arranged
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitems__(self, rows: list[int]) -> list[list[int]]:
-        return self.split[rows]["input_ids"]
+        found = self.split[rows]["input_ids"]
+        if self.arranged is None:
+            return found
+        return [self.arranged(row, ids) for row, ids in zip(rows, found, strict=True)]
 
 
 def groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:

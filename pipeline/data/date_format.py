@@ -4,7 +4,7 @@ import datetime
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from pipeline.data.cleaning import without_space
 
@@ -98,6 +98,39 @@ class DateForm:
         except ValueError:
             return None
         return f"{date}T{time}" if date and time else date + time, _spellings(parts)
+
+    def write(self, key: str, spellings: Collection[str] = ()) -> str | None:
+        """Write a date in this form.
+
+        Args:
+            key: ISO form without a zone, as `read` returns it.
+            spellings: spellings of a column; numbers below ten have a zero unless all of the column have none.
+
+        Returns:
+            The text; None if the form has a zone or a fraction of a second, which the key does not determine.
+        """
+        parts = _PART.findall(self.picture)
+        if any("z" in part or part == "fff" for part in parts):
+            return None
+        numbers = [int(number) for number in re.findall(r"\d+", key)]
+        date = numbers[:3] if "Y" in self.picture else [1, 1, 1]
+        time = [*numbers[3 if "Y" in self.picture else 0 :], 0, 0, 0][:3]
+        width = "1" if "single" in spellings and "padded" not in spellings else "02"
+        half = next((one for one in sorted(spellings) if one[:1] in "aA" and one[1:2] in ".mM"), "am")
+        hour = time[0] if "am" not in parts else (time[0] + 11) % 12 + 1
+        written = {
+            "YYYY": f"{date[0]:04}",
+            "YY": f"{date[0] % 100:02}",
+            "MM": f"{date[1]:{width}}",
+            "DD": f"{date[2]:{width}}",
+            "Month": _MONTHS[date[1] - 1],
+            "Mon": _MONTHS[date[1] - 1][:3],
+            "hh": f"{hour:{width}}",
+            "mm": f"{time[1]:02}",
+            "ss": f"{time[2]:02}",
+            "am": half if time[0] < 12 else half.replace("a", "p").replace("A", "P"),
+        }
+        return _PART.sub(lambda part: written[part[0]], self.picture)
 
     def spaced(self, text: str) -> str | None:
         """Return a text, whose white space is lost or added to, with the spaces of the form; None if it is no date."""

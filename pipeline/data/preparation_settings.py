@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-BPE, WORDPIECE = "bpe", "wordpiece"
-TRAINED = (BPE, WORDPIECE)  # tokenizers that are trained on the training split
+BPE, WORDPIECE, TABLE = "bpe", "wordpiece", "table"
+TRAINED = (BPE, WORDPIECE, TABLE)  # tokenizers that are trained on the data
+LOSSLESS = (BPE, TABLE)
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,7 @@ class PreparationSettings:
 
     Args:
         tokenizer: `bundled`, hub name, folder or `tokenizer.json`; `bpe` or `wordpiece` for one trained on the training
-            split.
+            split; `table` for rows of a table.
         vocabulary_size: maximal number of tokens of a trained tokenizer.
         clean: `paper`, or `none`, which changes nothing.
         more_than: sentences have more tokens than this, [CLS] and [SEP] counted.

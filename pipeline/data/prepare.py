@@ -17,9 +17,10 @@ import nupunkt
 
 from pipeline.data.documents import SPLITS
 from pipeline.data.encoding import CUT, DROPPED, Kept, encode, measured, segment
-from pipeline.data.preparation_settings import BPE, TRAINED, WORDPIECE, PreparationSettings
+from pipeline.data.preparation_settings import BPE, LOSSLESS, TABLE, TRAINED, WORDPIECE, PreparationSettings
 from pipeline.data.pretrained_tokenizer import PretrainedTokenizer
 from pipeline.data.round_trip import round_trip
+from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.data.shards import PART, REMEDY, SHARD_BYTES, Shards, grouped, mapped
 from pipeline.data.text_source import TextSource
 from pipeline.data.tokenizer import FILE, TextTokenizer, load_tokenizer, tokenizer_file, train_bpe, train_wordpiece
@@ -56,7 +57,7 @@ def prepare(
     datasets.disable_progress_bars()
     # A missing tokenizer is reported before the long work.
     tokenizer = None if settings.tokenizer in TRAINED else load_tokenizer(settings.tokenizer)
-    lossless = settings.tokenizer == BPE if tokenizer is None else tokenizer.lossless
+    lossless = settings.tokenizer in LOSSLESS if tokenizer is None else tokenizer.lossless
     if isinstance(tokenizer, PretrainedTokenizer) and not lossless:
         print(f"the tokenizer {settings.tokenizer} may change white space and rare characters of a text", flush=True)
     source = dataclasses.replace(source, lossless=lossless)
@@ -73,7 +74,7 @@ def prepare(
                 _segment_all(source, settings, segmented, work, found)
             except UnfinishedError as error:
                 raise error if segmented.records else UserError(str(error)) from None
-        tokenizer = tokenizer or _trained(segmented, source, settings, work)
+        tokenizer = tokenizer or _trained(segmented, source, settings, work, found["columns"])
         tokenizer.add_labels(_labels(segmented, source))
         if not encoded.complete:
             _encode_all(segmented, tokenizer, settings, encoded, work)
@@ -190,27 +191,38 @@ def _labels(shards: Shards, source: TextSource) -> list[str]:
 
 
 class _Texts:
-    """The texts of the training split; each iteration reads them anew."""
+    """The texts of some splits; each iteration reads them anew."""
 
-    def __init__(self, shards: Shards) -> None:
-        self.shards = shards
+    def __init__(self, shards: Shards, *splits: str) -> None:
+        self.shards, self.splits = shards, splits
 
     def __iter__(self) -> Iterator[str]:
-        return self.shards.texts("train")
+        return itertools.chain.from_iterable(map(self.shards.texts, self.splits))
 
 
-def _trained(shards: Shards, source: TextSource, settings: PreparationSettings, work: Path) -> TextTokenizer:
+def _trained(
+    shards: Shards, source: TextSource, settings: PreparationSettings, work: Path, columns: dict[str, Any]
+) -> TextTokenizer:
     """Train the tokenizer on the training split; load it if the preparation resumes after its training."""
     if (work / FILE).exists():
         return load_tokenizer(str(work / FILE))
     if not sum(record["sentences"][0] for record in shards.records):
         raise UserError(f"{source.data} holds no sentence to train a tokenizer on; bring more text")
+    if settings.tokenizer == TABLE:
+        assert source.template is not None, "only rows of a table have such a tokenizer"
+        print("choosing the tokens of each column", flush=True)
+        everywhere = _Texts(shards, *SPLITS)  # the types of the columns are those of all rows, too
+        rows = RowTokenizer.train(everywhere.__iter__, source.template, columns, settings.vocabulary_size)
+        rows.save(work)
+        return rows
     kind = {BPE: "byte-level BPE", WORDPIECE: "WordPiece"}[settings.tokenizer]
     print(f"training a {kind} tokenizer of at most {settings.vocabulary_size} tokens", flush=True)
     if settings.tokenizer == BPE:
-        tokenizer = train_bpe(_Texts(shards), settings.vocabulary_size)
+        tokenizer = train_bpe(_Texts(shards, "train"), settings.vocabulary_size)
     else:
-        tokenizer = train_wordpiece(_Texts(shards), settings.vocabulary_size, lower_case=settings.clean == "paper")
+        tokenizer = train_wordpiece(
+            _Texts(shards, "train"), settings.vocabulary_size, lower_case=settings.clean == "paper"
+        )
     tokenizer.save(work)
     return tokenizer
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.data import byte_level
+from pipeline.data import byte_level, row_tokenizer
 from pipeline.data.base_models import BUNDLED, base_folder
 from pipeline.data.pretrained_tokenizer import PretrainedTokenizer, identity
 from pipeline.data.special_tokens import CONFIG, DECLARING, declared_roles, embedding_rows, stored_roles
@@ -83,6 +83,8 @@ def _loaded(path: Path, source: str) -> TextTokenizer:
 
     try:
         tokenizer = Tokenizer.from_file(str(path))
+        if (rows := path.parent / row_tokenizer.FILE).is_file():
+            return row_tokenizer.RowTokenizer.load(tokenizer, rows)
         stored = stored_roles(tokenizer)
         if stored is not None:
             return PretrainedTokenizer(tokenizer, stored)

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.decoding import GREEDY, Decoding
+from models.decoding import GREEDY, Constraint, Decoding
 from models.latent import Latent
 from models.text_model import Encoding
 from pipeline.data.batches import Batch, in_order, loader
+from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.generation.latents import Source, unsupported_as_user_error
+from pipeline.generation.row_grammar import grammar_of
+from pipeline.generation.row_samples import RowDraws
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_jsonl
 from pipeline.runtime.processes import gathered, share
@@ -65,6 +68,7 @@ def decode(
     least: int = 0,
     generator: torch.Generator | None = None,
     labels: Sequence[str] | None = None,
+    constraint: Constraint | None = None,
 ) -> list[tuple[str, list[int]]]:
     """Generate a sentence from each of `count` latents.
 
@@ -78,6 +82,7 @@ def decode(
         least: smallest number of tokens of a sentence, without the end token.
         generator: source of randomness, on the model's device; torch's default generator if None.
         labels: one for each sentence, whose token is the first of the sentence; if None, the model chooses it.
+        constraint: rules for the tokens, labels too; if None, rows of a table are rows, with columns in any order.
 
     Returns:
         `count` pairs of text and token ids.
@@ -85,9 +90,16 @@ def decode(
     tokenizer = experiment.data.tokenizer
     limit = max(experiment.data.length_distribution) if limit is None else limit
     first = None
-    if labels is not None:
+    if isinstance(tokenizer, RowTokenizer):
+        if constraint is None:
+            forced = [] if labels is None else [[tokenizer.labels[label]] for label in labels]
+            constraint = grammar_of(tokenizer).unordered(count, forced)
+        limit, least = max(limit, grammar_of(tokenizer).longest), 0
+    elif labels is not None:
         first = torch.tensor([tokenizer.labels[label] for label in labels], device=experiment.device)
-    ids = decoding(experiment.model, latent, count, tokenizer.cls_id, tokenizer.sep_id, limit, least, generator, first)
+    ids = decoding(
+        experiment.model, latent, count, tokenizer.cls_id, tokenizer.sep_id, limit, least, generator, first, constraint
+    )
     return list(zip(tokenizer.decode_batch(ids), ids, strict=True))
 
 
@@ -140,6 +152,7 @@ def sample(
     again: int | None = None,
     numbers: Sequence[int] | None = None,
     attempt: int = 0,
+    rows: RowDraws | None = None,
 ) -> list[dict[str, Any]]:
     """Draw latents and decode them.
 
@@ -160,6 +173,7 @@ def sample(
             limits and other randomness of the tokens.
         numbers: if given, generate only the sentences with these numbers, each with its label.
         attempt: number of earlier draws of these sentences. Each draw has seeds of its own.
+        rows: grammar and conditions of a table's rows; None for other texts.
 
     Returns:
         A row for each sentence, of all ranks: `text`; `label`, where the data has labels; the origin of its latent
@@ -188,7 +202,10 @@ def sample(
             latent = None if latent is None else latent.select(kept)
             generator.manual_seed(mixed(seed, chunk[0], AGAIN))
         own = None if labels is None else [labels[number] for number in chunk]
-        made = decode(experiment, latent, len(chunk), decoding, limit, least, generator, own)
+        constraint = None
+        if rows is not None:
+            latent, constraint = rows.begin(experiment, latent, chunk, own, decoding, generator)
+        made = decode(experiment, latent, len(chunk), decoding, limit, least, generator, own, constraint)
         parts.append(
             [
                 {

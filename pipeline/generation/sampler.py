@@ -10,6 +10,7 @@ from models.text_model import Noise
 from pipeline.experiments.load import Experiment
 from pipeline.generation import latents
 from pipeline.generation.generate import checked_label, sample
+from pipeline.generation.row_samples import RowDraws, drawn_again
 
 
 def sample_with(
@@ -40,20 +41,32 @@ def sample_with(
     decoding = Decoding(
         settings.decoding, settings.temperature, settings.top_p, settings.beam_width, settings.beam_length_penalty
     )
-    return sample(
-        experiment,
-        source_of(experiment, settings),
-        settings.count,
-        settings.seed,
-        decoding,
-        batch_size,
-        settings.min_length or 1,
-        settings.max_length,
-        label,
-        again,
-        numbers,
-        attempt,
-    )
+    draws = RowDraws.of(experiment, settings, attempt)
+    source = source_of(experiment, settings)
+
+    def draw(numbers: Sequence[int] | None, attempt: int) -> list[dict[str, Any]]:
+        return sample(
+            experiment,
+            source,
+            settings.count,
+            settings.seed,
+            decoding,
+            batch_size,
+            settings.min_length or 1,
+            settings.max_length,
+            label,
+            again,
+            numbers,
+            attempt,
+            draws,
+        )
+
+    rows = draw(numbers, attempt)
+    if draws is None or again is not None:
+        return rows
+    chosen = range(settings.count) if numbers is None else numbers
+    # The attempts of one call of this function are apart from those of another.
+    return drawn_again(rows, draws, chosen, lambda wrong, round: draw(wrong, attempt + 1000 * round))
 
 
 def draws_from_prior(experiment: Experiment, settings: SamplingSettings) -> bool:

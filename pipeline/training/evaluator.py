@@ -1,17 +1,21 @@
 """Evaluations of a model while it trains: figures of the validation split, and the looks of a controller."""
 
 import math
+import random
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from accelerate import Accelerator
 
 from models.text_model import TextModel
-from pipeline.data.batches import Batch, in_order, loader
+from pipeline.data.batches import Batch, EpochOrder, in_order, loader
 from pipeline.data.dataset import PreparedData
+from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.processes import share
 from pipeline.runtime.progress import bar
+from pipeline.runtime.seeds import mixed
 from pipeline.training.collapse import FEW_GAP_SENTENCES, GAP_SENTENCES, collapse_figures
 from pipeline.training.fsdp import outer_gathered
 from pipeline.training.validation import evaluate, posterior_histograms
@@ -78,10 +82,20 @@ class Evaluator:
             return posterior_histograms(self.model, batches, self.accelerator.device)
 
     def loader(self, batches: Any, split: str) -> Any:
-        """Load batches of a split by the numbers of their sentences."""
-        sentences, pad_id = self.data.splits[split], self.data.tokenizer.pad_id
-        return loader(sentences, batches, pad_id, self.accelerator.device, self.settings.loader_workers)
+        """Load batches of a split by the numbers of their sentences; the columns of rows come in random order."""
+        sentences, tokenizer = self.data.splits[split], self.data.tokenizer
+        arranged = None
+        if isinstance(tokenizer, RowTokenizer):
+            seed, epoch = (batches.seed, batches.epoch) if isinstance(batches, EpochOrder) else (0, 0)
+            arranged = partial(_shuffled, tokenizer, seed, epoch)
+        workers = self.settings.loader_workers
+        return loader(sentences, batches, tokenizer.pad_id, self.accelerator.device, workers, arranged)
 
     @property
     def _sharded(self) -> bool:
         return self.accelerator.is_fsdp2
+
+
+def _shuffled(tokenizer: RowTokenizer, seed: int, epoch: int, row: int, ids: list[int]) -> list[int]:
+    """Shuffle the columns of a row; the order depends on the seed, the epoch and the row alone."""
+    return tokenizer.shuffled(ids, random.Random(mixed(seed, epoch, row)))

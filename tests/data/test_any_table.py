@@ -163,7 +163,7 @@ def is_subsequence(rows: list[list[Any]], source: list[list[Any]]) -> bool:
     return all(repr(row) in remaining for row in rows)
 
 
-def prepare_any(table: Table, mode: str) -> None:
+def prepare_any(table: Table, mode: str, tokenizer: str) -> None:
     """Prepare a table and compare round_trip.<format> with it, cell by cell; or check the one line of a refusal."""
     suffix, names, _, _ = table
     flags: dict[str, dict[str, Any]] = {
@@ -175,7 +175,7 @@ def prepare_any(table: Table, mode: str) -> None:
         path, data_dir = Path(folder, f"own{suffix}"), Path(folder, "data")
         write_any(path, table)
         source = TextSource(str(path), Split(0.2, 0.2, 0), **flags[mode])
-        limits = PreparationSettings("bpe", 300, "none", more_than=2, fewer_than=10_000, whole=True)
+        limits = PreparationSettings(tokenizer, 300, "none", more_than=2, fewer_than=10_000, whole=True)
         try:
             statistics = prepare(source, "own", data_dir, limits)
         except UserError as error:
@@ -207,9 +207,9 @@ def fuzzed(examples: int) -> Callable[[], None]:
         derandomize=True,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
-    @given(tables(), MODES)
-    def check(table: Table, mode: str) -> None:
-        prepare_any(table, mode)
+    @given(tables(), MODES, st.booleans())
+    def check(table: Table, mode: str, own: bool) -> None:
+        prepare_any(table, mode, "table" if own and mode != "text and label" else "bpe")
 
     return check
 

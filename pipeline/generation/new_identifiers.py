@@ -1,0 +1,118 @@
+"""New values for columns of identifiers, which are made from their form and never copied from the data."""
+
+import itertools
+import random
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.data.dataset import PreparedData
+from pipeline.data.row_tokenizer import RowTokenizer
+from pipeline.data.text_code import TextCode
+from pipeline.runtime.errors import UserError
+
+KINDS = ("identifier", "uuid")
+TRIES = 1000
+_LETTERS = {"9": "0123456789", "A": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "a": "abcdefghijklmnopqrstuvwxyz"}
+
+
+class NewIdentifiers:
+    """Makes values of a column that no text of the data has, one for each sample.
+
+    Args:
+        column: name of the column.
+        description: its type, as `ColumnSurvey` describes it.
+        known: values of the data.
+        tokenizer: tokenizer of the rows.
+        seed: seed of all values.
+        attempt: number of earlier values of each sample.
+    """
+
+    def __init__(
+        self,
+        column: str,
+        description: Mapping[str, Any],
+        known: set[str],
+        tokenizer: RowTokenizer,
+        seed: int,
+        attempt: int,
+    ) -> None:
+        self._column, self._field, self._seed, self._attempt = column, tokenizer.fields[column], seed, attempt
+        self._taken = set(known)
+        self._shapes: list[tuple[str, Sequence[Sequence[int]]]] = sorted((description.get("shapes") or {}).items())
+        self._places = _characters(sorted(known)) if self._shapes else []
+        self._made: dict[int, str] = {}
+
+    def __call__(self, number: int) -> list[int]:
+        """Return the ids of the column and of a sample's value; the same value for the same sample.
+
+        Raises:
+            UserError: nearly all values of this form are taken.
+        """
+        if number not in self._made:
+            source = random.Random(f"{self._seed} {self._attempt} {self._column} {number}")
+            tries = itertools.chain(
+                (self._alike(source) for _ in range(TRIES if self._places else 0)),
+                (self._new(source) for _ in range(TRIES)),
+            )
+            value = next((one for one in tries if one not in self._taken), None)
+            if value is None:
+                raise UserError(
+                    f"column {self._column!r}: nearly all identifiers of its form are taken; generate fewer samples"
+                )
+            self._taken.add(value)
+            self._made[number] = value
+        ids = self._field.encode(self._made[number])
+        assert ids is not None, "a text has tokens"
+        return ids
+
+    def _alike(self, source: random.Random) -> str:
+        """Draw each character among those that values of the data have at its place."""
+        return "".join(source.choice(characters) for characters in source.choice(self._places))
+
+    def _new(self, source: random.Random) -> str:
+        if not self._shapes:
+            return str(uuid.UUID(int=source.getrandbits(128), version=4))
+        shape, widths = source.choice(self._shapes)
+        return "".join(
+            "".join(source.choice(_LETTERS.get(kind, kind)) for _ in range(source.randint(low, high)))
+            for kind, (low, high) in zip(shape, widths, strict=True)
+        )
+
+
+def _characters(known: Sequence[str]) -> list[list[list[str]]]:
+    """Return the characters at each place of values with the same marks and lengths, one entry for each value."""
+    found: dict[str, list[set[str]]] = {}
+    forms = ["".join("9" if one.isdigit() else "a" if one.isalpha() else one for one in value) for value in known]
+    for value, form in zip(known, forms, strict=True):
+        places = found.setdefault(form, [set() for _ in value])
+        for place, character in zip(places, value, strict=True):
+            place.add(character)
+    ordered = {form: [sorted(place) for place in places] for form, places in found.items()}
+    return [ordered[form] for form in forms]
+
+
+def new_identifiers(data: PreparedData, seed: int, attempt: int) -> dict[str, NewIdentifiers]:
+    """Return the makers of new values, by column; none for data that are no rows of a table.
+
+    Args:
+        data: prepared data.
+        seed: seed of the samples.
+        attempt: number of earlier draws of the samples.
+    """
+    tokenizer = data.tokenizer
+    if not isinstance(tokenizer, RowTokenizer):
+        return {}
+    columns: Mapping[str, Any] = (data.statistics.get("source") or {}).get("columns") or {}
+    found = [
+        name
+        for name, field in tokenizer.fields.items()
+        if isinstance(field.code, TextCode) and columns.get(name, {}).get("kind") in KINDS
+    ]
+    known: dict[str, set[str]] = {name: set() for name in found}
+    for split in data.splits.values() if found else ():
+        for text in split["text"]:
+            values = tokenizer.template.values(text) or {}
+            for name in found:
+                known[name].add(values.get(name, ""))
+    return {name: NewIdentifiers(name, columns[name], known[name], tokenizer, seed, attempt) for name in found}

@@ -1,0 +1,226 @@
+"""The grammar of a table's rows: the tokens that may come next, so that every text that is generated is a row."""
+
+import functools
+import random
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.data.column_code import Allowed
+from pipeline.data.row_tokenizer import Field, RowTokenizer
+
+Made = Callable[[int], list[int]]  # number of a text -> ids of a new value, its column's token in front
+
+
+class _Row:
+    """State of one text.
+
+    Args:
+        fields: columns that are left, in the order in which they come.
+        forced: ids that the text begins with.
+        free: True if the model chooses the order of the columns.
+    """
+
+    def __init__(self, fields: Sequence[Field], forced: Sequence[int], free: bool) -> None:
+        self.left = list(fields)
+        self.forced = deque(forced)
+        self.free = free
+        self.field: Field | None = None
+        self.prefix: list[int] = []
+
+
+class RowConstraint:
+    """Constraint of B rows that are generated together; a `models.decoding.Constraint`.
+
+    Args:
+        grammar: grammar of the rows.
+        orders: columns of each row, in the order in which they come.
+        forced: ids that each row begins with, such as its label.
+        free: True if the model chooses the order of the columns.
+        numbers: number of each row among all samples.
+
+    Attributes:
+        log_weights: sum over the conditioned tokens of each row of the log of the probability that the model gives to
+            what the conditions permit.
+    """
+
+    def __init__(
+        self,
+        grammar: "RowGrammar",
+        orders: Sequence[Sequence[str]],
+        forced: Sequence[Sequence[int]],
+        free: bool = False,
+        numbers: Sequence[int] = (),
+    ) -> None:
+        self._grammar = grammar
+        fields = grammar.tokenizer.fields
+        self._rows = [
+            _Row([fields[name] for name in order], begin, free) for order, begin in zip(orders, forced, strict=True)
+        ]
+        self._numbers = numbers or range(len(self._rows))
+        self.log_weights = [0.0] * len(self._rows)
+
+    def apply(self, rows: Sequence[int], logits: Tensor) -> Tensor:
+        """Make all tokens impossible that do not continue a row; see `models.decoding.Constraint`."""
+        masks = self._grammar.masks
+        chosen, weighed = [], []
+        for place, number in enumerate(rows):
+            row = self._rows[number]
+            chosen.append(masks.index(*self._allowed(row)))
+            field = row.field
+            if field is not None and field.column in self._grammar.permitted and not row.forced:
+                weighed.append((place, number, masks.index(field, field.code.allowed(row.prefix))))
+        allowed = masks.of(chosen, logits.device)
+        if weighed:
+            places = torch.tensor([place for place, _, _ in weighed], device=logits.device)
+            possible = masks.of([index for _, _, index in weighed], logits.device)
+            scores = logits[places].double()
+            share = scores.masked_fill(~allowed[places], -torch.inf).logsumexp(dim=-1)
+            share -= scores.masked_fill(~possible, -torch.inf).logsumexp(dim=-1)
+            for (_, number, _), value in zip(weighed, share.tolist(), strict=True):
+                self.log_weights[number] += value
+        return logits.masked_fill(~allowed, -torch.inf)
+
+    def _allowed(self, row: _Row) -> tuple[Field | None, Allowed]:
+        """Return the column whose tokens are allowed, and these; ids for no column."""
+        if row.forced:
+            return None, (row.forced[0],)
+        if row.field is not None:
+            return row.field, row.field.code.allowed(row.prefix, self._grammar.permitted.get(row.field.column))
+        if not row.left:
+            return None, (self._grammar.tokenizer.sep_id,)
+        return None, tuple(field.marker for field in (row.left if row.free else row.left[:1]))
+
+    def advance(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
+        """Take the chosen tokens into account; see `models.decoding.Constraint`."""
+        for number, index in zip(rows, tokens, strict=True):
+            row = self._rows[number]
+            if row.forced:
+                row.forced.popleft()
+            if row.field is not None:
+                token = row.field.from_id(index)
+                assert token is not None, "a column has its own tokens alone"
+                row.prefix.append(token)
+                if not row.field.code.allowed(row.prefix):
+                    row.field = None
+                continue
+            row.field = next((field for field in row.left if field.marker == index), None)
+            if row.field is None:
+                continue  # a label or the end
+            row.left.remove(row.field)
+            row.prefix = []
+            if not row.forced and (made := self._grammar.made.get(row.field.column)) is not None:
+                row.forced.extend(made(self._numbers[number])[1:])
+
+
+class _Masks:
+    """Masks over the vocabulary, each made once.
+
+    Args:
+        size: number of tokens of the vocabulary.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._known: dict[tuple[str | None, Allowed], int] = {}
+        self._same: dict[tuple[int, str | None], tuple[Allowed, int]] = {}  # by identity, which is faster to compare
+        self._masks: list[Tensor] = []
+        self._stacked: Tensor | None = None
+
+    def index(self, field: Field | None, allowed: Allowed) -> int:
+        """Return the number of the mask of some tokens of a column, or of ids if there is no column."""
+        name = None if field is None else field.column
+        same = self._same.get((id(allowed), name))
+        if same is not None and same[0] is allowed:
+            return same[1]
+        number = self._known.get((name, allowed))
+        if number is None:
+            mask = torch.zeros(self._size, dtype=torch.bool)
+            mask[[token if field is None else field.to_id(token) for token in allowed]] = True
+            number = self._known[name, allowed] = len(self._masks)
+            self._masks.append(mask)
+            self._stacked = None
+        if len(allowed) > 16:  # short ones are made anew each time
+            self._same[id(allowed), name] = allowed, number
+        return number
+
+    def of(self, numbers: Sequence[int], device: torch.device) -> Tensor:
+        """Return the masks with some numbers: [S, V], bool, True for tokens that are allowed."""
+        if self._stacked is None:
+            self._stacked = torch.stack(self._masks).to(device)
+        return self._stacked[torch.tensor(numbers, device=device)]
+
+
+class RowGrammar:
+    """Grammar of the rows of a table.
+
+    Args:
+        tokenizer: tokenizer of the rows.
+        permitted: condition on the values of some columns, in the form of their codes; see `ColumnCode.allowed`.
+        made: makes new values for some columns, such as identifiers.
+    """
+
+    def __init__(
+        self,
+        tokenizer: RowTokenizer,
+        permitted: Mapping[str, Any] | None = None,
+        made: Mapping[str, Made] | None = None,
+    ) -> None:
+        self.tokenizer, self.permitted, self.made = tokenizer, dict(permitted or {}), dict(made or {})
+        self.masks = _Masks(tokenizer.vocabulary_size)
+
+    @property
+    def longest(self) -> int:
+        """Largest number of tokens of a row, a label and the end token counted."""
+        return 2 + sum(1 + field.code.longest for field in self.tokenizer.fields.values())
+
+    def unordered(self, count: int, forced: Sequence[Sequence[int]] = ()) -> RowConstraint:
+        """Return the constraint of rows whose columns come in any order that the model chooses."""
+        names = list(self.tokenizer.fields)
+        return RowConstraint(self, [names] * count, forced or [()] * count, free=True)
+
+    def conditioned(self, forced: Sequence[Sequence[int]]) -> RowConstraint:
+        """Return the constraint of beginnings of rows: the columns with a condition."""
+        return RowConstraint(self, [list(self.permitted)] * len(forced), forced)
+
+    def ordered(self, numbers: Sequence[int], forced: Sequence[Sequence[int]], seed: int) -> RowConstraint:
+        """Return the constraint of whole rows, whose columns come in an order of their own.
+
+        Columns with a condition come first, so that the others are drawn given them; the others in random order.
+
+        Args:
+            numbers: number of each row among all samples.
+            forced: ids that each row begins with.
+            seed: seed of the order.
+        """
+        others = [name for name in self.tokenizer.fields if name not in self.permitted]
+        orders = []
+        for number in numbers:
+            mixed = random.Random(f"{seed} {number}").sample(others, len(others))
+            orders.append([*self.permitted, *mixed])
+        return RowConstraint(self, orders, forced, numbers=numbers)
+
+
+@functools.lru_cache(maxsize=4)
+def grammar_of(tokenizer: RowTokenizer) -> RowGrammar:
+    """Return the grammar of all rows of a tokenizer, without conditions; one for each tokenizer."""
+    return RowGrammar(tokenizer)
+
+
+def resampled(log_weights: Sequence[float], count: int, start: float) -> list[int]:
+    """Choose candidates with probabilities in proportion to their weights (systematic resampling).
+
+    Args:
+        log_weights: log weight of each candidate.
+        count: number of candidates to choose.
+        start: random number in [0, 1).
+
+    Returns:
+        Numbers of the chosen candidates, in ascending order.
+    """
+    weights = torch.tensor(log_weights, dtype=torch.float64).softmax(dim=0)
+    points = (torch.arange(count, dtype=torch.float64) + start) / count
+    return torch.searchsorted(weights.cumsum(dim=0), points).clamp_max(len(log_weights) - 1).tolist()

@@ -1,0 +1,159 @@
+"""Samples of a table: every text is a row, and holds what was asked of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from models.decoding import Decoding
+from models.latent import Latent
+from models.sampling import SamplingSettings
+from pipeline.data.column_types import RejectedError
+from pipeline.data.conditions import ColumnCondition, parse_where
+from pipeline.data.row_conditions import permitted
+from pipeline.data.row_tokenizer import RowTokenizer
+from pipeline.data.writers import LABEL, TableForm
+from pipeline.experiments.load import Experiment
+from pipeline.generation.new_identifiers import new_identifiers
+from pipeline.generation.row_grammar import RowConstraint, RowGrammar, resampled
+from pipeline.runtime.errors import UserError
+
+CANDIDATES = 4  # beginnings that are drawn for each row with conditions
+ROUNDS = 20  # rounds in which samples are drawn again whose columns of text make them no rows
+
+
+@dataclass(frozen=True)
+class RowDraws:
+    """How the rows of a table are drawn.
+
+    Args:
+        grammar: grammar of the rows.
+        seed: seed of the columns' order.
+        conditions: conditions by column.
+        form: form of the rows.
+    """
+
+    grammar: RowGrammar
+    seed: int
+    conditions: Mapping[str, ColumnCondition]
+    form: TableForm
+
+    @staticmethod
+    def of(experiment: Experiment, settings: SamplingSettings, attempt: int = 0) -> "RowDraws | None":
+        """Return how the rows of an experiment are drawn; None if its data are no rows with tokens of their own.
+
+        Raises:
+            UserError: settings that rows do not have, or conditions that nothing satisfies.
+        """
+        tokenizer, source = experiment.data.tokenizer, experiment.data.statistics.get("source") or {}
+        if not isinstance(tokenizer, RowTokenizer):
+            if settings.where is not None:
+                raise UserError(
+                    "--WHERE is for the rows of a table; prepare one with --ROW_TEMPLATE and --TOKENIZER table"
+                )
+            return None
+        if settings.decoding == "beam":
+            raise UserError("beam search is not for the rows of a table; take --DECODING sample, or greedy")
+        for name in ("min_length", "max_length"):
+            if getattr(settings, name) is not None:
+                raise UserError(f"--{name.upper()} means nothing for the rows of a table, which have all columns")
+        conditions = {} if settings.where is None else parse_where(settings.where, source["columns"])
+        if unknown := [name for name in conditions if name not in tokenizer.fields]:
+            raise UserError(f"--WHERE names {unknown[0]!r}, which is no column of the row template")
+        chosen = {
+            name: permitted(condition, tokenizer.fields[name].code, source["columns"][name])
+            for name, condition in conditions.items()
+        }
+        made = {
+            name: maker
+            for name, maker in new_identifiers(experiment.data, settings.seed, attempt).items()
+            if name not in chosen
+        }
+        return RowDraws(RowGrammar(tokenizer, chosen, made), settings.seed, conditions, TableForm(source))
+
+    def begin(
+        self,
+        experiment: Experiment,
+        latent: Latent | None,
+        numbers: Sequence[int],
+        labels: Sequence[str] | None,
+        decoding: Decoding,
+        generator: torch.Generator,
+    ) -> tuple[Latent | None, RowConstraint]:
+        """Draw the columns with a condition, and return what the rest of the rows is drawn with.
+
+        A condition on several tokens cuts off possible values after some of them are drawn. Several candidates are
+        therefore drawn for each row, weighted by the probabilities that the model gives to what the conditions permit,
+        and as many as there are rows are chosen in proportion to their weights (sampling importance resampling, Rubin
+        1987), each with its latent.
+
+        Args:
+            experiment: model and tokenizer.
+            latent: latents of the rows; None for a language model.
+            numbers: number of each row among all samples.
+            labels: label of each row; None if the data has no labels.
+            decoding: method that chooses the tokens.
+            generator: source of randomness.
+
+        Returns:
+            The latents, and the constraint of the rows.
+        """
+        tokenizer = self.grammar.tokenizer
+        forced = [[] if labels is None else [tokenizer.labels[labels[place]]] for place in range(len(numbers))]
+        if self.grammar.permitted and decoding.method == "sample":
+            candidates = [place for place in range(len(numbers)) for _ in range(CANDIDATES)]
+            own = None if latent is None else latent.select(torch.tensor(candidates, device=experiment.device))
+            constraint = self.grammar.conditioned([forced[place] for place in candidates])
+            longest, ends = self.grammar.longest, (tokenizer.cls_id, tokenizer.sep_id)
+            begun = decoding(
+                experiment.model, own, len(candidates), *ends, longest, 0, generator, constraint=constraint
+            )
+            start = float(torch.rand((), generator=generator, device=generator.device))
+            chosen = resampled(constraint.log_weights, len(numbers), start)
+            forced = [begun[row] for row in chosen]
+            if latent is not None:
+                places = torch.tensor([candidates[row] for row in chosen], device=experiment.device)
+                latent = latent.select(places)
+        return latent, self.grammar.ordered(numbers, forced, self.seed)
+
+    def wrong(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return the places of samples that are no rows, or do not hold what was asked of them."""
+        return [place for place, row in enumerate(rows) if not self._is_row(row)]
+
+    def _is_row(self, row: Mapping[str, Any]) -> bool:
+        values = self.grammar.tokenizer.template.values(row["text"])
+        if values is None or not all(one.permits(values[name]) for name, one in self.conditions.items()):
+            return False
+        try:
+            self.form.row({"text": row["text"], LABEL: row.get(LABEL)})
+        except RejectedError:
+            return False
+        return True
+
+
+def drawn_again(
+    rows: list[dict[str, Any]],
+    draws: RowDraws,
+    numbers: Sequence[int],
+    draw: Callable[[list[int], int], list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """Draw samples again in place of those that are no rows, in at most `ROUNDS` rounds.
+
+    Only columns of text can make a sample no row: a text may hold the words behind its column.
+
+    Args:
+        rows: samples.
+        draws: how they were drawn.
+        numbers: number of each sample.
+        draw: draws samples with some numbers again, given the number of the round.
+    """
+    wrong = draws.wrong(rows)
+    for attempt in range(1, ROUNDS + 1):
+        if not wrong:
+            break
+        again = draw([numbers[place] for place in wrong], attempt)
+        for place, row in zip(wrong, again, strict=True):
+            rows[place] = row
+        wrong = [wrong[place] for place in draws.wrong(again)]
+    return rows
