@@ -1,0 +1,254 @@
+"""Fidelity of synthetic rows, as the field reports it: SDMetrics' scores, detection, efficacy, copies.
+
+Shapes and trends are those of SDMetrics' quality report (https://docs.sdv.dev/sdmetrics): Kolmogorov-Smirnov and total
+variation complements of each column, correlation and contingency similarities of each pair. All scores lie in [0, 1],
+1 is best.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sdmetrics.reports import QualityReport
+from sdmetrics.single_column import BoundaryAdherence, CategoryCoverage, RangeCoverage
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.metrics import f1_score, r2_score, roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from pipeline.evaluation.table_frames import CATEGORY, NUMBER, TableTypes, features
+
+Table = Any  # a pandas.DataFrame; the annotations of its methods leave too many types open
+
+TABLE = "table"  # name in the reports of SDMetrics
+FOLDS = 3
+CLASSES = 20  # values of a target for classification at most
+LEAST = 10  # rows that each comparison needs
+COMPARED_ROWS = 2000  # rows whose nearest rows are looked for
+FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class TableFidelity:
+    """Figures of synthetic rows beside those of held-out real rows.
+
+    Args:
+        figures: value by name.
+        held_out: the same of held-out rows in place of synthetic ones.
+        columns: shape score by column.
+        left_out: columns that are not compared.
+        target: column that is predicted for the efficacy; None if no column can be.
+    """
+
+    figures: dict[str, float]
+    held_out: dict[str, float]
+    columns: dict[str, float]
+    left_out: list[str] = field(default_factory=list)
+    target: str | None = None
+
+
+def table_fidelity(
+    train: Table,
+    held_out: Table,
+    synthetic: Table,
+    types: TableTypes,
+    seed: int = 0,
+    target: str | None = None,
+) -> TableFidelity:
+    """Compare synthetic rows with real ones.
+
+    Args:
+        train: real rows that a model learned from, as `TableTypes.frame` returns them.
+        held_out: real rows that it did not.
+        synthetic: rows of the model.
+        types: kinds of the columns.
+        seed: seed of classifiers and choices of rows.
+        target: column to predict for the efficacy; the default is the last category with few values, or number.
+
+    Returns:
+        `shapes`, `trends`, `detection`, `coverage`, `boundaries`, `copies`, `membership` (the area under the curve of
+        an attack by the distance to the nearest synthetic row), and `efficacy` (the area under the ROC curve, or R²).
+    """
+    target = target_column(train, types) if target is None else target
+    shown = [_figures(train, held_out, rows, types, seed) for rows in (synthetic, held_out)]
+    learned = [efficacy(rows, held_out, types, target, seed) for rows in (synthetic, train)]
+    columns = shown[0].pop("columns")
+    shown[1].pop("columns")
+    own, real = shown
+    for figures, value in zip((own, real), learned, strict=True):
+        figures |= {} if value is None else {"efficacy": value}
+    return TableFidelity(own, real, columns, types.left_out, target)
+
+
+def _figures(train: Table, held_out: Table, rows: Table, types: TableTypes, seed: int) -> dict[str, Any]:
+    found, columns = _report(train, rows, types)
+    found |= _limits(train, rows, types)
+    known = set(map(tuple, train.astype(str).to_numpy()))
+    found["copies"] = float(np.mean([tuple(row) in known for row in rows.astype(str).to_numpy()]))
+    detected = detection(train if rows is held_out else _some(held_out, train, len(rows)), rows, types, seed)
+    found |= {} if detected is None else {"detection": detected}
+    if rows is not held_out:
+        found["membership"] = membership(train, held_out, rows, types, seed)
+    return found | {"columns": columns}
+
+
+def _report(real: Table, rows: Table, types: TableTypes) -> tuple[dict[str, float], dict[str, float]]:
+    """Return shapes and trends, and the shape of each column."""
+    report = QualityReport()
+    # Every pair counts, as in the published figures, not only those that are correlated in the real table.
+    report.real_correlation_threshold = report.real_association_threshold = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report.generate({TABLE: real}, {TABLE: rows}, {"tables": {TABLE: types.metadata()}}, verbose=False)
+        scores: Any = report.get_properties().set_index("Property")["Score"]
+        details: Any = report.get_details("Column Shapes")
+        columns = details.set_index("Column")["Score"].to_dict()
+    found = {"shapes": float(scores["Column Shapes"]), "trends": float(scores["Column Pair Trends"])}
+    return {name: value for name, value in found.items() if np.isfinite(value)}, columns
+
+
+def _limits(real: Table, rows: Table, types: TableTypes) -> dict[str, float]:
+    """Return the coverage of real values, and the share of numbers and dates within the real range."""
+    covered, inside = [], []
+    for name, kind in types.kinds.items():
+        if not real[name].notna().any() or not rows[name].notna().any():
+            continue
+        metric = CategoryCoverage if kind == CATEGORY else RangeCoverage
+        covered.append(max(0.0, float(metric.compute(real[name], rows[name]))))
+        if kind != CATEGORY:
+            inside.append(float(BoundaryAdherence.compute(real[name], rows[name])))
+    found = {"coverage": float(np.nanmean(covered))} if covered else {}
+    return found | ({"boundaries": float(np.nanmean(inside))} if inside else {})
+
+
+def detection(real: Table, rows: Table, types: TableTypes, seed: int) -> float | None:
+    """Return how well synthetic rows hide among real ones: `2 (1 - max(AUC, 1/2))` of a boosted-tree classifier.
+
+    Args:
+        real: real rows; as many as there are synthetic ones are used.
+        rows: synthetic rows.
+        types: kinds of the columns.
+        seed: seed of the folds and the classifier.
+
+    Returns:
+        1 if the classifier cannot tell them apart, 0 if it always can; None for fewer than `LEAST` rows.
+    """
+    count = min(len(real), len(rows))
+    if count < LEAST:
+        return None
+    both = [table.sample(count, random_state=seed) for table in (real, rows)]
+    data = pd.concat([features(table, types, real) for table in both], ignore_index=True)
+    answers = np.repeat([0, 1], count)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    model = HistGradientBoostingClassifier(random_state=seed)
+    chances = np.asarray(cross_val_predict(model, data, answers, cv=folds, method="predict_proba"))[:, 1]
+    return 2.0 * (1.0 - max(0.5, float(roc_auc_score(answers, chances))))
+
+
+def target_column(train: Table, types: TableTypes) -> str | None:
+    """Return the column to predict: the last one with 2 to `CLASSES` values, otherwise the last number."""
+    few = [name for name in types.kinds if 2 <= train[name].nunique() <= CLASSES]
+    numbers = [name for name, kind in types.kinds.items() if kind == NUMBER and train[name].nunique() > 1]
+    return (few or numbers or [None])[-1] if len(types.kinds) > 1 else None
+
+
+def efficacy(rows: Table, test: Table, types: TableTypes, target: str | None, seed: int) -> float | None:
+    """Train boosted trees on rows, and test them on real ones (train on synthetic, test on real).
+
+    Args:
+        rows: rows to train on.
+        test: real rows.
+        types: kinds of the columns.
+        target: column to predict.
+        seed: seed of the trees.
+
+    Returns:
+        The area under the ROC curve, averaged over classes, where the target has at most `CLASSES` values, otherwise
+        R², at least 0; None if it cannot be measured.
+    """
+    if target is None:
+        return None
+    rows, test = rows[rows[target].notna()], test[test[target].notna()]
+    if len(rows) < LEAST or len(test) < LEAST:
+        return None
+    others = [name for name in types.kinds if name != target]
+    inputs = [features(table[others], types, rows) for table in (rows, test)]
+    classes = types.kinds[target] == CATEGORY or test[target].nunique() <= CLASSES
+    if not classes:
+        answers = [features(table[[target]], types, rows)[target].to_numpy() for table in (rows, test)]
+        model = HistGradientBoostingRegressor(random_state=seed).fit(inputs[0], answers[0])
+        return max(0.0, float(r2_score(answers[1], model.predict(inputs[1]))))
+    answers = [table[target].astype(str).to_numpy() for table in (rows, test)]
+    known = np.unique(answers[0])
+    if len(known) < 2:
+        return 0.5
+    model = HistGradientBoostingClassifier(random_state=seed).fit(inputs[0], answers[0])
+    chances, areas = model.predict_proba(inputs[1]), []
+    for value in np.unique(answers[1]):
+        is_it = answers[1] == value
+        if is_it.all():
+            continue
+        chance = chances[:, list(model.classes_).index(value)] if value in known else np.zeros(len(is_it))
+        areas.append((float(roc_auc_score(is_it, chance)), int(is_it.sum())))
+    return float(np.average([area for area, _ in areas], weights=[count for _, count in areas])) if areas else None
+
+
+def f1(rows: Table, test: Table, types: TableTypes, target: str, seed: int) -> float:
+    """Return the macro F1 of boosted trees that are trained on rows and tested on real ones, for classification."""
+    others = [name for name in types.kinds if name != target]
+    model = HistGradientBoostingClassifier(random_state=seed)
+    model.fit(features(rows[others], types, rows), rows[target].astype(str))
+    found = model.predict(features(test[others], types, rows))
+    return float(f1_score(test[target].astype(str), found, average="macro"))
+
+
+def membership(train: Table, held_out: Table, rows: Table, types: TableTypes, seed: int) -> float:
+    """Return the area under the curve of an attack: training rows lie nearer to a synthetic row than others.
+
+    Args:
+        train: real rows that the model learned from.
+        held_out: real rows that it did not.
+        rows: synthetic rows.
+        types: kinds of the columns.
+        seed: seed of the choice of rows.
+
+    Returns:
+        0.5 if the distance tells nothing, 1 if it always does.
+    """
+    count = min(len(train), len(held_out), COMPARED_ROWS)
+    some = rows.sample(min(len(rows), COMPARED_ROWS), random_state=seed)
+    distances = [
+        nearest_distance(table.sample(count, random_state=seed), some, types, train) for table in (train, held_out)
+    ]
+    return float(roc_auc_score(np.repeat([1, 0], count), -np.concatenate(distances)))
+
+
+def nearest_distance(rows: Table, others: Table, types: TableTypes, like: Table) -> np.ndarray:
+    """Return the Gower distance of each row to the nearest of other rows: [rows], in [0, 1].
+
+    Numbers count by their difference over the range of `like`, categories and missing values by equality.
+    """
+    left, right, base = (features(table, types, like) for table in (rows, others, like))
+    total = np.zeros((len(left), len(right)), dtype=np.float32)
+    for name, kind in types.kinds.items():
+        a, b = left[name].to_numpy()[:, None], right[name].to_numpy()[None, :]
+        gap = (a != b).astype(np.float32)
+        if kind != CATEGORY:
+            known = base[name].dropna().to_numpy()
+            spread = float(np.ptp(known)) if len(known) else 0.0
+            gap = np.minimum(np.abs(a - b) / max(spread, FLOOR), 1.0).astype(np.float32)
+        missing = np.isnan(a) | np.isnan(b)
+        total += np.where(missing, (np.isnan(a) != np.isnan(b)).astype(np.float32), gap)
+    return total.min(axis=1) / max(len(types.kinds), 1)
+
+
+def _some(held_out: Table, train: Table, count: int) -> Table:
+    """Return held-out rows if there are enough for a comparison with `count` rows, otherwise training rows."""
+    return held_out if len(held_out) >= count else train
+
+
+def spelled(rows: Table) -> list[Mapping[str, str]]:
+    """Return the rows of a frame of strings, as `pandas.read_csv(dtype=str, keep_default_na=False)` reads them."""
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]

@@ -1,0 +1,109 @@
+"""Rows of a table as data frames of numbers, dates and categories, for comparisons of tables."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.data.column_survey import MISSING
+from pipeline.data.date_format import form_of
+from pipeline.data.number_format import NumberFormat
+
+NUMBER, DATE, CATEGORY = "numerical", "datetime", "categorical"  # words of SDMetrics
+KINDS = {
+    "integer": NUMBER,
+    "number": NUMBER,
+    "date": DATE,
+    "date-time": DATE,
+    "time": NUMBER,
+    "category": CATEGORY,
+    "boolean": CATEGORY,
+    "mixed": CATEGORY,
+}
+
+
+@dataclass(frozen=True)
+class TableTypes:
+    """Columns of a table that are compared, with their kinds.
+
+    Args:
+        kinds: `numerical`, `datetime` or `categorical`, by column.
+        left_out: columns without one of these kinds, such as text and identifiers.
+        descriptions: types of all columns, as `ColumnSurvey` describes them.
+    """
+
+    kinds: dict[str, str]
+    left_out: list[str]
+    descriptions: Mapping[str, Any]
+
+    @staticmethod
+    def of(descriptions: Mapping[str, Any]) -> "TableTypes":
+        """Choose the kinds from the descriptions of the columns."""
+        kinds = {name: KINDS[one["kind"]] for name, one in descriptions.items() if one["kind"] in KINDS}
+        kinds = {
+            name: kind
+            for name, kind in kinds.items()
+            if descriptions[name]["kind"] != "mixed" or "values" in descriptions[name]
+        }
+        return TableTypes(kinds, [name for name in descriptions if name not in kinds], descriptions)
+
+    def frame(self, rows: Iterable[Mapping[str, str]]) -> pd.DataFrame:
+        """Return rows of spelled values as numbers, dates and categories; NaN, NaT and None where one is missing."""
+        found = list(rows)
+        return pd.DataFrame({name: self._column(name, [row[name] for row in found]) for name in self.kinds})
+
+    def _column(self, name: str, values: list[str]) -> pd.Series:
+        description, kind = self.descriptions[name], self.kinds[name]
+        if kind == CATEGORY:
+            return pd.Series([value if value else None for value in values], dtype=object)
+        if kind == DATE or description["kind"] == "time":
+            form = form_of(description["form"])
+            keys = [None if (read := form.read(value)) is None else read[0] for value in values]
+            if kind == DATE:
+                return pd.Series(pd.to_datetime(pd.Series(keys), format="ISO8601", errors="coerce"))
+            return pd.Series(pd.to_timedelta(pd.Series(keys)).dt.total_seconds())
+        number = NumberFormat.from_json(description.get("format") or {})
+        return pd.Series([_number(number, value) for value in values], dtype=float)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the columns as SDMetrics takes them."""
+        return {
+            "columns": {
+                name: {"sdtype": kind} | ({"datetime_format": "%Y-%m-%d"} if kind == DATE else {})
+                for name, kind in self.kinds.items()
+            }
+        }
+
+
+def _number(form: NumberFormat, value: str) -> float:
+    if not value or value in MISSING:
+        return np.nan
+    try:
+        return float(form.read(value))
+    except ValueError:
+        return np.nan
+
+
+def features(frame: pd.DataFrame, types: TableTypes, like: pd.DataFrame) -> pd.DataFrame:
+    """Return a table as features of a classifier: categories as codes, dates as days, missing values as NaN.
+
+    Args:
+        frame: table of `TableTypes.frame`.
+        types: kinds of its columns.
+        like: table whose categories get the codes; other categories have one code more.
+    """
+    found: dict[str, Any] = {}
+    for name, kind in types.kinds.items():
+        if name not in frame:
+            continue
+        if kind == CATEGORY:
+            codes = {value: code for code, value in enumerate(sorted(like[name].dropna().unique()))}
+            found[name] = [np.nan if value is None else codes.get(value, len(codes)) for value in frame[name]]
+        elif kind == DATE:
+            days = (frame[name] - pd.Timestamp(0)) / pd.Timedelta(days=1)
+            found[name] = days.to_numpy(dtype=float)
+        else:
+            found[name] = frame[name].to_numpy(dtype=float)
+    return pd.DataFrame(found)

@@ -1,0 +1,124 @@
+"""Fidelity of tables at its limits: equal tables, independent columns, disjoint values, missing values, few rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.evaluation.table_fidelity import detection, efficacy, membership, table_fidelity, target_column
+from pipeline.evaluation.table_frames import TableTypes
+
+DESCRIPTIONS = {
+    "size": {"kind": "number", "low": 0, "high": 100, "format": {"decimals": [0, 2], "marks": ["none", "some"]}},
+    "day": {"kind": "date", "form": "DD.MM.YYYY", "low": "2020-01-01", "high": "2022-12-31", "spellings": ["padded"]},
+    "city": {"kind": "category", "values": ["Bern", "Basel", "Chur"]},
+    "note": {"kind": "text"},
+    "group": {"kind": "category", "values": ["a", "b"]},
+}
+TYPES = TableTypes.of(DESCRIPTIONS)
+
+
+def rows(count: int, seed: int, missing: float = 0.0) -> list[dict[str, str]]:
+    """Rows whose group follows from the size, and whose size from the city."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        city = rng.choice(["Bern", "Basel", "Chur"], p=[0.5, 0.3, 0.2])
+        size = float(np.clip({"Bern": 20, "Basel": 50, "Chur": 80}[city] + 8 * rng.normal(), 0, 100))
+        day = pd.Timestamp("2020-01-01") + pd.Timedelta(days=int(rng.integers(0, 1000)))
+        row = {
+            "size": f"{size:.2f}",
+            "day": f"{day:%d.%m.%Y}",
+            "city": str(city),
+            "note": "x",
+            "group": "a" if size > 45 else "b",
+        }
+        found.append({name: "" if rng.random() < missing else value for name, value in row.items()})
+    return found
+
+
+def frame(count: int, seed: int, missing: float = 0.0) -> pd.DataFrame:
+    """The same rows as a frame."""
+    return TYPES.frame(rows(count, seed, missing))
+
+
+def test_values_become_numbers_dates_and_categories():
+    made = TYPES.frame([{"size": "1.50", "day": "03.12.2020", "city": "Bern", "note": "x", "group": ""}])
+    assert made["size"][0] == 1.5
+    assert made["day"][0] == pd.Timestamp("2020-12-03")
+    assert made["city"][0] == "Bern"
+    assert made["group"][0] is None
+    assert TYPES.left_out == ["note"]
+
+
+def test_rows_of_the_same_source_score_like_held_out_rows():
+    found = table_fidelity(frame(600, 1), frame(300, 2), frame(600, 3), TYPES)
+    assert found.figures["shapes"] > 0.92
+    assert found.figures["trends"] > 0.88
+    assert found.figures["detection"] > 0.75
+    assert found.figures["boundaries"] == pytest.approx(1, abs=0.02)
+    assert found.figures["copies"] == 0
+    assert 0.4 < found.figures["membership"] < 0.6
+    assert found.target == "group"
+    assert found.figures["efficacy"] > 0.95
+    assert abs(found.figures["shapes"] - found.held_out["shapes"]) < 0.04
+
+
+def test_training_rows_themselves_are_copies_and_betray_membership():
+    train = frame(300, 1)
+    found = table_fidelity(train, frame(300, 2), train.copy(), TYPES)
+    assert found.figures["shapes"] == found.figures["trends"] == found.figures["copies"] == 1
+    assert found.figures["membership"] > 0.95
+
+
+def test_independent_columns_keep_shapes_and_lose_trends():
+    train, rng = frame(600, 1), np.random.default_rng(0)
+    shuffled = train.apply(lambda column: column.sample(frac=1, random_state=int(rng.integers(99))).to_numpy())
+    found = table_fidelity(train, frame(300, 2), pd.DataFrame(shuffled), TYPES)
+    assert found.figures["shapes"] == 1
+    assert found.figures["trends"] < found.held_out["trends"] - 0.1
+    assert found.figures["detection"] < 0.3
+    assert found.figures["efficacy"] < 0.7
+
+
+def test_disjoint_values_score_nothing():
+    other = TYPES.frame([{**row, "size": "999", "city": "Genf", "group": "c"} for row in rows(200, 1)])
+    found = table_fidelity(frame(200, 1), frame(200, 2), other, TYPES)
+    assert found.columns["size"] == pytest.approx(0, abs=1e-6)
+    assert found.columns["city"] == pytest.approx(0, abs=1e-6)
+    assert found.figures["detection"] == 0
+    assert found.figures["boundaries"] < 0.6
+
+
+def test_missing_values_take_part():
+    train = frame(400, 1, missing=0.2)
+    found = table_fidelity(train, frame(200, 2, missing=0.2), frame(400, 3, missing=0.2), TYPES)
+    assert found.figures["shapes"] > 0.9
+    assert found.figures["detection"] > 0.6
+    never = table_fidelity(train, frame(200, 2, missing=0.2), frame(400, 3), TYPES)
+    assert never.figures["detection"] < found.figures["detection"] - 0.3
+
+
+def test_few_rows_and_constant_columns_leave_out_what_cannot_be_measured():
+    one = {"a": {"kind": "category", "values": ["x"]}}
+    types = TableTypes.of(one)
+    table = types.frame([{"a": "x"}] * 5)
+    found = table_fidelity(table, table, table, types)
+    assert found.target is None
+    assert "detection" not in found.figures
+    assert "efficacy" not in found.figures
+    assert found.figures["shapes"] == 1
+    assert detection(table, table, types, 0) is None
+
+
+def test_efficacy_of_a_number_is_its_explained_variance():
+    types = TableTypes.of({name: DESCRIPTIONS[name] for name in ("city", "size")})
+    train, test = types.frame(rows(400, 1)), types.frame(rows(400, 2))
+    explained = efficacy(train, test, types, "size", 0)
+    assert explained is not None
+    assert 0.8 < explained < 1
+    assert target_column(train, types) == "city"
+
+
+def test_membership_of_rows_far_from_all_is_chance():
+    far = TYPES.frame([{**row, "size": "100"} for row in rows(100, 9)])
+    assert 0.4 < membership(frame(300, 1), frame(300, 2), far, TYPES, 0) < 0.6
