@@ -7,10 +7,12 @@ import numpy as np
 
 from pipeline.evaluation.bootstrap import Estimate
 from pipeline.evaluation.copies import Nearest
+from pipeline.evaluation.table_comparison import TableComparison
 from pipeline.experiments.metric_types import REAL_TEXT, Figure, QualityRow
 from pipeline.experiments.metrics import FIGURES
+from pipeline.experiments.table_metrics import SECTION as TABLE
 
-SECTIONS = ("fidelity", "coverage", "diversity", "copies", "membership", "usefulness")
+SECTIONS = (TABLE, "fidelity", "coverage", "diversity", "copies", "membership", "usefulness")
 CAUTION = (
     "The copies are a copy check and the membership figure is the success of one simple attack. No figure here is a "
     "privacy guarantee."
@@ -84,6 +86,7 @@ class Quality:
         lengths: sentence lengths in tokens, by kind (`synthetic`, `real`, `train`).
         losses: cross-entropy of sentences in nats a token, by kind (`members`, `others`, `again`).
         notes: remarks by section.
+        table: rows of a table; None for other texts.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -93,13 +96,19 @@ class Quality:
     lengths: dict[str, np.ndarray] = field(default_factory=dict)
     losses: dict[str, np.ndarray] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    table: TableComparison | None = None
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """Sections of the report; that of a table is for rows alone."""
+        return tuple(section for section in SECTIONS if section != TABLE or self.table is not None)
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `quality.json`: figures by section and name, notes and worst cases.
 
         A figure with an interval is a record of `value`, `low` and `high`.
         """
-        figures: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+        figures: dict[str, dict[str, Any]] = {section: {} for section in self.sections}
         for row in self.rows:
             values = {"synthetic": _plain(row.synthetic), "held_out_real": _plain(row.real), "better": row.better}
             figures[row.section][row.name] = values | ({"missing": row.missing} if row.missing else {})

@@ -21,9 +21,12 @@ from pipeline.evaluation.membership import losses, members_and_others
 from pipeline.evaluation.ngrams import Sentences, covered, divergence
 from pipeline.evaluation.quality_rows import Quality, Row
 from pipeline.evaluation.sentence_encoder import ABSENT, SentenceEncoder
+from pipeline.evaluation.table_comparison import table_comparison
 from pipeline.evaluation.usefulness import labelled_samples, labelled_split, majority, usefulness
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.metric_types import REAL_TEXT
+from pipeline.experiments.table_metrics import SECTION as TABLE
+from pipeline.experiments.table_metrics import TABLE_METRICS
 from pipeline.generation.known_texts import KnownTexts
 from pipeline.runtime.files import read_record
 
@@ -94,6 +97,7 @@ def measure(material: Material) -> Quality:
     own, real = (text_figures(material.texts[kind], material.experiment.data, known) for kind in COMPARED)
     quality.lengths = {name: np.array(split["length"]) for name, split in material.texts.items()}
     quality.rows += [
+        *_table(material, quality),
         *_fidelity(material, quality, own, real),
         *coverage(material),
         *_diversity(own, real),
@@ -103,6 +107,18 @@ def measure(material: Material) -> Quality:
         *_usefulness(material, quality),
     ]
     return quality
+
+
+def _table(material: Material, quality: Quality) -> Iterator[Row]:
+    """Compare the rows of a table with real ones, column by column."""
+    quality.table = table_comparison(material.experiment.data, (row["text"] for row in material.rows))
+    if quality.table is None:
+        return
+    quality.notes[TABLE] = quality.table.note()
+    fidelity = quality.table.fidelity
+    for metric in TABLE_METRICS:
+        own, real = fidelity.figures.get(metric.name), fidelity.held_out.get(metric.name)
+        yield Row(metric.name, own, real, missing="" if own is not None else "needs more rows, or other columns")
 
 
 def _fidelity(

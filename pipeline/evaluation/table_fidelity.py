@@ -68,8 +68,9 @@ def table_fidelity(
         target: column to predict for the efficacy; the default is the last category with few values, or number.
 
     Returns:
-        `shapes`, `trends`, `detection`, `coverage`, `boundaries`, `copies`, `membership` (the area under the curve of
-        an attack by the distance to the nearest synthetic row), and `efficacy` (the area under the ROC curve, or R²).
+        `table_shapes`, `table_trends`, `table_detection`, `table_coverage`, `table_boundaries`, `table_copies`,
+        `table_membership` (the area under the curve of an attack by the distance to the nearest synthetic row), and
+        `table_efficacy` (the area under the ROC curve, or R²).
     """
     target = target_column(train, types) if target is None else target
     shown = [_figures(train, held_out, rows, types, seed) for rows in (synthetic, held_out)]
@@ -78,7 +79,7 @@ def table_fidelity(
     shown[1].pop("columns")
     own, real = shown
     for figures, value in zip((own, real), learned, strict=True):
-        figures |= {} if value is None else {"efficacy": value}
+        figures |= {} if value is None else {"table_efficacy": value}
     return TableFidelity(own, real, columns, types.left_out, target)
 
 
@@ -86,11 +87,12 @@ def _figures(train: Table, held_out: Table, rows: Table, types: TableTypes, seed
     found, columns = _report(train, rows, types)
     found |= _limits(train, rows, types)
     known = set(map(tuple, train.astype(str).to_numpy()))
-    found["copies"] = float(np.mean([tuple(row) in known for row in rows.astype(str).to_numpy()]))
+    found["table_copies"] = float(np.mean([tuple(row) in known for row in rows.astype(str).to_numpy()]))
     detected = detection(train if rows is held_out else _some(held_out, train, len(rows)), rows, types, seed)
-    found |= {} if detected is None else {"detection": detected}
-    if rows is not held_out:
-        found["membership"] = membership(train, held_out, rows, types, seed)
+    found |= {} if detected is None else {"table_detection": detected}
+    # Held-out rows are attacked by one half of them in place of synthetic rows.
+    attack = (held_out, rows) if rows is not held_out else (held_out[::2], held_out[1::2])
+    found["table_membership"] = membership(train, *attack, types, seed)
     return found | {"columns": columns}
 
 
@@ -105,7 +107,7 @@ def _report(real: Table, rows: Table, types: TableTypes) -> tuple[dict[str, floa
         scores: Any = report.get_properties().set_index("Property")["Score"]
         details: Any = report.get_details("Column Shapes")
         columns = details.set_index("Column")["Score"].to_dict()
-    found = {"shapes": float(scores["Column Shapes"]), "trends": float(scores["Column Pair Trends"])}
+    found = {"table_shapes": float(scores["Column Shapes"]), "table_trends": float(scores["Column Pair Trends"])}
     return {name: value for name, value in found.items() if np.isfinite(value)}, columns
 
 
@@ -119,8 +121,8 @@ def _limits(real: Table, rows: Table, types: TableTypes) -> dict[str, float]:
         covered.append(max(0.0, float(metric.compute(real[name], rows[name]))))
         if kind != CATEGORY:
             inside.append(float(BoundaryAdherence.compute(real[name], rows[name])))
-    found = {"coverage": float(np.nanmean(covered))} if covered else {}
-    return found | ({"boundaries": float(np.nanmean(inside))} if inside else {})
+    found = {"table_coverage": float(np.nanmean(covered))} if covered else {}
+    return found | ({"table_boundaries": float(np.nanmean(inside))} if inside else {})
 
 
 def detection(real: Table, rows: Table, types: TableTypes, seed: int) -> float | None:
@@ -218,6 +220,8 @@ def membership(train: Table, held_out: Table, rows: Table, types: TableTypes, se
         0.5 if the distance tells nothing, 1 if it always does.
     """
     count = min(len(train), len(held_out), COMPARED_ROWS)
+    if not count or not len(rows):
+        return 0.5
     some = rows.sample(min(len(rows), COMPARED_ROWS), random_state=seed)
     distances = [
         nearest_distance(table.sample(count, random_state=seed), some, types, train) for table in (train, held_out)

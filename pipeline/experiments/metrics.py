@@ -22,6 +22,7 @@ from pipeline.experiments.metric_types import (
     Metric,
     QualityRow,
 )
+from pipeline.experiments.table_metrics import TABLE_METRICS
 
 TAUS = ("0", "0.25", "0.5", "0.75", "1")  # positions between the ends of an interpolation
 BETWEEN = tuple(f"interpolation/tau_{tau}" for tau in TAUS)
@@ -349,6 +350,8 @@ METRICS = (
     _quality("majority_accuracy", "usefulness", "accuracy of its most common label", "a floor", unit="share"),
     _quality("classifier_macro_f1", "usefulness", "macro F1 after training on this", "higher", unit="share"),
     _quality("majority_macro_f1", "usefulness", "macro F1 of its most common label", "a floor", unit="share"),
+    # Rows of a table (pipeline/evaluation/table_fidelity.py).
+    *TABLE_METRICS,
 )
 
 

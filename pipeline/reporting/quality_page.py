@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 
 from pipeline.evaluation.base_judge import BaseJudge
 from pipeline.evaluation.bootstrap import COVERAGE, Estimate
-from pipeline.evaluation.quality_rows import CAUTION, SECTIONS, Quality, Row
+from pipeline.evaluation.quality_rows import CAUTION, Quality, Row
 from pipeline.evaluation.sample_quality import Material
+from pipeline.reporting.table_plots import table_plots
 from pipeline.runtime.plotting import inline_svg
 
 BLUE, RED, GRAY = "#4477aa", "#cc6677", "#999999"
@@ -20,6 +21,10 @@ COLOURS = {"synthetic": BLUE, "real": RED, "train": GRAY, "members": BLUE, "othe
 
 TITLES = {"copies": "Copies: a copy check"}
 EXPLAINED = {
+    "table": "Are the rows like real ones? Shapes and trends are the means of SDMetrics' scores over columns and pairs "
+    "of columns. A boosted-tree classifier tries to tell the samples from real rows, and trees trained on the samples "
+    "predict a column of held-out rows. The second column shows held-out rows in the samples' place, and for the "
+    "trees the training rows.",
     "fidelity": "Does it read like the real text? Jensen–Shannon divergences are measured from the training split: 0 "
     "means equal distributions, 1 means nothing in common. Rare n-grams differ between any two texts, so the second "
     "column shows the divergence that is unavoidable. MAUVE compares the texts with training sentences by the mean "
@@ -76,7 +81,7 @@ def page(material: Material, quality: Quality, title: str, dropped: str = "") ->
         f'<p class="lead">{html.escape(compared(material))}</p>',
         f'<p class="caution">{html.escape(CAUTION)}</p>',
     ]
-    for section in SECTIONS:
+    for section in quality.sections:
         parts.append(f"<h2>{TITLES.get(section, section.capitalize())}</h2>")
         parts.append(f"<p>{html.escape(EXPLAINED[section])}</p>")
         if note := quality.notes.get(section):
@@ -226,4 +231,9 @@ def _histogram(values: Mapping[str, np.ndarray], names: Mapping[str, str], edges
     return inline_svg(draw)
 
 
-PLOTS: dict[str, Callable[[Quality], list[str]]] = {"fidelity": _lengths, "copies": _copies, "membership": _losses}
+PLOTS: dict[str, Callable[[Quality], list[str]]] = {
+    "table": table_plots,
+    "fidelity": _lengths,
+    "copies": _copies,
+    "membership": _losses,
+}

@@ -52,32 +52,32 @@ def test_values_become_numbers_dates_and_categories():
 
 def test_rows_of_the_same_source_score_like_held_out_rows():
     found = table_fidelity(frame(600, 1), frame(300, 2), frame(600, 3), TYPES)
-    assert found.figures["shapes"] > 0.92
-    assert found.figures["trends"] > 0.88
-    assert found.figures["detection"] > 0.75
-    assert found.figures["boundaries"] == pytest.approx(1, abs=0.02)
-    assert found.figures["copies"] == 0
-    assert 0.4 < found.figures["membership"] < 0.6
+    assert found.figures["table_shapes"] > 0.92
+    assert found.figures["table_trends"] > 0.88
+    assert found.figures["table_detection"] > 0.75
+    assert found.figures["table_boundaries"] == pytest.approx(1, abs=0.02)
+    assert found.figures["table_copies"] == 0
+    assert 0.4 < found.figures["table_membership"] < 0.6
     assert found.target == "group"
-    assert found.figures["efficacy"] > 0.95
-    assert abs(found.figures["shapes"] - found.held_out["shapes"]) < 0.04
+    assert found.figures["table_efficacy"] > 0.95
+    assert abs(found.figures["table_shapes"] - found.held_out["table_shapes"]) < 0.04
 
 
 def test_training_rows_themselves_are_copies_and_betray_membership():
     train = frame(300, 1)
     found = table_fidelity(train, frame(300, 2), train.copy(), TYPES)
-    assert found.figures["shapes"] == found.figures["trends"] == found.figures["copies"] == 1
-    assert found.figures["membership"] > 0.95
+    assert found.figures["table_shapes"] == found.figures["table_trends"] == found.figures["table_copies"] == 1
+    assert found.figures["table_membership"] > 0.95
 
 
 def test_independent_columns_keep_shapes_and_lose_trends():
     train, rng = frame(600, 1), np.random.default_rng(0)
     shuffled = train.apply(lambda column: column.sample(frac=1, random_state=int(rng.integers(99))).to_numpy())
     found = table_fidelity(train, frame(300, 2), pd.DataFrame(shuffled), TYPES)
-    assert found.figures["shapes"] == 1
-    assert found.figures["trends"] < found.held_out["trends"] - 0.1
-    assert found.figures["detection"] < 0.3
-    assert found.figures["efficacy"] < 0.7
+    assert found.figures["table_shapes"] == 1
+    assert found.figures["table_trends"] < found.held_out["table_trends"] - 0.1
+    assert found.figures["table_detection"] < 0.3
+    assert found.figures["table_efficacy"] < 0.7
 
 
 def test_disjoint_values_score_nothing():
@@ -85,17 +85,17 @@ def test_disjoint_values_score_nothing():
     found = table_fidelity(frame(200, 1), frame(200, 2), other, TYPES)
     assert found.columns["size"] == pytest.approx(0, abs=1e-6)
     assert found.columns["city"] == pytest.approx(0, abs=1e-6)
-    assert found.figures["detection"] == 0
-    assert found.figures["boundaries"] < 0.6
+    assert found.figures["table_detection"] == 0
+    assert found.figures["table_boundaries"] < 0.6
 
 
 def test_missing_values_take_part():
     train = frame(400, 1, missing=0.2)
     found = table_fidelity(train, frame(200, 2, missing=0.2), frame(400, 3, missing=0.2), TYPES)
-    assert found.figures["shapes"] > 0.9
-    assert found.figures["detection"] > 0.6
+    assert found.figures["table_shapes"] > 0.9
+    assert found.figures["table_detection"] > 0.6
     never = table_fidelity(train, frame(200, 2, missing=0.2), frame(400, 3), TYPES)
-    assert never.figures["detection"] < found.figures["detection"] - 0.3
+    assert never.figures["table_detection"] < found.figures["table_detection"] - 0.3
 
 
 def test_few_rows_and_constant_columns_leave_out_what_cannot_be_measured():
@@ -104,9 +104,9 @@ def test_few_rows_and_constant_columns_leave_out_what_cannot_be_measured():
     table = types.frame([{"a": "x"}] * 5)
     found = table_fidelity(table, table, table, types)
     assert found.target is None
-    assert "detection" not in found.figures
-    assert "efficacy" not in found.figures
-    assert found.figures["shapes"] == 1
+    assert "table_detection" not in found.figures
+    assert "table_efficacy" not in found.figures
+    assert found.figures["table_shapes"] == 1
     assert detection(table, table, types, 0) is None
 
 

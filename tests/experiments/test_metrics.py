@@ -17,7 +17,7 @@ from pipeline.data.documents import Split
 from pipeline.data.prepare import PreparationSettings, prepare
 from pipeline.data.text_source import TextSource
 from pipeline.evaluation.quality_rows import SECTIONS, Row
-from pipeline.experiments import metrics
+from pipeline.experiments import metrics, table_metrics
 from pipeline.experiments.metric_types import CONTROLS
 from pipeline.experiments.metrics import FIGURES, METRICS, outdated_with_samples
 from pipeline.experiments.shown_figures import HEADLINE, TABLES
@@ -59,6 +59,12 @@ def measure_everything(folder: Path) -> None:
         judge = write_base(folder / "base", tiny_llama())
         for script in ("forwardSampleEvaluation.py", "quality.py"):
             call(script, *nvib, "--LANGUAGE_MODEL", judge)
+    (folder / "table.csv").write_text("size,kind\n" + "".join(f"{n % 37},{'ab'[n % 37 > 18]}\n" for n in range(300)))
+    call("prepareDatasets.py", "--DATA", folder / "table.csv", "--ROW_TEMPLATE", "--DATA_DIR", folder / "data")
+    rows = ("--EXPERIMENT_NAME", "rows", *places)
+    call("train.py", "--MODEL", "LM", *TINY[:-1], "table", *rows)
+    call("sample.py", *rows, "--NUMBER_SAMPLES", 40, "--DECODING", "sample")
+    call("quality.py", *rows)
     call("tune.py", "--MODEL", "VTP", *TINY, *places, "--TRIALS", 1, "--SEEDS", 1)
 
 
@@ -81,7 +87,8 @@ def test_every_declared_key_is_produced_and_every_produced_key_is_declared(tmp_p
 
 
 def test_a_search_for_a_metric_s_name_finds_its_one_declaration():
-    declared = re.findall(r'(?:Metric|_quality|_compared)\(\s*"(\w+)"', inspect.getsource(metrics))
+    source = inspect.getsource(metrics) + inspect.getsource(table_metrics)
+    declared = re.findall(r'(?:Metric|_quality|_compared|_table)\(\s*"(\w+)"', source)
     assert sorted(declared) == sorted({metric.name for metric in METRICS})
 
 

