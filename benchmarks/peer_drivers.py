@@ -11,7 +11,7 @@ import time
 
 import pandas as pd
 
-TRIAL = 5  # epochs that are timed
+TRIAL = 20  # epochs that are timed
 
 
 def _seeded(seed: int) -> None:
@@ -42,25 +42,29 @@ def _sdv(name: str, table: pd.DataFrame, rows: int, minutes: float) -> pd.DataFr
     from sdv import single_table
     from sdv.metadata import Metadata
 
-    metadata = Metadata.detect_from_dataframe(table)
+    data = {"rows": table}
+    metadata = Metadata.detect_from_dataframes(data)  # its guesses of types are part of the peer
     kind = {"gaussian_copula": "GaussianCopulaSynthesizer", "ctgan": "CTGANSynthesizer", "tvae": "TVAESynthesizer"}
     chosen = getattr(single_table, kind[name])
     if name == "gaussian_copula":
         made = chosen(metadata)
-        made.fit(table)
-        return made.sample(rows)
-    settings = {"cuda": False} if "cuda" in chosen.__init__.__code__.co_varnames else {"enable_gpu": False}
-    started = time.monotonic()
-    chosen(metadata, epochs=1, **settings).fit(table)
-    first = time.monotonic() - started  # with the preparation of the columns
-    started = time.monotonic()
-    chosen(metadata, epochs=1 + TRIAL, **settings).fit(table)
-    epoch = max((time.monotonic() - started - first) / TRIAL, 1e-3)
+        made.fit(data)
+        return made.sample(rows)["rows"]
+    settings = {"enable_gpu": False}
+
+    def seconds(epochs: int) -> float:
+        started = time.monotonic()
+        chosen(metadata, epochs=epochs, **settings).fit(data)
+        return time.monotonic() - started
+
+    seconds(1)  # the first of a process is slow
+    first = seconds(1)  # with the preparation of the columns
+    epoch = max((seconds(1 + TRIAL) - first) / TRIAL, 0.01)
     epochs = max(1, int((60 * minutes - first) / epoch))
     print(f"{epochs} epochs of {epoch:.2f} s", flush=True)
     made = chosen(metadata, epochs=epochs, **settings)
-    made.fit(table)
-    return made.sample(rows)
+    made.fit(data)
+    return made.sample(rows)["rows"]
 
 
 def _be_great(table: pd.DataFrame, rows: int, minutes: float, base: str) -> pd.DataFrame:

@@ -43,9 +43,9 @@ OURS = ("LM", "NVIB")
 # The packages of each peer. torch is pinned, since a newer one would bring gigabytes that a CPU does not need.
 TORCH = "torch==2.13.0"
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "gaussian_copula": ("sdv", TORCH),
-    "ctgan": ("sdv", TORCH),
-    "tvae": ("sdv", TORCH),
+    "gaussian_copula": ("sdv>=2,<3", TORCH),
+    "ctgan": ("sdv>=2,<3", TORCH),
+    "tvae": ("sdv>=2,<3", TORCH),
     "be_great": ("be_great", TORCH),
     "realtabformer": ("realtabformer", TORCH),
 }
@@ -73,7 +73,7 @@ def environment(folder: Path, packages: Sequence[str]) -> Path:
     Raises:
         UserError: pip cannot install the packages.
     """
-    name = re.sub(r"\W+", "-", packages[0])
+    name = re.split(r"\W", packages[0])[0]
     place = folder / "environments" / name
     if not (place / "complete").exists():
         shutil.rmtree(place, ignore_errors=True)
@@ -195,10 +195,12 @@ def _script(name: str, *flags: str) -> None:
 
 
 def step(folder: Path, peer: str, name: str, seed: int, minutes: float) -> dict[str, Any]:
-    """Train a generator and measure its rows; return the result of an earlier call if it is finished."""
+    """Train a generator and measure its rows; return the result of an earlier call that succeeded."""
     own = folder / "runs" / f"{name}-s{seed}-{minutes:g}min-{peer}"
     if (own / "result.json").exists():
-        return read_json(own / "result.json", f"remove {own}")
+        known = read_json(own / "result.json", f"remove {own}")
+        if "failed" not in known:
+            return known
     shutil.rmtree(own, ignore_errors=True)
     write_splits(folder / "tables" / f"{name}.csv", own, seed)
     rows = len(read_rows(own / "train.csv"))

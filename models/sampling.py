@@ -150,6 +150,14 @@ class SamplingSettings:
             group="sampling",
         ),
     )
+    constraints: str | None = field(
+        default=None,
+        metadata=declare(
+            "JSON file of constraints between the columns of a table: inequalities, keys, formulas (default: none)",
+            form="label",
+            group="sampling",
+        ),
+    )
     novel: bool = field(
         default=False,
         metadata=declare(

@@ -1,7 +1,8 @@
 """Samples of a table: every text is a row, and holds what was asked of it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from models.latent import Latent
 from models.sampling import SamplingSettings
 from pipeline.data.column_types import RejectedError
 from pipeline.data.conditions import ColumnCondition, parse_where
+from pipeline.data.constraints import Constraints, Unique, read_constraints
 from pipeline.data.row_conditions import permitted
 from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.data.writers import LABEL, TableForm
@@ -20,7 +22,7 @@ from pipeline.generation.row_grammar import RowConstraint, RowGrammar, resampled
 from pipeline.runtime.errors import UserError
 
 CANDIDATES = 4  # beginnings that are drawn for each row with conditions
-ROUNDS = 20  # rounds in which samples are drawn again whose columns of text make them no rows
+ROUNDS = 100  # rounds in which samples are drawn again whose columns of text make them no rows
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,16 @@ class RowDraws:
         seed: seed of the columns' order.
         conditions: conditions by column.
         form: form of the rows.
+        constraints: constraints between columns.
+        known: keys of the data that no sample may have, for each of the constraints' keys.
     """
 
     grammar: RowGrammar
     seed: int
     conditions: Mapping[str, ColumnCondition]
     form: TableForm
+    constraints: Constraints = field(default_factory=Constraints)
+    known: tuple[set[tuple[str, ...]], ...] = ()
 
     @staticmethod
     def of(experiment: Experiment, settings: SamplingSettings, attempt: int = 0) -> "RowDraws | None":
@@ -48,10 +54,12 @@ class RowDraws:
         """
         tokenizer, source = experiment.data.tokenizer, experiment.data.statistics.get("source") or {}
         if not isinstance(tokenizer, RowTokenizer):
-            if settings.where is not None:
-                raise UserError(
-                    "--WHERE is for the rows of a table; prepare one with --ROW_TEMPLATE and --TOKENIZER table"
-                )
+            for name in ("where", "constraints"):
+                if getattr(settings, name) is not None:
+                    raise UserError(
+                        f"--{name.upper()} is for the rows of a table; prepare one with --ROW_TEMPLATE and --TOKENIZER "
+                        "table"
+                    )
             return None
         if settings.decoding == "beam":
             raise UserError("beam search is not for the rows of a table; take --DECODING sample, or greedy")
@@ -59,6 +67,13 @@ class RowDraws:
             if getattr(settings, name) is not None:
                 raise UserError(f"--{name.upper()} means nothing for the rows of a table, which have all columns")
         conditions = {} if settings.where is None else parse_where(settings.where, source["columns"])
+        constraints = Constraints()
+        if settings.constraints is not None:
+            constraints = read_constraints(Path(settings.constraints), source["columns"])
+        for own in constraints.where:
+            for name, condition in own.items():
+                conditions[name] = conditions[name].both(condition) if name in conditions else condition
+                conditions[name].check()
         if unknown := [name for name in conditions if name not in tokenizer.fields]:
             raise UserError(f"--WHERE names {unknown[0]!r}, which is no column of the row template")
         chosen = {
@@ -70,7 +85,9 @@ class RowDraws:
             for name, maker in new_identifiers(experiment.data, settings.seed, attempt).items()
             if name not in chosen
         }
-        return RowDraws(RowGrammar(tokenizer, chosen, made), settings.seed, conditions, TableForm(source))
+        known = [_keys(experiment, tokenizer, one) if one.new else set() for one in constraints.unique]
+        grammar = RowGrammar(tokenizer, chosen, made)
+        return RowDraws(grammar, settings.seed, conditions, TableForm(source), constraints, tuple(known))
 
     def begin(
         self,
@@ -117,19 +134,46 @@ class RowDraws:
                 latent = latent.select(places)
         return latent, self.grammar.ordered(numbers, forced, self.seed)
 
-    def wrong(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Return the places of samples that are no rows, or do not hold what was asked of them."""
-        return [place for place, row in enumerate(rows) if not self._is_row(row)]
+    def checked(self, rows: Sequence[dict[str, Any]], places: Sequence[int]) -> list[int]:
+        """Compute the columns with a formula, and return the places of samples to draw again.
 
-    def _is_row(self, row: Mapping[str, Any]) -> bool:
-        values = self.grammar.tokenizer.template.values(row["text"])
-        if values is None or not all(one.permits(values[name]) for name, one in self.conditions.items()):
+        Args:
+            rows: all samples; those of the places get their computed columns.
+            places: places of the samples that were drawn last.
+        """
+        wrong = [place for place in places if not self._completed(rows[place])]
+        left = set(wrong)
+        for unique, known in zip(self.constraints.unique, self.known, strict=True):
+            latest, taken = set(places), set(known)
+            for place in (*(one for one in range(len(rows)) if one not in latest), *places):
+                if place in left:
+                    continue
+                key = unique.key(self.grammar.tokenizer.template.values(rows[place]["text"]) or {})
+                if key in taken:
+                    left.add(place)
+                taken.add(key)
+        return sorted(left)
+
+    def _completed(self, row: dict[str, Any]) -> bool:
+        template = self.grammar.tokenizer.template
+        values = template.values(row["text"])
+        values = None if values is None else self.constraints.completed(values)
+        if values is None or not self.constraints.holds(values):
             return False
+        if not all(one.permits(values[name]) for name, one in self.conditions.items()):
+            return False
+        row["text"] = template.text(values)
         try:
             self.form.row({"text": row["text"], LABEL: row.get(LABEL)})
         except RejectedError:
             return False
         return True
+
+
+def _keys(experiment: Experiment, tokenizer: RowTokenizer, unique: Unique) -> set[tuple[str, ...]]:
+    """Return the keys of all rows of the data."""
+    rows = (tokenizer.template.values(text) for split in experiment.data.splits.values() for text in split["text"])
+    return {unique.key(row) for row in rows if row is not None}
 
 
 def drawn_again(
@@ -138,22 +182,31 @@ def drawn_again(
     numbers: Sequence[int],
     draw: Callable[[list[int], int], list[dict[str, Any]]],
 ) -> list[dict[str, Any]]:
-    """Draw samples again in place of those that are no rows, in at most `ROUNDS` rounds.
+    """Draw samples again in place of those that are no rows or break a constraint, in at most `ROUNDS` rounds.
 
-    Only columns of text can make a sample no row: a text may hold the words behind its column.
+    Only columns of text can make a sample no row: a text may hold the words behind its column. Drawing again leaves
+    the distribution of the rows that satisfy the constraints as the model has it.
 
     Args:
         rows: samples.
         draws: how they were drawn.
         numbers: number of each sample.
         draw: draws samples with some numbers again, given the number of the round.
+
+    Raises:
+        UserError: after all rounds, some samples still break a constraint.
     """
-    wrong = draws.wrong(rows)
+    wrong = draws.checked(rows, range(len(rows)))
     for attempt in range(1, ROUNDS + 1):
         if not wrong:
-            break
+            return rows
         again = draw([numbers[place] for place in wrong], attempt)
         for place, row in zip(wrong, again, strict=True):
             rows[place] = row
-        wrong = [wrong[place] for place in draws.wrong(again)]
+        wrong = draws.checked(rows, wrong)
+    if wrong and draws.constraints != Constraints():
+        raise UserError(
+            f"--CONSTRAINTS: {len(wrong):,} of {len(rows):,} samples still break a constraint after {ROUNDS} draws; "
+            "the model hardly draws such rows: check the constraints against the data, or ask for fewer samples"
+        )
     return rows

@@ -1,0 +1,184 @@
+"""Rows of a table from preparation to samples, as a user types it: valid rows, conditions, constraints, refusals."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.own_files import places
+from tests.helpers import call
+
+COLUMNS = ["id", "age", "price", "day", "city", "note", "total"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a prepared table of all kinds of columns, and a barely trained model."""
+    found = tmp_path_factory.mktemp("rows")
+    rng = np.random.default_rng(0)
+    with open(found / "own.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for number in range(300):
+            price = rng.integers(100, 99999) / 100
+            writer.writerow(
+                [
+                    f"A-{number:04d}",
+                    "" if number % 11 == 0 else 18 + number % 60,
+                    f"{price:.2f}",
+                    f"{1 + number % 28:02d}.{1 + number % 12:02d}.{2019 + number % 3}",
+                    ("Bern", "Basel", "Chur")[number % 3],
+                    ("good", "bad, is", "")[number % 3] + str(number % 50),
+                    f"{2 * price:.2f}",
+                ]
+            )
+    call("prepareDatasets.py", "--DATA", found / "own.csv", "--ROW_TEMPLATE", "--DATA_DIR", found / "data")
+    small = ("--DIM_H", 16, "--MAX_STEPS", 3, "--BATCH_SIZE", 16)
+    call("train.py", "--EXPERIMENT_NAME", "lm", "--MODEL", "LM", "--DATA", "own", *small, *places(found))
+    call("train.py", "--EXPERIMENT_NAME", "nvib", "--MODEL", "NVIB", "--DATA", "own", *small, *places(found))
+    yield found
+
+
+def sampled(folder: Path, name: str, *flags: object) -> list[dict[str, str]]:
+    """Sample and return the rows of synthetic.csv."""
+    said = call(
+        "sample.py", "--EXPERIMENT_NAME", name, "--NUMBER_SAMPLES", 40, "--DECODING", "sample", *places(folder), *flags
+    )
+    assert "as the data came" in said.stdout
+    with open(next((folder / "outputs").glob(f"*/{name}/synthetic.csv")), newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", ["lm", "nvib"])
+def test_every_sample_is_a_row_with_a_new_identifier(folder: Path, name: str):
+    rows = sampled(folder, name)
+    assert len(rows) == 40
+    for row in rows:
+        assert list(row) == COLUMNS
+        assert re.fullmatch(r"[A-Z]-\d{4}", row["id"])
+        assert not row["age"] or 18 <= int(row["age"]) <= 77
+        assert re.fullmatch(r"\d+\.\d\d", row["price"])
+        assert re.fullmatch(r"\d\d\.\d\d\.20(19|20|21)", row["day"])
+        assert row["city"] in ("Bern", "Basel", "Chur")
+    with open(folder / "own.csv", newline="") as file:
+        known = {row["id"] for row in csv.DictReader(file)}
+    assert not known & {row["id"] for row in rows}
+    assert len({row["id"] for row in rows}) == 40
+
+
+def test_conditions_hold_for_every_row(folder: Path):
+    rows = sampled(folder, "lm", "--WHERE", "age >= 30 and price < 250.5 and city in (Bern, Chur) and day > 2020-06-30")
+    assert len(rows) == 40
+    for row in rows:
+        assert int(row["age"]) >= 30
+        assert float(row["price"]) < 250.5
+        assert row["city"] != "Basel"
+        day, month, year = row["day"].split(".")
+        assert (year, month, day) > ("2020", "06", "30")
+
+
+def test_given_values_are_kept_and_the_others_drawn(folder: Path):
+    rows = sampled(folder, "nvib", "--WHERE", "age = 40 and city = Bern and note = 'good3' and id = A-0003")
+    assert {(row["age"], row["city"], row["note"], row["id"]) for row in rows} == {("40", "Bern", "good3", "A-0003")}
+    assert len({row["price"] for row in rows}) > 20
+
+
+def test_missing_values_can_be_asked_for(folder: Path):
+    assert {row["age"] for row in sampled(folder, "lm", "--WHERE", "age is missing")} == {""}
+    assert "" not in {row["age"] for row in sampled(folder, "lm", "--WHERE", "age is not missing")}
+
+
+def test_constraints_hold_for_every_row(folder: Path):
+    rules = [
+        {"inequality": "age < price"},
+        {"unique": ["age", "city"]},
+        {"formula": "total = price * 2 - 0.5"},
+        {"where": "price <= 400"},
+    ]
+    (folder / "rules.json").write_text(json.dumps(rules))
+    rows = sampled(folder, "lm", "--CONSTRAINTS", folder / "rules.json")
+    assert len({(row["age"], row["city"]) for row in rows}) == 40
+    for row in rows:
+        assert not row["age"] or float(row["age"]) < float(row["price"])
+        assert float(row["price"]) <= 400
+        assert float(row["total"]) == pytest.approx(2 * float(row["price"]) - 0.5, abs=0.006)
+
+
+def test_the_same_seed_gives_the_same_rows(folder: Path):
+    flags = ("--WHERE", "price > 500", "--SEED", 7)
+    assert sampled(folder, "nvib", *flags) == sampled(folder, "nvib", *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--WHERE", "size > 3"), "there is no column 'size'"),
+        (("--WHERE", "price > 9999999"), "no value of column 'price'"),
+        (("--WHERE", "age > 30 and age < 20"), "no value of column 'age'"),
+        (("--WHERE", "city = Genf"), "has no value 'Genf'"),
+        (("--WHERE", "city > 3"), "has no order"),
+        (("--WHERE", "age = 3 or age = 4"), "joins conditions by 'and'"),
+        (("--WHERE", "age >"), "ends after"),
+        (("--DECODING", "beam"), "beam search is not for the rows"),
+        (("--MAX_LENGTH", 5), "--MAX_LENGTH means nothing"),
+        (("--CONSTRAINTS", "absent.json"), "absent.json does not exist"),
+    ],
+)
+def test_what_rows_do_not_have_is_refused_in_one_line(folder: Path, flags: tuple[object, ...], message: str):
+    decoding = () if "--DECODING" in flags else ("--DECODING", "sample")
+    said = call("sample.py", "--EXPERIMENT_NAME", "lm", *decoding, *places(folder), *flags, expect=2).stderr
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ('{"a": 1}', "holds no list"),
+        ("[1]", "entry 1: expected an object"),
+        ('[{"inequality": "age ? price"}]', "entry 1: write an inequality"),
+        ('[{"inequality": "age < day"}]', "needs two numbers"),
+        ('[{"inequality": "agee < price"}]', "there is no column 'agee'"),
+        ('[{"unique": []}]', "unique must be"),
+        ('[{"unique": "id"}, {"formula": "total = __import__(1)"}]', "entry 2: a formula has"),
+        ('[{"formula": "total = price ** 2"}]', "a formula has"),
+        ('[{"formula": "total = city + 1"}]', "a formula needs numbers"),
+        ('[{"formula": "total = price"}, {"formula": "price = total"}]', "need each other"),
+        ('[{"formula": "total = price", "new": true}]', "'new' means nothing"),
+        ('[{"where": "age > 99"}]', "entry 1: --WHERE: no value"),
+        ("[{", "cannot be read"),
+    ],
+)
+def test_damaged_constraints_are_refused_in_one_line(folder: Path, rules: str, message: str):
+    (folder / "damaged.json").write_text(rules)
+    flags = ("--DECODING", "sample", "--CONSTRAINTS", folder / "damaged.json")
+    said = call("sample.py", "--EXPERIMENT_NAME", "lm", *places(folder), *flags, expect=2).stderr
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_conditions_are_for_rows_with_tokens_of_their_own(folder: Path):
+    rows = ("--DATA", folder / "own.csv", "--ROW_TEMPLATE", "--TOKENIZER", "bpe", "--NAME", "text")
+    call("prepareDatasets.py", *rows, "--DATA_DIR", folder / "data")
+    small = ("--DIM_H", 16, "--MAX_STEPS", 2, "--BATCH_SIZE", 16)
+    call("train.py", "--EXPERIMENT_NAME", "old", "--MODEL", "LM", "--DATA", "text", *small, *places(folder))
+    flags = ("--EXPERIMENT_NAME", "old", *places(folder), "--WHERE", "age > 30")
+    assert "--TOKENIZER table" in call("sample.py", *flags, expect=2).stderr
+
+
+def test_a_table_s_tokenizer_needs_rows(folder: Path):
+    flags = (
+        "--DATA",
+        folder / "own.csv",
+        "--TEXT_COLUMN",
+        "note",
+        "--TOKENIZER",
+        "table",
+        "--DATA_DIR",
+        folder / "data",
+    )
+    assert "add --ROW_TEMPLATE" in call("prepareDatasets.py", *flags, expect=2).stderr
