@@ -14,20 +14,18 @@ import numpy as np
 import pandas as pd
 from sdmetrics.reports import QualityReport
 from sdmetrics.single_column import BoundaryAdherence, CategoryCoverage, RangeCoverage
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.metrics import f1_score, r2_score, roc_auc_score
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from pipeline.evaluation.table_frames import CATEGORY, NUMBER, TableTypes, features
+from pipeline.evaluation.near_rows import membership, near_copies
+from pipeline.evaluation.table_efficacy import LEAST, efficacy, is_classes, target_column
+from pipeline.evaluation.table_frames import CATEGORY, TableTypes, features, known_columns
 
 Table = Any  # a pandas.DataFrame; the annotations of its methods leave too many types open
 
 TABLE = "table"  # name in the reports of SDMetrics
 FOLDS = 3
-CLASSES = 20  # values of a target for classification at most
-LEAST = 10  # rows that each comparison needs
-COMPARED_ROWS = 2000  # rows whose nearest rows are looked for
-FLOOR = 1e-12
 
 
 @dataclass(frozen=True)
@@ -70,16 +68,20 @@ def table_fidelity(
     Returns:
         `table_shapes`, `table_trends`, `table_detection`, `table_coverage`, `table_boundaries`, `table_copies`,
         `table_membership` (the area under the curve of an attack by the distance to the nearest synthetic row), and
-        `table_efficacy` (the area under the ROC curve, or R²).
+        `table_efficacy` (the area under the ROC curve, or R²) with `table_f1` if the target has classes, and
+        `table_near_copies`.
     """
     target = target_column(train, types) if target is None else target
     shown = [_figures(train, held_out, rows, types, seed) for rows in (synthetic, held_out)]
-    learned = [efficacy(rows, held_out, types, target, seed) for rows in (synthetic, train)]
+    # More rows teach more, so the real trees learn from as many.
+    learners = synthetic, train.sample(min(len(train), len(synthetic)), random_state=seed)
+    classes = target is not None and is_classes(train, types, target)
+    learned = [efficacy(rows, held_out, types, target, seed, classes) for rows in learners]
     columns = shown[0].pop("columns")
     shown[1].pop("columns")
     own, real = shown
     for figures, value in zip((own, real), learned, strict=True):
-        figures |= {} if value is None else {"table_efficacy": value}
+        figures |= value
     return TableFidelity(own, real, columns, types.left_out, target)
 
 
@@ -88,6 +90,7 @@ def _figures(train: Table, held_out: Table, rows: Table, types: TableTypes, seed
     found |= _limits(train, rows, types)
     known = set(map(tuple, train.astype(str).to_numpy()))
     found["table_copies"] = float(np.mean([tuple(row) in known for row in rows.astype(str).to_numpy()]))
+    found |= {} if (near := near_copies(train, rows, types, seed)) is None else {"table_near_copies": near}
     detected = detection(train if rows is held_out else _some(held_out, train, len(rows)), rows, types, seed)
     found |= {} if detected is None else {"table_detection": detected}
     # Held-out rows are attacked by one half of them in place of synthetic rows.
@@ -98,6 +101,7 @@ def _figures(train: Table, held_out: Table, rows: Table, types: TableTypes, seed
 
 def _report(real: Table, rows: Table, types: TableTypes) -> tuple[dict[str, float], dict[str, float]]:
     """Return shapes and trends, and the shape of each column."""
+    real, rows = types.with_days(real), types.with_days(rows)
     report = QualityReport()
     # Every pair counts, as in the published figures, not only those that are correlated in the real table.
     report.real_correlation_threshold = report.real_association_threshold = 0
@@ -113,6 +117,7 @@ def _report(real: Table, rows: Table, types: TableTypes) -> tuple[dict[str, floa
 
 def _limits(real: Table, rows: Table, types: TableTypes) -> dict[str, float]:
     """Return the coverage of real values, and the share of numbers and dates within the real range."""
+    real, rows = types.with_days(real), types.with_days(rows)
     covered, inside = [], []
     for name, kind in types.kinds.items():
         if not real[name].notna().any() or not rows[name].notna().any():
@@ -141,111 +146,12 @@ def detection(real: Table, rows: Table, types: TableTypes, seed: int) -> float |
     if count < LEAST:
         return None
     both = [table.sample(count, random_state=seed) for table in (real, rows)]
-    data = pd.concat([features(table, types, real) for table in both], ignore_index=True)
+    data = known_columns(pd.concat([features(table, types, real) for table in both], ignore_index=True))
     answers = np.repeat([0, 1], count)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     model = HistGradientBoostingClassifier(random_state=seed)
     chances = np.asarray(cross_val_predict(model, data, answers, cv=folds, method="predict_proba"))[:, 1]
     return 2.0 * (1.0 - max(0.5, float(roc_auc_score(answers, chances))))
-
-
-def target_column(train: Table, types: TableTypes) -> str | None:
-    """Return the column to predict: the last one with 2 to `CLASSES` values, otherwise the last number."""
-    few = [name for name in types.kinds if 2 <= train[name].nunique() <= CLASSES]
-    numbers = [name for name, kind in types.kinds.items() if kind == NUMBER and train[name].nunique() > 1]
-    return (few or numbers or [None])[-1] if len(types.kinds) > 1 else None
-
-
-def efficacy(rows: Table, test: Table, types: TableTypes, target: str | None, seed: int) -> float | None:
-    """Train boosted trees on rows, and test them on real ones (train on synthetic, test on real).
-
-    Args:
-        rows: rows to train on.
-        test: real rows.
-        types: kinds of the columns.
-        target: column to predict.
-        seed: seed of the trees.
-
-    Returns:
-        The area under the ROC curve, averaged over classes, where the target has at most `CLASSES` values, otherwise
-        R², at least 0; None if it cannot be measured.
-    """
-    if target is None:
-        return None
-    rows, test = rows[rows[target].notna()], test[test[target].notna()]
-    if len(rows) < LEAST or len(test) < LEAST:
-        return None
-    others = [name for name in types.kinds if name != target]
-    inputs = [features(table[others], types, rows) for table in (rows, test)]
-    classes = types.kinds[target] == CATEGORY or test[target].nunique() <= CLASSES
-    if not classes:
-        answers = [features(table[[target]], types, rows)[target].to_numpy() for table in (rows, test)]
-        model = HistGradientBoostingRegressor(random_state=seed).fit(inputs[0], answers[0])
-        return max(0.0, float(r2_score(answers[1], model.predict(inputs[1]))))
-    answers = [table[target].astype(str).to_numpy() for table in (rows, test)]
-    known = np.unique(answers[0])
-    if len(known) < 2:
-        return 0.5
-    model = HistGradientBoostingClassifier(random_state=seed).fit(inputs[0], answers[0])
-    chances, areas = model.predict_proba(inputs[1]), []
-    for value in np.unique(answers[1]):
-        is_it = answers[1] == value
-        if is_it.all():
-            continue
-        chance = chances[:, list(model.classes_).index(value)] if value in known else np.zeros(len(is_it))
-        areas.append((float(roc_auc_score(is_it, chance)), int(is_it.sum())))
-    return float(np.average([area for area, _ in areas], weights=[count for _, count in areas])) if areas else None
-
-
-def f1(rows: Table, test: Table, types: TableTypes, target: str, seed: int) -> float:
-    """Return the macro F1 of boosted trees that are trained on rows and tested on real ones, for classification."""
-    others = [name for name in types.kinds if name != target]
-    model = HistGradientBoostingClassifier(random_state=seed)
-    model.fit(features(rows[others], types, rows), rows[target].astype(str))
-    found = model.predict(features(test[others], types, rows))
-    return float(f1_score(test[target].astype(str), found, average="macro"))
-
-
-def membership(train: Table, held_out: Table, rows: Table, types: TableTypes, seed: int) -> float:
-    """Return the area under the curve of an attack: training rows lie nearer to a synthetic row than others.
-
-    Args:
-        train: real rows that the model learned from.
-        held_out: real rows that it did not.
-        rows: synthetic rows.
-        types: kinds of the columns.
-        seed: seed of the choice of rows.
-
-    Returns:
-        0.5 if the distance tells nothing, 1 if it always does.
-    """
-    count = min(len(train), len(held_out), COMPARED_ROWS)
-    if not count or not len(rows):
-        return 0.5
-    some = rows.sample(min(len(rows), COMPARED_ROWS), random_state=seed)
-    distances = [
-        nearest_distance(table.sample(count, random_state=seed), some, types, train) for table in (train, held_out)
-    ]
-    return float(roc_auc_score(np.repeat([1, 0], count), -np.concatenate(distances)))
-
-
-def nearest_distance(rows: Table, others: Table, types: TableTypes, like: Table) -> np.ndarray:
-    """Return the Gower distance of each row to the nearest of other rows: [rows], in [0, 1].
-
-    Numbers count by their difference over the range of `like`, categories and missing values by equality.
-    """
-    left, right, base = (features(table, types, like) for table in (rows, others, like))
-    total = np.zeros((len(left), len(right)), dtype=np.float32)
-    for name, kind in types.kinds.items():
-        a, b = left[name].to_numpy()[:, None], right[name].to_numpy()[None, :]
-        gap = (a != b).astype(np.float32)
-        if kind != CATEGORY:
-            known = base[name].dropna().to_numpy()
-            spread = float(np.ptp(known)) if len(known) else 0.0
-            gap = np.minimum(np.abs(a - b) / max(spread, FLOOR), 1.0).astype(np.float32)
-        missing = np.isnan(a) | np.isnan(b)
-        total += np.where(missing, (np.isnan(a) != np.isnan(b)).astype(np.float32), gap)
-    return total.min(axis=1) / max(len(types.kinds), 1)
 
 
 def _some(held_out: Table, train: Table, count: int) -> Table:

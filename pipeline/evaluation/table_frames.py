@@ -12,6 +12,7 @@ from pipeline.data.date_format import form_of
 from pipeline.data.number_format import NumberFormat
 
 NUMBER, DATE, CATEGORY = "numerical", "datetime", "categorical"  # words of SDMetrics
+MICROSECONDS = 86_400e6  # of a day
 KINDS = {
     "integer": NUMBER,
     "number": NUMBER,
@@ -62,19 +63,28 @@ class TableTypes:
             form = form_of(description["form"])
             keys = [None if (read := form.read(value)) is None else read[0] for value in values]
             if kind == DATE:
-                return pd.Series(pd.to_datetime(pd.Series(keys), format="ISO8601", errors="coerce"))
+                # Nanoseconds, the unit of pandas.to_datetime, hold the years 1678 to 2261 alone.
+                return pd.Series(np.array(keys, dtype="datetime64[us]"))
             return pd.Series(pd.to_timedelta(pd.Series(keys)).dt.total_seconds())
         number = NumberFormat.from_json(description.get("format") or {})
         return pd.Series([_number(number, value) for value in values], dtype=float)
 
     def metadata(self) -> dict[str, Any]:
-        """Return the columns as SDMetrics takes them."""
+        """Return the columns of `with_days` as SDMetrics takes them."""
         return {
-            "columns": {
-                name: {"sdtype": kind} | ({"datetime_format": "%Y-%m-%d"} if kind == DATE else {})
-                for name, kind in self.kinds.items()
-            }
+            "columns": {name: {"sdtype": NUMBER if kind == DATE else kind} for name, kind in self.kinds.items()},
         }
+
+    def with_days(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a table with its dates as days since 1970, since SDMetrics takes no dates before 1678."""
+        dates = [name for name, kind in self.kinds.items() if kind == DATE]
+        return frame.assign(**{name: _days(frame[name]) for name in dates})
+
+
+def _days(dates: pd.Series) -> np.ndarray:
+    """Return dates as days since 1970, NaN where one is missing."""
+    times = dates.to_numpy(dtype="datetime64[us]")
+    return np.where(np.isnat(times), np.nan, times.astype(np.int64) / MICROSECONDS)
 
 
 def _number(form: NumberFormat, value: str) -> float:
@@ -102,8 +112,12 @@ def features(frame: pd.DataFrame, types: TableTypes, like: pd.DataFrame) -> pd.D
             codes = {value: code for code, value in enumerate(sorted(like[name].dropna().unique()))}
             found[name] = [np.nan if value is None else codes.get(value, len(codes)) for value in frame[name]]
         elif kind == DATE:
-            days = (frame[name] - pd.Timestamp(0)) / pd.Timedelta(days=1)
-            found[name] = days.to_numpy(dtype=float)
+            found[name] = _days(frame[name])
         else:
             found[name] = frame[name].to_numpy(dtype=float)
     return pd.DataFrame(found)
+
+
+def known_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the columns without any value, which boosted trees refuse."""
+    return table.dropna(axis=1, how="all")

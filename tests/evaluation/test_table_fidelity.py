@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.evaluation.table_fidelity import detection, efficacy, membership, table_fidelity, target_column
+from pipeline.evaluation.near_rows import membership, near_copies
+from pipeline.evaluation.table_efficacy import efficacy, target_column
+from pipeline.evaluation.table_fidelity import detection, table_fidelity
 from pipeline.evaluation.table_frames import TableTypes
 
 DESCRIPTIONS = {
@@ -113,12 +115,58 @@ def test_few_rows_and_constant_columns_leave_out_what_cannot_be_measured():
 def test_efficacy_of_a_number_is_its_explained_variance():
     types = TableTypes.of({name: DESCRIPTIONS[name] for name in ("city", "size")})
     train, test = types.frame(rows(400, 1)), types.frame(rows(400, 2))
-    explained = efficacy(train, test, types, "size", 0)
-    assert explained is not None
-    assert 0.8 < explained < 1
+    explained = efficacy(train, test, types, "size", 0, classes=False)
+    assert explained.keys() == {"table_efficacy"}
+    assert 0.8 < explained["table_efficacy"] < 1
     assert target_column(train, types) == "city"
 
 
 def test_membership_of_rows_far_from_all_is_chance():
     far = TYPES.frame([{**row, "size": "100"} for row in rows(100, 9)])
     assert 0.4 < membership(frame(300, 1), frame(300, 2), far, TYPES, 0) < 0.6
+
+
+def test_a_column_without_values_is_no_error():
+    train, held_out, own = frame(100, 1), frame(60, 2), frame(100, 3)
+    empty = own.assign(city=None)
+    assert 0 <= table_fidelity(train, held_out, empty, TYPES).figures["table_efficacy"] <= 1
+    nowhere = [table.assign(size=np.nan) for table in (train, held_out, own)]
+    assert table_fidelity(nowhere[0], nowhere[1], nowhere[2], TYPES).figures["table_detection"] > 0.5
+
+
+def test_a_class_of_one_row_among_many_rows_is_learned():
+    types = TableTypes.of({name: DESCRIPTIONS[name] for name in ("size", "group")})
+    some = frame(500, 1)[["size", "group"]]
+    train = pd.concat([some] * 21, ignore_index=True)
+    train.loc[0, "group"] = "rare"
+    assert efficacy(train, frame(100, 2), types, "group", 0, classes=True)["table_efficacy"] > 0.9
+
+
+def test_a_class_that_the_rows_lack_is_predicted_by_chance():
+    types = TableTypes.of({name: DESCRIPTIONS[name] for name in ("size", "group")})
+    train = frame(200, 1)
+    found = efficacy(train[train["group"] == "a"], frame(200, 2), types, "group", 0, classes=True)
+    assert found["table_efficacy"] == 0.5
+    assert found["table_f1"] < 0.8
+
+
+@pytest.mark.parametrize("day", ["14.10.1066", "31.12.9999"])
+def test_dates_of_all_centuries_are_kept(day: str):
+    table = TYPES.frame([{**row, "day": day} for row in rows(40, 1)])
+    assert table["day"].notna().all()
+    assert table_fidelity(table, table, table, TYPES).columns["day"] == 1
+    assert table_fidelity(frame(40, 2), table, table, TYPES).columns["day"] == pytest.approx(0, abs=1e-6)
+
+
+def test_rows_with_one_column_changed_are_near_copies():
+    train = frame(200, 1)
+    one, two = train.assign(city="Chur", day=train["day"]), train.assign(size=-1e3, city="Genf")
+    assert near_copies(train, one, TYPES, 0) == 1
+    assert near_copies(train, two, TYPES, 0) == 0
+    assert near_copies(train, train.assign(size=train["size"] + 0.1, city="Genf"), TYPES, 0) == 1
+
+
+def test_real_trees_learn_from_as_many_rows_as_the_synthetic_ones():
+    train, held_out = frame(400, 1), frame(200, 2)
+    few = table_fidelity(train, held_out, train.sample(12, random_state=0), TYPES)
+    assert few.held_out["table_efficacy"] == few.figures["table_efficacy"]
