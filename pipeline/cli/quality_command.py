@@ -30,6 +30,11 @@ def parse(description: str) -> argparse.Namespace:
         help="True: write the samples without exact and near copies into files of their own, and synthetic.<format> "
         "without copies; a number in [0, 0.5]: do so with this distance in place of --NEAR_COPY_DISTANCE",
     )
+    group.add_argument(
+        "--TARGET_COLUMN",
+        help="column of a table that boosted trees predict after training on the samples; the default is the last "
+        "column with 2 to 20 values, otherwise the last number",
+    )
     add_batch_option(group)
     return parser.parse_args()
 
@@ -44,6 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.evaluation.judged_samples import family_warning, load_base_judge
     from pipeline.evaluation.sample_quality import Material, kept_files, measure, without_copies
     from pipeline.evaluation.sentence_encoder import load_encoder
+    from pipeline.evaluation.table_comparison import check_target
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.generation.generate import read_samples
@@ -54,6 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_login(arguments.WANDB_ENTITY)
     places = arguments.OUTPUT_DIR, arguments.PROJECT_NAME
     experiment = load_experiment(*places, arguments.EXPERIMENT_NAME, arguments.DATA_DIR)
+    if arguments.TARGET_COLUMN is not None:
+        check_target(experiment.data, arguments.TARGET_COLUMN)
     experiment.files.claim()
     near, drop = arguments.NEAR_COPY_DISTANCE, arguments.DROP_COPIES
     rows = read_samples(experiment.files)
@@ -70,7 +78,9 @@ def run(arguments: argparse.Namespace) -> None:
             print(warning, file=sys.stderr)
     drop = {True: near, False: None}[drop] if isinstance(drop, bool) else drop
     size = arguments.GENERATION_BATCH_SIZE
-    material = Material(experiment, rows, arguments.DATA_SUBSET, judge, near, drop, size, load_encoder())
+    material = Material(
+        experiment, rows, arguments.DATA_SUBSET, judge, near, drop, size, load_encoder(), arguments.TARGET_COLUMN
+    )
     quality = measure(material)
     folder, dropped = experiment.files.folder, ""
     if drop is not None:

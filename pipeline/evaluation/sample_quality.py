@@ -48,6 +48,7 @@ class Material:
         drop: the same of the copies to drop, or None to drop none.
         batch_size: sentences that go through a model together.
         encoder: sentence encoder that compares texts in meaning, or None.
+        target: column of a table that trees predict, as `check_target` accepts it; None to choose one.
     """
 
     experiment: Experiment
@@ -58,6 +59,7 @@ class Material:
     drop: float | None
     batch_size: int
     encoder: SentenceEncoder | None = None
+    target: str | None = None
 
     @property
     def trained_judge(self) -> Experiment | None:
@@ -111,7 +113,7 @@ def measure(material: Material) -> Quality:
 
 def _table(material: Material, quality: Quality) -> Iterator[Row]:
     """Compare the rows of a table with real ones, column by column."""
-    quality.table = table_comparison(material.experiment.data, (row["text"] for row in material.rows))
+    quality.table = table_comparison(material.experiment.data, (row["text"] for row in material.rows), material.target)
     if quality.table is None:
         return
     quality.notes[TABLE] = quality.table.note()

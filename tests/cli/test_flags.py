@@ -96,6 +96,7 @@ def test_a_process_refuses_in_one_line_too(tmp_path: Path, script: str):
         ("sample.py", ("--MIX", "a", "b", "--LATENT_TEMPERATURE", 2, "--KAPPA", 3), {"KAPPA": 3}),
         ("quality.py", ("--NEAR_COPY_DISTANCE", 0, "--DROP_COPIES", "True"), {"DROP_COPIES": True}),
         ("quality.py", ("--DROP_COPIES", 0.5), {"DROP_COPIES": 0.5}),
+        ("quality.py", ("--TARGET_COLUMN", "a column"), {"TARGET_COLUMN": "a column"}),
         ("prepareDatasets.py", ("--LOCAL_PATH", "None", "--TOKENIZER", "me/mine"), {"LOCAL_PATH": None}),
         ("prepareDatasets.py", ("--DATA", "own.csv", "--TEXT_COLUMN", "a column"), {"TEXT_COLUMN": "a column"}),
         ("prepareDatasets.py", ("--MORE_THAN", 48), {"MORE_THAN": 48, "FEWER_THAN": 50}),

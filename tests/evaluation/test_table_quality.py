@@ -1,0 +1,72 @@
+"""quality.py on rows of a table: the section with figures, notes and plots, and columns that cannot be predicted."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import call, one_line_of_error, prepare_tiny, run
+
+ROWS = 240
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A table with a number, a date, a category and text, and a language model whose samples are real rows."""
+    folder = tmp_path_factory.mktemp("table")
+    lines = (f"{n % 37},{1 + n % 28:02d}.03.2021,{'ab'[n % 37 > 18]},note {n} of {n * n}" for n in range(ROWS))
+    (folder / "rows.csv").write_text("size,day,kind,note\n" + "".join(line + "\n" for line in lines))
+    data = ("--DATA_DIR", folder / "data")
+    call("prepareDatasets.py", "--DATA", folder / "rows.csv", "--ROW_TEMPLATE", *data, "--COLUMN_TYPES", "note=text")
+    call("train.py", *at(folder), "--MODEL", "LM", "--DIM_H", 16, "--DATA", "rows", "--MAX_STEPS", 3)
+    texts = [
+        f"size is {n % 37}, day is {1 + n % 28:02d}.03.2021, kind is {'ab'[n % 37 > 18]}, note is x" for n in range(60)
+    ]
+    rows = [{"text": text, "drawn_length": 9, "tokens_generated": 8} for text in (*texts, "no row at all")]
+    (experiment(folder) / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def at(folder: Path) -> tuple[object, ...]:
+    return ("--EXPERIMENT_NAME", "rows", "--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
+
+
+def experiment(folder: Path) -> Path:
+    return folder / "outputs" / "nvib" / "rows"
+
+
+@pytest.mark.slow
+def test_rows_get_figures_beside_held_out_rows_a_note_and_plots(folder: Path):
+    shown = run("quality.py", *at(folder), "--TARGET_COLUMN", "size", fresh=True).stdout
+    report = json.loads((experiment(folder) / "quality.json").read_text())
+    figures, note = report["figures"]["table"], report["notes"]["table"]
+    for name in ("shapes", "trends", "coverage", "boundaries", "copies", "membership"):
+        for kind in ("synthetic", "held_out_real"):
+            assert 0 <= figures[f"table_{name}"][kind] <= 1
+    assert figures["table_boundaries"]["synthetic"] == 1
+    assert figures["table_f1"]["synthetic"] is None  # a number has no classes
+    for said in ("The trees predict 'size'", "left out: note", "1 samples are no rows", "as many held-out rows"):
+        assert said in note
+    page = (experiment(folder) / "quality.html").read_text()
+    for heading in ("<h2>Table</h2>", "<h3>size", "<h3>day", "<h3>kind"):
+        assert heading in page
+    assert "column shapes (SDMetrics)" in shown
+    assert max(map(len, shown.splitlines())) <= 500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("column", "said"), [("note", "size, day, kind"), ("weight", "size, day, kind")])
+def test_a_target_that_is_not_compared_is_refused(folder: Path, column: str, said: str):
+    before = sorted(experiment(folder).iterdir())
+    line = one_line_of_error(call("quality.py", *at(folder), "--TARGET_COLUMN", column, expect=2))
+    assert f"--TARGET_COLUMN {column}" in line
+    assert said in line
+    assert sorted(experiment(folder).iterdir()) == before
+
+
+@pytest.mark.slow
+def test_a_target_for_texts_that_are_no_rows_is_refused(folder: Path):
+    prepare_tiny(folder / "data")
+    places = ("--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data", "--EXPERIMENT_NAME", "texts")
+    call("train.py", *places, "--MODEL", "LM", "--DIM_H", 16, "--DATA", "tiny", "--MAX_STEPS", 1)
+    assert "holds no rows" in one_line_of_error(call("quality.py", *places, "--TARGET_COLUMN", "size", expect=2))
