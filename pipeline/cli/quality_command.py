@@ -32,6 +32,7 @@ def parse(description: str) -> argparse.Namespace:
     )
     group.add_argument(
         "--TARGET_COLUMN",
+        type=types.label,
         help="column of a table that boosted trees predict after training on the samples; the default is the last "
         "column with 2 to 20 values, otherwise the last number",
     )

@@ -1,5 +1,6 @@
 """Rows of a table that lie near to training rows: near copies, and an attack by the distance to the nearest row."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,7 +37,8 @@ def near_copies(train: Table, rows: Table, types: TableTypes, seed: int) -> floa
     some = rows.sample(min(len(rows), ROWS), random_state=seed)
     known = train.sample(min(len(train), TRAINING_ROWS), random_state=seed)
     least = [
-        sum((gap > TOLERANCE).astype(np.int16) for gap in gaps).min(axis=1) for gaps in _gaps(some, known, types, train)
+        _total((gap > TOLERANCE).astype(np.float32) for gap in gaps).min(axis=1)
+        for gaps in _gaps(some, known, types, train)
     ]
     return float((np.concatenate(least) <= 1).mean())
 
@@ -69,18 +71,25 @@ def nearest_distance(rows: Table, others: Table, types: TableTypes, like: Table)
 
     Numbers count by their difference over the range of `like`, categories and missing values by equality.
     """
-    least = [sum(gaps).min(axis=1) for gaps in _gaps(rows, others, types, like)]
+    least = [_total(gaps).min(axis=1) for gaps in _gaps(rows, others, types, like)]
     return np.concatenate(least) / max(len(types.kinds), 1)
 
 
 def _gaps(rows: Table, others: Table, types: TableTypes, like: Table) -> Iterator[Iterator[np.ndarray]]:
     """Yield the distances of a block of rows to other rows, one column after the other: [block, others] in [0, 1]."""
-    left, right, base = (features(table, types, like) for table in (rows, others, like))
-    for start in range(0, len(left), BLOCK):
+    left, right, base = (
+        {name: np.asarray(values) for name, values in features(table, types, like).items()}
+        for table in (rows, others, like)
+    )
+    for start in range(0, len(rows), BLOCK):
         yield (
-            _gap(*(table[name].to_numpy() for table in (left[start : start + BLOCK], right, base)), kind == CATEGORY)
+            _gap(left[name][start : start + BLOCK], right[name], base[name], kind == CATEGORY)
             for name, kind in types.kinds.items()
         )
+
+
+def _total(gaps: Iterator[np.ndarray]) -> np.ndarray:
+    return functools.reduce(np.add, gaps)
 
 
 def _gap(rows: np.ndarray, others: np.ndarray, base: np.ndarray, is_category: bool) -> np.ndarray:

@@ -63,7 +63,7 @@ def efficacy(
         guessed = np.full(len(wanted), known[counts.argmax()])
         return {"table_efficacy": 0.5, "table_f1": _f1(wanted, guessed)}
     # Early stopping sets rows aside class by class, which fails for a class of one row.
-    stops = "auto" if counts.min() > 1 else False
+    stops: Any = "auto" if counts.min() > 1 else False
     model = HistGradientBoostingClassifier(random_state=seed, early_stopping=stops).fit(inputs, learned)
     chances = np.asarray(model.predict_proba(tested))
     found = {"table_f1": _f1(wanted, model.classes_[chances.argmax(axis=1)])}
@@ -79,4 +79,4 @@ def efficacy(
 
 
 def _f1(wanted: np.ndarray, guessed: np.ndarray) -> float:
-    return float(f1_score(wanted, guessed, average="weighted", zero_division=0.0))
+    return float(f1_score(wanted, guessed, average="weighted"))

@@ -81,8 +81,8 @@ class TableTypes:
         return frame.assign(**{name: _days(frame[name]) for name in dates})
 
 
-def _days(dates: pd.Series) -> np.ndarray:
-    """Return dates as days since 1970, NaN where one is missing."""
+def _days(dates: Any) -> np.ndarray:
+    """Return a column of dates as days since 1970, NaN where one is missing."""
     times = dates.to_numpy(dtype="datetime64[us]")
     return np.where(np.isnat(times), np.nan, times.astype(np.int64) / MICROSECONDS)
 

@@ -45,7 +45,7 @@ def test_rows_get_figures_beside_held_out_rows_a_note_and_plots(folder: Path):
             assert 0 <= figures[f"table_{name}"][kind] <= 1
     assert figures["table_boundaries"]["synthetic"] == 1
     assert figures["table_f1"]["synthetic"] is None  # a number has no classes
-    for said in ("The trees predict 'size'", "left out: note", "1 samples are no rows", "as many held-out rows"):
+    for said in ("The trees predict 'size'", "left out: note", "left out: 1.", "as many held-out rows"):
         assert said in note
     page = (experiment(folder) / "quality.html").read_text()
     for heading in ("<h2>Table</h2>", "<h3>size", "<h3>day", "<h3>kind"):
@@ -69,4 +69,4 @@ def test_a_target_for_texts_that_are_no_rows_is_refused(folder: Path):
     prepare_tiny(folder / "data")
     places = ("--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data", "--EXPERIMENT_NAME", "texts")
     call("train.py", *places, "--MODEL", "LM", "--DIM_H", 16, "--DATA", "tiny", "--MAX_STEPS", 1)
-    assert "holds no rows" in one_line_of_error(call("quality.py", *places, "--TARGET_COLUMN", "size", expect=2))
+    assert "are no rows" in one_line_of_error(call("quality.py", *places, "--TARGET_COLUMN", "size", expect=2))
