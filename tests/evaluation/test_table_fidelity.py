@@ -153,7 +153,7 @@ def test_a_class_that_the_rows_lack_is_predicted_by_chance():
 @pytest.mark.parametrize("day", ["14.10.1066", "31.12.9999"])
 def test_dates_of_all_centuries_are_kept(day: str):
     table = TYPES.frame([{**row, "day": day} for row in rows(40, 1)])
-    assert table["day"].notna().all()
+    assert set(table["day"].dt.year) == {int(day[-4:])}
     assert table_fidelity(table, table, table, TYPES).columns["day"] == 1
     assert table_fidelity(frame(40, 2), table, table, TYPES).columns["day"] == pytest.approx(0, abs=1e-6)
 
