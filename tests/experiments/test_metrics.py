@@ -59,7 +59,8 @@ def measure_everything(folder: Path) -> None:
         judge = write_base(folder / "base", tiny_llama())
         for script in ("forwardSampleEvaluation.py", "quality.py"):
             call(script, *nvib, "--LANGUAGE_MODEL", judge)
-    (folder / "table.csv").write_text("size,kind\n" + "".join(f"{n % 37},{'ab'[n % 37 > 18]}\n" for n in range(300)))
+    rows = "".join(f"{n % 37},{n % 23},{'ab'[n % 37 > 18]}\n" for n in range(300))
+    (folder / "table.csv").write_text(f"size,age,kind\n{rows}")
     call("prepareDatasets.py", "--DATA", folder / "table.csv", "--ROW_TEMPLATE", "--DATA_DIR", folder / "data")
     rows = ("--EXPERIMENT_NAME", "rows", *places)
     call("train.py", "--MODEL", "LM", *TINY[:-1], "table", *rows)
