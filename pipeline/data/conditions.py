@@ -1,155 +1,22 @@
 """Conditions on the values of a table's columns, as `--WHERE` writes them: `age > 30 and sex = F`."""
 
 import difflib
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import cached_property
 from typing import Any
 
 from pipeline.data.column_survey import MISSING
-from pipeline.data.date_format import form_of, forms
-from pipeline.data.number_format import NumberFormat, decimal_of
-from pipeline.data.number_spelling import parse
+from pipeline.data.ordered_column import DATES, NUMBERS, SHOWN, Bounds, OrderedColumn
 from pipeline.runtime.errors import UserError
 
-NUMBERS, DATES = ("integer", "number"), ("date", "time", "date-time")
-SHOWN = 5  # members of a category in a message
+_SIGNS = ("=", "==", "!=", "<>", "<", "<=", ">", ">=", "(", ")", ",")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`)|(?P<sign><=|>=|!=|<>|==|=|<|>|\(|\)|,)"""
     r"""|(?P<word>[^\s<>=!(),'"`]+))"""
 )
-_ORDER: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
-Key = Decimal | str  # place of a value in its column's order: a number, or the ISO form of a date
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Interval of a column's ordered values.
-
-    Args:
-        low: smallest number, or earliest date in ISO form; None for no bound.
-        high: largest number, or latest date; None for no bound.
-        low_open: True if `low` itself is outside.
-        high_open: True if `high` itself is outside.
-    """
-
-    low: Key | None = None
-    high: Key | None = None
-    low_open: bool = False
-    high_open: bool = False
-
-    def holds(self, key: Any) -> bool:
-        """Return True if a value is inside."""
-        return (self.low is None or key > self.low or (key == self.low and not self.low_open)) and (
-            self.high is None or key < self.high or (key == self.high and not self.high_open)
-        )
-
-    def within(self, other: "Bounds") -> "Bounds":
-        """Return the intersection of two intervals."""
-        low, low_open = _tighter(self.low, self.low_open, other.low, other.low_open, operator.gt)
-        high, high_open = _tighter(self.high, self.high_open, other.high, other.high_open, operator.lt)
-        return Bounds(low, high, low_open, high_open)
-
-    @property
-    def empty(self) -> bool:
-        """True if no value is inside."""
-        low: Any = self.low
-        high: Any = self.high
-        if low is None or high is None:
-            return False
-        return low > high or (low == high and (self.low_open or self.high_open))
-
-
-def _tighter(
-    one: Key | None, one_open: bool, two: Key | None, two_open: bool, tighter: Callable[[Any, Any], bool]
-) -> tuple[Key | None, bool]:
-    if one is None or (two is not None and tighter(two, one)):
-        return two, two_open
-    return one, one_open or (one == two and two_open)
-
-
-class OrderedColumn:
-    """Reads values of a column: spelled ones, and those of a condition.
-
-    Args:
-        name: name of the column.
-        description: its type, as `ColumnSurvey` describes it.
-    """
-
-    def __init__(self, name: str, description: Mapping[str, Any]) -> None:
-        self.name, self.kind = name, str(description["kind"])
-        self.description = description
-        members = description.get("values") if self.kind == "category" else None
-        self.members: list[str] | None = None if members is None else [str(one) for one in members]
-        self.format = NumberFormat.from_json(description["format"]) if "format" in description else NumberFormat()
-
-    @cached_property
-    def ordered(self) -> bool:
-        """True if `<` means something: for numbers, dates, and categories whose members are all numbers."""
-        if self.kind in NUMBERS or self.kind in DATES:
-            return True
-        return bool(self.members) and all(self.key(one) is not None for one in self.members or () if one not in MISSING)
-
-    def key(self, spelled: str) -> Key | None:
-        """Return the place of a spelled value in the order; None if it is no number or date."""
-        if self.kind in DATES:
-            found = form_of(self.description["form"]).read(spelled)
-            return None if found is None else found[0]
-        try:
-            return self.format.read(spelled)
-        except ValueError:
-            return None
-
-    def read(self, text: str) -> Key:
-        """Return the place of a value of a condition, in the column's form or a plain one.
-
-        Raises:
-            UserError: the text is no number or date.
-        """
-        if (key := self.key(text)) is not None:
-            return key
-        if self.kind in DATES:
-            for picture in forms(text):
-                found = form_of(picture).read(text)
-                if found is not None and form_of(picture).kind == self.kind and picture.startswith(("YYYY", "hh")):
-                    return found[0]
-            form = self.description["form"]
-            raise UserError(f"--WHERE: {text!r} is no {self.kind} of column {self.name!r}; write it as {form}")
-        plain = parse(text)
-        if plain is None or plain.thousands:
-            seen = (self.description.get("seen") or {}).get("range") or "numbers"
-            raise UserError(f"--WHERE: {text!r} is no number; column {self.name!r} has {seen}")
-        return plain.value
-
-    def member(self, text: str) -> str:
-        """Return a value of a condition that is compared for equality.
-
-        Raises:
-            UserError: the column has no such value.
-        """
-        if self.kind in NUMBERS or self.kind in DATES:
-            words = {*self.description.get("missing", ()), *(one[0] for one in self.description.get("outliers", ()))}
-            if text not in words:
-                self.read(text)
-            return text
-        known = ["True", "False"] if self.kind == "boolean" else self.members
-        if known is None or text in known:
-            return text
-        same = [one for one in known if one.lower() == text.lower()]
-        if self.kind == "boolean" and same:
-            return same[0]
-        near = difflib.get_close_matches(text, known, SHOWN, 0.5) or sorted(known)[:SHOWN]
-        more = " …" if len(known) > len(near) else ""
-        raise UserError(f"--WHERE: column {self.name!r} has no value {text!r}; it has {', '.join(near)}{more}")
+_ORDER = ("<", "<=", ">", ">=")
 
 
 @dataclass(frozen=True)
@@ -217,9 +84,41 @@ class ColumnCondition:
         Raises:
             UserError: nothing satisfies them.
         """
-        values = None if self.only is None else [one for one in self.only if self.permits(one)]
-        if not self.missing and (not self.present or self.bounds.empty or values == []):
-            raise UserError(f"--WHERE: no value of column {self.column!r} satisfies the conditions on it")
+        if self.missing or (self.present and self._satisfiable()):
+            return
+        seen = "" if self.reader is None else (self.reader.description.get("seen") or {}).get("range")
+        raise UserError(
+            f"--WHERE: no value of column {self.column!r} satisfies the conditions on it"
+            f"{f'; its values are {seen}' if seen else ''}"
+        )
+
+    def _satisfiable(self) -> bool:
+        """Return True if a value of the data's range satisfies the condition."""
+        reader = self.reader
+        if reader is None:
+            return self.only != frozenset() and not self.bounds.empty
+        values = reader.choices if self.only is None else self.only
+        if values is not None:
+            return any(self.permits(one) and self._is_seen(one) for one in values)
+        bounds = self.bounds.within(reader.seen)
+        bounds = bounds.of_integers() if reader.kind == "integer" else bounds
+        low: Any = bounds.low
+        high: Any = bounds.high
+        if bounds.empty or low is None or high is None:
+            return not bounds.empty
+        # As many values as are excluded may be all that the bounds leave.
+        excluded = {reader.key(one) for one in self.excluded}
+        if reader.kind == "integer" and high - low < len(excluded):
+            return any(low + step not in excluded for step in range(int(high - low) + 1))
+        return low != high or low not in excluded
+
+    def _is_seen(self, spelled: str) -> bool:
+        """Return True for a value in the range of the data; a word among numbers or dates has no range."""
+        reader = self.reader
+        if reader is None or reader.kind not in (*NUMBERS, *DATES) or (key := reader.key(spelled)) is None:
+            return True
+        integral = reader.kind != "integer" or Decimal(key) == Decimal(key).to_integral_value()
+        return integral and reader.seen.holds(key)
 
 
 def parse_where(text: str, columns: Mapping[str, Any]) -> dict[str, ColumnCondition]:
@@ -252,8 +151,10 @@ def parse_where(text: str, columns: Mapping[str, Any]) -> dict[str, ColumnCondit
         if word.lower() != "and":
             raise UserError(f"--WHERE: expected 'and' in place of {word!r} in {text!r}")
         place += 1
-    for condition in found.values():
+    for name, condition in found.items():
         condition.check()
+        if columns[name]["kind"] == "integer":
+            found[name] = replace(condition, bounds=condition.bounds.of_integers())
     return found
 
 
@@ -290,22 +191,28 @@ def _comparison(tokens: Sequence[str], place: int, columns: Mapping[str, Any]) -
             raise UserError(f"--WHERE ends after {' '.join(tokens)!r}; write: column, sign, value")
         return tokens[place + offset]
 
-    name = str(word(0))
+    def value(offset: int) -> str:
+        found = word(offset)
+        if not isinstance(found, _Quoted) and (found in _SIGNS or found.lower() in ("and", "or")):
+            raise UserError(f"--WHERE: expected a value in place of {str(found)!r}; put it in quotes if it is one")
+        return str(found)
+
+    name = value(0)
     if name not in columns:
         near = difflib.get_close_matches(name, columns, SHOWN, 0.5) or list(columns)[:20]
         raise UserError(f"--WHERE: there is no column {name!r}; there are {', '.join(near)}")
     reader = OrderedColumn(name, columns[name])
     base, sign = ColumnCondition(name, reader=reader), word(1).lower()
     if sign in ("=", "=="):
-        return replace(base, only=frozenset([reader.member(str(word(2)))])), place + 3
+        return replace(base, only=frozenset([reader.member(value(2))])), place + 3
     if sign in ("!=", "<>"):
-        return replace(base, excluded=frozenset([reader.member(str(word(2)))])), place + 3
+        return replace(base, excluded=frozenset([reader.member(value(2))])), place + 3
     if sign in _ORDER:
-        return _bounded(base, reader, [(sign, str(word(2)))]), place + 3
+        return _bounded(base, reader, [(sign, value(2))]), place + 3
     if sign == "between":
         if word(3).lower() != "and":
             raise UserError(f"--WHERE: write {name} between a and b")
-        return _bounded(base, reader, [(">=", str(word(2))), ("<=", str(word(4)))]), place + 5
+        return _bounded(base, reader, [(">=", value(2)), ("<=", value(4))]), place + 5
     if sign == "is":
         positive = word(2).lower() != "not"
         if word(2 if positive else 3).lower() != "missing":
@@ -316,7 +223,7 @@ def _comparison(tokens: Sequence[str], place: int, columns: Mapping[str, Any]) -
         raise UserError(f"--WHERE: {word(1)!r} is no sign; take =, !=, <, <=, >, >=, in (…), between, is missing")
     offset, values = 3 + negative, list[str]()
     while True:
-        values.append(reader.member(str(word(offset))))
+        values.append(reader.member(value(offset)))
         if word(offset + 1) not in (",", ")"):
             raise UserError(f"--WHERE: write {name} in (a, b), with quotes around values that have spaces")
         offset += 2
@@ -341,16 +248,4 @@ def _bounded(base: ColumnCondition, reader: OrderedColumn, ends: Sequence[tuple[
     if reader.members is not None:
         inside = [one for one in reader.members if (key := reader.key(one)) is not None and bounds.holds(key)]
         return replace(base, only=frozenset(inside))
-    description = reader.description
-    if reader.kind in NUMBERS and description.get("low") is not None:
-        seen = Bounds(decimal_of(description["low"]), decimal_of(description["high"]))
-    elif reader.kind in DATES:
-        seen = Bounds(description["low"], description["high"])
-    else:
-        seen = Bounds()
-    if bounds.within(seen).empty:
-        raise UserError(
-            f"--WHERE: no value of column {reader.name!r} satisfies the condition; its values are "
-            f"{(description.get('seen') or {}).get('range')}"
-        )
     return replace(base, bounds=bounds)
