@@ -148,6 +148,10 @@ def test_bounds_of_integers_are_closed() -> None:
     assert Bounds(Decimal(0), None).of_integers() == Bounds(Decimal(0), None)
 
 
+def test_a_category_of_numbers_keeps_the_members_within_the_bounds() -> None:
+    assert parse_where("zip >= 7", COLUMNS)["zip"].only == frozenset({"007", "0300"})
+
+
 def _alone(name: str, spelled: str) -> Any:
     """Read a value without the project's readers."""
     if name == "start":
