@@ -4,6 +4,7 @@
 #   make paper  every model and measurement of the paper, with three seeds, and the report; resumes where it was stopped
 #               (make paper DATA=wikitext2 SEEDS=1 for WikiText-2, one seed; make paper FLAGS="--LIST True" for how far
 #               it is; two steps run beside each other, with JOBS=1 one)
+#   make peers  rows of tables beside other generators, each in an environment of its own; resumes too
 #   make rates  reconstruction and generation against the rate of the latent, with three seeds; resumes too
 #   make synth DATA=my_reviews.csv TEXT_COLUMN=text N=1000   synthetic text like your own, in the same form
 #               (LABEL_COLUMN=stars for labels; ROW_TEMPLATE=default for a table's rows; STEPS=1500 at most;
@@ -28,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 N ?= 1000
 # A worker takes a file at a time, so that each fixture is built once; tests/conftest.py puts slow files first.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-.PHONY: demo synth paper rates pretrained test test-fast same lint bench setup setup-dev clean
+.PHONY: demo synth paper rates peers pretrained test test-fast same lint bench setup setup-dev clean
 
 demo: setup
 	@$(BIN)/python -m pipeline demo
@@ -53,6 +54,9 @@ paper: setup
 
 rates: setup
 	@$(BIN)/python -m pipeline rates --DATA $(DATA) --PROJECT_NAME rates-$(DATA) --SEEDS $(SEEDS) --JOBS $(JOBS) $(FLAGS)
+
+peers: setup
+	@$(BIN)/python -m benchmarks.peers --SEEDS $(SEEDS) $(FLAGS)
 
 test: setup-dev
 	$(PYTEST)

@@ -6,6 +6,7 @@
 
 Runs prepareDatasets.py, train.py (the NVAE and a language model), sample.py with the better of the two, and the
 evaluations, each as you would type it. The better one gives validation texts the lower perplexity; --MODEL overrules.
+The rows of a table are sampled by a language model of rows, which no NVAE has beaten.
 Both are built around the bundled pretrained model where make pretrained has installed it, and otherwise trained from
 scratch. Writes outputs/synth/<name>/ or <name>-lm/: synthetic.<format>, quality.html and the other files of an
 experiment.
@@ -70,15 +71,16 @@ def parse(description: str) -> argparse.Namespace:
         "--PRETRAINED",
         type=types.base,
         help="pretrained model that the models are built around: its name on the hub, a folder, bundled, or none for "
-        "models from scratch (default: bundled where make pretrained has installed it, none otherwise)",
+        "models from scratch (default: bundled where make pretrained has installed it, none otherwise and for rows)",
     )
-    group.add_argument("--MODEL", choices=CANDIDATES, help="model that samples (default: the better one)")
+    group.add_argument("--MODEL", choices=CANDIDATES, help="model that samples (default: the better one; LM for rows)")
     arguments = parser.parse_args()
     check_column_types(arguments.COLUMN_TYPES)
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
     TextSource(arguments.DATA, Split(0.05, 0.05, 42), None, *columns, arguments.DELIMITER)  # checks the flags
     if arguments.PRETRAINED is None:
-        arguments.PRETRAINED = BUNDLED if bundled_installed() else NONE
+        # Rows of a table have tokens of their own, which no pretrained model knows.
+        arguments.PRETRAINED = BUNDLED if bundled_installed() and arguments.ROW_TEMPLATE is None else NONE
     if len(name := dataset_name(arguments.DATA, arguments.NAME)) > LONGEST_NAME:
         raise UserError(f"{name} leaves no room for the names of two experiments; take a shorter --NAME")
     return arguments
@@ -102,9 +104,9 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.MODEL,
     )
     commands, output = training(order), Path("outputs")
-    to_come = len(commands) + len(sampling(order, CANDIDATES[0]))
+    to_come = len(commands) + len(sampling(order, order.sampler or CANDIDATES[0]))
     minutes = run_in_order(commands, of=to_come)
-    model, reason = order.model, ""
+    model, reason = order.sampler, ""
     if model is None:
         folders = {one: ExperimentFiles.of(output, PROJECT, order.experiment(one)) for one in CANDIDATES}
         figures = {one: read_summary(files)[GENERATES[one]] for one, files in folders.items()}

@@ -11,6 +11,7 @@ CANDIDATES = (NVAE, LM)
 LM_NAME, T_NAME = "-lm", "-t"  # behind the name of the data: names of experiments beside the NVAE's
 LONGEST_NAME = 100 - len(LM_NAME)
 STEPS, STEPS_AROUND = 1500, 400  # most steps of each training, from scratch and around a pretrained model
+ROW_STEPS = 3000  # of a language model of a table's rows, whose steps are short
 # The figure that decides: the perplexity of validation texts without a look at them.
 GENERATES = {LM: "validation/perplexity", NVAE: "validation/perplexity_prior_latent"}
 # The decoder learns what to write for draws of the prior, beside texts that it reconstructs. From scratch, the NVAE
@@ -51,6 +52,16 @@ class Order:
     model: str | None = None
 
     @property
+    def as_rows(self) -> bool:
+        """True for rows of a table with tokens of their own, where a language model is the default."""
+        return self.row_template is not None and self.pretrained is None
+
+    @property
+    def sampler(self) -> str | None:
+        """Model that samples; None if the better one is chosen after the training."""
+        return self.model or (LM if self.as_rows else None)
+
+    @property
     def name(self) -> str:
         """Name of the prepared data and of the NVAE's experiment."""
         return dataset_name(self.data, self.known_as)
@@ -77,6 +88,10 @@ def training(order: Order) -> list[list[str]]:
     commands = [["prepareDatasets.py", *_flag("--DATA", order.data), *flags, *tokenizer, *order.preparation]]
     steps = order.max_steps or (STEPS if base is None else STEPS_AROUND)
     limit = ["--DATA", order.name, "--MAX_STEPS", str(steps)]
+    if order.sampler == LM and order.as_rows:
+        size = ["--NUM_HEADS", "4", "--BATCH_SIZE", "64", "--DROPOUT", "0.1", "--COOLDOWN", "0.3"]
+        limit[-1] = str(order.max_steps or ROW_STEPS)
+        return [*commands, ["train.py", *_experiment(order.experiment(LM)), "--MODEL", LM, *size, *limit]]
     # From scratch, a language model judges the samples of either.
     models = [one for one in CANDIDATES if order.model in (None, one) or (base is None and one == LM)]
     for model in models:
@@ -117,7 +132,11 @@ def sampling(order: Order, model: str) -> list[list[str]]:
     """Return the commands that sample with a trained model and measure the samples."""
     name = order.experiment(model)
     judge = ["--LANGUAGE_MODEL", order.pretrained or order.experiment(LM)]
-    samples = ["--NUMBER_SAMPLES", str(order.samples), "--DECODING", "sample", "--TOP_P", "0.95"]
+    samples = ["--NUMBER_SAMPLES", str(order.samples), "--DECODING", "sample"]
+    if order.as_rows:  # rows have the whole distribution, and no text to be judged
+        evaluated = [["quality.py", *_experiment(name)]]
+        return [["sample.py", *_experiment(name), *samples, "--GENERATION_BATCH_SIZE", "250"], *evaluated]
+    samples += ["--TOP_P", "0.95"]
     if order.pretrained is not None:
         measured = [["forwardSampleEvaluation.py", *_experiment(name), *judge]]
     else:  # the quality report reads R-PPL from its summary

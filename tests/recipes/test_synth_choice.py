@@ -52,3 +52,14 @@ def test_samples_are_judged_by_the_pretrained_model_or_by_the_language_model_of_
         assert sample[sample.index("--EXPERIMENT_NAME") + 1] == "own-lm"
         assert sample[sample.index("--NUMBER_SAMPLES") + 1] == "50"
         assert all(command[command.index("--LANGUAGE_MODEL") + 1] == judge for command in measured)
+
+
+def test_rows_of_a_table_are_sampled_by_a_language_model_with_their_whole_distribution():
+    rows = Order("own.csv", None, None, "", 50)
+    assert trained(rows) == [("LM", "own-lm")]
+    assert rows.sampler == "LM"
+    sample, *measured = sampling(rows, "LM")
+    assert "--TOP_P" not in sample
+    assert [command[0] for command in measured] == ["quality.py"]
+    assert trained(dataclasses.replace(rows, model="NVIB")) == [("T", "own-t"), ("NVIB", "own"), ("LM", "own-lm")]
+    assert dataclasses.replace(rows, pretrained="bundled").sampler is None
