@@ -42,6 +42,13 @@ class Constraint(Protocol):
         """
         ...
 
+    def chosen(self) -> list[int] | None:
+        """Return the numbers of the texts that go on, each as often as it is named; None for all.
+
+        It is asked after each token, and the texts that go on have the numbers of their places.
+        """
+        ...
+
 
 def greedy(logits: Tensor) -> Tensor:
     """Return the most probable token of each row of logits.
@@ -123,7 +130,7 @@ def generate(
         constraint: rules for the tokens of the texts; None for none.
 
     Returns:
-        B lists of token ids.
+        B lists of token ids; with a constraint, as many as it chooses.
     """
     device = model.device
     texts: list[list[int]] = [[] for _ in range(batch)]
@@ -141,6 +148,11 @@ def generate(
         for row, token, runs in zip(numbers, chosen, _listed(running), strict=True):
             if runs:
                 texts[row].append(token)
+        if constraint is not None and running.all() and (places := constraint.chosen()) is not None:
+            index = torch.tensor(places, device=device)
+            texts, tokens = [list(texts[place]) for place in places], tokens[index]
+            rows, running = torch.arange(len(places), device=device), running[index]
+            numbers, state = _listed(rows), [layer.select(index) for layer in state]
         if not running.all():
             going = running.nonzero().squeeze(1)
             if not going.numel():

@@ -205,7 +205,8 @@ def sample(
         constraint = None
         if rows is not None:
             latent, constraint = rows.begin(experiment, latent, chunk, own, decoding, generator)
-        made = decode(experiment, latent, len(chunk), decoding, limit, least, generator, own, constraint)
+        count = len(chunk) if constraint is None else len(constraint)
+        made = decode(experiment, latent, count, decoding, limit, least, generator, own, constraint)
         parts.append(
             [
                 {

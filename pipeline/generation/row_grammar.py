@@ -12,6 +12,8 @@ from torch import Tensor
 from pipeline.data.column_code import Allowed
 from pipeline.data.row_tokenizer import Field, RowTokenizer
 
+EQUAL = 1e-9  # differences of log weights that are rounding errors
+
 Made = Callable[[int], list[int]]  # number of a text -> ids of a new value, its column's token in front
 
 
@@ -31,6 +33,16 @@ class _Row:
         self.field: Field | None = None
         self.prefix: list[int] = []
 
+    def waits(self, columns: Mapping[str, Any]) -> bool:
+        """Return True if some of these columns have no whole value yet."""
+        return any(field.column in columns for field in (*self.left, *((self.field,) if self.field else ())))
+
+    def copy(self) -> "_Row":
+        """Return a row in the same state."""
+        made = _Row(self.left, self.forced, self.free)
+        made.field, made.prefix = self.field, list(self.prefix)
+        return made
+
 
 class RowConstraint:
     """Constraint of B rows that are generated together; a `models.decoding.Constraint`.
@@ -41,6 +53,8 @@ class RowConstraint:
         forced: ids that each row begins with, such as its label.
         free: True if the model chooses the order of the columns.
         numbers: number of each row among all samples.
+        resampling: number of rows that go on after the columns with a condition, and a random number in [0, 1) for
+            their choice; None if all go on.
 
     Attributes:
         log_weights: sum over the conditioned tokens of each row of the log of the probability that the model gives to
@@ -54,6 +68,7 @@ class RowConstraint:
         forced: Sequence[Sequence[int]],
         free: bool = False,
         numbers: Sequence[int] = (),
+        resampling: tuple[int, float] | None = None,
     ) -> None:
         self._grammar = grammar
         fields = grammar.tokenizer.fields
@@ -61,7 +76,29 @@ class RowConstraint:
             _Row([fields[name] for name in order], begin, free) for order, begin in zip(orders, forced, strict=True)
         ]
         self._numbers = numbers or range(len(self._rows))
+        self._resampling = resampling
         self.log_weights = [0.0] * len(self._rows)
+
+    def __len__(self) -> int:
+        """Return the number of rows that go on."""
+        return len(self._rows)
+
+    def chosen(self) -> list[int] | None:
+        """Choose the rows that go on, once all have their columns with a condition.
+
+        A condition on several tokens cuts off possible values after some of them are drawn. The rows are therefore
+        chosen in proportion to the probabilities that the model gave to what the conditions permit (sampling importance
+        resampling, Rubin 1987).
+        """
+        if self._resampling is None or any(row.forced or row.waits(self._grammar.permitted) for row in self._rows):
+            return None
+        count, start = self._resampling
+        self._resampling = None
+        if count == len(self._rows) and max(self.log_weights) - min(self.log_weights) < EQUAL:
+            return None
+        places = resampled(self.log_weights, count, start)
+        self._rows = [self._rows[place].copy() for place in places]
+        return places
 
     def apply(self, rows: Sequence[int], logits: Tensor) -> Tensor:
         """Make all tokens impossible that do not continue a row; see `models.decoding.Constraint`."""
@@ -182,26 +219,33 @@ class RowGrammar:
         names = list(self.tokenizer.fields)
         return RowConstraint(self, [names] * count, forced or [()] * count, free=True)
 
-    def conditioned(self, forced: Sequence[Sequence[int]]) -> RowConstraint:
-        """Return the constraint of beginnings of rows: the columns with a condition."""
-        return RowConstraint(self, [list(self.permitted)] * len(forced), forced)
-
-    def ordered(self, numbers: Sequence[int], forced: Sequence[Sequence[int]], seed: int) -> RowConstraint:
+    def ordered(
+        self,
+        numbers: Sequence[int],
+        forced: Sequence[Sequence[int]],
+        seed: int,
+        candidates: int = 1,
+        start: float | None = None,
+    ) -> RowConstraint:
         """Return the constraint of whole rows, whose columns come in an order of their own.
 
-        Columns with a condition come first, so that the others are drawn given them; the others in random order.
+        Columns with a condition come first, so that the others are drawn given them; then others in random order, and
+        at last those whose values are made, which say nothing of the others.
 
         Args:
             numbers: number of each row among all samples.
             forced: ids that each row begins with.
             seed: seed of the order.
+            candidates: beginnings of each row, of which as many as there are rows go on.
+            start: random number in [0, 1) that the choice depends on; None if all candidates go on.
         """
-        others = [name for name in self.tokenizer.fields if name not in self.permitted]
+        others = [name for name in self.tokenizer.fields if name not in self.permitted and name not in self.made]
         orders = []
         for number in numbers:
             mixed = random.Random(f"{seed} {number}").sample(others, len(others))
-            orders.append([*self.permitted, *mixed])
-        return RowConstraint(self, orders, forced, numbers=numbers)
+            orders += [[*self.permitted, *mixed, *self.made]] * candidates
+        begun = [ids for ids in forced for _ in range(candidates)]
+        return RowConstraint(self, orders, begun, False, numbers, None if start is None else (len(numbers), start))
 
 
 @functools.lru_cache(maxsize=4)

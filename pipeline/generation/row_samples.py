@@ -18,10 +18,10 @@ from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.data.writers import LABEL, TableForm
 from pipeline.experiments.load import Experiment
 from pipeline.generation.new_identifiers import new_identifiers
-from pipeline.generation.row_grammar import RowConstraint, RowGrammar, resampled
+from pipeline.generation.row_grammar import RowConstraint, RowGrammar
 from pipeline.runtime.errors import UserError
 
-CANDIDATES = 4  # beginnings that are drawn for each row with conditions
+CANDIDATES = 64  # beginnings of rows with conditions that are drawn together at least
 ROUNDS = 100  # rounds in which samples are drawn again whose columns of text make them no rows
 
 
@@ -98,12 +98,7 @@ class RowDraws:
         decoding: Decoding,
         generator: torch.Generator,
     ) -> tuple[Latent | None, RowConstraint]:
-        """Draw the columns with a condition, and return what the rest of the rows is drawn with.
-
-        A condition on several tokens cuts off possible values after some of them are drawn. Several candidates are
-        therefore drawn for each row, weighted by the probabilities that the model gives to what the conditions permit,
-        and as many as there are rows are chosen in proportion to their weights (sampling importance resampling, Rubin
-        1987), each with its latent.
+        """Return what the rows are drawn with: for few rows with conditions, several candidates of each.
 
         Args:
             experiment: model and tokenizer.
@@ -114,25 +109,17 @@ class RowDraws:
             generator: source of randomness.
 
         Returns:
-            The latents, and the constraint of the rows.
+            The latents, one for each candidate, and the constraint of the rows.
         """
         tokenizer = self.grammar.tokenizer
         forced = [[] if labels is None else [tokenizer.labels[labels[place]]] for place in range(len(numbers))]
-        if self.grammar.permitted and decoding.method == "sample":
-            candidates = [place for place in range(len(numbers)) for _ in range(CANDIDATES)]
-            own = None if latent is None else latent.select(torch.tensor(candidates, device=experiment.device))
-            constraint = self.grammar.conditioned([forced[place] for place in candidates])
-            longest, ends = self.grammar.longest, (tokenizer.cls_id, tokenizer.sep_id)
-            begun = decoding(
-                experiment.model, own, len(candidates), *ends, longest, 0, generator, constraint=constraint
-            )
-            start = float(torch.rand((), generator=generator, device=generator.device))
-            chosen = resampled(constraint.log_weights, len(numbers), start)
-            forced = [begun[row] for row in chosen]
-            if latent is not None:
-                places = torch.tensor([candidates[row] for row in chosen], device=experiment.device)
-                latent = latent.select(places)
-        return latent, self.grammar.ordered(numbers, forced, self.seed)
+        if not self.grammar.permitted or decoding.method != "sample":
+            return latent, self.grammar.ordered(numbers, forced, self.seed)
+        candidates = max(1, -(-CANDIDATES // len(numbers)))
+        start = float(torch.rand((), generator=generator, device=generator.device))
+        if latent is not None and candidates > 1:
+            latent = latent.select(torch.arange(len(numbers), device=experiment.device).repeat_interleave(candidates))
+        return latent, self.grammar.ordered(numbers, forced, self.seed, candidates, start)
 
     def checked(self, rows: Sequence[dict[str, Any]], places: Sequence[int]) -> list[int]:
         """Compute the columns with a formula, and return the places of samples to draw again.

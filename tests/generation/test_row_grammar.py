@@ -92,6 +92,7 @@ def test_conditions_draw_from_the_models_conditional_distribution(tokenizer: Row
     generator = torch.Generator().manual_seed(5)
     latent, constraint = draws.begin(experiment, None, range(count), None, sampling, generator)
     assert latent is None
+    assert len(constraint) == count
     texts = drawn(model, tokenizer, constraint, count, nucleus(generator=generator))
     rows = map(tokenizer.template.values, texts)
     found = Counter((values["size"], values["sex"]) for values in rows if values is not None)
