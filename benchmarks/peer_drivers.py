@@ -86,8 +86,6 @@ def _be_great(table: pd.DataFrame, rows: int, minutes: float, base: str) -> pd.D
         made = GReaT(
             llm=base, batch_size=16, epochs=1000, experiment_dir=folder, save_strategy="no", use_cpu=True, report_to=[]
         )
-        original = made._load_model if hasattr(made, "_load_model") else None
-        del original
         import be_great.great as great
 
         trainer = great.GReaTTrainer
@@ -109,14 +107,12 @@ def _be_great(table: pd.DataFrame, rows: int, minutes: float, base: str) -> pd.D
 
 def _realtabformer(table: pd.DataFrame, rows: int, minutes: float) -> pd.DataFrame:
     from realtabformer import REaLTabFormer
-    from transformers import TrainerCallback
 
     made = REaLTabFormer(model_type="tabular", epochs=1, batch_size=64, logging_steps=1000, report_to=[])
     started = time.monotonic()
     made.fit(table.copy(), n_critic=0, device="cpu")
     epoch = time.monotonic() - started
     epochs = max(1, int(60 * minutes / epoch))
-    del TrainerCallback
     print(f"{epochs} epochs of {epoch:.2f} s", flush=True)
     made = REaLTabFormer(model_type="tabular", epochs=epochs, batch_size=64, logging_steps=1000, report_to=[])
     made.fit(table.copy(), n_critic=0, device="cpu")

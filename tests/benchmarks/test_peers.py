@@ -1,0 +1,118 @@
+"""Pieces of the comparison with other generators that need none of them: splits, figures, steps, the page."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import peers
+from pipeline.runtime.errors import UserError
+
+
+def write_table(path: Path, count: int, seed: int = 0) -> None:
+    """Write rows of a number, a category that follows from it, and a date."""
+    rng = np.random.default_rng(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["size", "weather", "date"])
+        for _ in range(count):
+            size = round(float(rng.normal(50, 10)), 1)
+            writer.writerow(
+                [size, "sun" if size > 50 else "rain", f"2020-0{rng.integers(1, 10)}-1{rng.integers(0, 10)}"]
+            )
+
+
+def test_a_split_is_a_partition_that_depends_on_the_seed(tmp_path: Path):
+    write_table(tmp_path / "all.csv", 101)
+    for seed in (1, 2):
+        peers.write_splits(tmp_path / "all.csv", tmp_path / str(seed), seed)
+    rows = [tuple(row.values()) for row in peers.read_rows(tmp_path / "all.csv")]
+    parts = {
+        seed: {
+            name: [tuple(row.values()) for row in peers.read_rows(tmp_path / str(seed) / f"{name}.csv")]
+            for name in ("train", "test")
+        }
+        for seed in (1, 2)
+    }
+    for part in parts.values():
+        assert sorted(part["train"] + part["test"]) == sorted(rows)
+        assert len(part["test"]) == 20
+    assert parts[1]["test"] != parts[2]["test"]
+
+
+def test_invalid_rows_are_counted_and_equal_rows_score_well(tmp_path: Path):
+    write_table(tmp_path / "all.csv", 300)
+    peers.write_splits(tmp_path / "all.csv", tmp_path, 1)
+    write_table(tmp_path / "synthetic.csv", 240, seed=1)
+    found = peers.measured(tmp_path, "weather", 1)
+    assert found["figures"]["table_shapes"] > 0.85
+    assert found["figures"]["table_efficacy"] > 0.95
+    text = (tmp_path / "synthetic.csv").read_text().splitlines()
+    text[1:61] = ["999,hail,never"] * 60
+    (tmp_path / "synthetic.csv").write_text("\n".join(text) + "\n")
+    worse = peers.measured(tmp_path, "weather", 1)
+    assert worse["valid"] == pytest.approx(found["valid"] - 60 / 240, abs=0.05)
+    assert worse["figures"]["table_shapes"] < found["figures"]["table_shapes"]
+
+
+def test_a_peer_that_fails_is_a_result_with_its_reason_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_table(tmp_path / "tables" / "weather.csv", 60)
+    calls = []
+
+    def fail(peer: str, own: Path, *rest: Any) -> None:
+        calls.append(peer)
+        raise UserError("pip cannot install it")
+
+    monkeypatch.setattr(peers, "_peer", fail)
+    for _ in range(2):
+        assert peers.step(tmp_path, "tvae", "weather", 1, 1.0)["failed"] == "pip cannot install it"
+    assert calls == ["tvae", "tvae"]
+
+
+def test_a_finished_step_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_table(tmp_path / "tables" / "weather.csv", 120)
+    calls = []
+
+    def copy(peer: str, own: Path, *rest: Any) -> None:
+        calls.append(peer)
+        (own / "synthetic.csv").write_bytes((own / "train.csv").read_bytes())
+
+    monkeypatch.setattr(peers, "_peer", copy)
+    first = peers.step(tmp_path, "ctgan", "weather", 1, 1.0)
+    assert first["figures"]["table_copies"] == 1
+    assert json.loads(json.dumps(peers.step(tmp_path, "ctgan", "weather", 1, 1.0))) == json.loads(json.dumps(first))
+    assert calls == ["ctgan"]
+
+
+def test_a_driver_that_ends_with_an_error_is_named_with_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(peers, "environment", lambda folder, packages: Path("/bin/false"))
+    with pytest.raises(UserError, match="tvae ended with status 1"):
+        peers._peer("tvae", tmp_path, tmp_path, 3, 1, 1.0)
+
+
+def result(peer: str, name: str, shapes: float, **more: Any) -> dict[str, Any]:
+    """Return a result with these figures."""
+    figures = {"table_shapes": shapes, "table_trends": 0.9, "table_detection": 0.5, "table_efficacy": 0.8}
+    figures |= {"table_copies": 0.0}
+    return {"peer": peer, "table": name, "figures": figures, "held_out": figures, "valid": 1.0, "seconds": 60.0} | more
+
+
+def test_the_page_has_errors_spread_and_the_reason_of_a_failure():
+    found = [
+        result("LM", "fair", 0.98),
+        result("LM", "fair", 0.96),
+        result("tvae", "fair", 0.9),
+        {"peer": "be_great", "table": "fair", "failed": "pip cannot install be_great: no wheel"},
+    ]
+    shown = peers.written(found)
+    assert "| LM | 3.00 ± 1.41 | 10.00 ± 0.00 |" in shown
+    assert "| tvae | 10.00 | 10.00 |" in shown
+    assert "failed: pip cannot install be_great" in shown
+    assert "| be_great | not on fair |" in shown
+    assert "held-out rows" in shown
