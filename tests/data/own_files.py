@@ -30,7 +30,13 @@ SCRIPTS = {
 }
 ODD_FOLDER = "mes données 数据 [1] {a}"
 ROWS = [
-    {"name": "old king", "age": 31 + n, "height": (150 + n) / 100, "town": ("Ur", "New York")[n % 2], "rich": n % 3 == 0}
+    {
+        "name": "old king",
+        "age": 31 + n,
+        "height": (150 + n) / 100,  # few digits, which every reader of CSV reads exactly
+        "town": ("Ur", "New York")[n % 2],
+        "rich": n % 3 == 0,
+    }
     for n in range(40)
 ]
 
