@@ -3,19 +3,24 @@
     config.json        settings of model and training, the data's identity, lengths, figures, SHA-256 of the files below
     model.safetensors  weights
     tokenizer.json     tokenizer
+    row_tokenizer.json columns of a table and their codes, for rows with tokens of their own
     README.md          model card
 
-The folder contains everything that generation needs, and no sentence of the data.
+The folder contains everything that generation needs, and no sentence of the data; that of a table has the
+values of its categories.
 """
 
 import hashlib
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.data.cleaning import CLEANERS
 from pipeline.data.dataset import PreparedData
+from pipeline.data.row_tokenizer import FILE as ROWS
+from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.data.tokenizer import FILE as TOKENIZER
 from pipeline.data.tokenizer import load_tokenizer
 from pipeline.experiments.base import build_model
@@ -40,7 +45,7 @@ def save_shared(experiment: Experiment, figures: dict[str, Any], folder: Path) -
     Raises:
         UserError: the folder exists and contains anything but a shared model.
     """
-    own = {CONFIG, WEIGHTS, TOKENIZER, CARD}
+    own = {CONFIG, WEIGHTS, TOKENIZER, ROWS, CARD}
     if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= own):
         raise UserError(f"{folder} exists and contains something other than a shared model; name a new folder")
     config = {part: experiment.config[part] for part in TRAVELS if part in experiment.config}
@@ -51,7 +56,9 @@ def save_shared(experiment: Experiment, figures: dict[str, Any], folder: Path) -
     with replacing_folder(folder) as new:
         save_checkpoint(new / WEIGHTS, experiment.model.state_dict(), {})
         experiment.data.tokenizer.save(new)
-        config["sha256"] = {name: _sha256(new / name) for name in (WEIGHTS, TOKENIZER)}
+        if isinstance(experiment.data.tokenizer, RowTokenizer):
+            config["source"] = _without_examples(experiment.data.statistics["source"])
+        config["sha256"] = {name: _sha256(new / name) for name in (WEIGHTS, TOKENIZER, ROWS) if (new / name).exists()}
         write_record(new / CONFIG, config)
         write_text(new / CARD, model_card(config, folder.name))
 
@@ -75,7 +82,9 @@ def load_shared(name: str | os.PathLike, reading: str | None = None) -> tuple[Ex
     parts = [config.get(part) for part in ("model", "data", "figures", "length_distribution", "labels")]
     if not isinstance(checksums, dict) or not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{paths[CONFIG]} is not the configuration of a shared model; {REMEDY}")
-    for file in (WEIGHTS, TOKENIZER):
+    if ROWS in checksums:
+        paths |= _files(name, (ROWS,))
+    for file in (WEIGHTS, TOKENIZER, *((ROWS,) if ROWS in checksums else ())):
         if _sha256(paths[file]) != checksums.get(file):
             raise UserError(f"{paths[file]} is damaged, or belongs to another model than {CONFIG}; {REMEDY}")
     tensors, _ = load_checkpoint(paths[WEIGHTS], REMEDY)
@@ -101,18 +110,28 @@ def load_shared(name: str | os.PathLike, reading: str | None = None) -> tuple[Ex
     keep_freed_memory()
     device = default_device()
     trained = {label: count for label, count in labels.items() if count}
-    data = PreparedData({}, tokenizer, {"labels": trained}, lengths, str(config["data"].get("fingerprint")))
+    statistics = {"labels": trained, "source": config.get("source")}
+    data = PreparedData({}, tokenizer, statistics, lengths, str(config["data"].get("fingerprint")))
     files = ExperimentFiles(paths[CONFIG].parent)
     return Experiment(files, config, model.to(device).eval(), data, device, reading), config["figures"]
 
 
-def _files(name: str | os.PathLike) -> dict[str, Path]:
+def _without_examples(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the form of a table's rows without the values that the report of its preparation shows."""
+    columns = {
+        name: {**column, "seen": {**column.get("seen", {}), "examples": []}}
+        for name, column in source["columns"].items()
+    }
+    return {**source, "columns": columns}
+
+
+def _files(name: str | os.PathLike, wanted: Sequence[str] = (CONFIG, WEIGHTS, TOKENIZER)) -> dict[str, Path]:
     """Return the paths of a shared model's files, in its folder or downloaded from the hub.
 
     Raises:
         UserError: the folder or the model is absent, or the hub is unreachable.
     """
-    name, wanted = os.fspath(name), (CONFIG, WEIGHTS, TOKENIZER)
+    name = os.fspath(name)
     if os.path.isdir(name):
         paths = {file: Path(name) / file for file in wanted}
         if missing := [file for file in wanted if not paths[file].is_file()]:

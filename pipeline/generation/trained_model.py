@@ -97,6 +97,8 @@ class TrainedModel:
         sampling_distribution: str | None = None,
         min_length: int | None = None,
         max_length: int | None = None,
+        where: str | None = None,
+        constraints: str | None = None,
         novel: bool = False,
         decoding: str = "greedy",
         temperature: float = 1.0,
@@ -122,6 +124,8 @@ class TrainedModel:
                 of the training set, or `uniform`; if None, `data`.
             min_length: smallest number of tokens of a sentence, the end token counted.
             max_length: largest number of tokens of a sentence, the end token counted.
+            where: conditions that every row of a table satisfies, such as `age > 30 and sex = F`.
+            constraints: path of a JSON file of constraints between the columns of a table.
             novel: draw again in place of sentences that repeat a training text or 8 of its words in a row, in at most
                 10 rounds. A warning counts those that still do.
             decoding: `greedy` takes the most probable token, `sample` draws one, `beam` searches for the most probable
@@ -153,6 +157,8 @@ class TrainedModel:
                 sampling_distribution=sampling_distribution,
                 min_length=min_length,
                 max_length=max_length,
+                where=where,
+                constraints=constraints,
                 novel=novel,
                 decoding=decoding,
                 temperature=temperature,

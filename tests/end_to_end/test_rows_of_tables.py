@@ -5,10 +5,13 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline import from_pretrained, load_experiment
+from pipeline.runtime.errors import UserError
 from tests.data.own_files import places
 from tests.helpers import call
 
@@ -182,3 +185,20 @@ def test_a_table_s_tokenizer_needs_rows(folder: Path):
         folder / "data",
     )
     assert "add --ROW_TEMPLATE" in call("prepareDatasets.py", *flags, expect=2).stderr
+
+
+def test_a_shared_model_of_rows_samples_under_conditions(folder: Path):
+    trained = load_experiment(next((folder / "outputs").glob("*/lm")), data_dir=folder / "data")
+    asked: dict[str, Any] = {"decoding": "sample", "where": "city = Bern and age > 30"}
+    texts = trained.generate(5, 1, **asked)
+    trained.save_pretrained(folder / "shared")
+    assert "row_tokenizer.json" in {path.name for path in (folder / "shared").iterdir()}
+    again = from_pretrained(folder / "shared").generate(5, 1, **asked)
+    for text in (*texts, *again):
+        assert "city is Bern" in text
+    # A shared model does not know which identifiers are taken; all else is the same.
+    without = [[re.sub(r"id is A-\d{4}|id is [A-Z]-\d{4}", "", text) for text in some] for some in (texts, again)]
+    assert without[0] == without[1]
+    (folder / "shared" / "row_tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="damaged"):
+        from_pretrained(folder / "shared")
