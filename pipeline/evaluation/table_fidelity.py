@@ -148,7 +148,8 @@ def detection(real: Table, rows: Table, types: TableTypes, seed: int) -> float |
     both = [table.sample(count, random_state=seed) for table in (real, rows)]
     data = known_columns(pd.concat([features(table, types, real) for table in both], ignore_index=True))
     answers = np.repeat([0, 1], count)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    # Another seed than that of the rows: one permutation twice would divide rows by their place in the files.
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed + 1)
     model = HistGradientBoostingClassifier(random_state=seed)
     chances = np.asarray(cross_val_predict(model, data, answers, cv=folds, method="predict_proba"))[:, 1]
     return 2.0 * (1.0 - max(0.5, float(roc_auc_score(answers, chances))))
