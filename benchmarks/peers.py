@@ -289,7 +289,7 @@ def written(results: Iterable[Mapping[str, Any]]) -> str:
             own = {"figures": real, "valid": 1.0, "seconds": 0.0}
             rows.append(["held-out rows", *(f"{value(own):.2f}" for value in list(COLUMNS.values())[:-2]), "100", "–"])
         title = "Mean over the tables" if name is None else f"{name}, efficacy of `{TARGETS[name]}`"
-        parts.append(f"**{title}**\n\n" + as_table(["", *COLUMNS], rows))
+        parts.append(f"**{title}**\n\n" + as_table(["", *COLUMNS], rows).rstrip())
     return "\n\n".join(parts)
 
 
