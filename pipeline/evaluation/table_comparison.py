@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.data.dataset import PreparedData
 from pipeline.data.row_template import RowTemplate
-from pipeline.evaluation.table_fidelity import TableFidelity, table_fidelity
 from pipeline.evaluation.table_frames import TableTypes
 from pipeline.runtime.errors import UserError
 
 SEED = 0  # of the choices of rows, and of the classifiers
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.table_fidelity import TableFidelity
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class TableComparison:
     types: TableTypes
     synthetic: Any
     real: Any
-    fidelity: TableFidelity
+    fidelity: "TableFidelity"
     rows: int
     learned: int
     no_rows: int
@@ -99,6 +101,9 @@ def table_comparison(data: PreparedData, texts: Iterable[str], target: str | Non
     train, others, own = (types.frame(rows) for rows in (real["train"], held_out, found))
     count = min(len(found), len(held_out))
     some = [table.sample(count, random_state=SEED).reset_index(drop=True) for table in (others, own)]
+    # Loads scikit-learn, which texts that are no rows do without.
+    from pipeline.evaluation.table_fidelity import table_fidelity
+
     fidelity = table_fidelity(train, some[0], some[1], types, SEED, target)
     return TableComparison(types, own, train, fidelity, count, len(train), len(read) - len(found))
 
