@@ -1,6 +1,6 @@
 """Constraints between the columns of a table, from the file that `--CONSTRAINTS` names.
 
-The file is a JSON list; each entry has one of these keys:
+The file is a JSON list of objects, or one object; each has one of these keys:
 
     {"inequality": "start <= end"}                    two columns of numbers, or two of dates
     {"unique": ["city", "street"], "new": true}       no two rows with these values; new: none of the data either
@@ -9,19 +9,26 @@ The file is a JSON list; each entry has one of these keys:
 """
 
 import ast
+import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, DivisionByZero, InvalidOperation
+from decimal import Context, Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.column_survey import MISSING
 from pipeline.data.conditions import DATES, NUMBERS, ColumnCondition, OrderedColumn, parse_where
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json
 
 KINDS = ("inequality", "unique", "formula", "where")
+NODES = 200  # columns, numbers and operations of a formula at most
+SHOWN = 60  # characters of a formula or name in a message
+MAGNITUDE = 400  # powers of ten beyond which a value is not computed: exact fractions would take minutes
 _INEQUALITY = re.compile(r"(?P<left>.+?)\s*(?P<sign><=|>=|<|>)\s*(?P<right>.+)")
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -29,7 +36,7 @@ _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_OPERATIONS: dict[type, Callable[[Decimal, Decimal], Decimal]] = {
+_OPERATIONS: dict[type, Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -81,7 +88,7 @@ class Formula:
     Args:
         target: the column.
         inputs: columns of the expression.
-        expression: parsed expression.
+        expression: parsed expression, whose constants are the digits of the file.
     """
 
     target: OrderedColumn
@@ -89,19 +96,40 @@ class Formula:
     expression: ast.expr
 
     def value(self, row: Mapping[str, str]) -> str | None:
-        """Return the spelled value; empty if an input is missing, None if it cannot be computed."""
+        """Return the spelled value of the column.
+
+        The arithmetic is exact. A column of decimals rounds the result to its own decimals, halves to the even digit.
+
+        Args:
+            row: spelled values by column.
+
+        Returns:
+            The value as the column spells it. It is empty if an input is empty or a word for a missing value. It is
+            None if an input is no number, a divisor is 0, the column has integers and the result is none, or a number
+            is beyond 10 to the power of `MAGNITUDE`.
+        """
         numbers = {}
         for name, column in self.inputs.items():
-            if not row[name]:
+            if not row[name] or row[name] in MISSING:
                 return ""
             key = column.key(row[name])
-            if not isinstance(key, Decimal):
+            if not isinstance(key, Decimal) or abs(key.adjusted()) > MAGNITUDE:
                 return None
-            numbers[name] = key
+            numbers[name] = Fraction(key)
         try:
-            return self.target.format.write(_computed(self.expression, numbers))
-        except (InvalidOperation, DivisionByZero, ZeroDivisionError, OverflowError):
+            value = _computed(self.expression, numbers)
+        except ZeroDivisionError:
             return None
+        if abs(value) > 10**MAGNITUDE:
+            return None
+        if value.denominator == 1:
+            return self.target.format.write(Decimal(value.numerator))
+        if self.target.kind == "integer":
+            return None
+        # So many digits that a quotient beside the middle of two decimals is not rounded to the middle first.
+        digits = 50 + (value.numerator.bit_length() + value.denominator.bit_length()) // 3
+        quotient = Context(prec=digits).divide(Decimal(value.numerator), Decimal(value.denominator))
+        return self.target.format.write(quotient)
 
 
 @dataclass(frozen=True)
@@ -149,25 +177,32 @@ def read_constraints(path: Path, columns: Mapping[str, Any]) -> Constraints:
             number.
     """
     stored = read_json(path, "--CONSTRAINTS names a JSON list")
+    stored = [stored] if isinstance(stored, dict) else stored
     if not isinstance(stored, list) or not stored:
         raise UserError(f'--CONSTRAINTS {path} holds no list; write [{{"inequality": "a <= b"}}, …]')
     found: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    numbers: list[int] = []  # entries of the formulas
     for number, entry in enumerate(stored, 1):
         place = f"--CONSTRAINTS {path}, entry {number}"
         if not isinstance(entry, dict) or len(kinds := [kind for kind in KINDS if kind in entry]) != 1:
             raise UserError(f"{place}: expected an object with one of {', '.join(KINDS)}")
         if extra := entry.keys() - {kinds[0], *(("new",) if kinds[0] == "unique" else ())}:
-            raise UserError(f"{place}: {sorted(extra)[0]!r} means nothing for {kinds[0]}")
+            raise UserError(f"{place}: {_short(sorted(extra)[0])!r} means nothing for {kinds[0]}")
         found[kinds[0]].append(_READERS[kinds[0]](entry, columns, place))
-    return Constraints(
-        tuple(found["inequality"]), tuple(found["unique"]), _in_order(found["formula"], path), tuple(found["where"])
-    )
+        numbers += [number] if kinds[0] == "formula" else []
+    formulas = _in_order(dict(zip(numbers, found["formula"], strict=True)), path)
+    return Constraints(tuple(found["inequality"]), tuple(found["unique"]), formulas, tuple(found["where"]))
+
+
+def _short(text: str) -> str:
+    """Shorten a text of the file for a message."""
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def _column(name: str, columns: Mapping[str, Any], place: str) -> OrderedColumn:
     name = name.strip().strip("'\"`")
     if name not in columns:
-        raise UserError(f"{place}: there is no column {name!r}; there are {', '.join(list(columns)[:20])}")
+        raise UserError(f"{place}: there is no column {_short(name)!r}; there are {', '.join(list(columns)[:20])}")
     return OrderedColumn(name, columns[name])
 
 
@@ -197,7 +232,10 @@ def _unique(entry: Mapping[str, Any], columns: Mapping[str, Any], place: str) ->
         raise UserError(f"{place}: unique must be the name of a column, or a list of names")
     if not isinstance(entry.get("new", False), bool):
         raise UserError(f"{place}: new must be true or false")
-    return Unique(tuple(_column(name, columns, place).name for name in names), entry.get("new", False))
+    found = tuple(_column(name, columns, place).name for name in names)
+    if twice := [name for name in found if found.count(name) > 1]:
+        raise UserError(f"{place}: unique names column {_short(twice[0])!r} twice; name it once")
+    return Unique(found, entry.get("new", False))
 
 
 def _formula(entry: Mapping[str, Any], columns: Mapping[str, Any], place: str) -> Formula:
@@ -208,26 +246,58 @@ def _formula(entry: Mapping[str, Any], columns: Mapping[str, Any], place: str) -
     target = _column(name, columns, place)
     # Names of columns that are no names of Python are written in back quotes.
     quoted: dict[str, str] = {}
+    prefix = "column_"
+    while prefix in expression:
+        prefix += "_"
 
     def named(match: re.Match[str]) -> str:
-        quoted[f"column_{len(quoted)}_"] = match[1]
-        return f"column_{len(quoted) - 1}_"
+        quoted[f"{prefix}{len(quoted)}_"] = match[1]
+        return f"{prefix}{len(quoted) - 1}_"
 
+    source, shown = re.sub(r"`([^`]+)`", named, expression.strip()), _short(expression.strip())
     try:
-        parsed = ast.parse(re.sub(r"`([^`]+)`", named, expression.strip()), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's warnings about its own syntax would be lines of their own
+            parsed = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError):
-        raise UserError(f"{place}: {expression.strip()!r} is no formula of columns, numbers, + - * / and ()") from None
+        raise UserError(f"{place}: {shown!r} is no formula of columns, numbers, + - * / and ()") from None
+    except (RecursionError, MemoryError):
+        raise UserError(f"{place}: {shown!r} is nested too deeply; write a shorter formula") from None
+    if (count := sum(isinstance(node, ast.expr) for node in ast.walk(parsed))) > NODES:
+        raise UserError(
+            f"{place}: {shown!r} has {count:,} columns, numbers and operations; at most {NODES} are permitted"
+        )
     inputs: dict[str, OrderedColumn] = {}
     for node in ast.walk(parsed):
         if isinstance(node, ast.Name):
-            node.id = quoted.get(node.id, node.id)
-            inputs[node.id] = _column(node.id, columns, place)
+            # Python changes some letters of names to others, so the name is that of the source.
+            node.id = quoted.get(node.id) or ast.get_source_segment(source, node) or node.id
+            column = _column(node.id, columns, place)
+            node.id = column.name
+            inputs[node.id] = column
         elif not _is_arithmetic(node):
             raise UserError(f"{place}: a formula has columns, numbers, + - * / and () alone")
+        elif isinstance(node, ast.Constant):
+            node.value = _digits(node, source, place)
     for column in (target, *inputs.values()):
         if column.kind not in NUMBERS:
             raise UserError(f"{place}: column {column.name!r} is of type {column.kind}, and a formula needs numbers")
+    if not target.format.decimals and not target.format.exponents:
+        raise UserError(f"{place}: column {target.name!r} has no number in the data whose form a new one could take")
     return Formula(target, inputs, parsed)
+
+
+def _digits(node: ast.Constant, source: str, place: str) -> str:
+    """Return the digits of a constant as the file has them, which a float would round.
+
+    Raises:
+        UserError: the constant is too large or too small.
+    """
+    text = ast.get_source_segment(source, node) or str(node.value)
+    number = Decimal(node.value if isinstance(node.value, int) else text)
+    if not math.isfinite(float(number)) or (number and not float(number)):
+        raise UserError(f"{place}: the number {_short(text)} is outside the range of 1e-308 to 1e308")
+    return str(number)
 
 
 def _is_arithmetic(node: ast.AST) -> bool:
@@ -256,27 +326,49 @@ _READERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any], str], Any]] 
 }
 
 
-def _in_order(formulas: Iterable[Formula], path: Path) -> tuple[Formula, ...]:
-    """Put each formula behind those that compute its inputs."""
-    left, ordered = list(formulas), list[Formula]()
-    if len({one.target.name for one in left}) < len(left):
-        raise UserError(f"--CONSTRAINTS {path}: two formulas compute the same column; leave one of them out")
+def _in_order(formulas: Mapping[int, Formula], path: Path) -> tuple[Formula, ...]:
+    """Put each formula behind those that compute its inputs.
+
+    Args:
+        formulas: formulas by the number of their entry.
+        path: the file.
+
+    Raises:
+        UserError: two formulas compute the same column, or some need each other.
+    """
+    entries: dict[str, int] = {}
+    for number, one in formulas.items():
+        if (first := entries.setdefault(one.target.name, number)) != number:
+            raise UserError(
+                f"--CONSTRAINTS {path}, entries {first} and {number}: both formulas compute {one.target.name!r}; leave "
+                "one of them out"
+            )
+    left, ordered = {one.target.name: one for one in formulas.values()}, list[Formula]()
     while left:
-        waiting = {one.target.name for one in left}
-        ready = [one for one in left if not waiting & one.inputs.keys()]
+        ready = [name for name, one in left.items() if not left.keys() & one.inputs.keys()]
         if not ready:
-            raise UserError(f"--CONSTRAINTS {path}: the formulas of {', '.join(sorted(waiting))} need each other")
-        ordered += ready
-        left = [one for one in left if one not in ready]
+            raise UserError(f"--CONSTRAINTS {path}, {_cycle(left, entries)}")
+        ordered += [left.pop(name) for name in ready]
     return tuple(ordered)
 
 
-def _computed(node: ast.expr, numbers: Mapping[str, Decimal]) -> Decimal:
+def _cycle(left: Mapping[str, Formula], entries: Mapping[str, int]) -> str:
+    """Describe the formulas that need each other, without those that only read them."""
+    while unread := [name for name in left if not any(name in one.inputs for one in left.values())]:
+        left = {name: one for name, one in left.items() if name not in unread}
+    if len(left) == 1:
+        (name,) = left
+        return f"entry {entries[name]}: the formula of {name!r} needs {name!r} itself"
+    numbers = " and ".join(str(entries[name]) for name in left)
+    return f"entries {numbers}: the formulas of {', '.join(left)} need each other"
+
+
+def _computed(node: ast.expr, numbers: Mapping[str, Fraction]) -> Fraction:
     """Compute an expression of checked nodes."""
     if isinstance(node, ast.Name):
         return numbers[node.id]
     if isinstance(node, ast.Constant):
-        return Decimal(str(node.value))
+        return Fraction(str(node.value))
     if isinstance(node, ast.UnaryOp):
         value = _computed(node.operand, numbers)
         return -value if isinstance(node.op, ast.USub) else value

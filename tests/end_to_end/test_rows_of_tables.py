@@ -141,7 +141,8 @@ def test_what_rows_do_not_have_is_refused_in_one_line(folder: Path, flags: tuple
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ('{"a": 1}', "holds no list"),
+        ('"a < b"', "holds no list"),
+        ('{"a": 1}', "entry 1: expected an object"),
         ("[1]", "entry 1: expected an object"),
         ('[{"inequality": "age ? price"}]', "entry 1: write an inequality"),
         ('[{"inequality": "age < day"}]', "needs two numbers"),
