@@ -203,7 +203,7 @@ def test_a_missing_input_gives_a_missing_value(read: Read, word: str) -> None:
 
 def test_another_word_or_an_enormous_number_cannot_be_computed(read: Read) -> None:
     assert _value(read, "total = count + age", count="unknown") is None
-    assert _value(read, "total = count + age", count="1e999999999") is None
+    assert _value(read, "total = count * 0", count="1e99999") is None
     assert _value(read, f"total = {' * '.join(['1e308'] * 90)}") is None
     assert read({"formula": "total = count + age"}).completed(ROW | {"count": "unknown"}) is None
 
