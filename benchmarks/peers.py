@@ -240,6 +240,7 @@ def _peer(peer: str, own: Path, folder: Path, rows: int, seed: int, minutes: flo
             text=True,
             check=False,
             timeout=limit,
+            cwd=own,  # where some peers leave checkpoints
             env={**os.environ, "PYTHONPATH": ""},
         )
     except subprocess.TimeoutExpired:
