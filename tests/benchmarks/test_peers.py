@@ -69,6 +69,7 @@ def test_a_peer_that_fails_is_a_result_with_its_reason_and_is_tried_again(
         calls.append(peer)
         raise UserError("pip cannot install it")
 
+    monkeypatch.setattr(peers, "environment", lambda folder, packages: Path("/bin/false"))
     monkeypatch.setattr(peers, "_peer", fail)
     for _ in range(2):
         assert peers.step(tmp_path, "tvae", "weather", 1, 1.0)["failed"] == "pip cannot install it"
@@ -83,6 +84,7 @@ def test_a_finished_step_is_not_done_again(tmp_path: Path, monkeypatch: pytest.M
         calls.append(peer)
         (own / "synthetic.csv").write_bytes((own / "train.csv").read_bytes())
 
+    monkeypatch.setattr(peers, "environment", lambda folder, packages: Path("/bin/false"))
     monkeypatch.setattr(peers, "_peer", copy)
     first = peers.step(tmp_path, "ctgan", "weather", 1, 1.0)
     assert first["figures"]["table_copies"] == 1
@@ -90,10 +92,38 @@ def test_a_finished_step_is_not_done_again(tmp_path: Path, monkeypatch: pytest.M
     assert calls == ["ctgan"]
 
 
-def test_a_driver_that_ends_with_an_error_is_named_with_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(peers, "environment", lambda folder, packages: Path("/bin/false"))
-    with pytest.raises(UserError, match="tvae ended with status 1"):
-        peers._peer("tvae", tmp_path, tmp_path, 3, 1, 1.0)
+def fake_python(path: Path, script: str) -> Path:
+    """Write an executable that takes the place of a peer's python; `$3` is train.csv and `$4` synthetic.csv."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_driver_that_ends_with_an_error_is_named_with_its_last_line(tmp_path: Path):
+    python = fake_python(tmp_path / "python", "echo 'first' >&2; echo 'ValueError: no rows' >&2; exit 3")
+    with pytest.raises(UserError, match="tvae ended with status 3: ValueError: no rows"):
+        peers._peer("tvae", tmp_path, python, 3, 1, 1.0)
+
+
+def test_a_driver_leaves_its_checkpoints_in_no_folder_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    (tmp_path / "train.csv").write_text("size\n1\n")
+    python = fake_python(tmp_path / "python", 'mkdir checkpoints && pwd >"$4.place" && cp "$3" "$4"')
+    peers._peer("realtabformer", tmp_path, python, 1, 1, 1.0)
+    assert (tmp_path / "synthetic.csv").read_text() == "size\n1\n"
+    assert not list(place.iterdir())
+    assert not Path((tmp_path / "synthetic.csv.place").read_text().strip()).exists()
+
+
+def test_an_environment_that_pip_cannot_make_is_a_failed_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(folder: Path, packages: Any) -> Path:
+        raise UserError("pip cannot install sdv: no wheel")
+
+    write_table(tmp_path / "tables" / "weather.csv", 60)
+    monkeypatch.setattr(peers, "environment", refuse)
+    assert peers.step(tmp_path, "tvae", "weather", 1, 1.0)["failed"] == "pip cannot install sdv: no wheel"
 
 
 def result(peer: str, name: str, shapes: float, **more: Any) -> dict[str, Any]:
