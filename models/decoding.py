@@ -148,11 +148,16 @@ def generate(
         for row, token, runs in zip(numbers, chosen, _listed(running), strict=True):
             if runs:
                 texts[row].append(token)
-        if constraint is not None and running.all() and (places := constraint.chosen()) is not None:
-            index = torch.tensor(places, device=device)
+        if constraint is not None and (places := constraint.chosen()) is not None:
+            # A text that goes on may have ended already: it is copied, and has no row in the batch.
+            batched = {number: row for row, number in enumerate(numbers)}
+            numbers = [number for number, place in enumerate(places) if place in batched]
+            index = torch.tensor([batched[places[number]] for number in numbers], dtype=torch.long, device=device)
             texts, tokens = [list(texts[place]) for place in places], tokens[index]
-            rows, running = torch.arange(len(places), device=device), running[index]
-            numbers, state = _listed(rows), [layer.select(index) for layer in state]
+            rows, running = torch.tensor(numbers, dtype=torch.long, device=device), running[index]
+            if not numbers:
+                break
+            state = [layer.select(index) for layer in state]
         if not running.all():
             going = running.nonzero().squeeze(1)
             if not going.numel():

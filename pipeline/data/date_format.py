@@ -99,18 +99,25 @@ class DateForm:
             return None
         return f"{date}T{time}" if date and time else date + time, _spellings(parts)
 
-    def write(self, key: str, spellings: Collection[str] = ()) -> str | None:
+    def zone(self, text: str) -> str | None:
+        """Return the zone of a date as it is spelled; None for a text without one."""
+        found = self._expression.fullmatch(text)
+        return None if found is None else found.groupdict().get("zone")
+
+    def write(self, key: str, spellings: Collection[str] = (), zone: str | None = None) -> str | None:
         """Write a date in this form.
 
         Args:
             key: ISO form without a zone, as `read` returns it.
             spellings: spellings of a column; numbers below ten have a zero unless all of the column have none.
+            zone: spelled zone, for a form that has one.
 
         Returns:
-            The text; None if the form has a zone or a fraction of a second, which the key does not determine.
+            The text; None if the form has a zone or a fraction of a second, which is not given.
         """
         parts = _PART.findall(self.picture)
-        if any("z" in part or part == "fff" for part in parts):
+        key, _, fraction = key.partition(".")
+        if ("fff" in parts and not fraction) or (zone is None and any("z" in part for part in parts)):
             return None
         numbers = [int(number) for number in re.findall(r"\d+", key)]
         date = numbers[:3] if "Y" in self.picture else [1, 1, 1]
@@ -128,6 +135,8 @@ class DateForm:
             "hh": f"{hour:{width}}",
             "mm": f"{time[1]:02}",
             "ss": f"{time[2]:02}",
+            "fff": fraction,
+            **dict.fromkeys(("+zz:zz", "+zzzz", "+zz"), zone or ""),
             "am": half if time[0] < 12 else half.replace("a", "p").replace("A", "P"),
         }
         return _PART.sub(lambda part: written[part[0]], self.picture)

@@ -21,12 +21,16 @@ class NumberCode(ColumnCode):
         low: smallest number, in units.
         high: largest number, in units.
         specials: spelled values that are no such numbers, or that the format writes differently.
+        loose: True if a number that the format writes differently has the tokens of the number, and comes back as the
+            format writes it.
     """
 
     kind = "digits"
 
-    def __init__(self, form: NumberFormat, low: int, high: int, specials: Iterable[str] = ()) -> None:
-        self.form, self.low, self.high = form, low, high
+    def __init__(
+        self, form: NumberFormat, low: int, high: int, specials: Iterable[str] = (), loose: bool = False
+    ) -> None:
+        self.form, self.low, self.high, self.loose = form, low, high, loose
         self.decimals = max(form.decimals, default=0)
         self.width = len(str(max(abs(low), abs(high))))
         self.signs = 2 if low < 0 else 0
@@ -39,7 +43,8 @@ class NumberCode(ColumnCode):
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "NumberCode":
         """Create the code from its format, range and special values."""
-        return cls(NumberFormat.from_json(stored["format"]), stored["low"], stored["high"], stored["specials"])
+        form = NumberFormat.from_json(stored["format"])
+        return cls(form, stored["low"], stored["high"], stored["specials"], stored.get("loose", False))
 
     def to_json(self) -> dict[str, Any]:
         """Describe the format, the range and the special values."""
@@ -49,6 +54,7 @@ class NumberCode(ColumnCode):
             "low": self.low,
             "high": self.high,
             "specials": self.specials.values,
+            "loose": self.loose,
         }
 
     def units(self, spelled: str) -> int | None:
@@ -60,7 +66,8 @@ class NumberCode(ColumnCode):
         if number != number.to_integral_value():
             return None
         units = int(number)
-        return units if self.low <= units <= self.high and self.spelled(units) == spelled else None
+        within = self.low <= units <= self.high
+        return units if within and (self.loose or self.spelled(units) == spelled) else None
 
     def spelled(self, units: int) -> str:
         """Write a number of units."""
@@ -130,19 +137,24 @@ class NumberCode(ColumnCode):
         low, high = begun * step, begun * step + step - 1
         if negative:
             low, high = -high, -max(low, 1)  # zero has no sign
+        return self._within(low, high, permitted)
+
+    def _within(self, low: int, high: int, permitted: Permitted, step: int = 1) -> bool:
+        """Return True if a multiple of a step from low to high is permitted."""
         low = max(low, self.low, self.low if permitted.low is None else permitted.low)
         high = min(high, self.high, self.high if permitted.high is None else permitted.high)
+        low, high = -(-low // step) * step, high // step * step
         if low > high:
             return False
         if permitted.only is not None:
             place = bisect.bisect_left(permitted.only, low)
             while place < len(permitted.only) and permitted.only[place] <= high:
-                if permitted.only[place] not in permitted.excluded:
+                if permitted.only[place] not in permitted.excluded and permitted.only[place] % step == 0:
                     return True
                 place += 1
             return False
-        return high - low >= len(permitted.excluded) or any(
-            units not in permitted.excluded for units in range(low, high + 1)
+        return (high - low) // step >= len(permitted.excluded) or any(
+            units not in permitted.excluded for units in range(low, high + 1, step)
         )
 
     def name(self, token: int) -> str:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.column_code import ColumnCode, ValueCode
 from pipeline.data.column_types import CATEGORIES
-from pipeline.data.date_code import YEARS, DateCode, parts_of
+from pipeline.data.date_code import DateCode, parts_of
+from pipeline.data.floating_code import FloatingCode, floating_code
 from pipeline.data.number_code import DIGITS, NumberCode
 from pipeline.data.number_format import NumberFormat, decimal_of
 from pipeline.data.row_template import RowTemplate
@@ -14,7 +15,8 @@ from pipeline.data.text_code import TextCode
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-CODES: dict[str, type[ColumnCode]] = {one.kind: one for one in (ValueCode, NumberCode, DateCode, TextCode)}
+_ALL: tuple[type[ColumnCode], ...] = (ValueCode, NumberCode, FloatingCode, DateCode, TextCode)
+CODES = {one.kind: one for one in _ALL}
 FEW, REPEATED = 200, 10  # ordered values that have a token each at most, and rows for each of them at least
 SPECIALS = 1000  # values of a column of numbers or dates that have a token of their own at most
 
@@ -32,6 +34,8 @@ class _Column:
         self.values: dict[str, None] | None = {}
         self.specials: dict[str, None] = {}
         self.ordered = _ordered(description)
+        self.extents: set[tuple[int, int]] = set()
+        self.zones: dict[str, None] = {}
 
     def add(self, spelled: str) -> None:
         """Take a value into account."""
@@ -42,10 +46,27 @@ class _Column:
             self.values[spelled] = None
             if len(self.values) > CATEGORIES + 1:  # the missing value is one more
                 self.values = None
-        if self.ordered is not None and self.ordered.encode(spelled) is None and spelled not in self.specials:
-            self.specials[spelled] = None
-            if len(self.specials) > SPECIALS:
-                self.ordered = None
+        if self._writes(spelled) or spelled in self.specials:
+            return
+        self.specials[spelled] = None
+        if len(self.specials) > SPECIALS and isinstance(self.ordered, NumberCode):
+            self.ordered.loose = True
+            self.specials = {special: None for special in self.specials if not self._writes(special)}
+        if len(self.specials) > SPECIALS:
+            self.ordered = None
+
+    def _writes(self, spelled: str) -> bool:
+        """Return True if the code of numbers or dates has the value, and no special value is needed."""
+        if isinstance(self.ordered, FloatingCode):
+            if (extent := self.ordered.extent(spelled)) is not None:
+                self.extents.add(extent)
+            return extent is not None
+        if isinstance(self.ordered, DateCode) and self.ordered.zoned and self.ordered.parts(spelled) is not None:
+            zone = self.ordered.zone(spelled)
+            if zone is not None and (zone in self.zones or len(self.zones) < SPECIALS):
+                self.zones[zone] = None
+                return True
+        return self.ordered is None or self.ordered.encode(spelled) is not None
 
     def code(self) -> ColumnCode | None:
         """Return the code; None for a code of text."""
@@ -58,7 +79,11 @@ class _Column:
             return ValueCode(sorted(self.values))
         if self.ordered is None:
             return None
-        return type(self.ordered).from_json(self.ordered.to_json() | {"specials": sorted(self.specials)})
+        if isinstance(self.ordered, FloatingCode):
+            return self.ordered.narrowed(self.extents, sorted(self.specials))
+        return type(self.ordered).from_json(
+            self.ordered.to_json() | {"specials": sorted(self.specials), "zones": sorted(self.zones)}
+        )
 
 
 def _ordered(description: Mapping[str, Any]) -> NumberCode | DateCode | None:
@@ -66,16 +91,13 @@ def _ordered(description: Mapping[str, Any]) -> NumberCode | DateCode | None:
     kind = description["kind"]
     if kind in ("integer", "number") and "format" in description and description.get("low") is not None:
         form = NumberFormat.from_json(description["format"])
-        if not form.decimals:
-            return None
-        low, high = (decimal_of(description[end]).scaleb(max(form.decimals)) for end in ("low", "high"))
-        if max(low.adjusted(), high.adjusted()) >= DIGITS:
-            return None
+        ends = [decimal_of(description[end]) for end in ("low", "high")]
+        if form.exponents or max(end.adjusted() + form.decimals[1] for end in ends) >= DIGITS:
+            return floating_code(form, *ends)
+        low, high = (end.scaleb(form.decimals[1]) for end in ends)
         return NumberCode(form, int(low.to_integral_value()), int(high.to_integral_value()))
     if kind in ("date", "time", "date-time"):
         low, high = (parts_of(description[end]) for end in ("low", "high"))
-        if kind != "time" and high[0] - low[0] > YEARS:
-            return None
         return DateCode(description["form"], description["spellings"], low, high, ())
     return None
 

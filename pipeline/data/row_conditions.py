@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.data.column_code import ColumnCode, Permitted, ValueCode
 from pipeline.data.conditions import Bounds, ColumnCondition
 from pipeline.data.date_code import DateCode, parts_of
+from pipeline.data.floating_code import WIDE
 from pipeline.data.number_code import NumberCode
 from pipeline.data.text_code import TextCode
 from pipeline.runtime.errors import UserError
@@ -55,7 +56,7 @@ def _of_numbers(condition: ColumnCondition, code: NumberCode) -> Permitted:
 
 def _inside(bounds: Bounds, code: NumberCode) -> tuple[int | None, int | None]:
     """Return the smallest and the largest number of units within bounds."""
-    low, high = (None if end is None else Decimal(end).scaleb(code.decimals) for end in (bounds.low, bounds.high))
+    low, high = (None if end is None else Decimal(end).scaleb(code.decimals, WIDE) for end in (bounds.low, bounds.high))
     smallest = None if low is None else math.ceil(low) + (bounds.low_open and low == math.ceil(low))
     largest = None if high is None else math.floor(high) - (bounds.high_open and high == math.floor(high))
     return smallest, largest
@@ -65,7 +66,7 @@ def _numbers(values: frozenset[str], code: NumberCode) -> list[int]:
     found = []
     for value in values:
         try:
-            units = code.form.read(value).scaleb(code.decimals)
+            units = code.form.read(value).scaleb(code.decimals, WIDE)
         except (ValueError, ArithmeticError):
             continue
         if units == units.to_integral_value():
@@ -76,7 +77,7 @@ def _numbers(values: frozenset[str], code: NumberCode) -> list[int]:
 def _of_dates(condition: ColumnCondition, code: DateCode) -> Permitted:
     """Write the bounds as parts of dates."""
     bounds = condition.bounds
-    low, high = (None if end is None else _parts(str(end), code) for end in (bounds.low, bounds.high))
+    low, high = (None if end is None else code.of_numbers(parts_of(str(end))) for end in (bounds.low, bounds.high))
     excluded = {parts for value in condition.excluded if (parts := code.parts(value)) is not None}
     excluded |= {end for end, opened in ((low, bounds.low_open), (high, bounds.high_open)) if end and opened}
     only = None
@@ -84,11 +85,6 @@ def _of_dates(condition: ColumnCondition, code: DateCode) -> Permitted:
         only = tuple(sorted(parts for value in condition.only if (parts := code.parts(value)) is not None))
     only = only if condition.present else ()
     return Permitted(low, high, only, frozenset(excluded), _specials(condition, code))
-
-
-def _parts(key: str, code: DateCode) -> tuple[int, ...]:
-    found = parts_of(key)[: code.longest]
-    return (*found, *[0] * (code.longest - len(found)))
 
 
 def _specials(condition: ColumnCondition, code: NumberCode | DateCode) -> frozenset[str]:
