@@ -1,5 +1,6 @@
 """New values for columns of identifiers, which are made from their form and never copied from the data."""
 
+import copy
 import itertools
 import random
 import uuid
@@ -11,8 +12,9 @@ from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.data.text_code import TextCode
 from pipeline.runtime.errors import UserError
 
-KINDS = ("identifier", "uuid")
+KINDS = ("identifier", "uuid", "e-mail", "phone")
 TRIES = 1000
+NEW_DIGITS = 6  # last digits of a telephone number that are drawn, of seven at least
 _LETTERS = {"9": "0123456789", "A": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "a": "abcdefghijklmnopqrstuvwxyz"}
 
 
@@ -40,11 +42,18 @@ class NewIdentifiers:
         self._column, self._field, self._seed, self._attempt = column, tokenizer.fields[column], seed, attempt
         self._taken = set(known)
         self._shapes: list[tuple[str, Sequence[Sequence[int]]]] = sorted((description.get("shapes") or {}).items())
-        self._places = _characters(sorted(known)) if self._shapes else []
+        self._kind, self._known = description["kind"], sorted(known - {""})
+        self._places = [] if self._kind == "uuid" else _characters(self._known)
         self._made: dict[int, str] = {}
 
-    def __call__(self, number: int) -> list[int]:
-        """Return the ids of the column and of a sample's value; the same value for the same sample.
+    def fresh(self) -> "NewIdentifiers":
+        """Return a maker of the same values that has made none yet."""
+        found = copy.copy(self)
+        found._taken, found._made = set(self._known), {}
+        return found
+
+    def value(self, number: int) -> str:
+        """Return a sample's value; the same value for the same sample.
 
         Raises:
             UserError: nearly all values of this form are taken.
@@ -55,14 +64,18 @@ class NewIdentifiers:
                 (self._alike(source) for _ in range(TRIES if self._places else 0)),
                 (self._new(source) for _ in range(TRIES)),
             )
-            value = next((one for one in tries if one not in self._taken), None)
+            value = next((one for one in tries if one and one not in self._taken), None)
             if value is None:
                 raise UserError(
                     f"column {self._column!r}: nearly all identifiers of its form are taken; generate fewer samples"
                 )
             self._taken.add(value)
             self._made[number] = value
-        ids = self._field.encode(self._made[number])
+        return self._made[number]
+
+    def __call__(self, number: int) -> list[int]:
+        """Return the ids of the column and of a sample's value."""
+        ids = self._field.encode(self.value(number))
         assert ids is not None, "a text has tokens"
         return ids
 
@@ -71,6 +84,17 @@ class NewIdentifiers:
         return "".join(source.choice(characters) for characters in source.choice(self._places))
 
     def _new(self, source: random.Random) -> str:
+        if self._kind == "e-mail":
+            name, _, domain = source.choice(self._known).partition("@")
+            return (
+                "".join(source.choice(_LETTERS[_kind_of(one)]) if one.isalnum() else one for one in name) + "@" + domain
+            )
+        if self._kind == "phone":
+            # The first digits, such as the code of a country, stay.
+            value = list(source.choice(self._known))
+            for place in [place for place, one in enumerate(value) if one.isdigit()][-NEW_DIGITS:]:
+                value[place] = source.choice(_LETTERS["9"])
+            return "".join(value)
         if not self._shapes:
             return str(uuid.UUID(int=source.getrandbits(128), version=4))
         shape, widths = source.choice(self._shapes)
@@ -80,10 +104,21 @@ class NewIdentifiers:
         )
 
 
+def _kind_of(character: str) -> str:
+    """Return the key in `_LETTERS` of a character's kind."""
+    return "9" if character.isdigit() else "A" if character.isupper() else "a"
+
+
+def _form(value: str) -> str:
+    """Replace the digits and letters of a value; those of the domain of an e-mail address stay."""
+    name, at, domain = value.partition("@")
+    return "".join("9" if one.isdigit() else "a" if one.isalpha() else one for one in name) + at + domain
+
+
 def _characters(known: Sequence[str]) -> list[list[list[str]]]:
     """Return the characters at each place of values with the same marks and lengths, one entry for each value."""
     found: dict[str, list[set[str]]] = {}
-    forms = ["".join("9" if one.isdigit() else "a" if one.isalpha() else one for one in value) for value in known]
+    forms = [_form(value) for value in known]
     for value, form in zip(known, forms, strict=True):
         places = found.setdefault(form, [set() for _ in value])
         for place, character in zip(places, value, strict=True):

@@ -150,7 +150,8 @@ class RowConstraint:
             row.left.remove(row.field)
             row.prefix = []
             if not row.forced and (made := self._grammar.made.get(row.field.column)) is not None:
-                row.forced.extend(made(self._numbers[number])[1:])
+                # Candidates of a row share a value; `drawn_again` gives each row that goes on its own.
+                row.forced.extend(made(self._numbers[number * len(self._numbers) // len(self._rows)])[1:])
 
 
 class _Masks:

@@ -1,6 +1,6 @@
 """Samples of a table: every text is a row, and holds what was asked of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pipeline.data.row_conditions import permitted
 from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.data.writers import LABEL, TableForm
 from pipeline.experiments.load import Experiment
-from pipeline.generation.new_identifiers import new_identifiers
+from pipeline.generation.new_identifiers import NewIdentifiers, new_identifiers
 from pipeline.generation.row_grammar import RowConstraint, RowGrammar
 from pipeline.runtime.errors import UserError
 
@@ -36,6 +36,7 @@ class RowDraws:
         form: form of the rows.
         constraints: constraints between columns.
         known: keys of the data that no sample may have, for each of the constraints' keys.
+        makers: makers of new identifiers, by column.
     """
 
     grammar: RowGrammar
@@ -44,6 +45,7 @@ class RowDraws:
     form: TableForm
     constraints: Constraints = field(default_factory=Constraints)
     known: tuple[set[tuple[str, ...]], ...] = ()
+    makers: Mapping[str, NewIdentifiers] = field(default_factory=dict)
 
     @staticmethod
     def of(experiment: Experiment, settings: SamplingSettings, attempt: int = 0) -> "RowDraws | None":
@@ -83,11 +85,13 @@ class RowDraws:
         made = {
             name: maker
             for name, maker in new_identifiers(experiment.data, settings.seed, attempt).items()
-            if name not in chosen
+            if chosen.get(name) is None
         }
+        # A new value is present, and none of the excluded ones, which are values of the data.
+        chosen = {name: one for name, one in chosen.items() if name not in made}
         known = [_keys(experiment, tokenizer, one) if one.new else set() for one in constraints.unique]
         grammar = RowGrammar(tokenizer, chosen, made)
-        return RowDraws(grammar, settings.seed, conditions, TableForm(source), constraints, tuple(known))
+        return RowDraws(grammar, settings.seed, conditions, TableForm(source), constraints, tuple(known), made)
 
     def begin(
         self,
@@ -183,6 +187,17 @@ def drawn_again(
     Raises:
         UserError: after all rounds, some samples still break a constraint.
     """
+    own = {name: maker.fresh() for name, maker in draws.makers.items()}
+
+    def named(places: Iterable[int]) -> None:
+        """Give each row its own identifiers, in the order of the samples, so that all processes give the same ones."""
+        template = draws.grammar.tokenizer.template
+        for place in places if own else ():
+            if (values := template.values(rows[place]["text"])) is not None:
+                identifiers = {name: maker.value(numbers[place]) for name, maker in own.items()}
+                rows[place]["text"] = template.text(values | identifiers)
+
+    named(range(len(rows)))
     wrong = draws.checked(rows, range(len(rows)))
     for attempt in range(1, ROUNDS + 1):
         if not wrong:
@@ -190,6 +205,7 @@ def drawn_again(
         again = draw([numbers[place] for place in wrong], attempt)
         for place, row in zip(wrong, again, strict=True):
             rows[place] = row
+        named(wrong)
         wrong = draws.checked(rows, wrong)
     if wrong and draws.constraints != Constraints():
         raise UserError(

@@ -203,3 +203,44 @@ def test_a_shared_model_of_rows_samples_under_conditions(folder: Path):
     (folder / "shared" / "row_tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match="damaged"):
         from_pretrained(folder / "shared")
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a prepared table of identifiers of all kinds and long texts, and a barely trained model."""
+    found = tmp_path_factory.mktemp("people")
+    with open(found / "people.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "mail", "phone", "remark"])
+        for number in range(150):
+            mail = f"{'abcdefghij'[: 3 + number % 7]}{number}@{'uni' * (1 + number % 2)}.org"
+            remark = f"{number} " + "[0:id] long 🎉 remark " * (number % 9)
+            writer.writerow([f"P{number:05d}", mail, f"+41 44 {100 + number} {10 + number % 80} 05", remark])
+    call("prepareDatasets.py", "--DATA", found / "people.csv", "--ROW_TEMPLATE", "--DATA_DIR", found / "data")
+    small = ("--DIM_H", 16, "--MAX_STEPS", 3, "--BATCH_SIZE", 16)
+    call("train.py", "--EXPERIMENT_NAME", "lm", "--MODEL", "LM", "--DATA", "people", *small, *places(found))
+    return found
+
+
+def test_addresses_and_telephone_numbers_are_new_ones(people: Path):
+    rows = sampled(people, "lm")
+    with open(people / "people.csv", newline="") as file:
+        known = list(csv.DictReader(file))
+    assert len(rows) == 40
+    for name, form in (("mail", r"[a-z]{3,9}\d+@(uni){1,2}\.org"), ("phone", r"\+41 44 \d{3} \d\d \d\d")):
+        assert all(re.fullmatch(form, row[name]) for row in rows)
+        assert not {row[name] for row in rows} & {row[name] for row in known}
+        assert len({row[name] for row in rows}) == 40
+
+
+@pytest.mark.parametrize("condition", ["is not missing", "!= P00003"])
+def test_identifiers_that_are_not_asked_for_stay_new_under_a_condition(people: Path, condition: str):
+    rows = sampled(people, "lm", "--WHERE", f"id {condition}")
+    assert len({row["id"] for row in rows if re.fullmatch(r"P\d{5}", row["id"])}) == 40
+
+
+def test_conditions_on_texts_of_different_lengths_are_weighed_together(people: Path):
+    """Rows that have ended before the others have all their columns with a condition stay candidates."""
+    rows = sampled(people, "lm", "--WHERE", "remark is not missing and remark != '1 '")
+    assert len(rows) == 40
+    assert all(row["remark"] for row in rows)
