@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_FRACTION = re.compile(r"\.\d*[1-9]")  # of a second
 _EPOCH = "1970-01-01 "  # date before a time of day, which Arrow parses as a part of a timestamp alone
 
 
@@ -60,9 +61,9 @@ def is_single(kind: "pa.DataType") -> bool:
 def python_values(array: "pa.Array") -> list[Any]:
     """Convert an array to Python values; a missing value is None.
 
-    Dates, times, timestamps and decimals become strings: ISO 8601 with a space before the time, without a fraction of
-    zeros, with the offset of a time zone; decimals with all their digits. A float of 16 or 32 bits becomes the float
-    with the fewest digits that rounds to it, or stays itself as a whole number below 2**24.
+    Dates, times, timestamps and decimals become strings: ISO 8601 with a space before the time, without fractions
+    if all are zeros, with the offset of a time zone; decimals with all their digits. A float of 16 or 32 bits becomes
+    the float with the fewest digits that rounds to it, or stays itself as a whole number below 2**24.
 
     Raises:
         ValueError: a value has no string that converts back to it; the argument is its index in the array.
@@ -73,7 +74,10 @@ def python_values(array: "pa.Array") -> list[Any]:
         array = array.dictionary_decode()
     kind = array.type
     if _is_time(kind):
-        return _exact([_iso(text) for text in array.cast("string").to_pylist()], array)
+        texts = array.cast("string").to_pylist()
+        # All have a fraction or none, so that they have one form.
+        whole = not any(text is not None and _FRACTION.search(text) for text in texts)
+        return _exact([_iso(text, whole) for text in texts], array)
     values = array.to_pylist()
     if types.is_decimal(kind):
         return _exact([None if value is None else format(value, "f") for value in values], array)
@@ -123,11 +127,11 @@ def _is_time(kind: "pa.DataType") -> bool:
     return types.is_date(kind) or types.is_time(kind) or types.is_timestamp(kind)
 
 
-def _iso(text: str | None) -> str | None:
-    """Leave out a fraction of zeros, and write the offset of a time zone with a colon."""
+def _iso(text: str | None, whole: bool) -> str | None:
+    """Leave out the fractions of whole seconds, and write the offset of a time zone with a colon."""
     if text is None:
         return None
-    text = re.sub(r"\.0+(?=$|Z|[+-]\d{4}$)", "", text)
+    text = re.sub(r"\.0+(?=$|Z|[+-]\d{4}$)", "", text) if whole else text
     return re.sub(r"(:\d\d(?:\.\d+)?[+-]\d\d)(\d\d)$", r"\1:\2", text)
 
 
