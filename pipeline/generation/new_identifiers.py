@@ -84,14 +84,15 @@ class NewIdentifiers:
         return "".join(source.choice(characters) for characters in source.choice(self._places))
 
     def _new(self, source: random.Random) -> str:
+        """Draw all characters; a shared model has no values of the data to take domains and first digits from."""
         if self._kind == "e-mail":
-            name, _, domain = source.choice(self._known).partition("@")
+            name, _, domain = source.choice(self._known or ["aaaaaaaa@example.com"]).partition("@")
             return (
                 "".join(source.choice(_LETTERS[_kind_of(one)]) if one.isalnum() else one for one in name) + "@" + domain
             )
         if self._kind == "phone":
             # The first digits, such as the code of a country, stay.
-            value = list(source.choice(self._known))
+            value = list(source.choice(self._known or ["+99 999 999 99 99"]))
             for place in [place for place, one in enumerate(value) if one.isdigit()][-NEW_DIGITS:]:
                 value[place] = source.choice(_LETTERS["9"])
             return "".join(value)

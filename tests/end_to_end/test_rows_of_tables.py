@@ -244,3 +244,10 @@ def test_conditions_on_texts_of_different_lengths_are_weighed_together(people: P
     rows = sampled(people, "lm", "--WHERE", "remark is not missing and remark != '1 '")
     assert len(rows) == 40
     assert all(row["remark"] for row in rows)
+
+
+def test_a_shared_model_makes_addresses_and_numbers_without_those_of_the_data(people: Path):
+    trained = load_experiment(next((people / "outputs").glob("*/lm")), data_dir=people / "data")
+    trained.save_pretrained(people / "shared")
+    texts = from_pretrained(people / "shared").generate(20, 1, decoding="sample")
+    assert len({re.findall(r"mail is [a-z]{8}@example\.com, phone is \+99 99\d ", text)[0] for text in texts}) == 20
