@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import datasets
 import pyarrow as pa
 from pyarrow import parquet
 
+from pipeline.data.column_survey import ColumnSurvey
 from pipeline.data.dataset import PreparedData, load_prepared
 from pipeline.data.documents import Split
 from pipeline.data.file_format import Columns
@@ -107,6 +109,14 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
             writer.writeheader()
             writer.writerows(rows)
     return path
+
+
+def surveyed(rows: Iterable[Mapping[str, str]]) -> dict[str, dict[str, Any]]:
+    """Return the types of the columns of spelled rows."""
+    survey = ColumnSurvey(True)
+    for row in rows:
+        survey.see(row)
+    return survey.to_json()
 
 
 def prepared_table(path: Path, **more: Any) -> PreparedData:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.column_survey import ColumnSurvey
 from pipeline.data.conditions import parse_where
 from pipeline.data.ordered_column import Bounds
 from pipeline.runtime.errors import UserError
+from tests.data.own_files import surveyed
 
 SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -39,14 +39,7 @@ def _spelled(number: int) -> dict[str, str]:
     }
 
 
-def _columns() -> dict[str, dict[str, Any]]:
-    survey = ColumnSurvey(True)
-    for number in range(60):
-        survey.see(_spelled(number))
-    return survey.to_json()
-
-
-COLUMNS = _columns()
+COLUMNS = surveyed(_spelled(number) for number in range(60))
 
 
 def _permits(where: str, column: str, spelled: str) -> bool:

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.column_survey import MISSING, ColumnSurvey
+from pipeline.data.column_survey import MISSING
 from pipeline.data.constraints import NODES, Constraints, read_constraints
 from pipeline.runtime.errors import UserError
+from tests.data.own_files import surveyed
 
 FIRST = date(2020, 3, 1)
 SIGNS: dict[str, Callable[[Any, Any], bool]] = {
@@ -41,14 +42,7 @@ def _spelled(number: int) -> dict[str, str]:
     }
 
 
-def _columns() -> dict[str, dict[str, Any]]:
-    survey = ColumnSurvey(True)
-    for number in range(60):
-        survey.see(_spelled(number))
-    return survey.to_json()
-
-
-COLUMNS = _columns()
+COLUMNS = surveyed(_spelled(number) for number in range(60))
 ROW = _spelled(1)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.data.arrow_types import python_values
 from pipeline.data.column_code import ColumnCode, Permitted
-from pipeline.data.column_type import ColumnType
+from pipeline.data.column_type import ColumnType, Counts
 from pipeline.data.date_code import DateCode, parts_of
 from pipeline.data.date_column import DateColumn
 from pipeline.data.floating_code import FloatingCode
@@ -19,17 +19,11 @@ from pipeline.data.row_codes import CODES, _Column
 DRAW = random.Random(0)
 
 
-class Counts:
-    """Counts of a column without repeated values."""
-
-    values = distinct = 2000
-
-
 def coded(column: ColumnType, values: list[str]) -> ColumnCode | None:
     """Choose the code of a column, and read it from its description."""
     column.look(values)
     assert [column.add(value) for value in values] == [True] * len(values)
-    assert column.fits(Counts())  # type: ignore[arg-type]
+    assert column.fits(Counts(2000, 2000))
     found = _Column(column.to_json())
     for value in ["", *values]:
         found.add(value)
@@ -42,6 +36,17 @@ def walk(code: ColumnCode, permitted: Any = None) -> list[int]:
     while allowed := code.allowed(tokens, permitted):
         tokens.append(DRAW.choice(allowed))
     return tokens
+
+
+def check_walks(code: ColumnCode, column: ColumnType) -> None:
+    """Check that walks through the allowed tokens are values of the column."""
+    for _ in range(200):
+        tokens = walk(code)
+        value = code.decode(tokens)
+        assert value is not None
+        assert code.encode(value) == tokens
+        if value:
+            column.value(value)
 
 
 NUMBERS = {
@@ -60,13 +65,7 @@ def test_numbers_of_all_sizes_come_back_and_every_walk_is_one_of_the_column(valu
     assert isinstance(code, FloatingCode)
     for value in values:
         assert code.form.read(code.decode(code.encode(value) or ()) or "") == code.form.read(value)
-    for _ in range(100):
-        tokens = walk(code)
-        value = code.decode(tokens)
-        assert value is not None
-        assert code.encode(value) == tokens
-        if value:
-            column.value(value)
+    check_walks(code, column)
 
 
 @pytest.mark.parametrize("values", NUMBERS.values(), ids=NUMBERS)
@@ -116,13 +115,7 @@ def test_dates_with_fractions_zones_and_far_years_come_back(values: list[str]):
     assert code.specials.values == [""]
     for value in values:
         assert code.decode(code.encode(value) or ()) == value
-    for _ in range(200):
-        tokens = walk(code)
-        value = code.decode(tokens)
-        assert value is not None
-        assert code.encode(value) == tokens
-        if value:
-            column.value(value)
+    check_walks(code, column)
 
 
 def test_bounds_of_dates_with_fractions_and_zones_hold():
