@@ -15,6 +15,8 @@ from pipeline.runtime.errors import UserError
 from tests.data.own_files import places
 from tests.helpers import call
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = ["id", "age", "price", "day", "city", "note", "total"]
 
 

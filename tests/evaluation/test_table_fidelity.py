@@ -9,6 +9,8 @@ from pipeline.evaluation.table_efficacy import efficacy, target_column
 from pipeline.evaluation.table_fidelity import detection, table_fidelity
 from pipeline.evaluation.table_frames import TableTypes
 
+pytestmark = pytest.mark.slow
+
 DESCRIPTIONS = {
     "size": {"kind": "number", "low": 0, "high": 100, "format": {"decimals": [0, 2], "marks": ["none", "some"]}},
     "day": {"kind": "date", "form": "DD.MM.YYYY", "low": "2020-01-01", "high": "2022-12-31", "spellings": ["padded"]},
