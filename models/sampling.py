@@ -75,6 +75,33 @@ class SamplingSettings:
             group="sampling",
         ),
     )
+    prior: str = field(
+        default="plain",
+        metadata=declare(
+            "prior of the latents: plain, the one of the model's training, or learned, which train_prior.py fitted "
+            "after it",
+            choices=("plain", "learned"),
+            group="latent",
+        ),
+    )
+    prior_top_p: float = field(
+        default=1.0,
+        metadata=declare(
+            "the learned prior draws each token that its latent is of among the most probable ones that make up this "
+            "share, in (0, 1]",
+            above=0,
+            high=1,
+            group="latent",
+        ),
+    )
+    prior_temperature: float = field(
+        default=1.0,
+        metadata=declare(
+            "divides the logits of the learned prior before it draws a token that its latent is of; above 0",
+            above=0,
+            group="latent",
+        ),
+    )
     vectors: int | None = field(
         default=None,
         metadata=declare(
@@ -232,6 +259,11 @@ class SamplingSettings:
         return 1.0 if self.mix is None else 0.0
 
     @property
+    def draws_latents(self) -> bool:
+        """True if each sentence has a draw of its own: at temperature 0, only a learned prior draws."""
+        return self.noise_scale > 0 or self.prior == "learned"
+
+    @property
     def distribution(self) -> str:
         """Distribution of the lengths: data or uniform."""
         return self.sampling_distribution or DEFAULT_DISTRIBUTION
@@ -265,6 +297,7 @@ class SamplingSettings:
             raise SettingError(
                 f"{{novel}} is for the prior: samples of {{{of_text}}} are meant to be like a text; leave it out"
             )
+        self._check_prior(of_text)
         for name in ("vectors", "sampling_distribution"):
             if of_text is not None and self._given(name):
                 raise SettingError(f"{{{name}}} is for the prior and means nothing for {{{of_text}}}; leave it out")
@@ -275,6 +308,23 @@ class SamplingSettings:
         if self.noise_scale == 0 and self._given("kappa"):
             raise SettingError(
                 "{kappa} means nothing where {latent_temperature} is 0, and nothing drawn; raise it above 0"
+            )
+
+    def _check_prior(self, of_text: str | None) -> None:
+        if self.prior == "plain":
+            for name in ("prior_top_p", "prior_temperature"):
+                if getattr(self, name) != 1.0:
+                    raise SettingError(f"{{{name}}} is for {{prior}} learned; name it, or leave {{{name}}} out")
+            return
+        if of_text is not None:
+            raise SettingError(
+                f"{{prior}} is for latents of the prior, and {{{of_text}}} draws them around a text; leave it out"
+            )
+        if self._given("sampling_distribution"):
+            raise SettingError("{prior} learned draws the lengths too; leave {sampling_distribution} out")
+        if self._given("where"):
+            raise SettingError(
+                "{where} is for {prior} plain: a learned prior imagines rows that need not satisfy it; leave it out"
             )
 
     def _check_mixture(self) -> None:

@@ -10,6 +10,7 @@ from pipeline.cli import types
 from pipeline.cli.control_flags import with_control
 from pipeline.cli.parser import Parser, add_experiment_options
 from pipeline.cli.settings_flags import add_fields, fill_from_config, flag, model_fields, training_settings
+from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.training_settings import AROUND_PRETRAINED, TrainingSettings
 from pipeline.runtime.errors import UserError
 
@@ -50,6 +51,16 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train a model, or resume its training, and print the figures of the best epoch."""
+    train(arguments, ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME))
+
+
+def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
+    """Train a model, or resume its training.
+
+    Args:
+        arguments: flags of the model, of training and of the data; one that is absent is not given.
+        files: where the experiment is written.
+    """
     flags = model_fields(arguments, MODELS)
     training = training_settings(arguments)
     if training.compile and flags.get("pretrained") is not None:
@@ -62,7 +73,6 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.data.dataset import load_prepared, token_counts
     from pipeline.experiments.base import around, build_model
     from pipeline.experiments.config import as_it_began, failure_recorded, new_config, read_config, start_or_continue
-    from pipeline.experiments.paths import ExperimentFiles
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
     from pipeline.training.fsdp import check_configuration
@@ -71,7 +81,6 @@ def run(arguments: argparse.Namespace) -> None:
 
     check_login(arguments.WANDB_ENTITY)
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
-    files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
     if (base := given.get("pretrained")) is not None:
         given = around(base, MODELS[arguments.MODEL], given, data, arguments.DATA_NAME)
     source = None
@@ -107,7 +116,7 @@ def run(arguments: argparse.Namespace) -> None:
         training = dataclasses.replace(training, precision=precision(wanted))
         config = start_or_continue(files, new_config(settings, training, arguments.DATA_NAME, data.identity))
     say(
-        f"{files.folder.name}: {settings.summary}, {sum(p.numel() for p in model.parameters()):,} parameters, on "
+        f"{files.name}: {settings.summary}, {sum(p.numel() for p in model.parameters()):,} parameters, on "
         f"{arguments.DATA_NAME} ({len(data.splits['train']):,} sentences); {dataclasses.asdict(training)}"
     )
     with tracking(files, config, arguments.WANDB_ENTITY, active=ranks.is_main_process) as tracker:

@@ -1,7 +1,7 @@
 """Load a trained experiment: its model with the best weights, and its data."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Experiment:
         data: prepared data that the model was trained on.
         device: device of the model.
         reading: reading that replaces the experiment's own, or None.
+        parts: further models of the experiment, which are loaded once, by name.
     """
 
     files: ExperimentFiles
@@ -36,6 +37,7 @@ class Experiment:
     data: PreparedData
     device: torch.device
     reading: str | None = None
+    parts: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def with_settings(self, **changes: Any) -> "Experiment":
         """Return the experiment with other settings of its model that leave the weights as they are.

@@ -8,6 +8,8 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.locks import claim, leave_to_rank_0
 from pipeline.runtime.processes import is_first
 
+PRIOR = "prior"  # folder of a learned prior within that of its experiment
+
 
 @dataclass(frozen=True)
 class ExperimentFiles:
@@ -35,6 +37,26 @@ class ExperimentFiles:
             leave_to_rank_0(lock)
             return
         claim(lock, f"experiment {self.folder.name!r}")
+
+    @property
+    def prior(self) -> "ExperimentFiles":
+        """Files of the language model that is the experiment's learned prior, in a folder of their own."""
+        return ExperimentFiles(self.folder / PRIOR)
+
+    @property
+    def of_prior(self) -> bool:
+        """True if these are the files of a learned prior."""
+        return self.folder.name == PRIOR and (self.folder.parent / "config.json").exists()
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment; that of a learned prior is of both."""
+        return f"{self.folder.parent.name}-{PRIOR}" if self.of_prior else self.folder.name
+
+    @property
+    def project(self) -> str:
+        """Name of the experiment's project."""
+        return (self.folder.parent.parent if self.of_prior else self.folder.parent).name
 
     def remove(self) -> None:
         """Remove the experiment atomically, so that no leftover is ever taken for part of a new one."""

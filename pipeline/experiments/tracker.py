@@ -211,7 +211,7 @@ def upload(files: ExperimentFiles, config: dict[str, Any], entity: str) -> str:
         raise UserError(
             f"wandb did not take the experiment ({_one_line(error)}); its files hold everything, so try again later"
         ) from None
-    return address or f"{entity}/{files.folder.parent.name}"
+    return address or f"{entity}/{files.project}"
 
 
 def _start(files: ExperimentFiles, config: dict[str, Any], entity: str | None) -> Any:
@@ -221,8 +221,8 @@ def _start(files: ExperimentFiles, config: dict[str, Any], entity: str | None) -
     files.wandb.mkdir(parents=True, exist_ok=True)
     run = wandb.init(
         entity=entity,
-        project=files.folder.parent.name,
-        name=files.folder.name,
+        project=files.project,
+        name=files.name,
         id=config["wandb_id"],
         group=config["model"]["name"],
         config=flat_config(config),

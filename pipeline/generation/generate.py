@@ -195,13 +195,14 @@ def sample(
     for chunk in bar(share(batches), desc=doing, unit="batch"):
         key = (seed, chunk[0], ATTEMPT, attempt) if attempt else (seed, chunk[0])
         generator = torch.Generator(experiment.device).manual_seed(mixed(*key))
-        latent = source.draw(chunk, generator)
+        own = None if labels is None else [labels[number] for number in chunk]
+        latent = source.draw(chunk, generator, own)
         if again is not None:  # the whole batch was drawn, because its draws depend on its size
             chunk = chunk[: again - chunk[0]]
             kept = torch.arange(len(chunk), device=experiment.device)
             latent = None if latent is None else latent.select(kept)
             generator.manual_seed(mixed(seed, chunk[0], AGAIN))
-        own = None if labels is None else [labels[number] for number in chunk]
+        own = None if own is None else own[: len(chunk)]
         constraint = None
         if rows is not None:
             latent, constraint = rows.begin(experiment, latent, chunk, own, decoding, generator)

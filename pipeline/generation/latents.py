@@ -24,13 +24,14 @@ class Source:
     """Source of latents; `from_prior`, `near` and `mixture` make one.
 
     Args:
-        draw: draws the latents of the sentences with the given numbers from a source of randomness; None for a
-            language model, which has no latent.
-        made_from: returns the origin of the latent of a sentence with the given number, for its row in the output.
+        draw: draws the latents of the sentences with the given numbers from a source of randomness, given their labels
+            where the data has labels; None for a language model, which has no latent.
+        made_from: returns the origin of the latent of a sentence with the given number, once it is drawn, for its row
+            in the output.
         longest: largest number of tokens that a sentence needs, the end token included.
     """
 
-    draw: Callable[[Sequence[int], torch.Generator], Latent | None]
+    draw: Callable[[Sequence[int], torch.Generator, Sequence[str] | None], Latent | None]
     made_from: Callable[[int], dict[str, Any]]
     longest: int = 0
 
@@ -218,7 +219,7 @@ def _of_prior(
 ) -> Source:
     """Make the source of `from_prior` and `from_prior_with`, after one draw that checks the model."""
 
-    def draw(numbers: Sequence[int], generator: torch.Generator) -> Latent | None:
+    def draw(numbers: Sequence[int], generator: torch.Generator, labels: Sequence[str] | None = None) -> Latent | None:
         asked = torch.tensor([lengths[number] for number in numbers], device=experiment.device)
         return experiment.model.sample_prior(asked, generator, noise)
 
@@ -240,7 +241,7 @@ def _of_texts(
     model = experiment.model
     longest = max(len(token_ids(experiment, text, label)) - 1 for text in texts)
 
-    def draw(numbers: Sequence[int], generator: torch.Generator) -> Latent:
+    def draw(numbers: Sequence[int], generator: torch.Generator, labels: Sequence[str] | None = None) -> Latent:
         encodings = (encoded(experiment, text, len(numbers), label) for text in texts)
         mixed = model.mix([model.sample_posterior(encoding, generator, noise) for encoding in encodings], weights)
         return mixed if keep is None else model.keep_some(mixed, keep, generator)

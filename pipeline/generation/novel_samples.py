@@ -53,7 +53,7 @@ def check_novel(experiment: Experiment, settings: SamplingSettings) -> None:
             "novel compares samples with the training texts, which a shared model does not hold; load the experiment "
             "with load_experiment, or leave novel out"
         )
-    latents = isinstance(experiment.model, TextAutoencoder) and settings.noise_scale > 0
+    latents = isinstance(experiment.model, TextAutoencoder) and settings.draws_latents
     if settings.decoding != "sample" and not latents:
         raise UserError(
             "--NOVEL draws samples again, and here neither latents nor tokens are drawn, so that they would be the "

@@ -10,6 +10,7 @@ from models.text_model import Noise
 from pipeline.experiments.load import Experiment
 from pipeline.generation import latents
 from pipeline.generation.generate import checked_label, sample
+from pipeline.generation.learned_prior import LearnedPrior
 from pipeline.generation.row_samples import RowDraws, drawn_again
 
 
@@ -72,7 +73,7 @@ def sample_with(
 def draws_from_prior(experiment: Experiment, settings: SamplingSettings) -> bool:
     """True if each sentence has a latent of its own, drawn from the prior; a language model has no latent."""
     of_text = settings.near is not None or settings.mix is not None
-    return isinstance(experiment.model, TextAutoencoder) and not of_text and settings.noise_scale > 0
+    return isinstance(experiment.model, TextAutoencoder) and not of_text and settings.draws_latents
 
 
 def source_of(experiment: Experiment, settings: SamplingSettings) -> latents.Source:
@@ -86,6 +87,13 @@ def source_of(experiment: Experiment, settings: SamplingSettings) -> latents.Sou
         return latents.near(experiment, settings.near, noise, settings.label, settings.keep)
     if settings.mix is not None:
         return latents.mixture(experiment, settings.mix, settings.weights, noise, settings.label, settings.keep)
+    if settings.prior == "learned":
+        fewest, most = settings.min_length or 1, settings.max_length
+        if settings.vectors is not None:
+            with latents.unsupported_as_user_error():
+                fewest = most = experiment.model.length_with(settings.vectors, noise)
+        drawn = Decoding("sample", settings.prior_temperature, settings.prior_top_p)
+        return LearnedPrior.of(experiment).source(noise, drawn, fewest, most)
     if settings.vectors is not None:
         return latents.from_prior_with(experiment, settings.vectors, settings.count, noise)
     lengths = latents.LengthRange(settings.distribution, settings.min_length, settings.max_length)

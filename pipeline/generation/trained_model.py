@@ -93,6 +93,9 @@ class TrainedModel:
         latent_temperature: float | None = None,
         keep: float | None = None,
         kappa: int | None = None,
+        prior: str = "plain",
+        prior_top_p: float = 1.0,
+        prior_temperature: float = 1.0,
         vectors: int | None = None,
         sampling_distribution: str | None = None,
         min_length: int | None = None,
@@ -118,6 +121,9 @@ class TrainedModel:
             latent_temperature: scale of the latent's noise; if None, 1, or for `mix` 0, the mean latent.
             keep: share of the vectors of `near` or `mix` that the decoder sees, in (0, 1]; if None, all.
             kappa: vectors drawn per component of a latent, for NVIB; if None, as in training.
+            prior: `plain`, or `learned`, which `train_prior.py` fitted.
+            prior_top_p: share of the most probable tokens that a learned prior draws each of its tokens from.
+            prior_temperature: divides the logits of a learned prior.
             vectors: number of vectors of every latent of the prior; if None, as many as a sentence of the drawn length
                 has.
             sampling_distribution: distribution of the lengths for which latents of the prior are drawn: `data`, that
@@ -153,6 +159,9 @@ class TrainedModel:
                 latent_temperature=latent_temperature,
                 keep=keep,
                 kappa=kappa,
+                prior=prior,
+                prior_top_p=prior_top_p,
+                prior_temperature=prior_temperature,
                 vectors=vectors,
                 sampling_distribution=sampling_distribution,
                 min_length=min_length,

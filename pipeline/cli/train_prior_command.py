@@ -1,0 +1,81 @@
+"""Command of train_prior.py: fit the learned prior of a trained autoencoder."""
+
+import argparse
+from typing import Any
+
+from models import MODELS
+from models.settings import LanguageModelSettings
+from pipeline.cli import train_command, types
+from pipeline.cli.parser import Parser, add_experiment_options
+from pipeline.cli.settings_flags import add_fields
+from pipeline.experiments.paths import ExperimentFiles
+from pipeline.experiments.training_settings import AROUND_PRETRAINED, TrainingSettings
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.processes import is_first
+
+OF_CONTROL = ("target_rate", "target_kept", "rate_path", "start_perplexity")
+SIZES = ("dim_h", "num_heads", "num_layers", "dropout")  # those of the autoencoder, unless flags say otherwise
+
+
+def parse(description: str) -> argparse.Namespace:
+    """Parse the command line of a script with this description."""
+    parser = Parser(description, together=True)
+    add_experiment_options(parser)
+    group = parser.add_argument_group("prior")
+    group.add_argument(
+        "--FROM",
+        type=types.name,
+        help="experiment of the project with --MODEL LM and the same data, which becomes the prior as it is, without "
+        "training (default: a language model of the autoencoder's size is trained)",
+    )
+    add_fields(group, LanguageModelSettings, leave_out=("pretrained",))
+    group = parser.add_argument_group("training")
+    add_fields(group, TrainingSettings, leave_out=OF_CONTROL)
+    group.add_argument(
+        "--RESTART", type=types.boolean, default=False, help="True: remove an earlier prior and fit it anew"
+    )
+    return parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Fit the prior, or resume its training."""
+    from pipeline.experiments.config import read_config
+    from pipeline.experiments.language_model_prior import check_autoencoder, take_over
+
+    files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
+    config = read_config(files)
+    model: dict[str, Any] = config["model"]
+    check_autoencoder(files, model)
+    own = files.prior
+    if own.best.exists() and not own.begun and not arguments.RESTART:
+        raise UserError(f"{files.name} has a prior that was taken over; replace it with --RESTART True")
+    if arguments.FROM is not None:
+        if given := _given(arguments):
+            raise UserError(f"--{given[0]} is for training, and --FROM takes a trained model; leave one of them out")
+        source = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.FROM)
+        if own.config.exists() and not arguments.RESTART:
+            raise UserError(f"{files.name} has a prior already; replace it with --RESTART True")
+        take_over(source, own, config)
+        print(f"{arguments.FROM} is the prior of {files.name} now, in {own.folder}")
+    else:
+        arguments.MODEL, arguments.DATA_NAME, arguments.CONFIG = (
+            LanguageModelSettings.name,
+            config["data"]["name"],
+            None,
+        )
+        arguments.PRETRAINED = model.get("pretrained")
+        usual = {name: model[name] for name in SIZES} if arguments.PRETRAINED is None else AROUND_PRETRAINED
+        for name, value in usual.items():
+            if getattr(arguments, name.upper()) is None:
+                setattr(arguments, name.upper(), value)
+        train_command.train(arguments, own)
+    if is_first():
+        print(f"sample from it: sample.py --EXPERIMENT_NAME {files.name} --PRIOR learned")
+
+
+def _given(arguments: argparse.Namespace) -> list[str]:
+    """Return the flags of the model and of training that were given."""
+    from models.declaration import declared
+
+    names = [setting.name.upper() for kind in (MODELS["LM"], TrainingSettings) for setting in declared(kind)]
+    return [name for name in names if getattr(arguments, name, None) is not None]
