@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from models.autoencoder import TextAutoencoder
 from models.decoding import Decoding
@@ -14,7 +15,7 @@ from models.text_model import Noise
 from pipeline.data.batches import collate
 from pipeline.data.dataset import difference
 from pipeline.experiments.base import build_model
-from pipeline.experiments.config import read_config, settings_from_json
+from pipeline.experiments.config import read_config, settings_from_json, settings_to_json
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.weights import load_checkpoint, load_weights
 from pipeline.generation.generate import decode
@@ -101,11 +102,27 @@ class _Imagined:
         return experiment.model.sample_posterior(encoding, generator, self.noise)
 
 
+def writer_weights(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Return the settings and the weights of the language model of a learned prior; None without one.
+
+    Raises:
+        UserError: the prior is damaged, or was fitted to other data.
+    """
+    if not (_is_shared(experiment) or experiment.files.prior.best.exists()):
+        return None
+    writer = LearnedPrior.of(experiment).writer
+    return settings_to_json(writer.model.settings), writer.model.state_dict()
+
+
+def _is_shared(experiment: Experiment) -> bool:
+    return "prior" in experiment.config and (experiment.files.folder / SHARED).exists()
+
+
 def _writer(experiment: Experiment) -> Experiment:
     """Load the language model of an experiment's learned prior."""
     shared, own = experiment.files.folder / SHARED, experiment.files.prior
     name = experiment.files.folder.name
-    if "prior" in experiment.config and shared.exists():
+    if _is_shared(experiment):
         settings, weights = experiment.config["prior"], shared
         remedy = "save the model again with save_pretrained"
     elif own.best.exists():

@@ -4,6 +4,7 @@
     model.safetensors  weights
     tokenizer.json     tokenizer
     row_tokenizer.json columns of a table and their codes, for rows with tokens of their own
+    prior.safetensors  weights of the learned prior, for an experiment that has one
     README.md          model card
 
 The folder contains everything that generation needs, and no sentence of the data; that of a table has the
@@ -28,6 +29,7 @@ from pipeline.experiments.config import cleaning, other_reading, settings_from_j
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.weights import load_checkpoint, load_weights, save_checkpoint
+from pipeline.generation.learned_prior import SHARED, writer_weights
 from pipeline.generation.model_card import model_card
 from pipeline.runtime.devices import default_device, keep_freed_memory
 from pipeline.runtime.errors import UserError
@@ -45,7 +47,8 @@ def save_shared(experiment: Experiment, figures: dict[str, Any], folder: Path) -
     Raises:
         UserError: the folder exists and contains anything but a shared model.
     """
-    own = {CONFIG, WEIGHTS, TOKENIZER, ROWS, CARD}
+    own = {CONFIG, WEIGHTS, TOKENIZER, ROWS, SHARED, CARD}
+    prior = writer_weights(experiment)
     if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= own):
         raise UserError(f"{folder} exists and contains something other than a shared model; name a new folder")
     config = {part: experiment.config[part] for part in TRAVELS if part in experiment.config}
@@ -58,7 +61,11 @@ def save_shared(experiment: Experiment, figures: dict[str, Any], folder: Path) -
         experiment.data.tokenizer.save(new)
         if isinstance(experiment.data.tokenizer, RowTokenizer):
             config["source"] = _without_examples(experiment.data.statistics["source"])
-        config["sha256"] = {name: _sha256(new / name) for name in (WEIGHTS, TOKENIZER, ROWS) if (new / name).exists()}
+        if prior is not None:
+            config["prior"], tensors = prior
+            save_checkpoint(new / SHARED, tensors, {})
+        files = (WEIGHTS, TOKENIZER, ROWS, SHARED)
+        config["sha256"] = {name: _sha256(new / name) for name in files if (new / name).exists()}
         write_record(new / CONFIG, config)
         write_text(new / CARD, model_card(config, folder.name))
 
@@ -82,9 +89,9 @@ def load_shared(name: str | os.PathLike, reading: str | None = None) -> tuple[Ex
     parts = [config.get(part) for part in ("model", "data", "figures", "length_distribution", "labels")]
     if not isinstance(checksums, dict) or not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{paths[CONFIG]} is not the configuration of a shared model; {REMEDY}")
-    if ROWS in checksums:
-        paths |= _files(name, (ROWS,))
-    for file in (WEIGHTS, TOKENIZER, *((ROWS,) if ROWS in checksums else ())):
+    further = tuple(file for file in (ROWS, SHARED) if file in checksums)
+    paths |= _files(name, further)
+    for file in (WEIGHTS, TOKENIZER, *further):
         if _sha256(paths[file]) != checksums.get(file):
             raise UserError(f"{paths[file]} is damaged, or belongs to another model than {CONFIG}; {REMEDY}")
     tensors, _ = load_checkpoint(paths[WEIGHTS], REMEDY)

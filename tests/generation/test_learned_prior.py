@@ -1,0 +1,258 @@
+"""The learned prior: posteriors of imagined texts, how it is fitted, shared and refused."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.decoding import Decoding
+from models.sampling import SamplingSettings
+from models.text_model import AS_TRAINED, Noise
+from pipeline import from_pretrained, load_experiment
+from pipeline.data.documents import Split
+from pipeline.data.prepare import PreparationSettings, prepare
+from pipeline.data.text_source import TextSource
+from pipeline.experiments.paths import ExperimentFiles
+from pipeline.generation.learned_prior import LearnedPrior
+from pipeline.generation.sampler import sample_with
+from pipeline.generation.trained_model import TrainedModel
+from pipeline.runtime.errors import UserError
+from tests.helpers import call, one_line_of_error, prepare_tiny, run, run_ranks, train_tiny
+
+SIZES = ("--PRECISION", "fp32", "--BATCH_SIZE", 16, "--LEARNING_RATE", 0.01)
+
+
+def at(folder: Path, name: str = "nvib") -> tuple[object, ...]:
+    return ("--EXPERIMENT_NAME", name, "--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
+
+
+def of(folder: Path, name: str = "nvib") -> TrainedModel:
+    return load_experiment(folder / "outputs" / "nvib" / name, data_dir=folder / "data")
+
+
+@pytest.fixture(scope="module")
+def folder(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An NVAE with a language model of the same data as its prior, and a Transformer."""
+    folder = tmp_path_factory.mktemp("prior")
+    for part in ("data", "outputs"):
+        shutil.copytree(trained / part, folder / part)
+    train_tiny(folder, "lm", "LM")
+    call("train_prior.py", *at(folder), "--FROM", "lm")
+    return folder
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """A copy of the folder, to change."""
+    shutil.copytree(folder, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def written(folder: Path, name: str = "nvib") -> list[dict[str, Any]]:
+    path = folder / "outputs" / "nvib" / name / "samples.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# The distribution.
+
+
+def test_a_latent_is_a_draw_from_the_posterior_of_the_imagined_text(folder: Path):
+    model = of(folder)
+    cold = LearnedPrior.of(model.experiment).source(Noise(0.0), Decoding("sample"), 1, None)
+    with torch.inference_mode():
+        latent = cold.draw([0, 1, 2], torch.Generator().manual_seed(1), None)
+    imagined = [cold.made_from(number) for number in (0, 1, 2)]
+    assert len({row["imagined"] for row in imagined}) > 1
+    for place, row in enumerate(imagined):
+        encoding = model.encode([row["imagined"]])
+        assert row["drawn_length"] == int(encoding.vectors) - 1  # component 0 is the prior's
+        own = latent.select(torch.tensor([place]))
+        assert torch.allclose(
+            own.z[~own.key_padding_mask], encoding.latent.z[~encoding.latent.key_padding_mask], atol=1e-4
+        )
+
+
+def test_the_noise_is_that_of_the_posterior(folder: Path):
+    """With one text imagined over and over, the vectors have the posterior's means and variances."""
+    model = of(folder)
+    source = LearnedPrior.of(model.experiment).source(AS_TRAINED, Decoding("greedy"), 1, None)
+    with torch.inference_mode():
+        latent = source.draw(range(400), torch.Generator().manual_seed(2), None)
+        encoding = model.encode([source.made_from(0)["imagined"]])
+    posterior = encoding.posterior
+    assert len({source.made_from(number)["imagined"] for number in range(400)}) == 1
+    assert posterior is not None
+    own = latent.z[:, 1:]
+    deviation = (0.5 * posterior.logvar[0, 1:]).exp()
+    assert ((own.mean(dim=0) - posterior.mu[0, 1:]) / deviation * 20).std() == pytest.approx(1, abs=0.15)
+    assert (own.std(dim=0) / deviation).mean() == pytest.approx(1, abs=0.02)
+
+
+def test_lengths_are_those_asked_for(folder: Path):
+    experiment = of(folder).experiment
+    for asked, lengths in (({"vectors": 8}, {7}), ({"min_length": 5, "max_length": 6}, {5, 6})):
+        settings = SamplingSettings(number_samples=12, prior="learned", **asked)
+        assert {row["drawn_length"] for row in sample_with(experiment, settings, 5)} <= lengths
+
+
+def test_the_same_seed_draws_the_same_and_another_one_others(folder: Path):
+    model = of(folder)
+    first = model.generate(6, seed=3, prior="learned")
+    assert first == model.generate(6, seed=3, prior="learned")
+    assert first != model.generate(6, seed=4, prior="learned")
+    assert first != model.generate(6, seed=3)
+    # Mean latents of different texts differ.
+    assert len(set(model.generate(12, prior="learned", latent_temperature=0.0))) > 1
+
+
+def test_the_prior_is_given_the_label(tmp_path: Path):
+    """Texts of two labels have different words: an imagined text has those of the label that is asked for."""
+    rows = "".join(f"{'a cat saw the dog .' if n % 2 else 'old kings left town .'},{'xy'[n % 2]}\n" for n in range(300))
+    (tmp_path / "tiny.csv").write_text("text,label\n" + rows)
+    source = TextSource(str(tmp_path / "tiny.csv"), Split(0.1, 0.1, 0), text_column="text", label_column="label")
+    prepare(source, "tiny", tmp_path / "data", PreparationSettings("wordpiece", 200, "none", 2, 60))
+    train_tiny(tmp_path, "nvib", "NVIB", steps=20)
+    train_tiny(tmp_path, "lm", "LM", steps=60)
+    call("train_prior.py", *at(tmp_path), "--FROM", "lm")
+    for label, word in (("x", "kings"), ("y", "cat")):
+        settings = SamplingSettings(number_samples=20, prior="learned", label=label)
+        drawn = sample_with(of(tmp_path).experiment, settings, 8)
+        assert {row["label"] for row in drawn} == {label}
+        assert sum(word in row["imagined"] for row in drawn) >= 18
+    mixed = sample_with(of(tmp_path).experiment, SamplingSettings(number_samples=40, prior="learned"), 8)
+    agree = [("cat" in row["imagined"]) == (row["label"] == "y") for row in mixed]
+    assert sum(agree) >= 36
+
+
+# The scripts.
+
+
+def test_the_script_writes_what_the_library_returns(copy: Path):
+    before = {path.name: path.read_bytes() for path in (copy / "outputs/nvib/nvib").glob("*.safetensors")}
+    flags = ("--PRIOR", "learned", "--PRIOR_TOP_P", 0.9, "--PRIOR_TEMPERATURE", 0.8, "--NUMBER_SAMPLES", 9)
+    said = call("sample.py", *at(copy), *flags, "--DECODING", "sample")
+    expected = of(copy).generate(9, prior="learned", prior_top_p=0.9, prior_temperature=0.8, decoding="sample")
+    rows = written(copy)
+    assert [row["text"] for row in rows] == expected
+    assert all(row["imagined"] and row["drawn_length"] > 1 for row in rows)
+    assert "two decodings of one draw" in said.stdout
+    assert before == {path.name: path.read_bytes() for path in (copy / "outputs/nvib/nvib").glob("*.safetensors")}
+
+
+@pytest.mark.slow
+def test_two_processes_draw_what_one_draws(copy: Path):
+    flags = ("--PRIOR", "learned", "--NUMBER_SAMPLES", 20, "--GENERATION_BATCH_SIZE", 4, "--DECODING", "sample")
+    run("sample.py", *at(copy), *flags)
+    alone = written(copy)
+    run_ranks("sample.py", *at(copy), *flags)
+    assert written(copy) == alone
+
+
+@pytest.mark.slow
+def test_a_prior_is_trained_and_resumed_with_the_same_bits(copy: Path):
+    prior = copy / "outputs" / "nvib" / "nvib" / "prior"
+    weights = []
+    for limits in ((2,), (1, 2)):
+        call("train_prior.py", *at(copy), *SIZES, "--RESTART", "True", "--EPOCHS", limits[0])
+        for epochs in limits[1:]:
+            said = call("train_prior.py", *at(copy), *SIZES, "--EPOCHS", epochs)
+            assert "continuing after step" in said.stdout
+        weights.append(load_file(prior / "latest.safetensors"))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    config = json.loads((prior / "config.json").read_text())
+    own = json.loads((prior.parent / "config.json").read_text())
+    assert config["model"]["name"] == "LM"
+    assert config["model"]["dim_h"] == own["model"]["dim_h"]
+    assert config["data"] == own["data"]
+    call("sample.py", *at(copy), "--PRIOR", "learned", "--NUMBER_SAMPLES", 5)
+
+
+def test_a_shared_model_has_its_prior(folder: Path, tmp_path: Path):
+    model = of(folder)
+    model.save_pretrained(tmp_path / "shared")
+    assert (tmp_path / "shared" / "prior.safetensors").exists()
+    shared = from_pretrained(tmp_path / "shared")
+    expected = model.generate(5, prior="learned")
+    assert shared.generate(5, prior="learned") == expected
+    shared.save_pretrained(tmp_path / "again")
+    assert from_pretrained(tmp_path / "again").generate(5, prior="learned") == expected
+    damaged = bytearray((tmp_path / "shared" / "prior.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "shared" / "prior.safetensors").write_bytes(damaged)
+    with pytest.raises(UserError, match=r"prior\.safetensors is damaged"):
+        from_pretrained(tmp_path / "shared")
+
+
+# Refused.
+
+
+def refused(script: str, *arguments: object) -> str:
+    return one_line_of_error(call(script, *arguments, expect=2))
+
+
+def test_an_experiment_without_a_prior_says_how_to_fit_one(trained: Path):
+    with pytest.raises(UserError, match=r"'nvib' has no learned prior; fit one with train_prior\.py"):
+        of(trained).generate(2, prior="learned")
+
+
+def test_a_prior_is_for_models_with_a_posterior(copy: Path):
+    assert "vanilla is of the model T, which has no posterior" in refused("train_prior.py", *at(copy, "vanilla"))
+    assert "lm is of the model LM, which has no posterior" in refused("train_prior.py", *at(copy, "lm"))
+    with pytest.raises(UserError, match="LM has no latent"):
+        of(copy, "lm").generate(2, prior="learned")
+
+
+def test_what_becomes_a_prior_is_a_language_model_of_the_same_data(copy: Path):
+    anew = ("--RESTART", "True")
+    assert "--FROM vanilla is of the model T; name one" in refused(
+        "train_prior.py", *at(copy), "--FROM", "vanilla", *anew
+    )
+    assert "no experiment 'none'" in refused("train_prior.py", *at(copy), "--FROM", "none", *anew)
+    assert "a prior that was taken over" in refused("train_prior.py", *at(copy), "--FROM", "lm")
+    assert "--MAX_STEPS is for training" in refused(
+        "train_prior.py", *at(copy), "--FROM", "lm", "--MAX_STEPS", 3, *anew
+    )
+    assert "a prior that was taken over" in refused("train_prior.py", *at(copy), *SIZES)
+    call("train_prior.py", *at(copy), *SIZES, *anew, "--MAX_STEPS", 2)
+    assert "has a prior already" in refused("train_prior.py", *at(copy), "--FROM", "lm")
+    kept = (copy / "outputs/nvib/nvib/prior/best.safetensors").read_bytes()
+    shutil.rmtree(copy / "outputs/nvib/lm")
+    prepare_tiny(copy / "data", "other", 100)
+    call("train.py", *at(copy, "lm"), "--DATA", "other", "--MODEL", "LM", *SIZES, "--MAX_STEPS", 2, "--DIM_H", 8)
+    assert "was trained on other data" in refused("train_prior.py", *at(copy), "--FROM", "lm", *anew)
+    assert (copy / "outputs/nvib/nvib/prior/best.safetensors").read_bytes() == kept
+
+
+def test_a_damaged_prior_is_refused(copy: Path):
+    path = copy / "outputs" / "nvib" / "nvib" / "prior" / "best.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    said = refused("sample.py", *at(copy), "--PRIOR", "learned")
+    assert "is damaged" in said
+    assert "train_prior.py --RESTART True" in said
+    assert not (copy / "outputs/nvib/nvib/samples.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--PRIOR_TOP_P", 0.9), "--PRIOR_TOP_P is for --PRIOR learned"),
+        (("--PRIOR_TEMPERATURE", 0.9), "--PRIOR_TEMPERATURE is for --PRIOR learned"),
+        (("--PRIOR", "learned", "--NEAR", "a cat"), "--NEAR draws them around a text"),
+        (("--PRIOR", "learned", "--SAMPLING_DISTRIBUTION", "uniform"), "leave --SAMPLING_DISTRIBUTION out"),
+        (("--PRIOR", "learned", "--WHERE", "age > 3"), "--WHERE is for --PRIOR plain"),
+    ],
+)
+def test_flags_that_mean_nothing_are_refused(flags: tuple[object, ...], message: str):
+    assert message in refused("sample.py", "--EXPERIMENT_NAME", "none", *flags)
+
+
+def test_the_files_of_a_prior_have_its_experiment_and_project_in_their_name(folder: Path):
+    files = ExperimentFiles.of(folder / "outputs", "nvib", "nvib")
+    assert (files.name, files.project, files.of_prior) == ("nvib", "nvib", False)
+    assert (files.prior.name, files.prior.project, files.prior.of_prior) == ("nvib-prior", "nvib", True)
+    plain = ExperimentFiles.of(folder / "outputs", "nvib", "prior")
+    assert (plain.name, plain.project, plain.of_prior) == ("prior", "nvib", False)
