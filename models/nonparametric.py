@@ -86,7 +86,7 @@ class Nonparametric(TextAutoencoder[NVAESettings]):
         posterior, mixture = self.bottleneck(hidden, key_padding_mask)
         above_threshold = posterior.mean(self.settings.alpha_threshold) if self.training else mixture
         if self.training:
-            mixture = self._some_means(self._perturbed(mixture, posterior.lengths), posterior)
+            mixture = self._some_means(self._perturbed(self._noisier(mixture, posterior), posterior.lengths), posterior)
         gaussians = Gaussians(posterior.mu[:, 1:], posterior.logvar[:, 1:], key_padding_mask)
         charged = gaussians if self.settings.kl_weighting == "component" else gaussians.detached()
         return Encoding(
@@ -121,6 +121,22 @@ class Nonparametric(TextAutoencoder[NVAESettings]):
         if self.settings.reading == "plug-in":
             return DiscreteMixture(mixture.mu, log_pi, mask)
         return GaussianMixture(mixture.mu, mixture.logvar, log_pi, mask)
+
+    def _noisier(
+        self, mixture: DiscreteMixture | GaussianMixture, posterior: Posterior
+    ) -> DiscreteMixture | GaussianMixture:
+        """Add noise to the draws of each text's own components, up to that of a higher temperature."""
+        s = self.settings
+        if not (self.dropping and s.posterior_temperature > 1.0) or not isinstance(mixture, DiscreteMixture):
+            return mixture
+        texts, device = len(mixture), mixture.log_pi.device
+        temperature = 1.0 + (s.posterior_temperature - 1.0) * torch.rand(texts, 1, 1, device=device)
+        temperature = torch.where(torch.rand(texts, 1, 1, device=device) < s.full_texts, 1.0, temperature)
+        own = torch.ones_like(posterior.log_alpha).unsqueeze(-1)  # [B, N + 1, 1]
+        own[:, 0] = 0.0  # the prior's component stays
+        added = own * (temperature.square() - 1.0).sqrt() * (0.5 * posterior.logvar).exp()
+        noise = added.repeat_interleave(s.kappa, dim=1) * torch.randn_like(mixture.z)
+        return replace(mixture, z=mixture.z + noise.to(mixture.z.dtype))
 
     def _perturbed(
         self, mixture: DiscreteMixture | GaussianMixture, lengths: Tensor

@@ -187,7 +187,12 @@ class NVAESettings(ModelSettings):
     )
     full_texts: float = field(
         default=0.4,
-        metadata=declare("share of the texts that keep all their vectors under VECTOR_DROPOUT", low=0, high=1),
+        metadata=declare(
+            "share of the texts that keep all their vectors under VECTOR_DROPOUT, and their noise under "
+            "POSTERIOR_TEMPERATURE",
+            low=0,
+            high=1,
+        ),
     )
     dropped_vectors: str = field(
         default="hidden",
@@ -195,6 +200,15 @@ class NVAESettings(ModelSettings):
             "what VECTOR_DROPOUT does to a vector: hide it from the decoder, or replace it and its weight by a draw "
             "of the prior",
             choices=("hidden", "prior"),
+        ),
+    )
+    posterior_temperature: float = field(
+        default=1.0,
+        metadata=declare(
+            "largest scale of the noise of the posterior's draws that training shows the decoder: each text has one, "
+            "uniform from 1, but the share FULL_TEXTS has 1; once the reconstruction is there",
+            low=1,
+            high=100,
         ),
     )
     prior_texts: float = field(
@@ -265,6 +279,18 @@ class NVAESettings(ModelSettings):
         object.__setattr__(self, "reading", canonical(self.reading))
         if self.bottleneck == "identity" and self.alpha_activation != "exp":
             raise SettingError("{alpha_activation} relu means nothing for {bottleneck} identity; leave one of them out")
+
+
+# Settings that show the decoder less than a text's posterior, once the reconstruction is there; without effect at
+# their defaults.
+PERTURBING = ("vector_dropout", "prior_texts", "posterior_temperature")
+
+
+def perturbs(settings: ModelSettings) -> bool:
+    """True if training shows the decoder less than a text's posterior, once the reconstruction is there."""
+    return isinstance(settings, NVAESettings) and any(
+        getattr(settings, name) != getattr(NVAESettings, name) for name in PERTURBING
+    )
 
 
 @dataclass(frozen=True)

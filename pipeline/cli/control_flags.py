@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from models import ModelSettings
-from models.settings import NVAESettings
+from models.settings import PERTURBING, NVAESettings
 from pipeline.cli.settings_flags import flag
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.errors import UserError
 
 RATE, KEPT = ("target_rate", "rate_path"), ("target_kept",)
-PERTURBED = ("vector_dropout", "prior_texts")  # settings of the model that begin with the control
 
 
 def with_control(model: type[ModelSettings], given: Mapping[str, Any], training: TrainingSettings) -> dict[str, Any]:
@@ -44,15 +43,19 @@ def with_control(model: type[ModelSettings], given: Mapping[str, Any], training:
         raise UserError(
             "--PATIENCE means nothing for --RATE_PATH, which ends after the last step; leave one of them out"
         )
-    perturbed = [name for name in PERTURBED if given.get(name)]
+    perturbed = [
+        name for name in PERTURBING if given.get(name, getattr(NVAESettings, name)) != getattr(NVAESettings, name)
+    ]
     if not asked and not perturbed and training.start_perplexity != TrainingSettings.start_perplexity:
-        needed = ", ".join(flag(name) for name in (*RATE, *KEPT, *PERTURBED))
+        needed = ", ".join(flag(name) for name in (*RATE, *KEPT, *PERTURBING))
         raise UserError(f"--START_PERPLEXITY means nothing without one of {needed}; leave it out")
-    for name in ("full_texts", "dropped_vectors"):
-        if "vector_dropout" not in perturbed and given.get(name, getattr(model, name, None)) != getattr(
-            model, name, None
-        ):
-            raise UserError(f"{flag(name)} means nothing without --VECTOR_DROPOUT; leave it out")
+    for name, of in (
+        ("full_texts", ("vector_dropout", "posterior_temperature")),
+        ("dropped_vectors", ("vector_dropout",)),
+    ):
+        usual = getattr(model, name, None)
+        if given.get(name, usual) != usual and not any(other in perturbed for other in of):
+            raise UserError(f"{flag(name)} means nothing without {' or '.join(map(flag, of))}; leave it out")
     completed = dict(given)
     if model is NVAESettings and any(name in asked for name in RATE):
         completed.setdefault("kl_weighting", "component")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from models.settings import ModelSettings
+from models.settings import ModelSettings, perturbs
 from models.text_model import Prices
 from pipeline.experiments.training_settings import TrainingSettings
 
@@ -78,7 +78,7 @@ class RateControl:
     ) -> None:
         self.settings, self.total_steps = settings, total_steps
         self.active = settings.controlled
-        self._waits = self.active or any(getattr(model, name, 0.0) for name in ("vector_dropout", "prior_texts"))
+        self._waits = self.active or perturbs(model)
         self._reconstructs = model.pretrained is not None
         self._gain = INTEGRAL * (FASTER if self._reconstructs else 1.0)
         self._gaussian_lambda, self._dim = getattr(model, "kl_gaussian_lambda", 0.0), model.dim_h

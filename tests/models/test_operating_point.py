@@ -159,6 +159,32 @@ def test_hiding_vectors_draws_three_times_and_no_more():
     assert torch.equal(*following)
 
 
+def test_training_adds_the_noise_of_a_higher_temperature_once_the_reconstruction_is_there():
+    source, mask, _ = sentences(*[20] * 600)
+    drawn = {}
+    for temperature, dropping in ((1.0, True), (3.0, True), (3.0, False)):
+        trained = model("NVIB", posterior_temperature=temperature, full_texts=0.5)
+        trained.dropping = dropping
+        trained.load_state_dict(model_weights(drawn.setdefault("model", trained)))
+        torch.manual_seed(5)
+        with torch.no_grad():
+            encoding = trained.encode(source, mask)
+        drawn[temperature, dropping] = encoding.latent.z
+    assert torch.equal(drawn[1.0, True], drawn[3.0, False])
+    added = drawn[3.0, True] - drawn[1.0, True]
+    assert not added[:, 0].any(), "the prior's component stays"
+    deviation = (0.5 * encoding.posterior.logvar[:, 1:]).exp()
+    scale = (added[:, 1:] / deviation).square().mean(dim=(1, 2))  # T² - 1 of each text
+    assert 0.43 < (scale == 0).float().mean() < 0.57
+    # T is uniform in [1, 3]: the mean of T² - 1 is (27 - 1) / 6 - 1.
+    assert scale[scale > 0].mean() == pytest.approx(26 / 6 - 1, rel=0.1)
+    assert scale.max() < 8.8
+
+
+def model_weights(built: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in built.state_dict().items()}
+
+
 def replaced(**settings) -> tuple[torch.Tensor, torch.Tensor]:
     """Where training with draws of the prior changes the vectors and the weights of many texts, some of them short."""
     source, mask, _ = sentences(*[20, 12] * 200)

@@ -128,9 +128,9 @@ def test_a_missed_target_is_named_with_what_to_do():
     assert control().shortfalls({}) == []
 
 
-@pytest.mark.parametrize("setting", ["vector_dropout", "prior_texts"])
-def test_a_dropout_of_vectors_that_never_began_is_named(setting: str):
-    model = MODELS["NVIB"](vocabulary_size=10, dim_h=16, **{setting: 0.5})
+@pytest.mark.parametrize("setting", [("vector_dropout", 0.5), ("prior_texts", 0.5), ("posterior_temperature", 2.0)])
+def test_a_dropout_of_vectors_that_never_began_is_named(setting: tuple[str, float]):
+    model = MODELS["NVIB"](vocabulary_size=10, dim_h=16, **dict([setting]))
     controller = RateControl(TrainingSettings(), model, STEPS)
     (waiting,) = controller.shortfalls({})
     assert "no vector was dropped or replaced" in waiting
