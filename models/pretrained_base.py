@@ -78,6 +78,7 @@ class PretrainedModel(TextModel[Settings]):
         with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType] not annotated
             self.backbone, head = self.load(folder)
         self.separate_head = head
+        self.positions = sizes(folder).positions
         self.rows = int(self.embeddings.shape[0])
         more = settings.vocabulary_size - self.rows  # tokens of labels, which the pretrained model does not know
         self.more: nn.Parameter | None = None

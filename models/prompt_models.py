@@ -1,6 +1,7 @@
 """Models around a pretrained causal language model: the NVAE whose latent is a soft prompt, and the model alone."""
 
 import math
+from abc import abstractmethod
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from models.autoencoder import TextAutoencoder
 from models.gaussian import GaussianBottleneck
 from models.language_model import WithoutLatent
-from models.latent import Draws, Latent, Memory, Placed
+from models.latent import Draws, Latent, Memory, Placed, each_draw
 from models.layers import EncoderLayer, sinusoids
 from models.nonparametric import COLD, Nonparametric
 from models.packing import Packing
@@ -118,6 +119,21 @@ class PromptAutoencoder(PretrainedDecoder[Settings], TextAutoencoder[Settings]):
             start + last,
         )
 
+    def positions_before(self, latent: Latent | None) -> int:
+        """Return the positions of the instruction and of the longest latent; see `TextModel.positions_before`."""
+        (first, *_) = each_draw(latent)
+        if isinstance(first, Placed):
+            return len(self.instruction) + int(first.positions.max()) + 1
+        return len(self.instruction) + cast(Latent, first).key_padding_mask.shape[1]
+
+    def positions_of(self, length: int) -> int:
+        """Return the positions of the instruction, the vectors and the text; see `TextModel.positions_of`."""
+        return len(self.instruction) + self.components(length) + length
+
+    @abstractmethod
+    def components(self, length: int) -> int:
+        """Return the number of components of the latent of a text with `length` tokens."""
+
     def attention_weights(self, target_input: Tensor, latent: Latent | None) -> Tensor:
         """Compute the weights of every layer and head over the vectors, which sum to one: [B, layers, H, T, K]."""
         if isinstance(latent, Draws):
@@ -145,6 +161,10 @@ class PromptVariational(Variational[OwnSettings], PromptAutoencoder[OwnSettings]
         PromptAutoencoder.__init__(self, settings, folder)  # pyright: ignore[reportUnknownMemberType] a generic base
         self.bottleneck = GaussianBottleneck(settings.dim_h)
         start_at_codes(self.bottleneck.mu, self.bottleneck.logvar, self.scale)
+
+    def components(self, length: int) -> int:
+        """Return the number of vectors that are kept; see `PromptAutoencoder.components`."""
+        return int(self.count_kept(torch.tensor([length])))
 
 
 class PromptVTV(EveryVector, PromptVariational[VTVSettings]):
@@ -175,6 +195,10 @@ class PromptNVAE(Nonparametric, PromptAutoencoder[NVAESettings]):
         self.add_bottleneck()
         start_at_codes(self.bottleneck.mu, self.bottleneck.logvar, self.scale)
         nn.init.zeros_(self.bottleneck.alpha.weight)
+
+    def components(self, length: int) -> int:
+        """Return a component for each token, and that of the prior; see `PromptAutoencoder.components`."""
+        return length + 1
 
     def read(self, encoding: Encoding, source: Tensor) -> Encoding:
         """Replace the mean measure by its means or by draws; see `TextAutoencoder.read`."""

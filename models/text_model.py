@@ -124,6 +124,7 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
     _no_split_modules: ClassVar[list[str]]  # classes of the layers, FSDP's units; Accelerate looks for this name
     dropping = False  # True once training hides vectors of the latent from the decoder, where the settings say so
     recompute = False  # True to recompute the layers' activations in the backward pass instead of storing them
+    positions: int | None = None  # positions that the networks have for a latent and its text; None for any number
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -184,6 +185,14 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
         to_logits, target = self.head, packing.pack(source)
         vectors = (self.decode(target_input, own, packing) for own in each_draw(latent))
         return averaged_loss([token_loss(hidden, *to_logits, target) for hidden in vectors])
+
+    def positions_before(self, latent: Latent | None) -> int:
+        """Return the number of positions that the decoder reads before a text: those of the longest of B latents."""
+        return 0
+
+    def positions_of(self, length: int) -> int:
+        """Return the number of positions of a text of `length` tokens, the end token counted, and its latent."""
+        return length
 
     @abstractmethod
     def start(self, latent: Latent | None) -> list[DecoderState]:

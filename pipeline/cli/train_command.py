@@ -71,7 +71,7 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
     import torch
 
     from pipeline.data.dataset import load_prepared, token_counts
-    from pipeline.experiments.base import around, build_model
+    from pipeline.experiments.base import around, build_model, check_data_fit
     from pipeline.experiments.config import as_it_began, failure_recorded, new_config, read_config, start_or_continue
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
@@ -100,6 +100,7 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
     say = ranks.print  # only rank 0 writes files and logs
     torch.manual_seed(training.seed)
     model = build_model(settings)
+    check_data_fit(model, data, arguments.DATA_NAME)
     if source is not None and (arguments.RESTART or not files.begun):
         fresh = start_from(model, source, files, data)
         say(f"starts from the weights of {training.start_from}" + (f"; fresh: {', '.join(fresh)}" if fresh else ""))

@@ -16,7 +16,7 @@ from pipeline.data.base_models import BUNDLED
 from pipeline.data.batches import in_order, loader
 from pipeline.data.dataset import PreparedData
 from pipeline.evaluation.bleu import novel
-from pipeline.experiments.base import build_model
+from pipeline.experiments.base import build_model, too_long
 from pipeline.experiments.config import read_config
 from pipeline.experiments.load import Experiment, load_experiment
 from pipeline.experiments.metric_types import AUTOENCODER
@@ -136,7 +136,12 @@ def perplexity(
 
     Returns:
         exp(summed cross-entropy / number of tokens), end tokens included.
+
+    Raises:
+        UserError: a sentence is longer than a judge around a pretrained model has positions for.
     """
+    if problem := too_long(model, max(split["length"], default=0)):
+        raise UserError(f"--LANGUAGE_MODEL cannot judge the longest text: {problem}; take another judge")
     device = model.device
     batches = share(in_order(len(split), batch_size))
     loaded = loader(split, batches, data.tokenizer.pad_id, device)

@@ -55,8 +55,8 @@ def around(
         data_name: their name.
 
     Raises:
-        UserError: the pretrained model is absent, has another tokenizer than the data, fewer positions than their
-            sentences or another kind than the model takes, or a flag sets what it determines.
+        UserError: the pretrained model is absent, has another tokenizer than the data or another kind than the model
+            takes, or a flag sets what it determines.
     """
     require("peft")
     folder = base_folder(name)
@@ -76,14 +76,46 @@ def around(
         if given.get(setting, value) != value:  # the configuration of an experiment has the same
             raise UserError(f"--{setting.upper()} is determined by --PRETRAINED {name}, {value}; leave it out")
     check_tokenizer(data, data_name, name, folder)
-    longest = max(data.length_distribution, default=0)
-    if found.positions is not None and longest > found.positions:
-        raise UserError(
-            f"{name} has positions for {found.positions} tokens, and a sentence of {data_name} has {longest}; prepare "
-            "the data with shorter sentences, or take another model"
-        )
     known = {field.name for field in dataclasses.fields(model)}
     usual = {setting: value for setting, value in {**MODEL, **BY_KIND[kind]}.items() if setting in known}
     if given.get("alpha_activation", "exp") != "exp":  # the identity has no other
         usual.pop("bottleneck", None)
     return {**usual, **given, **determined, "base_sha256": base_sha256(folder)}
+
+
+def check_data_fit(model: TextModel[ModelSettings], data: PreparedData, data_name: str) -> None:
+    """Check that a pretrained model has positions for every sentence of prepared data.
+
+    Args:
+        model: model around it; any other has positions for all.
+        data: prepared data.
+        data_name: their name.
+
+    Raises:
+        UserError: a sentence is too long.
+    """
+    if model.positions is None:
+        return
+    longest = max(max(split["length"], default=0) for split in data.splits.values())
+    if problem := too_long(model, longest):
+        raise UserError(
+            f"a sentence of {data_name} is too long: {problem}; prepare the data with shorter sentences, or take "
+            "another base"
+        )
+
+
+def too_long(model: TextModel[ModelSettings], length: int) -> str | None:
+    """Say why a text is too long for the pretrained model in a model.
+
+    Args:
+        model: any model.
+        length: tokens of the text, the end token included.
+
+    Returns:
+        The reason, for a message; None if the text fits.
+    """
+    needed = model.positions_of(length)
+    if model.positions is None or needed <= model.positions:
+        return None
+    more = f", which take {needed:,} with the latent before them" if needed > length else ""
+    return f"{model.settings.pretrained} has positions for {model.positions:,} tokens, and it has {length:,}{more}"

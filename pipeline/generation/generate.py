@@ -59,6 +59,28 @@ def subset_batches(experiment: Experiment, subset: str, batch_size: int, descrip
         yield batch.to(experiment.device)
 
 
+def check_room(experiment: Experiment, before: int, limit: int) -> None:
+    """Check that a pretrained decoder has positions for all tokens of texts that are to be generated.
+
+    Args:
+        experiment: model; one that is not around a pretrained model has positions for any text.
+        before: positions that the decoder reads before a text; see `TextModel.positions_before`.
+        limit: largest number of tokens of a text, without the end token, which the decoder does not read.
+
+    Raises:
+        UserError: the text may be longer than the positions that are left.
+    """
+    model = experiment.model
+    if model.positions is None or before + limit <= model.positions:
+        return
+    used = f", {before:,} of which the prompt takes" if before else ""
+    remedy = "take a lower --MAX_LENGTH" + (", or fewer vectors (--VECTORS, or a shorter sentence)" if before else "")
+    raise UserError(
+        f"{model.settings.pretrained} has positions for {model.positions:,} tokens{used}, and the text may have "
+        f"{limit:,}; {remedy}"
+    )
+
+
 def decode(
     experiment: Experiment,
     latent: Latent | None,
@@ -86,6 +108,9 @@ def decode(
 
     Returns:
         `count` pairs of text and token ids.
+
+    Raises:
+        UserError: the pretrained model has too few positions for the latents and texts of `limit` tokens.
     """
     tokenizer = experiment.data.tokenizer
     limit = max(experiment.data.length_distribution) if limit is None else limit
@@ -97,6 +122,7 @@ def decode(
         limit, least = max(limit, grammar_of(tokenizer).longest), 0
     elif labels is not None:
         first = torch.tensor([tokenizer.labels[label] for label in labels], device=experiment.device)
+    check_room(experiment, experiment.model.positions_before(latent), limit)
     ids = decoding(
         experiment.model, latent, count, tokenizer.cls_id, tokenizer.sep_id, limit, least, generator, first, constraint
     )
@@ -179,6 +205,9 @@ def sample(
         A row for each sentence, of all ranks: `text`; `label`, where the data has labels; the origin of its latent
         (`drawn_length`, with the end token; `vectors`; `near`; or `mixed` and `weights`); `tokens_generated`, without
         the end token.
+
+    Raises:
+        UserError: the pretrained model has too few positions for the latents and texts of `max_length` tokens.
     """
     least = min_length - 1
     limit = max(*experiment.data.length_distribution, source.longest, least) if max_length is None else max_length - 1
@@ -187,6 +216,7 @@ def sample(
     )
     if labels is not None:  # the label's token is not one of the sentence
         least, limit = least + 1, limit + (max_length is not None)
+    check_room(experiment, source.before, limit)  # before any work
     parts = []
     chosen = range(count) if numbers is None else numbers
     batches = [[chosen[place] for place in chunk] for chunk in in_order(len(chosen), batch_size)]

@@ -12,6 +12,7 @@ from models.latent import Latent
 from models.text_model import AS_TRAINED, Encoding, Noise, UnsupportedError
 from pipeline.data.batches import collate
 from pipeline.data.cleaning import CLEANERS, UNKNOWN
+from pipeline.experiments.base import too_long
 from pipeline.experiments.config import cleaning
 from pipeline.experiments.load import Experiment
 from pipeline.runtime.errors import UserError
@@ -29,11 +30,13 @@ class Source:
         made_from: returns the origin of the latent of a sentence with the given number, once it is drawn, for its row
             in the output.
         longest: largest number of tokens that a sentence needs, the end token included.
+        before: largest number of positions that the decoder reads of a latent; see `TextModel.positions_before`.
     """
 
     draw: Callable[[Sequence[int], torch.Generator, Sequence[str] | None], Latent | None]
     made_from: Callable[[int], dict[str, Any]]
     longest: int = 0
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,8 @@ def token_ids(experiment: Experiment, text: str, label: str | None = None) -> li
         label: its label, which precedes the text where the data has labels; the most frequent label if None.
 
     Raises:
-        UserError: the text is empty after cleaning, or has a character that a lossless tokenizer lacks.
+        UserError: the text is empty after cleaning, has a character that a lossless tokenizer lacks, or is longer than
+            the pretrained model has positions for.
     """
     cleaned = CLEANERS[cleaning(experiment.config)](text)
     if not experiment.data.tokenizer.lossless:
@@ -171,6 +175,8 @@ def token_ids(experiment: Experiment, text: str, label: str | None = None) -> li
     (ids,) = tokenizer.encode([cleaned], labels)
     if tokenizer.lossless and tokenizer.unk_id in ids[1:-1]:
         raise UserError(f"the tokenizer has no token for a character of the sentence {text[:80]!r}; leave it out")
+    if problem := too_long(experiment.model, len(ids) - 1):
+        raise UserError(f"the sentence {text[:80]!r} is too long: {problem}; shorten it")
     return ids
 
 
@@ -224,8 +230,8 @@ def _of_prior(
         return experiment.model.sample_prior(asked, generator, noise)
 
     with torch.inference_mode(), unsupported_as_user_error():  # fails before any work
-        draw([0], torch.Generator(experiment.device))
-    return Source(draw, made_from, longest)
+        first = draw([lengths.index(max(lengths))], torch.Generator(experiment.device))
+    return Source(draw, made_from, longest, experiment.model.positions_before(first))
 
 
 def _of_texts(
@@ -247,6 +253,6 @@ def _of_texts(
         return mixed if keep is None else model.keep_some(mixed, keep, generator)
 
     with torch.inference_mode(), unsupported_as_user_error():  # fails before any work
-        draw([0], torch.Generator(experiment.device))
+        before = model.positions_before(draw([0], torch.Generator(experiment.device)))
     made_from = made_from | {name: value for name, value in (("keep", keep), ("reading", experiment.reading)) if value}
-    return Source(draw, lambda _: made_from, longest)
+    return Source(draw, lambda _: made_from, longest, before)

@@ -20,13 +20,14 @@ EMPTY = 6  # rows of the embedding that have no token
 NEEDED = ("transformers", "peft")
 
 
-def save_base(folder: Path, family: str = "llama", seed: int = 0) -> Path:
+def save_base(folder: Path, family: str = "llama", seed: int = 0, positions: int = 512) -> Path:
     """Save a causal model of a family, of a few thousand parameters, with its tokenizer.
 
     Args:
         folder: new or empty folder.
         family: one of `FAMILIES`. Llama's projection to the vocabulary is no copy of its embedding.
         seed: seed of the weights.
+        positions: tokens of the longest text that it has positions for.
     """
     transformers: Any = pytest.importorskip("transformers", reason="the extra pretrained is not installed")
     pytest.importorskip("peft", reason="the extra pretrained is not installed")
@@ -35,11 +36,11 @@ def save_base(folder: Path, family: str = "llama", seed: int = 0) -> Path:
     special = {"bos_token_id": START, "eos_token_id": END, "pad_token_id": PAD}
     sizes = {"vocab_size": len(tokenizer) + EMPTY, "initializer_range": 0.3, **special}
     usual = {"hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
-    usual |= {"num_key_value_heads": 2, "max_position_embeddings": 512}
+    usual |= {"num_key_value_heads": 2, "max_position_embeddings": positions}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if family == "gpt2":
-            config = transformers.GPT2Config(n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_positions=512, **sizes)
+            config = transformers.GPT2Config(n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_positions=positions, **sizes)
             model = transformers.GPT2LMHeadModel(config)
         elif family == "qwen2":
             model = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(tie_word_embeddings=True, **usual, **sizes))

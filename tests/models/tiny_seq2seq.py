@@ -20,13 +20,14 @@ FIRST_TOKEN = {"bart": END, "t5": PAD, "flan": PAD, "mbart": START, "marian": PA
 NAMES = ("NVIB", "T", "VTV", "VTS")
 
 
-def save_seq2seq(folder: Path, family: str = "bart", seed: int = 0) -> Path:
+def save_seq2seq(folder: Path, family: str = "bart", seed: int = 0, positions: int = 128) -> Path:
     """Save an encoder-decoder of a family, of a few thousand parameters, with its tokenizer.
 
     Args:
         folder: new or empty folder.
         family: one of `FAMILIES`.
         seed: seed of the weights.
+        positions: tokens of the longest text that it has positions for; T5 has them for any.
     """
     transformers: Any = pytest.importorskip("transformers", reason="the extra pretrained is not installed")
     pytest.importorskip("peft", reason="the extra pretrained is not installed")
@@ -37,7 +38,7 @@ def save_seq2seq(folder: Path, family: str = "bart", seed: int = 0) -> Path:
     stacks = ("encoder", "decoder")
     parts = {"layers": LAYERS, "attention_heads": HEADS, "ffn_dim": 48}
     bart = usual | {f"{stack}_{name}": size for stack in stacks for name, size in parts.items()}
-    bart |= {"bos_token_id": START, "max_position_embeddings": 128, "init_std": 0.3, "forced_eos_token_id": None}
+    bart |= {"bos_token_id": START, "max_position_embeddings": positions, "init_std": 0.3, "forced_eos_token_id": None}
     t5 = usual | {"d_kv": 8, "d_ff": 48, "num_layers": LAYERS, "decoder_start_token_id": PAD}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
