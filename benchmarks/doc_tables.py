@@ -1,6 +1,6 @@
-"""Write the tables of docs/scaling.md from benchmarks/scaling.json and gpu.json.
+"""Write the tables of docs/scaling.md and docs/pretrained.md from the measurements in benchmarks/.
 
-    python -m benchmarks.doc_tables                        # docs/scaling.md
+    python -m benchmarks.doc_tables                        # both pages
 
 Each table is between `<!-- table: <name> -->` and `<!-- end -->`, and is replaced as a whole. No figure in it is copied
 by hand. Columns name the origin of a figure: measured, on paper (`benchmarks.costs`), or extrapolated.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import costs
+from benchmarks import costs, pretrained_tables
 from benchmarks.costs import Model
 from benchmarks.doc_facts import (
     BATCHES,
@@ -40,7 +40,7 @@ from pipeline.runtime.files import write_text
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "scaling.json"
 ON_GPU = ROOT / "benchmarks" / "gpu.json"
-TEXTS = (ROOT / "docs" / "scaling.md",)
+TEXTS = tuple(ROOT / "docs" / f"{page}.md" for page in ("scaling", "pretrained"))
 MARKED = re.compile(r"(<!-- table: (?P<name>[a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 # The tables, by their names in the page.
@@ -351,14 +351,32 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     for function in (machine, processes, corpus, growth, sizes, gpu, on_gpu, network, limits, cpu, storage, corpora)
 }
 
+# Tables of a measurement of their own, benchmarks/<name>.json.
+OF_OWN_FILE: dict[str, Callable[[dict[str, Any]], str]] = {"pretrained_speed": pretrained_tables.speed}
+
+
+def written(name: str, results: dict[str, Any]) -> str:
+    """Return a table by its name.
+
+    Raises:
+        KeyError: there is no such table.
+    """
+    if name in OF_OWN_FILE:
+        return OF_OWN_FILE[name](json.loads((ROOT / "benchmarks" / f"{name}.json").read_text()))
+    return TABLES[name](results)
+
 
 def filled(text: str, results: dict[str, Any]) -> str:
     """Return a text with all of its marked tables replaced.
 
+    Args:
+        text: a page.
+        results: content of scaling.json.
+
     Raises:
         KeyError: the text names an unknown table.
     """
-    return MARKED.sub(lambda found: found[1] + "\n" + TABLES[found["name"]](results) + "\n" + found[3], text)
+    return MARKED.sub(lambda found: found[1] + "\n" + written(found["name"], results) + "\n" + found[3], text)
 
 
 def main() -> None:
