@@ -352,7 +352,10 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 # Tables of a measurement of their own, benchmarks/<name>.json.
-OF_OWN_FILE: dict[str, Callable[[dict[str, Any]], str]] = {"pretrained_speed": pretrained_tables.speed}
+OF_OWN_FILE: dict[str, Callable[[dict[str, Any]], str]] = {
+    "pretrained_speed": pretrained_tables.speed,
+    "dials": pretrained_tables.dials,
+}
 
 
 def written(name: str, results: dict[str, Any]) -> str:
