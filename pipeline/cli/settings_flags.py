@@ -126,6 +126,28 @@ def training_settings(arguments: argparse.Namespace) -> TrainingSettings:
         raise UserError(error.named(flag)) from None
 
 
+def check_batches(given: Mapping[str, Any]) -> None:
+    """Check the flags of the size of a batch.
+
+    Args:
+        given: settings by name, None for a flag that was not given.
+
+    Raises:
+        UserError: batches by tokens are asked for beside another size, or without the grouping that they need.
+    """
+    if given["batch_tokens"] is None:
+        return
+    if given["batch_size"] is not None:
+        raise UserError("--BATCH_SIZE and --BATCH_TOKENS both set the size of a batch; leave one out")
+    if given["group_by_length"] is False:
+        raise UserError("--BATCH_TOKENS groups sentences by length; leave --GROUP_BY_LENGTH False out")
+
+
+def flags_of_batches(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of the flags that `check_batches` compares."""
+    return {name: getattr(arguments, name.upper()) for name in ("batch_size", "batch_tokens", "group_by_length")}
+
+
 def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[str, type[ModelSettings]]) -> None:
     """Set the flags that were not given to the values of a configuration file.
 
@@ -143,6 +165,8 @@ def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[
     if model not in list(models):
         raise UserError(f"{path} names the model {model!r}; it must be one of {', '.join(models)}")
     arguments.MODEL = arguments.MODEL or model
+    # The flag, and not the file's batch_tokens, sets the size of a batch.
+    overruled = {"batch_tokens"} if arguments.BATCH_SIZE is not None else set[str]()
     known = {setting.name: setting for kind in (*models.values(), TrainingSettings) for setting in declared(kind)}
     for name in ("vocabulary_size", "base_sha256"):  # determined by the prepared data and by the pretrained model
         values.pop(name, None)
@@ -153,7 +177,7 @@ def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[
             value = known[name].checked(value)
         except SettingError as error:
             raise UserError(f"{path}: {error}") from None
-        if getattr(arguments, name.upper()) is None:
+        if getattr(arguments, name.upper()) is None and name not in overruled:
             setattr(arguments, name.upper(), value)
 
 

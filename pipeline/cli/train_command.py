@@ -9,7 +9,15 @@ from models.declaration import SettingError
 from pipeline.cli import types
 from pipeline.cli.control_flags import with_control
 from pipeline.cli.parser import Parser, add_experiment_options
-from pipeline.cli.settings_flags import add_fields, fill_from_config, flag, model_fields, training_settings
+from pipeline.cli.settings_flags import (
+    add_fields,
+    check_batches,
+    fill_from_config,
+    flag,
+    flags_of_batches,
+    model_fields,
+    training_settings,
+)
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.training_settings import AROUND_PRETRAINED, TrainingSettings
 from pipeline.runtime.errors import UserError
@@ -39,8 +47,11 @@ def parse(description: str) -> argparse.Namespace:
         "--RESTART", type=types.boolean, default=False, help="True: remove an earlier run of this name and train anew"
     )
     arguments = parser.parse_args()
+    batches = flags_of_batches(arguments)
+    check_batches(batches)
     if arguments.CONFIG is not None:
         fill_from_config(arguments, arguments.CONFIG, MODELS)
+        check_batches({**batches, "batch_tokens": arguments.BATCH_TOKENS})
     arguments.MODEL = arguments.MODEL or "T"
     if arguments.PRETRAINED is not None:
         for name, value in AROUND_PRETRAINED.items():
@@ -75,12 +86,14 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
     from pipeline.experiments.config import as_it_began, failure_recorded, new_config, read_config, start_or_continue
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
+    from pipeline.training.epoch_orders import EpochOrders
     from pipeline.training.fsdp import check_configuration
     from pipeline.training.trainer import Trainer
     from pipeline.training.warm_start import inherited_prices, like_source, start_at, start_from
 
     check_login(arguments.WANDB_ENTITY)
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
+    EpochOrders(training, data.splits["train"])  # refuses settings that do not fit the data
     if (base := given.get("pretrained")) is not None:
         given = around(base, MODELS[arguments.MODEL], given, data, arguments.DATA_NAME)
     source = None

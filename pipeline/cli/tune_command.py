@@ -6,7 +6,14 @@ from models import MODELS
 from pipeline.cli import types
 from pipeline.cli.control_flags import with_control
 from pipeline.cli.parser import Parser, add_batch_option, add_project_options, add_seeds_option
-from pipeline.cli.settings_flags import add_fields, given_fields, model_fields, training_settings
+from pipeline.cli.settings_flags import (
+    add_fields,
+    check_batches,
+    flags_of_batches,
+    given_fields,
+    model_fields,
+    training_settings,
+)
 from pipeline.experiments.training_settings import TrainingSettings
 
 
@@ -50,6 +57,7 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Tune the settings of a model, and print the best configuration and its figures on the test split."""
+    check_batches(flags_of_batches(arguments))
     given = with_control(MODELS[arguments.MODEL], model_fields(arguments, MODELS), training_settings(arguments))
     training_fields = given_fields(arguments, TrainingSettings)
 
@@ -58,9 +66,11 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.recipes.study import Tuning, Weights
     from pipeline.recipes.tuning import tune
     from pipeline.runtime.devices import keep_freed_memory, precision
+    from pipeline.training.epoch_orders import EpochOrders
 
     check_login(arguments.WANDB_ENTITY)
     data = load_prepared(arguments.DATA_DIR, arguments.DATA_NAME)
+    EpochOrders(training_settings(arguments), data.splits["train"])  # refuses settings that do not fit the data
     keep_freed_memory()
     training_fields["precision"] = precision(training_fields.get("precision", "auto"))
     tuning = Tuning(

@@ -1,8 +1,9 @@
 """Batches of sentences, in an order that depends on the seed and the epoch alone."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,7 +62,34 @@ def collate(sentences: Sequence[Sequence[int]], pad_id: int) -> Batch:
     return Batch(torch.from_numpy(source), torch.from_numpy(target_input), torch.from_numpy(mask))
 
 
-class EpochOrder(Sampler[list[int]]):
+class BatchOrder(Sampler[list[int]]):
+    """The batches of one epoch as lists of row numbers, for one of several processes.
+
+    Args:
+        seed: seed of the run.
+        epoch: number of the epoch, from 0.
+        rank: rank of this process; it takes every `processes`-th sentence of a batch.
+        processes: number of processes, which share each batch.
+    """
+
+    def __init__(self, seed: int, epoch: int, rank: int, processes: int) -> None:
+        self.seed, self.epoch, self.rank, self.processes = seed, epoch, rank, processes
+
+    @property
+    @abstractmethod
+    def done(self) -> int:
+        """Number of the epoch's batches that are left out, because an interrupted epoch has already seen them."""
+
+    @abstractmethod
+    def sizes(self) -> Iterator[int]:
+        """Yield the number of sentences of each batch, of all processes together."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of batches, without those that are left out."""
+
+
+class EpochOrder(BatchOrder):
     """The batches of one epoch as lists of row numbers, shuffled without regard to length.
 
     Batches of similar lengths would hold less padding, but each would teach one length alone: with them models from
@@ -97,10 +125,10 @@ class EpochOrder(Sampler[list[int]]):
         window: int | None = None,
         lengths: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
+        super().__init__(seed, epoch, rank, processes)
         self.lengths = lengths
-        self.count, self.seed, self.epoch, self.first = count, seed, epoch, first
+        self.count, self.first, self.size = count, first, batch_size * processes
         self.window = count if window is None else window
-        self.rank, self.processes, self.size = rank, processes, batch_size * processes
 
     def __iter__(self) -> Iterator[list[int]]:
         waiting = np.empty(0, dtype=np.int64)
@@ -113,6 +141,16 @@ class EpochOrder(Sampler[list[int]]):
         # A last batch with fewer sentences than processes would leave one process without a sentence.
         if len(waiting) >= self.processes:
             yield waiting[self.rank :: self.processes].tolist()
+
+    @property
+    def done(self) -> int:
+        """Number of batches that are left out; see `BatchOrder.done`."""
+        return self.first // self.size
+
+    def sizes(self) -> Iterator[int]:
+        """Yield equal sizes, and that of a smaller last batch; see `BatchOrder.sizes`."""
+        whole, rest = divmod(max(0, self.count - self.first), self.size)
+        return chain(repeat(self.size, whole), repeat(rest, rest >= self.processes))
 
     def __len__(self) -> int:
         whole, rest = divmod(max(0, self.count - self.first), self.size)

@@ -28,6 +28,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import share
 from pipeline.runtime.progress import bar
 from pipeline.runtime.signals import Interrupted
+from pipeline.training.epoch_orders import EpochOrders
 from pipeline.training.validation import evaluate
 
 
@@ -185,7 +186,7 @@ def judge_settings(judge: Experiment, max_steps: int | None, patience: int, seed
     """
     own = TrainingSettings(**judge.config["training"])
     if max_steps is None:
-        max_steps = own.total_steps(-(-len(judge.data.splits["train"]) // (own.batch_size * own.accumulation_steps)))
+        max_steps = own.total_steps(EpochOrders(own, judge.data.splits["train"]).steps())
     seed = own.seed if seed is None else seed
     return dataclasses.replace(own, epochs=-1, max_steps=max_steps, patience=patience, seed=seed)
 

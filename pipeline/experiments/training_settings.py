@@ -59,6 +59,14 @@ class TrainingSettings:
         ),
     )
     batch_size: int = field(default=64, metadata=declare("sentences per batch of one process", low=1))
+    batch_tokens: int | None = field(
+        default=None,
+        metadata=declare(
+            "tokens per batch of one process, padding counted, in place of BATCH_SIZE sentences: a batch has as many "
+            "sentences of similar length as fit, at least one; validation keeps the default of BATCH_SIZE",
+            low=1,
+        ),
+    )
     accumulation_steps: int = field(
         default=1, metadata=declare("batches whose gradients make one optimizer step", low=1)
     )
@@ -161,6 +169,8 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.batch_tokens is not None:
+            object.__setattr__(self, "group_by_length", True)
         if self.rate_path is not None:
             if len(self.rate_path) != 2 or self.rate_path[0] <= self.rate_path[1]:
                 raise SettingError("{rate_path} takes two rates, the second one lower")

@@ -9,7 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from models.text_model import TextModel
-from pipeline.data.batches import Batch, EpochOrder, in_order, loader
+from pipeline.data.batches import Batch, BatchOrder, in_order, loader
 from pipeline.data.dataset import PreparedData
 from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.experiments.training_settings import TrainingSettings
@@ -86,7 +86,7 @@ class Evaluator:
         sentences, tokenizer = self.data.splits[split], self.data.tokenizer
         arranged = None
         if isinstance(tokenizer, RowTokenizer):
-            seed, epoch = (batches.seed, batches.epoch) if isinstance(batches, EpochOrder) else (0, 0)
+            seed, epoch = (batches.seed, batches.epoch) if isinstance(batches, BatchOrder) else (0, 0)
             arranged = partial(_shuffled, tokenizer, seed, epoch)
         workers = self.settings.loader_workers
         return loader(sentences, batches, tokenizer.pad_id, self.accelerator.device, workers, arranged)

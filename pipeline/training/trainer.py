@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from itertools import islice
 from typing import NoReturn, cast
 
 import torch
@@ -13,8 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models.text_model import TextModel
-from pipeline.data.batches import Batch, EpochOrder, groups_of
-from pipeline.data.dataset import PreparedData, lengths_of
+from pipeline.data.batches import Batch, groups_of
+from pipeline.data.dataset import PreparedData
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
@@ -29,6 +30,7 @@ from pipeline.training.calibration import calibrate
 from pipeline.training.checkpoints import Progress, ShardedCheckpoints, WholeCheckpoints
 from pipeline.training.collapse import collapse_warning
 from pipeline.training.diagnostics import Computed, describe_non_finite, epoch_line, progress_text
+from pipeline.training.epoch_orders import EpochOrders
 from pipeline.training.evaluator import Evaluator
 from pipeline.training.fsdp import new_accelerator, trained_parameters
 from pipeline.training.octaves import save_octave
@@ -77,7 +79,10 @@ class Trainer:
         self.progress = Progress()
         self.stop = Deferred()  # signal that asked this process to end
         self.stopping = False  # True if any process was asked to end
-        self.steps_per_epoch = math.ceil(len(self._epoch_order(0, 0)) / settings.accumulation_steps)
+        ranks = self.accelerator.process_index, self.accelerator.num_processes
+        self.orders = EpochOrders(settings, data.splits["train"], *ranks)
+        self.batches = 0  # of this epoch, of which steps were taken
+        self.steps_per_epoch = self.orders.steps()
         self.total_steps = self._total_steps()
         self.control = RateControl(settings, self.model.settings, self.total_steps)
         self.evaluator = Evaluator(self.model, data, settings, self.accelerator, self._stoppable)
@@ -144,21 +149,22 @@ class Trainer:
     def _train_epoch(self) -> None:
         progress, settings = self.progress, self.settings
         figures = Figures(dict(progress.figures))
-        order = self._epoch_order(progress.epoch, progress.sentences)
-        done, sentences = progress.sentences // self._together, len(self.data.splits["train"])
+        order = self.orders.of(progress.epoch, progress.sentences)
+        self.batches, sizes = order.done, order.sizes()
         started = time.monotonic() - progress.seconds
         self.trained.train()
         description = f"epoch {progress.epoch + 1}/{math.ceil(self.total_steps / self.steps_per_epoch)}"
         with bar(
-            total=len(order) + done,
-            initial=done,
+            total=len(order) + self.batches,
+            initial=self.batches,
             desc=description,
             unit="batch",
         ) as shown:
             left = self.evaluator.loader(order, "train") if progress.step < self.total_steps else ()
             for group in groups_of(left, settings.accumulation_steps):
                 sums = self._step(group, figures)
-                progress.sentences = min(sentences, progress.sentences + len(group) * self._together)
+                progress.sentences += sum(islice(sizes, len(group)))
+                self.batches += len(group)
                 progress.step += 1
                 shown.update(len(group))
                 shown.set_postfix_str(progress_text(figures), refresh=False)
@@ -344,33 +350,15 @@ class Trainer:
         self.progress.control = self.control.to_json()
         self.checkpoints.save_latest(self.progress)
 
-    @property
-    def _together(self) -> int:
-        """Sentences in one batch of every process."""
-        return self.settings.batch_size * self.accelerator.num_processes
-
     def _total_steps(self) -> int:
         """Return the optimizer steps of the whole run: those taken, by any number of processes, and those left."""
         progress, settings = self.progress, self.settings
         if settings.epochs < 0 or progress.step == 0:
             return settings.total_steps(self.steps_per_epoch)
-        left = math.ceil(len(self._epoch_order(progress.epoch, progress.sentences)) / settings.accumulation_steps)
+        left = math.ceil(len(self.orders.of(progress.epoch, progress.sentences)) / settings.accumulation_steps)
         left += (settings.epochs - progress.epoch - 1) * self.steps_per_epoch
         # After the last batch `left` omits this epoch, which `progress.epoch` does not count yet.
         return settings.limited(progress.step + max(0, left))
-
-    def _epoch_order(self, epoch: int, first: int) -> EpochOrder:
-        return EpochOrder(
-            len(self.data.splits["train"]),
-            self.settings.batch_size,
-            self.settings.seed,
-            epoch,
-            first,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-            self.settings.shuffle_window,
-            lengths_of(self.data.splits["train"]) if self.settings.group_by_length else None,
-        )
 
     def _not_finite(self, own: bool, computed: Computed) -> None:
         """Stop training or skip the step, and report the quantities behind a loss that is not finite.
@@ -383,8 +371,7 @@ class Trainer:
             UserError: the settings stop training on such a loss.
         """
         progress = self.progress
-        number = progress.sentences // self._together + 1
-        what = describe_non_finite(computed, self.model, progress.step + 1, progress.epoch + 1, number)
+        what = describe_non_finite(computed, self.model, progress.step + 1, progress.epoch + 1, self.batches + 1)
         what = next(filter(None, gathered([what if own else ""])), what)
         if self.settings.on_non_finite == "stop":
             raise UserError(

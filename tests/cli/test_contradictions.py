@@ -68,6 +68,17 @@ def place(tmp_path: Path) -> Iterator[Path]:
                     ("--DROPPED_VECTORS", "prior", "--PRIOR_TEXTS", "0.5"),
                     "--DROPPED_VECTORS means nothing without --VECTOR_DROPOUT",
                 ),
+                (
+                    "LM",
+                    ("--BATCH_TOKENS", "900", "--BATCH_SIZE", "8"),
+                    "--BATCH_SIZE and --BATCH_TOKENS both set the size",
+                ),
+                (
+                    "T",
+                    ("--BATCH_TOKENS", "900", "--GROUP_BY_LENGTH", "False"),
+                    "--BATCH_TOKENS groups sentences by length; leave --GROUP_BY_LENGTH False out",
+                ),
+                ("T", ("--BATCH_TOKENS", "0"), "argument --BATCH_TOKENS: must be"),
                 ("NVIB", ("--RATE_PATH", "30"), "--RATE_PATH takes two rates, the second one lower"),
                 ("NVIB", ("--RATE_PATH", "15", "30"), "--RATE_PATH takes two rates, the second one lower"),
                 ("NVIB", ("--RATE_PATH", "30", "15", "--TARGET_RATE", "20"), "--RATE_PATH and --TARGET_RATE both set"),
