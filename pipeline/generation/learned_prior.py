@@ -73,7 +73,9 @@ class LearnedPrior:
         known = self.experiment.data.statistics.get("labels") or {}
         with torch.inference_mode(), unsupported_as_user_error():  # fails before any work
             source.draw([0], torch.Generator(self.experiment.device), list(known)[:1] or None)
-        return Source(source.draw, lambda number: source.rows[number], most or 0)
+        longest = max(self.experiment.data.length_distribution) if most is None else most
+        before = self.experiment.model.positions_of(longest) - longest
+        return Source(source.draw, lambda number: source.rows[number], most or 0, before)
 
 
 @dataclass
@@ -91,7 +93,8 @@ class _Imagined:
         """Draw the latents of the sentences with these numbers."""
         experiment, tokenizer = self.prior.experiment, self.prior.experiment.data.tokenizer
         more = int(labels is not None)  # the label's token is not one of the text
-        limit = None if self.most is None else self.most - 1 + more
+        # Training lengths count the label's token, and a length that is asked for does not.
+        limit = max(experiment.data.length_distribution) - 1 if self.most is None else self.most - 1 + more
         least = self.least + more
         made = decode(self.prior.writer, None, len(numbers), self.decoding, limit, least, generator, labels)
         texts = [[tokenizer.cls_id, *ids, tokenizer.sep_id] for _, ids in made]

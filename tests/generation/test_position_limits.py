@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,18 @@ def test_samples_that_fit_exactly_are_drawn(folder: Path):
     more = ("--MAX_LENGTH", FITTING + 2, "--SAMPLING_DISTRIBUTION", "uniform")
     line = one_line_of_error(call(*command, "--EXPERIMENT_NAME", "LM", *more, expect=2))
     assert f"positions for {FITTING} tokens, and the text may have {FITTING + 1}; take a lower --MAX_LENGTH" in line
+
+
+@pytest.mark.slow
+def test_a_learned_prior_imagines_no_texts_whose_latents_are_too_long(folder: Path, tmp_path: Path):
+    for part in ("data", "outputs"):
+        shutil.copytree(folder / part, tmp_path / part)
+    command = ("--EXPERIMENT_NAME", "NVIB", *places(tmp_path))
+    call("train_prior.py", *command, "--FROM", "LM")
+    flags = ("--PRIOR", "learned", "--NUMBER_SAMPLES", 2)
+    call("sample.py", *command, *flags)
+    line = one_line_of_error(call("sample.py", *command, *flags, "--MAX_LENGTH", 30, expect=2))
+    assert re.search(HAS + ", 46 of which the prompt takes, and the text may have 29; take a lower", line)
 
 
 @pytest.mark.slow
