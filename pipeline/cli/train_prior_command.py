@@ -7,7 +7,7 @@ from models import MODELS
 from models.settings import LanguageModelSettings
 from pipeline.cli import train_command, types
 from pipeline.cli.parser import Parser, add_experiment_options
-from pipeline.cli.settings_flags import add_fields
+from pipeline.cli.settings_flags import add_fields, check_batches, flags_of_batches
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.training_settings import AROUND_PRETRAINED, TrainingSettings
 from pipeline.runtime.errors import UserError
@@ -34,7 +34,9 @@ def parse(description: str) -> argparse.Namespace:
     group.add_argument(
         "--RESTART", type=types.boolean, default=False, help="True: remove an earlier prior and fit it anew"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    check_batches(flags_of_batches(arguments))
+    return arguments
 
 
 def run(arguments: argparse.Namespace) -> None:

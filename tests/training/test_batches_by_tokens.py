@@ -179,6 +179,8 @@ def test_the_same_command_resumes_and_another_size_is_refused(folder: Path):
     call("train.py", *at(folder, "sized"), *config, "--BATCH_SIZE", 8)  # the flag has precedence
     sized = json.loads(own(folder, "sized").config.read_text())["training"]
     assert (sized["batch_tokens"], sized["batch_size"]) == (None, 8)
+    refused = call("train_prior.py", *at(folder, "mine"), "--BATCH_TOKENS", 99, "--BATCH_SIZE", 8, expect=2)
+    assert "--BATCH_SIZE and --BATCH_TOKENS both set the size of a batch" in one_line_of_error(refused)
     refused = call("train.py", *at(folder, "x"), *config, "--GROUP_BY_LENGTH", "False", expect=2)
     assert "leave --GROUP_BY_LENGTH False out" in one_line_of_error(refused)
 
