@@ -10,6 +10,7 @@ import torch
 from models.decoding import Decoding
 from models.latent import Latent
 from models.sampling import SamplingSettings
+from pipeline.data.column_code import ValueCode
 from pipeline.data.column_types import RejectedError
 from pipeline.data.conditions import ColumnCondition, parse_where
 from pipeline.data.constraints import Constraints, Unique, read_constraints
@@ -17,11 +18,13 @@ from pipeline.data.row_conditions import permitted
 from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.data.writers import LABEL, TableForm
 from pipeline.experiments.load import Experiment
+from pipeline.generation.balance import Balance
 from pipeline.generation.new_identifiers import NewIdentifiers, new_identifiers
 from pipeline.generation.row_grammar import RowConstraint, RowGrammar
 from pipeline.runtime.errors import UserError
 
-CANDIDATES = 64  # beginnings of rows with conditions that are drawn together at least
+CANDIDATES = 64  # beginnings of rows with the same conditions that are drawn together at least
+BEGINNINGS = 4096  # beginnings of a batch of rows with different members at most, unless it has more rows
 ROUNDS = 100  # rounds in which samples are drawn again whose columns of text make them no rows
 
 
@@ -37,6 +40,7 @@ class RowDraws:
         constraints: constraints between columns.
         known: keys of the data that no sample may have, for each of the constraints' keys.
         makers: makers of new identifiers, by column.
+        balance: member of a column that each sample has; None if the model draws it.
     """
 
     grammar: RowGrammar
@@ -46,6 +50,7 @@ class RowDraws:
     constraints: Constraints = field(default_factory=Constraints)
     known: tuple[set[tuple[str, ...]], ...] = ()
     makers: Mapping[str, NewIdentifiers] = field(default_factory=dict)
+    balance: Balance | None = None
 
     @staticmethod
     def of(experiment: Experiment, settings: SamplingSettings, attempt: int = 0) -> "RowDraws | None":
@@ -56,7 +61,7 @@ class RowDraws:
         """
         tokenizer, source = experiment.data.tokenizer, experiment.data.statistics.get("source") or {}
         if not isinstance(tokenizer, RowTokenizer):
-            for name in ("where", "constraints"):
+            for name in ("where", "constraints", "balance"):
                 if getattr(settings, name) is not None:
                     raise UserError(
                         f"--{name.upper()} is for the rows of a table; prepare one with --ROW_TEMPLATE and --TOKENIZER "
@@ -89,9 +94,16 @@ class RowDraws:
         }
         # A new value is present, and none of the excluded ones, which are values of the data.
         chosen = {name: one for name, one in chosen.items() if name not in made}
-        known = [_keys(experiment, tokenizer, one) if one.new else set() for one in constraints.unique]
-        grammar = RowGrammar(tokenizer, chosen, made)
-        return RowDraws(grammar, settings.seed, conditions, TableForm(source), constraints, tuple(known), made)
+        balance, groups = None, []
+        if (name := settings.balance) is not None:
+            balance = Balance.of(experiment.data, name, settings.count, settings.seed, conditions.get(name))
+            chosen.pop(name, None)
+            code = tokenizer.fields[name].code
+            assert isinstance(code, ValueCode), "a balanced column has members"
+            groups = balance.conditions(code)
+        known = tuple(_keys(experiment, tokenizer, one) if one.new else set() for one in constraints.unique)
+        grammar = RowGrammar(tokenizer, chosen, made, groups)
+        return RowDraws(grammar, settings.seed, conditions, TableForm(source), constraints, known, made, balance)
 
     def begin(
         self,
@@ -117,22 +129,27 @@ class RowDraws:
         """
         tokenizer = self.grammar.tokenizer
         forced = [[] if labels is None else [tokenizer.labels[labels[place]]] for place in range(len(numbers))]
-        if not self.grammar.permitted or decoding.method != "sample":
-            return latent, self.grammar.ordered(numbers, forced, self.seed)
-        candidates = max(1, -(-CANDIDATES // len(numbers)))
+        groups = [] if self.balance is None else [self.balance.order[number] for number in numbers]
+        # Without latents and other conditions, all candidates of a member have the same weight.
+        weighed = self.grammar.permitted or (groups and latent is not None)
+        if not weighed or decoding.method != "sample":
+            return latent, self.grammar.ordered(numbers, forced, self.seed, groups=groups)
+        candidates = max(1, -(-CANDIDATES * max(1, len(set(groups))) // len(numbers)))
+        candidates = min(candidates, max(1, BEGINNINGS // len(numbers)))
         start = float(torch.rand((), generator=generator, device=generator.device))
         if latent is not None and candidates > 1:
             latent = latent.select(torch.arange(len(numbers), device=experiment.device).repeat_interleave(candidates))
-        return latent, self.grammar.ordered(numbers, forced, self.seed, candidates, start)
+        return latent, self.grammar.ordered(numbers, forced, self.seed, candidates, start, groups)
 
-    def checked(self, rows: Sequence[dict[str, Any]], places: Sequence[int]) -> list[int]:
+    def checked(self, rows: Sequence[dict[str, Any]], places: Sequence[int], numbers: Sequence[int]) -> list[int]:
         """Compute the columns with a formula, and return the places of samples to draw again.
 
         Args:
             rows: all samples; those of the places get their computed columns.
             places: places of the samples that were drawn last.
+            numbers: number of each sample.
         """
-        wrong = [place for place in places if not self._completed(rows[place])]
+        wrong = [place for place in places if not self._completed(rows[place], numbers[place])]
         left = set(wrong)
         for unique, known in zip(self.constraints.unique, self.known, strict=True):
             latest, taken = set(places), set(known)
@@ -145,13 +162,15 @@ class RowDraws:
                 taken.add(key)
         return sorted(left)
 
-    def _completed(self, row: dict[str, Any]) -> bool:
+    def _completed(self, row: dict[str, Any], number: int) -> bool:
         template = self.grammar.tokenizer.template
         values = template.values(row["text"])
         values = None if values is None else self.constraints.completed(values)
         if values is None or not self.constraints.holds(values):
             return False
         if not all(one.permits(values[name]) for name, one in self.conditions.items()):
+            return False
+        if self.balance is not None and not self.balance.holds(number, values):
             return False
         row["text"] = template.text(values)
         try:
@@ -198,7 +217,7 @@ def drawn_again(
                 rows[place]["text"] = template.text(values | identifiers)
 
     named(range(len(rows)))
-    wrong = draws.checked(rows, range(len(rows)))
+    wrong = draws.checked(rows, range(len(rows)), numbers)
     for attempt in range(1, ROUNDS + 1):
         if not wrong:
             return rows
@@ -206,7 +225,7 @@ def drawn_again(
         for place, row in zip(wrong, again, strict=True):
             rows[place] = row
         named(wrong)
-        wrong = draws.checked(rows, wrong)
+        wrong = draws.checked(rows, wrong, numbers)
     if wrong and draws.constraints != Constraints():
         raise UserError(
             f"--CONSTRAINTS: {len(wrong):,} of {len(rows):,} samples still break a constraint after {ROUNDS} draws; "

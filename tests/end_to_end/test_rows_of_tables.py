@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,18 @@ def test_constraints_hold_for_every_row(folder: Path):
         assert float(row["total"]) == pytest.approx(2 * float(row["price"]) - 0.5, abs=0.006)
 
 
+@pytest.mark.parametrize("name", ["lm", "nvib"])
+def test_a_balanced_column_has_as_many_rows_of_each_member(folder: Path, name: str):
+    rows = sampled(folder, name, "--BALANCE", "city", "--WHERE", "city != Chur and age > 30 and price < 400")
+    assert Counter(row["city"] for row in rows) == {"Bern": 20, "Basel": 20}
+    assert all(int(row["age"]) > 30 and float(row["price"]) < 400 for row in rows)
+    assert "Bern" in {row["city"] for row in rows[:20]} and "Basel" in {row["city"] for row in rows[:20]}
+    (folder / "few.json").write_text('[{"inequality": "age < price"}, {"unique": ["price"]}]')
+    flags = ("--NOVEL", "True", "--GENERATION_BATCH_SIZE", 7, "--CONSTRAINTS", folder / "few.json")
+    rows = sampled(folder, name, "--BALANCE", "city", *flags)
+    assert sorted(Counter(row["city"] for row in rows).values()) == [13, 13, 14]
+
+
 def test_the_same_seed_gives_the_same_rows(folder: Path):
     flags = ("--WHERE", "price > 500", "--SEED", 7)
     assert sampled(folder, "nvib", *flags) == sampled(folder, "nvib", *flags)
@@ -130,6 +143,7 @@ def test_the_same_seed_gives_the_same_rows(folder: Path):
         (("--WHERE", "age >"), "ends after"),
         (("--DECODING", "beam"), "beam search is not for the rows"),
         (("--MAX_LENGTH", 5), "--MAX_LENGTH means nothing"),
+        (("--BALANCE", "price"), "needs a column of categories or booleans, and column 'price' is of type number"),
         (("--CONSTRAINTS", "absent.json"), "absent.json does not exist"),
     ],
 )
@@ -174,6 +188,8 @@ def test_conditions_are_for_rows_with_tokens_of_their_own(folder: Path):
     call("train.py", "--EXPERIMENT_NAME", "old", "--MODEL", "LM", "--DATA", "text", *small, *places(folder))
     flags = ("--EXPERIMENT_NAME", "old", *places(folder), "--WHERE", "age > 30")
     assert "--TOKENIZER table" in call("sample.py", *flags, expect=2).stderr
+    flags = ("--EXPERIMENT_NAME", "old", *places(folder), "--BALANCE", "city")
+    assert "--BALANCE is for the rows of a table" in call("sample.py", *flags, expect=2).stderr
 
 
 def test_a_table_s_tokenizer_needs_rows(folder: Path):

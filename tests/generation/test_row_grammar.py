@@ -16,6 +16,7 @@ from pipeline.data.conditions import parse_where
 from pipeline.data.row_conditions import permitted
 from pipeline.data.row_template import RowTemplate
 from pipeline.data.row_tokenizer import RowTokenizer
+from pipeline.generation.balance import Balance
 from pipeline.generation.row_grammar import RowGrammar, resampled
 from pipeline.generation.row_samples import RowDraws
 
@@ -97,7 +98,9 @@ def test_conditions_draw_from_the_models_conditional_distribution(tokenizer: Row
     rows = map(tokenizer.template.values, texts)
     found = Counter((values["size"], values["sex"]) for values in rows if values is not None)
     assert found.total() == count
-    expected = {(str(size), "F"): probability(model, tokenizer, size, "F") for size in range(9, 22)}
+    expected = {
+        (str(size), "F"): probability(model, tokenizer, [("size", str(size)), ("sex", "F")]) for size in range(9, 22)
+    }
     total = sum(expected.values())
     assert set(found) <= set(expected)
     distance = sum(abs(found[pair] / count - share / total) for pair, share in expected.items()) / 2
@@ -106,11 +109,11 @@ def test_conditions_draw_from_the_models_conditional_distribution(tokenizer: Row
     assert cut_off(model, tokenizer) > 0.12
 
 
-def probability(model: TextModel, tokenizer: RowTokenizer, size: int, sex: str) -> float:
-    """Return the probability of two values under the model, given their columns, over what the columns may hold."""
+def probability(model: TextModel, tokenizer: RowTokenizer, values: list[tuple[str, str]]) -> float:
+    """Return the probability of values under the model, given their columns, over what the columns may hold."""
     fields = tokenizer.fields
     ids, log_p = [tokenizer.cls_id], 0.0
-    for name, value in (("size", str(size)), ("sex", sex)):
+    for name, value in values:
         ids.append(fields[name].marker)
         tokens = fields[name].code.encode(value)
         assert tokens is not None
@@ -133,7 +136,7 @@ def next_logits(model: TextModel, ids: list[int]) -> torch.Tensor:
 def cut_off(model: TextModel, tokenizer: RowTokenizer) -> float:
     """Distance between the distributions of sizes above 8 with and without the weights."""
     field = tokenizer.fields["size"]
-    whole = {size: probability(model, tokenizer, size, "F") for size in range(22)}
+    whole = {size: probability(model, tokenizer, [("size", str(size)), ("sex", "F")]) for size in range(22)}
     code, naive = field.code, dict[int, float]()
     above = permitted(parse_where("size > 8", COLUMNS)["size"], code, COLUMNS["size"])
     for size in range(9, 22):
@@ -147,6 +150,34 @@ def cut_off(model: TextModel, tokenizer: RowTokenizer) -> float:
         naive[size] = share
     total = sum(whole[size] for size in naive)
     return sum(abs(naive[size] - whole[size] / total) for size in naive) / 2
+
+
+def test_groups_keep_their_numbers_of_rows_and_draw_from_the_conditional_distribution(
+    tokenizer: RowTokenizer, model: TextModel
+):
+    """Each group's sizes above 8 have the frequencies of an enumeration given the group's sex."""
+    conditions = parse_where("size > 8", COLUMNS)
+    chosen = {"size": permitted(conditions["size"], tokenizer.fields["size"].code, COLUMNS["size"])}
+    code, members = tokenizer.fields["sex"].code, ("F", "M")
+    groups = [{"sex": tuple(code.encode(member) or ())} for member in members]
+    order, count = [number % 5 != 0 for number in range(2000)], 2000
+    balance = Balance("sex", (("F",), ("M",)), tuple(map(int, order)))
+    draws = RowDraws(RowGrammar(tokenizer, chosen, groups=groups), 1, conditions, cast(Any, None), balance=balance)
+    experiment = cast(Any, SimpleNamespace(model=model, device=torch.device("cpu")))
+    generator = torch.Generator().manual_seed(5)
+    _, constraint = draws.begin(experiment, None, range(count), None, Decoding("sample"), generator)
+    texts = drawn(model, tokenizer, constraint, count, nucleus(generator=generator))
+    rows = [tokenizer.template.values(text) or {} for text in texts]
+    assert [row["sex"] == "M" for row in rows] == order
+    for member in members:
+        found = Counter(row["size"] for row in rows if row["sex"] == member)
+        expected = {
+            str(size): probability(model, tokenizer, [("sex", member), ("size", str(size))]) for size in range(9, 22)
+        }
+        total = sum(expected.values())
+        distance = sum(abs(found[size] / found.total() - share / total) for size, share in expected.items()) / 2
+        assert set(found) <= set(expected)
+        assert distance < (0.06 if member == "M" else 0.12), member
 
 
 def test_resampling_is_in_proportion_to_the_weights():
