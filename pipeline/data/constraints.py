@@ -176,7 +176,7 @@ def read_constraints(path: Path, columns: Mapping[str, Any]) -> Constraints:
         UserError: the file is absent or damaged, or an entry names no such columns or kind; the message gives its
             number.
     """
-    stored = read_json(path, "--CONSTRAINTS names a JSON list")
+    stored = read_json(path, "--CONSTRAINTS names a JSON list", distinct=True)
     stored = [stored] if isinstance(stored, dict) else stored
     if not isinstance(stored, list) or not stored:
         raise UserError(f'--CONSTRAINTS {path} holds no list; write [{{"inequality": "a <= b"}}, …]')
