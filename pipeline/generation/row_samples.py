@@ -141,18 +141,25 @@ class RowDraws:
             latent = latent.select(torch.arange(len(numbers), device=experiment.device).repeat_interleave(candidates))
         return latent, self.grammar.ordered(numbers, forced, self.seed, candidates, start, groups)
 
-    def checked(self, rows: Sequence[dict[str, Any]], places: Sequence[int], numbers: Sequence[int]) -> list[int]:
+    def checked(
+        self,
+        rows: Sequence[dict[str, Any]],
+        places: Sequence[int],
+        numbers: Sequence[int],
+        kept: Sequence[Mapping[str, str]] = (),
+    ) -> list[int]:
         """Compute the columns with a formula, and return the places of samples to draw again.
 
         Args:
             rows: all samples; those of the places get their computed columns.
             places: places of the samples that were drawn last.
             numbers: number of each sample.
+            kept: values of samples drawn before, whose keys no sample may have.
         """
         wrong = [place for place in places if not self._completed(rows[place], numbers[place])]
         left = set(wrong)
         for unique, known in zip(self.constraints.unique, self.known, strict=True):
-            latest, taken = set(places), set(known)
+            latest, taken = set(places), known | {unique.key(values) for values in kept}
             for place in (*(one for one in range(len(rows)) if one not in latest), *places):
                 if place in left:
                     continue
@@ -191,6 +198,7 @@ def drawn_again(
     draws: RowDraws,
     numbers: Sequence[int],
     draw: Callable[[list[int], int], list[dict[str, Any]]],
+    kept: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Draw samples again in place of those that are no rows or break a constraint, in at most `ROUNDS` rounds.
 
@@ -202,22 +210,24 @@ def drawn_again(
         draws: how they were drawn.
         numbers: number of each sample.
         draw: draws samples with some numbers again, given the number of the round.
+        kept: samples drawn before, whose identifiers and keys the rows may not have.
 
     Raises:
         UserError: after all rounds, some samples still break a constraint.
     """
-    own = {name: maker.fresh() for name, maker in draws.makers.items()}
+    template = draws.grammar.tokenizer.template
+    before = [values for text in kept if (values := template.values(text)) is not None]
+    own = {name: maker.fresh(values[name] for values in before) for name, maker in draws.makers.items()}
 
     def named(places: Iterable[int]) -> None:
         """Give each row its own identifiers, in the order of the samples, so that all processes give the same ones."""
-        template = draws.grammar.tokenizer.template
         for place in places if own else ():
             if (values := template.values(rows[place]["text"])) is not None:
                 identifiers = {name: maker.value(numbers[place]) for name, maker in own.items()}
                 rows[place]["text"] = template.text(values | identifiers)
 
     named(range(len(rows)))
-    wrong = draws.checked(rows, range(len(rows)), numbers)
+    wrong = draws.checked(rows, range(len(rows)), numbers, before)
     for attempt in range(1, ROUNDS + 1):
         if not wrong:
             return rows
@@ -225,7 +235,7 @@ def drawn_again(
         for place, row in zip(wrong, again, strict=True):
             rows[place] = row
         named(wrong)
-        wrong = draws.checked(rows, wrong, numbers)
+        wrong = draws.checked(rows, wrong, numbers, before)
     if wrong and draws.constraints != Constraints():
         raise UserError(
             f"--CONSTRAINTS: {len(wrong):,} of {len(rows):,} samples still break a constraint after {ROUNDS} draws; "
