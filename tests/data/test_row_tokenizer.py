@@ -126,7 +126,7 @@ def test_bounds_of_dates_with_fractions_and_zones_hold():
     assert code.of_numbers(parts_of(low)) == ends.low
     assert code.of_numbers(parts_of(high)) == ends.high
     for _ in range(50):
-        value = (code.decode(walk(code, ends)) or "").replace(" ", "T")
+        value = (code.decode(walk(code, (ends,))) or "").replace(" ", "T")
         assert low <= value <= high + ".000"
 
 
