@@ -13,6 +13,7 @@ from pipeline.data.number_format import NumberFormat
 
 NUMBER, DATE, CATEGORY = "numerical", "datetime", "categorical"  # words of SDMetrics
 MICROSECONDS = 86_400e6  # of a day
+RARE = 20  # values of a column that may all be outside a fold
 KINDS = {
     "integer": NUMBER,
     "number": NUMBER,
@@ -119,5 +120,11 @@ def features(frame: pd.DataFrame, types: TableTypes, like: pd.DataFrame) -> pd.D
 
 
 def known_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the columns without any value, which boosted trees refuse."""
-    return table.dropna(axis=1, how="all")
+    """Return the features that boosted trees take.
+
+    They refuse a column without any value, in a fold as well. Columns without values are left out. Where a column has
+    few, a number below them stands for the missing ones, and the trees tell it from the others as well.
+    """
+    known = table.dropna(axis=1, how="all")
+    rare = known.loc[:, known.notna().sum() <= RARE]
+    return known.assign(**{str(name): column.fillna(column.min() - 1) for name, column in rare.items()})
