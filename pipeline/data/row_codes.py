@@ -136,6 +136,9 @@ def column_codes(
     tokenizer = train(value for _, value in values())
     words = range(first, tokenizer.get_vocab_size())
     written = {name: TextCode(tokenizer, words) for name in free}
+    for code in written.values():
+        code.empty = False
     for name, value in values():
+        written[name].empty |= not value
         written[name].longest = max(written[name].longest, len(written[name].encode(value)))
     return tokenizer, {name: code or written[name] for name, code in found.items()}

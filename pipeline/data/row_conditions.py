@@ -13,7 +13,7 @@ from pipeline.data.date_code import DateCode, Parts, parts_of
 from pipeline.data.floating_code import WIDE
 from pipeline.data.instants import DAY, shifted
 from pipeline.data.number_code import NumberCode
-from pipeline.data.text_code import TextCode
+from pipeline.data.text_code import PRESENT, TextCode
 from pipeline.runtime.errors import UserError
 
 
@@ -37,8 +37,11 @@ def permitted(condition: ColumnCondition, code: ColumnCode, description: Mapping
     else:
         assert isinstance(code, TextCode)
         only = None if condition.only is None else sorted(condition.only)
-        only = only if condition.present else [""]
-        found = None if only is None else tuple(tuple(code.encode(value)) for value in only if condition.permits(value))
+        if not condition.present:  # missing values, as the column has them
+            only = [*description.get("missing", ()), *([""] if code.empty else [])]
+        found = (
+            PRESENT if only is None else tuple(tuple(code.encode(value)) for value in only if condition.permits(value))
+        )
     if (found is not None and found == ()) or not code.allowed((), found):
         seen = (description.get("seen") or {}).get("range") or ""
         raise UserError(

@@ -3,7 +3,7 @@
 import functools
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.data.column_code import Allowed
 from pipeline.data.row_tokenizer import Field, RowTokenizer
+from pipeline.data.text_code import TextCode
 
 EQUAL = 1e-9  # differences of log weights that are rounding errors
 
@@ -144,6 +145,9 @@ class RowConstraint:
         """Return the column whose tokens are allowed, and these; ids for no column."""
         if row.forced:
             return None, (row.forced[0],)
+        if row.field is not None and row.prefix and row.field.column in self._grammar.perhaps:
+            assert isinstance(row.field.code, TextCode), "identifiers are texts"
+            return row.field, (row.field.code.end,)
         if row.field is not None:
             return row.field, row.field.code.allowed(row.prefix, row.permitted.get(row.field.column))
         if not row.left:
@@ -168,7 +172,8 @@ class RowConstraint:
                 continue  # a label or the end
             row.left.remove(row.field)
             row.prefix = []
-            if not row.forced and (made := self._grammar.made.get(row.field.column)) is not None:
+            made = None if row.field.column in self._grammar.perhaps else self._grammar.made.get(row.field.column)
+            if not row.forced and made is not None:
                 # Candidates of a row share a value; `drawn_again` gives each row that goes on its own.
                 row.forced.extend(made(self._numbers[number * len(self._numbers) // len(self._rows)])[1:])
 
@@ -219,6 +224,8 @@ class RowGrammar:
         permitted: condition on the values of some columns, in the form of their codes; see `ColumnCode.allowed`.
         made: makes new values for some columns, such as identifiers.
         groups: conditions of each group of rows, in the same form, beside `permitted`; all on the same columns.
+        perhaps: columns with made values of which the model draws whether a row has one. It gives a present value one
+            token, in whose place `drawn_again` puts the made one.
     """
 
     def __init__(
@@ -227,9 +234,10 @@ class RowGrammar:
         permitted: Mapping[str, Any] | None = None,
         made: Mapping[str, Made] | None = None,
         groups: Sequence[Permissions] = (),
+        perhaps: Collection[str] = (),
     ) -> None:
         self.tokenizer, self.permitted, self.made = tokenizer, dict(permitted or {}), dict(made or {})
-        self.groups = groups
+        self.groups, self.perhaps = groups, frozenset(perhaps)
         self.masks = _Masks(tokenizer.vocabulary_size)
 
     @property

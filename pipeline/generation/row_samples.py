@@ -10,12 +10,13 @@ import torch
 from models.decoding import Decoding
 from models.latent import Latent
 from models.sampling import SamplingSettings
-from pipeline.data.column_code import ValueCode
+from pipeline.data.column_code import ColumnCode, ValueCode
 from pipeline.data.column_types import RejectedError
 from pipeline.data.conditions import ColumnCondition, parse_where
 from pipeline.data.constraints import Constraints, Unique, read_constraints
 from pipeline.data.row_conditions import permitted
 from pipeline.data.row_tokenizer import RowTokenizer
+from pipeline.data.text_code import PRESENT, TextCode
 from pipeline.data.writers import LABEL, TableForm
 from pipeline.experiments.load import Experiment
 from pipeline.generation.balance import Balance
@@ -90,10 +91,11 @@ class RowDraws:
         made = {
             name: maker
             for name, maker in new_identifiers(experiment.data, settings.seed, attempt).items()
-            if chosen.get(name) is None
+            if chosen.get(name) in (None, PRESENT)
         }
-        # A new value is present, and none of the excluded ones, which are values of the data.
+        # A new value is none of the excluded ones, which are values of the data.
         chosen = {name: one for name, one in chosen.items() if name not in made}
+        perhaps = {name for name in made if _may_be_missing(tokenizer.fields[name].code) and name not in conditions}
         balance, groups = None, []
         if (name := settings.balance) is not None:
             balance = Balance.of(experiment.data, name, settings.count, settings.seed, conditions.get(name))
@@ -102,7 +104,7 @@ class RowDraws:
             assert isinstance(code, ValueCode), "a balanced column has members"
             groups = balance.conditions(code)
         known = tuple(_keys(experiment, tokenizer, one) if one.new else set() for one in constraints.unique)
-        grammar = RowGrammar(tokenizer, chosen, made, groups)
+        grammar = RowGrammar(tokenizer, chosen, made, groups, perhaps)
         return RowDraws(grammar, settings.seed, conditions, TableForm(source), constraints, known, made, balance)
 
     def begin(
@@ -187,6 +189,10 @@ class RowDraws:
         return True
 
 
+def _may_be_missing(code: ColumnCode) -> bool:
+    return isinstance(code, TextCode) and code.empty
+
+
 def _keys(experiment: Experiment, tokenizer: RowTokenizer, unique: Unique) -> set[tuple[str, ...]]:
     """Return the keys of all rows of the data."""
     rows = (tokenizer.template.values(text) for split in experiment.data.splits.values() for text in split["text"])
@@ -217,13 +223,15 @@ def drawn_again(
     """
     template = draws.grammar.tokenizer.template
     before = [values for text in kept if (values := template.values(text)) is not None]
+    perhaps = draws.grammar.perhaps
     own = {name: maker.fresh(values[name] for values in before) for name, maker in draws.makers.items()}
 
     def named(places: Iterable[int]) -> None:
         """Give each row its own identifiers, in the order of the samples, so that all processes give the same ones."""
         for place in places if own else ():
             if (values := template.values(rows[place]["text"])) is not None:
-                identifiers = {name: maker.value(numbers[place]) for name, maker in own.items()}
+                present = {name: maker for name, maker in own.items() if values[name] or name not in perhaps}
+                identifiers = {name: maker.value(numbers[place]) for name, maker in present.items()}
                 rows[place]["text"] = template.text(values | identifiers)
 
     named(range(len(rows)))

@@ -225,17 +225,18 @@ def test_a_shared_model_of_rows_samples_under_conditions(folder: Path):
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a prepared table of identifiers of all kinds and long texts, and a barely trained model."""
+    """A folder with a prepared table of identifiers of all kinds and long texts, and a briefly trained model."""
     found = tmp_path_factory.mktemp("people")
     with open(found / "people.csv", "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "mail", "phone", "remark"])
+        writer.writerow(["id", "mail", "phone", "remark", "case"])
         for number in range(150):
             mail = f"{'abcdefghij'[: 3 + number % 7]}{number}@{'uni' * (1 + number % 2)}.org"
+            case = f"C/{number:05d}" if number % 4 == 0 else ""
             remark = f"{number} " + "[0:id] long 🎉 remark " * (number % 9)
-            writer.writerow([f"P{number:05d}", mail, f"+41 44 {100 + number} {10 + number % 80} 05", remark])
+            writer.writerow([f"P{number:05d}", mail, f"+41 44 {100 + number} {10 + number % 80} 05", remark, case])
     call("prepareDatasets.py", "--DATA", found / "people.csv", "--ROW_TEMPLATE", "--DATA_DIR", found / "data")
-    small = ("--DIM_H", 16, "--MAX_STEPS", 3, "--BATCH_SIZE", 16)
+    small = ("--DIM_H", 16, "--MAX_STEPS", 40, "--BATCH_SIZE", 16, "--LEARNING_RATE", 0.02)
     call("train.py", "--EXPERIMENT_NAME", "lm", "--MODEL", "LM", "--DATA", "people", *small, *places(found))
     return found
 
@@ -255,6 +256,22 @@ def test_addresses_and_telephone_numbers_are_new_ones(people: Path):
 def test_identifiers_that_are_not_asked_for_stay_new_under_a_condition(people: Path, condition: str):
     rows = sampled(people, "lm", "--WHERE", f"id {condition}")
     assert len({row["id"] for row in rows if re.fullmatch(r"P\d{5}", row["id"])}) == 40
+
+
+def test_an_identifier_is_missing_where_the_model_draws_it_so(people: Path):
+    cases = [row["case"] for row in sampled(people, "lm")]
+    made = [case for case in cases if case]
+    assert "" in cases and len(set(made)) == len(made)
+    assert all(re.fullmatch(r"C/\d{5}", case) for case in made)
+    assert "" not in {row["case"] for row in sampled(people, "lm", "--WHERE", "case is not missing")}
+    assert {row["case"] for row in sampled(people, "lm", "--WHERE", "case is missing")} == {""}
+    assert "" not in {row["remark"] for row in sampled(people, "lm")}
+
+
+@pytest.mark.parametrize("name", ["id", "remark"])
+def test_a_missing_text_is_refused_where_the_data_have_none(people: Path, name: str):
+    flags = ("--EXPERIMENT_NAME", "lm", "--DECODING", "sample", *places(people), "--WHERE", f"{name} is missing")
+    assert f"no value of column '{name}' satisfies" in call("sample.py", *flags, expect=2).stderr
 
 
 def test_conditions_on_texts_of_different_lengths_are_weighed_together(people: Path):
