@@ -219,7 +219,7 @@ def drawn_again(
         kept: samples drawn before, whose identifiers and keys the rows may not have.
 
     Raises:
-        UserError: after all rounds, some samples still break a constraint.
+        UserError: after all rounds, some samples still break a constraint or a condition.
     """
     template = draws.grammar.tokenizer.template
     before = [values for text in kept if (values := template.values(text)) is not None]
@@ -248,5 +248,10 @@ def drawn_again(
         raise UserError(
             f"--CONSTRAINTS: {len(wrong):,} of {len(rows):,} samples still break a constraint after {ROUNDS} draws; "
             "the model hardly draws such rows: check the constraints against the data, or ask for fewer samples"
+        )
+    if wrong and (draws.conditions or draws.balance is not None):
+        raise UserError(
+            f"{len(wrong):,} of {len(rows):,} samples are no rows that satisfy --WHERE or --BALANCE after {ROUNDS} "
+            "draws; train the model for longer, or leave the condition on columns of text out"
         )
     return rows

@@ -13,12 +13,14 @@ from models import MODELS, build
 from models.decoding import Decoding, generate, greedy, nucleus
 from models.text_model import TextModel
 from pipeline.data.conditions import parse_where
+from pipeline.data.constraints import Constraints
 from pipeline.data.row_conditions import permitted
 from pipeline.data.row_template import RowTemplate
 from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.generation.balance import Balance
 from pipeline.generation.row_grammar import RowGrammar, resampled
-from pipeline.generation.row_samples import RowDraws
+from pipeline.generation.row_samples import ROUNDS, RowDraws, drawn_again
+from pipeline.runtime.errors import UserError
 
 COLUMNS: dict[str, Any] = {
     "sex": {"kind": "category", "values": ["", "F", "M"]},
@@ -184,6 +186,26 @@ def test_resampling_is_in_proportion_to_the_weights():
     weights = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().tolist()
     assert Counter(resampled(weights, 8, 0.5)) == {0: 4, 1: 2, 2: 1, 3: 1}
     assert resampled([0.0, -1e9], 3, 0.99) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("conditions", "message"), [({"note": None}, "1 of 2 samples are no rows"), ({}, "")])
+def test_samples_that_break_a_condition_to_the_end_are_an_error(conditions: Any, message: str):
+    grammar = SimpleNamespace(tokenizer=SimpleNamespace(template=None), perhaps=())
+    of_rows = {"conditions": conditions, "balance": None, "constraints": Constraints(), "makers": {}}
+    draws = cast(Any, SimpleNamespace(grammar=grammar, checked=lambda *_: [1], **of_rows))
+    rounds: list[int] = []
+
+    def draw(numbers: list[int], attempt: int) -> list[dict[str, Any]]:
+        rounds.append(attempt)
+        return [{"text": "x"} for _ in numbers]
+
+    rows = [{"text": "a"}, {"text": "b"}]
+    if message:
+        with pytest.raises(UserError, match=message):
+            drawn_again(rows, draws, range(2), draw)
+    else:  # without conditions, what is no row is left out and counted
+        assert drawn_again(rows, draws, range(2), draw) == [{"text": "a"}, {"text": "x"}]
+    assert rounds == list(range(1, ROUNDS + 1))
 
 
 def test_shuffled_columns_are_the_same_row(tokenizer: RowTokenizer):
