@@ -62,10 +62,11 @@ class TableTypes:
             return pd.Series([value if value else None for value in values], dtype=object)
         if kind == DATE or description["kind"] == "time":
             form = form_of(description["form"])
-            keys = [None if (read := form.read(value)) is None else read[0] for value in values]
             if kind == DATE:
+                keys = [form.comparable(value) for value in values]  # in UTC, where they have zones
                 # Nanoseconds, the unit of pandas.to_datetime, hold the years 1678 to 2261 alone.
                 return pd.Series(np.array(keys, dtype="datetime64[us]"))
+            keys = [None if (read := form.read(value)) is None else read[0] for value in values]
             return pd.Series(pd.to_timedelta(pd.Series(keys)).dt.total_seconds())
         number = NumberFormat.from_json(description.get("format") or {})
         return pd.Series([_number(number, value) for value in values], dtype=float)
