@@ -274,6 +274,23 @@ def test_a_missing_text_is_refused_where_the_data_have_none(people: Path, name: 
     assert f"no value of column '{name}' satisfies" in call("sample.py", *flags, expect=2).stderr
 
 
+def test_a_row_keeps_the_label_that_it_was_drawn_with_under_a_condition(tmp_path: Path):
+    """The label decides the size: small ones have a, large ones b, and under a condition most rows have b."""
+    with open(tmp_path / "own.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["group", "size", "city"])
+        for number in range(600):
+            writer.writerow(["ab"[number % 2], number * 7 % 50 + 50 * (number % 2), ("Bern", "Chur")[number % 3 == 0]])
+    own = ("--DATA", tmp_path / "own.csv", "--ROW_TEMPLATE", "--LABEL_COLUMN", "group")
+    call("prepareDatasets.py", *own, "--DATA_DIR", tmp_path / "data")
+    small = ("--DIM_H", 32, "--MAX_STEPS", 200, "--LEARNING_RATE", 0.01, "--BATCH_SIZE", 32)
+    call("train.py", "--EXPERIMENT_NAME", "lm", "--MODEL", "LM", "--DATA", "own", *small, *places(tmp_path))
+    rows = sampled(tmp_path, "lm", "--WHERE", "size > 40")
+    assert all(int(row["size"]) > 40 for row in rows)
+    assert sum((int(row["size"]) >= 50) == (row["group"] == "b") for row in rows) >= 36
+    assert sum(row["group"] == "b" for row in rows) > 25
+
+
 def test_conditions_on_texts_of_different_lengths_are_weighed_together(people: Path):
     """Rows that have ended before the others have all their columns with a condition stay candidates."""
     rows = sampled(people, "lm", "--WHERE", "remark is not missing and remark != '1 '")
