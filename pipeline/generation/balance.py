@@ -56,8 +56,8 @@ class Balance:
             raise UserError(f"--BALANCE: no member of column {column!r} in the training rows satisfies the condition")
         if count < len(members):
             raise UserError(
-                f"--BALANCE: column {column!r} has {len(members):,} members, more than the {count:,} samples; ask for "
-                f"{len(members):,} or more, or choose members with --WHERE"
+                f"--BALANCE: column {column!r} has {len(members):,} members, more than the number of samples, "
+                f"{count:,}; ask for {len(members):,} or more, or choose members with --WHERE"
             )
         source = random.Random(f"{seed} balance")
         numbers = source.sample(range(len(members)), len(members))  # which members get the rows that are left over

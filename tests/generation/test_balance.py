@@ -71,7 +71,7 @@ def test_members_are_those_of_the_training_rows(data: PreparedData):
         ("group", 9, "column 'group' is the label; sample each label with --LABEL"),
         ("fraud", 9, "column 'fraud' is of type integer; prepare the table with --COLUMN_TYPES fraud=category"),
         ("note", 9, "column 'note' is of type text; prepare the table"),
-        ("kind", 2, "column 'kind' has 3 members, more than the 2 samples; ask for 3 or more"),
+        ("kind", 2, "column 'kind' has 3 members, more than the number of samples, 2; ask for 3 or more"),
     ],
 )
 def test_what_has_no_members_is_refused_in_one_line(data: PreparedData, column: str, count: int, message: str):
