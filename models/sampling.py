@@ -185,6 +185,15 @@ class SamplingSettings:
             group="sampling",
         ),
     )
+    balance: str | None = field(
+        default=None,
+        metadata=declare(
+            "column of a table, categories or booleans, of whose members there are as many rows each (default: as the "
+            "model draws them)",
+            form="label",
+            group="sampling",
+        ),
+    )
     novel: bool = field(
         default=False,
         metadata=declare(

@@ -176,7 +176,7 @@ def read_constraints(path: Path, columns: Mapping[str, Any]) -> Constraints:
         UserError: the file is absent or damaged, or an entry names no such columns or kind; the message gives its
             number.
     """
-    stored = read_json(path, "--CONSTRAINTS names a JSON list")
+    stored = read_json(path, "--CONSTRAINTS names a JSON list", distinct=True)
     stored = [stored] if isinstance(stored, dict) else stored
     if not isinstance(stored, list) or not stored:
         raise UserError(f'--CONSTRAINTS {path} holds no list; write [{{"inequality": "a <= b"}}, …]')
@@ -219,6 +219,12 @@ def _inequality(entry: Mapping[str, Any], columns: Mapping[str, Any], place: str
     left, right = (_column(match[side], columns, place) for side in ("left", "right"))
     for group in (NUMBERS, DATES):
         if left.kind in group and (right.kind in group if group is NUMBERS else right.kind == left.kind):
+            if left.has_zone != right.has_zone:
+                zoned, other = (left, right) if left.has_zone else (right, left)
+                raise UserError(
+                    f"{place}: {zoned.name!r} has time zones and {other.name!r} has none, so that their order is not "
+                    "known; leave the inequality out"
+                )
             return Inequality(left, match["sign"], right)
     raise UserError(
         f"{place}: {left.name!r} is of type {left.kind} and {right.name!r} of type {right.kind}; an inequality needs "

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.data.column_code import ALL, Allowed, ColumnCode, Permitted, SpecialValues
 from pipeline.data.date_format import form_of
+from pipeline.data.instants import offset_of
 
 YEARS = 400  # years between the first and the last date from which the century has a token of its own
 DATE, TIME = ("year", "month", "day"), ("hour", "minute", "second")
@@ -88,6 +89,15 @@ class DateCode(ColumnCode):
         parts = (*year, *numbers[1:])[: len(self.names)]
         return (*parts, *[0] * (len(self.names) - len(parts)))
 
+    @property
+    def offsets(self) -> list[int]:
+        """Minutes that each zone is ahead of UTC; one number for a form without different zones."""
+        return [offset_of(zone) for zone in self.zones] if self.zoned and self.zones else [0]
+
+    def has_rest(self, numbers: Sequence[int]) -> bool:
+        """Return True if the numbers of an ISO form are later than their parts, such as the seconds of `hh:mm`."""
+        return any(numbers[len(self.names) - self._wide :])
+
     def zone(self, spelled: str) -> str | None:
         """Return the zone of a date of the form; None if it has none."""
         return self.form.zone(spelled)
@@ -157,21 +167,29 @@ class DateCode(ColumnCode):
             written.append(":".join(f"{part:02}" for part in time) + "." * bool(fraction) + "".join(map(str, fraction)))
         return "T".join(written)
 
-    def allowed(self, prefix: Sequence[int], permitted: Permitted | None = None) -> Allowed:
-        """Return the special values and the parts that begin a permitted date."""
-        permitted = permitted or ALL
+    def allowed(self, prefix: Sequence[int], permitted: tuple[Permitted, ...] | None = None) -> Allowed:
+        """Return the special values and the parts that begin a permitted date.
+
+        Args:
+            prefix: the first tokens of a value.
+            permitted: the dates that are permitted in each of `offsets`, in local time; None for all.
+        """
+        by_zone = permitted or (ALL,)
         if prefix and prefix[0] < len(self.specials):
             return ()
         known = self._read(prefix)
         if len(known) == self.longest:
             return ()
-        special = () if prefix else self.specials.permitted(permitted.specials)
+        special = () if prefix else self.specials.permitted(by_zone[0].specials)
         first, last = self._ends[len(known)]
         start = self._starts[len(known)]
         if len(known) == len(self.names):
-            return tuple(range(start, start + last + 1))
+            zones = range(last + 1)
+            return tuple(start + zone for zone in zones if len(by_zone) == 1 or self._any(known, by_zone[zone]))
         return special + tuple(
-            start + part - first for part in range(first, last + 1) if self._any((*known, part), permitted)
+            start + part - first
+            for part in range(first, last + 1)
+            if any(self._any((*known, part), one) for one in by_zone)
         )
 
     def _any(self, known: Parts, permitted: Permitted) -> bool:
@@ -185,7 +203,17 @@ class DateCode(ColumnCode):
             return False
         if permitted.only is not None:
             return any(low <= date <= high and date not in permitted.excluded for date in permitted.only)
-        return low != high or low not in permitted.excluded
+        while low in permitted.excluded and low < high:
+            low = self._after(low)
+        return low not in permitted.excluded
+
+    def _after(self, date: Parts) -> Parts:
+        """Return the next date; the same one if it is the last."""
+        for place in reversed(range(len(date))):
+            for part in range(date[place] + 1, self._ends[place][1] + 1):
+                if (found := self._completed((*date[:place], part), 0)) is not None:
+                    return found
+        return date
 
     def _completed(self, known: Parts, end: int) -> Parts | None:
         """Return the earliest or latest date that begins with these parts; None if there is none."""

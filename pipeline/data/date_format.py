@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from pipeline.data.cleaning import without_space
+from pipeline.data.instants import instant, offset_of, whole
 
 _MONTHS = [
     "January",
@@ -45,7 +46,8 @@ _DATES = (
     *("Month DD, YYYY", "Mon DD YYYY"),
 )
 _TIMES = ("hh:mm:ss", "hh:mm", "hh:mm:ss.fff", "hh:mm am", "hh:mmam", "hh:mm:ss am")
-_ZONES = ("Z", " UTC", "+zz:zz", "+zzzz", " +zzzz", " +zz:zz", "+zz")
+_IN_UTC = ("Z", " UTC")
+_ZONES = (*_IN_UTC, "+zz:zz", "+zzzz", " +zzzz", " +zz:zz", "+zz")
 _ALL_TIMES = (*_TIMES, *(f"{time}{zone}" for time, zone in itertools.product(_TIMES[:3], _ZONES)))
 _FORMS = (
     *_DATES,
@@ -79,6 +81,16 @@ class DateForm:
         date, time = "Y" in self.picture, "hh" in self.picture
         return "date-time" if date and time else ("date" if date else "time")
 
+    @property
+    def in_utc(self) -> bool:
+        """True if every text is in UTC, which the form spells."""
+        return self.picture.endswith(_IN_UTC)
+
+    @property
+    def has_zone(self) -> bool:
+        """True if the form has a time zone, which is UTC or differs between texts."""
+        return self.in_utc or "z" in self.picture
+
     def read(self, text: str) -> tuple[str, list[str]] | None:
         """Read a text; None if it is no such date.
 
@@ -103,6 +115,18 @@ class DateForm:
         """Return the zone of a date as it is spelled; None for a text without one."""
         found = self._expression.fullmatch(text)
         return None if found is None else found.groupdict().get("zone")
+
+    def comparable(self, text: str) -> str | None:
+        """Return an ISO form by which dates and times are compared: of a form with a time zone, in UTC.
+
+        A time with a zone is that of one day, and has a date, since in UTC it may be on the day before or behind.
+        None if the text is no such date.
+        """
+        found = self.read(text)
+        if found is None:
+            return None
+        key = whole(found[0])
+        return instant(key, offset_of(self.zone(text) or "+00")) if self.has_zone else key
 
     def write(self, key: str, spellings: Collection[str] = (), zone: str | None = None) -> str | None:
         """Write a date in this form.

@@ -28,7 +28,7 @@ class NumberFormat:
         marks: spellings of the decimal part that occur: `none`, `some`, `bare` (a mark without digits, as in `5.`).
         flags: further spellings that occur: `plus`, `typographic minus`, `outer` (a sign before the unit), `inner`,
             `grouped`, `ungrouped` (four digits and more without thousands marks), `no whole` (as in `.5`), `always
-            plus`.
+            plus`, `parentheses` (around negative numbers).
         exponents: shapes of exponents that occur, such as `e-00`: letter, sign and the least number of digits.
         mantissa: smallest and largest number of decimals with an exponent.
         width: digits before the decimal mark if zeros lead them, otherwise 0.
@@ -93,6 +93,8 @@ class NumberFormat:
             digits = self._positional(value.copy_abs())
         zero = not any(digit in digits.lower().partition("e")[0] for digit in "123456789")
         sign = "" if zero else ("-" if value < 0 else "+" * ("always plus" in self.flags))
+        if sign == "-" and "parentheses" in self.flags:
+            return f"({self.before[0]}{digits}{self.behind[0]})"
         return self._with_unit(sign.replace("-", "−") if "typographic minus" in self.flags else sign, digits)
 
     def _parse(self, text: str) -> Spelled | None:
@@ -263,8 +265,9 @@ def _mark(found: Spelled) -> str:
 
 def _flags(found: Spelled) -> set[str]:
     sign = found.sign or found.outer_sign
-    flags = {"outer"} if found.outer_sign else ({"inner"} if found.sign and found.before else set())
-    flags |= {"+": {"plus"}, "−": {"typographic minus"}}.get(sign, set())
+    inner = found.sign and found.before and found.sign != "("
+    flags = {"outer"} if found.outer_sign else ({"inner"} if inner else set())
+    flags |= {"+": {"plus"}, "−": {"typographic minus"}, "(": {"parentheses"}}.get(sign, set())
     flags |= {"no whole"} if not found.whole else set()
     if len(found.whole) > 3:
         flags |= {"grouped" if found.thousands else "ungrouped"}

@@ -14,6 +14,7 @@ _CODES = (
     "NZD PEN PHP PKR PLN RON RSD RUB SAR SEK SGD THB TRY TWD UAH USD VND ZAR"
 )
 _CURRENCY = rf"(?:[A-Z]{{1,2}}?\$|[$¢£¤¥֏؋৲৳฿₠-⃀﷼]|{'|'.join(_CODES.split())}|kr|Kč|zł|Fr\.|Rs\.?|Ft)"
+NEGATIVE = ("-", "−", "(")
 _EXPONENT = 6  # characters of an exponent at most; longer ones belong to names
 
 _LONGEST = 1000  # characters of a number with marks or units: a text of many spaces would take long
@@ -25,7 +26,8 @@ class Spelled(NamedTuple):
     Args:
         before: unit before the digits, with its spaces.
         outer_sign: sign before the unit.
-        sign: sign behind the unit, which is every sign of a number without a unit before it.
+        sign: sign behind the unit, which is every sign of a number without a unit before it; `(` if the number is
+            in parentheses with its units, the negative numbers of accounting.
         whole: digits before the decimal mark, without thousands marks.
         thousands: thousands mark that divides the digits, or empty.
         decimals: digits behind the decimal mark; None without a mark.
@@ -45,7 +47,7 @@ class Spelled(NamedTuple):
     @property
     def value(self) -> Decimal:
         """Return the exact value, in the column's unit."""
-        sign = "-" if (self.sign or self.outer_sign) in ("-", "−") else ""
+        sign = "-" if (self.sign or self.outer_sign) in NEGATIVE else ""
         decimals = f".{self.decimals}" if self.decimals else ""
         return Decimal(f"{sign}{self.whole or 0}{decimals}{self.exponent}")
 
@@ -79,6 +81,14 @@ def parse(text: str, decimal: str = ".") -> Spelled | None:
 
 @lru_cache(maxsize=32)  # the format reads a text again that the column has read
 def _parsed(text: str, decimal: str) -> Spelled | None:
+    if text[:1] == "(" and text[-1:] == ")":
+        inner = _bare(text[1:-1], decimal)
+        return None if inner is None or inner.sign or inner.outer_sign else inner._replace(sign="(")
+    return _bare(text, decimal)
+
+
+def _bare(text: str, decimal: str) -> Spelled | None:
+    """Read a number without parentheses around it."""
     found = _EXPRESSIONS[decimal].fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
         return None

@@ -9,13 +9,16 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.data.column_survey import MISSING
-from pipeline.data.date_format import form_of, forms
+from pipeline.data.date_format import DateForm, form_of, forms
+from pipeline.data.instants import instant, whole
 from pipeline.data.number_format import NumberFormat, decimal_of
 from pipeline.data.number_spelling import parse
 from pipeline.runtime.errors import UserError
 
 NUMBERS, DATES = ("integer", "number"), ("date", "time", "date-time")
 SHOWN = 5  # members of a category in a message
+MARGIN = 24 * 60  # minutes between a time in any zone and in UTC at most
+UTC = {"+zz:zz": "+00:00", "+zzzz": "+0000", "+zz": "+00"}  # spellings of UTC in forms of zones
 
 Key = Decimal | str  # place of a value in its column's order: a number, or the ISO form of a date
 
@@ -98,22 +101,38 @@ class OrderedColumn:
 
     @cached_property
     def seen(self) -> Bounds:
-        """Range of the data; without bounds if the column has no range."""
+        """Range of the data; without bounds if the column has no range, and wider for zones that differ."""
         low, high = self.description.get("low"), self.description.get("high")
         if self.kind not in (*NUMBERS, *DATES) or low is None or high is None:
             return Bounds()
-        return Bounds(low, high) if self.kind in DATES else Bounds(decimal_of(low), decimal_of(high))
+        if self.kind not in DATES:
+            return Bounds(decimal_of(low), decimal_of(high))
+        if not self.has_zone:
+            return Bounds(whole(low), whole(high))
+        margin = 0 if self._form.in_utc else MARGIN
+        return Bounds(instant(whole(low), margin), instant(whole(high), -margin))
 
     @property
     def choices(self) -> list[str] | None:
         """Values of a category or of booleans; None for other columns."""
         return ["True", "False"] if self.kind == "boolean" else self.members
 
+    @property
+    def _form(self) -> DateForm:
+        return form_of(self.description["form"])
+
+    @property
+    def has_zone(self) -> bool:
+        """True for dates or times with a time zone, which are compared by their instants."""
+        return self.kind in DATES and self._form.has_zone
+
     def key(self, spelled: str) -> Key | None:
-        """Return the place of a spelled value in the order; None if it is no number or date."""
+        """Return the place of a spelled value in the order; None if it is no number or date.
+
+        That of a date or time with a zone is its instant, the ISO form in UTC.
+        """
         if self.kind in DATES:
-            found = form_of(self.description["form"]).read(spelled)
-            return None if found is None else found[0]
+            return self._form.comparable(spelled)
         try:
             return self.format.read(spelled)
         except ValueError:
@@ -128,10 +147,12 @@ class OrderedColumn:
         if (key := self.key(text)) is not None:
             return key
         if self.kind in DATES:
-            for picture in forms(text):
-                found = form_of(picture).read(text)
-                if found is not None and form_of(picture).kind == self.kind and picture.startswith(("YYYY", "hh")):
-                    return found[0]
+            for form in map(form_of, forms(text)):
+                if form.kind == self.kind and form.picture.startswith(("YYYY", "hh")):
+                    key = form.comparable(text)
+                    if form.has_zone != self.has_zone or key is None:
+                        raise UserError(self._other_zone(text))
+                    return key
             form = self.description["form"]
             raise UserError(f"--WHERE: {text!r} is no {self.kind} of column {self.name!r}; write it as {form}")
         plain = parse(text)
@@ -139,6 +160,16 @@ class OrderedColumn:
             seen = (self.description.get("seen") or {}).get("range") or "numbers"
             raise UserError(f"--WHERE: {text!r} is no number; column {self.name!r} has {seen}")
         return plain.value
+
+    def _other_zone(self, text: str) -> str:
+        """Say that a value of a condition has a time zone and the column none, or the other way round."""
+        if self.has_zone:
+            example = (self.description.get("seen") or {}).get("examples") or [self._form.picture]
+            return (
+                f"--WHERE: {text!r} has no time zone, and the values of column {self.name!r} have one; write it with "
+                f"one, as in {example[0]}"
+            )
+        return f"--WHERE: {text!r} has a time zone, and the values of column {self.name!r} have none; write it without"
 
     def member(self, text: str) -> str:
         """Return a value of a condition that is compared for equality.
@@ -154,9 +185,10 @@ class OrderedColumn:
             if self.kind in NUMBERS or self.key(text) is not None:
                 return text
             # A date in ISO form is spelled as those of the column, with which it is compared.
-            form = form_of(self.description["form"])
-            if (spelled := form.write(str(key), self.description.get("spellings", ()))) is None:
-                raise UserError(f"--WHERE: write {text!r} in the form of column {self.name!r}, {form.picture}")
+            zone = next((zone for picture, zone in UTC.items() if self._form.picture.endswith(picture)), None)
+            spelled = self._form.write(str(key), self.description.get("spellings", ()), zone)
+            if spelled is None or self.key(spelled) != key:
+                raise UserError(f"--WHERE: write {text!r} in the form of column {self.name!r}, {self._form.picture}")
             return spelled
         known = self.choices
         if known is None or text in known:

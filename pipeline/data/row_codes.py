@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.column_code import ColumnCode, ValueCode
+from pipeline.data.column_survey import MISSING
 from pipeline.data.column_types import CATEGORIES
 from pipeline.data.date_code import DateCode, parts_of
 from pipeline.data.floating_code import FloatingCode, floating_code
@@ -30,7 +31,7 @@ class _Column:
 
     def __init__(self, description: Mapping[str, Any]) -> None:
         self.kind: str = description["kind"]
-        self.rows = 0
+        self.rows = 0  # rows with a value
         self.values: dict[str, None] | None = {}
         self.specials: dict[str, None] = {}
         self.ordered = _ordered(description)
@@ -39,7 +40,7 @@ class _Column:
 
     def add(self, spelled: str) -> None:
         """Take a value into account."""
-        self.rows += 1
+        self.rows += _is_present(spelled)
         if self.values is not None:
             if spelled in self.values:
                 return
@@ -73,7 +74,7 @@ class _Column:
         few = self.values is not None and (
             self.kind in ("category", "boolean", "mixed")
             if self.ordered is None
-            else len(self.values) <= FEW and self.rows >= REPEATED * len(self.values)
+            else len(self.values) <= FEW and self.rows >= REPEATED * sum(map(_is_present, self.values))
         )
         if few and self.values is not None:
             return ValueCode(sorted(self.values))
@@ -84,6 +85,10 @@ class _Column:
         return type(self.ordered).from_json(
             self.ordered.to_json() | {"specials": sorted(self.specials), "zones": sorted(self.zones)}
         )
+
+
+def _is_present(spelled: str) -> bool:
+    return bool(spelled) and spelled not in MISSING
 
 
 def _ordered(description: Mapping[str, Any]) -> NumberCode | DateCode | None:
@@ -136,6 +141,9 @@ def column_codes(
     tokenizer = train(value for _, value in values())
     words = range(first, tokenizer.get_vocab_size())
     written = {name: TextCode(tokenizer, words) for name in free}
+    for code in written.values():
+        code.empty = False
     for name, value in values():
+        written[name].empty |= not value
         written[name].longest = max(written[name].longest, len(written[name].encode(value)))
     return tokenizer, {name: code or written[name] for name, code in found.items()}

@@ -8,6 +8,8 @@ from pipeline.data.column_code import Allowed, ColumnCode
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+PRESENT = "present"  # condition that a text is not empty
+
 
 class TextCode(ColumnCode):
     """Tokens of a text, which all columns of text share, and the column's own end token.
@@ -17,23 +19,26 @@ class TextCode(ColumnCode):
         texts: ids of its tokens that are parts of texts; the code has these numbers for them.
         end: number of the end token.
         longest: largest number of tokens of a value, the end token counted.
+        empty: True if some values of the column are empty.
     """
 
     kind = "text"
 
-    def __init__(self, tokenizer: "Tokenizer", texts: range, longest: int = 0) -> None:
+    def __init__(self, tokenizer: "Tokenizer", texts: range, longest: int = 0, empty: bool = True) -> None:
         self.tokenizer, self.texts, self.end, self.longest = tokenizer, texts, texts.stop, longest
+        self.empty = empty
         self.size = self.end + 1
-        self._within, self._last = (*texts, self.end), (self.end,)
+        self._first, self._within, self._last = tuple(texts), (*texts, self.end), (self.end,)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "TextCode":
         """Create the code from its description and the tokenizer in it."""
-        return cls(stored["tokenizer"], range(*stored["texts"]), stored["longest"])
+        return cls(stored["tokenizer"], range(*stored["texts"]), stored["longest"], stored.get("empty", True))
 
     def to_json(self) -> dict[str, Any]:
         """Describe the code without its tokenizer, which has a file of its own."""
-        return {"kind": self.kind, "texts": [self.texts.start, self.texts.stop], "longest": self.longest}
+        texts = [self.texts.start, self.texts.stop]
+        return {"kind": self.kind, "texts": texts, "longest": self.longest, "empty": self.empty}
 
     def encode(self, spelled: str) -> list[int]:
         """Return the tokens of the text and the end token."""
@@ -43,16 +48,19 @@ class TextCode(ColumnCode):
         """Return the text."""
         return self.tokenizer.decode(list(tokens[:-1])) if tokens and tokens[-1] == self.end else None
 
-    def allowed(self, prefix: Sequence[int], permitted: tuple[tuple[int, ...], ...] | None = None) -> Allowed:
+    def allowed(self, prefix: Sequence[int], permitted: tuple[tuple[int, ...], ...] | str | None = None) -> Allowed:
         """Return any token, or the end after the longest value; of some permitted values the tokens that go on.
 
         Args:
             prefix: the first tokens of a value.
-            permitted: tokens of each permitted value, the end token too; None for all values.
+            permitted: tokens of each permitted value, the end token too; `PRESENT` for all values that are not empty;
+                None for all values.
         """
         if prefix and prefix[-1] == self.end:
             return ()
-        if permitted is not None:
+        if not prefix and (permitted == PRESENT or (permitted is None and not self.empty)):
+            return self._first
+        if permitted is not None and not isinstance(permitted, str):
             place = len(prefix)
             return tuple(sorted({one[place] for one in permitted if one[:place] == tuple(prefix)}))
         return self._last if len(prefix) >= self.longest - 1 else self._within

@@ -13,6 +13,7 @@ from pipeline.data.number_format import NumberFormat
 
 NUMBER, DATE, CATEGORY = "numerical", "datetime", "categorical"  # words of SDMetrics
 MICROSECONDS = 86_400e6  # of a day
+RARE = 20  # values of a column that may all be outside a fold
 KINDS = {
     "integer": NUMBER,
     "number": NUMBER,
@@ -61,10 +62,11 @@ class TableTypes:
             return pd.Series([value if value else None for value in values], dtype=object)
         if kind == DATE or description["kind"] == "time":
             form = form_of(description["form"])
-            keys = [None if (read := form.read(value)) is None else read[0] for value in values]
             if kind == DATE:
+                keys = [form.comparable(value) for value in values]  # in UTC, where they have zones
                 # Nanoseconds, the unit of pandas.to_datetime, hold the years 1678 to 2261 alone.
                 return pd.Series(np.array(keys, dtype="datetime64[us]"))
+            keys = [None if (read := form.read(value)) is None else read[0] for value in values]
             return pd.Series(pd.to_timedelta(pd.Series(keys)).dt.total_seconds())
         number = NumberFormat.from_json(description.get("format") or {})
         return pd.Series([_number(number, value) for value in values], dtype=float)
@@ -119,5 +121,11 @@ def features(frame: pd.DataFrame, types: TableTypes, like: pd.DataFrame) -> pd.D
 
 
 def known_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the columns without any value, which boosted trees refuse."""
-    return table.dropna(axis=1, how="all")
+    """Return the features that boosted trees take.
+
+    They refuse a column without any value, in a fold as well. Columns without values are left out. Where a column has
+    few, a number below them stands for the missing ones, and the trees tell it from the others as well.
+    """
+    known = table.dropna(axis=1, how="all")
+    rare = known.loc[:, known.notna().sum() <= RARE]
+    return known.assign(**{str(name): column.fillna(column.min() - 1) for name, column in rare.items()})

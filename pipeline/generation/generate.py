@@ -217,6 +217,7 @@ def sample(
     if labels is not None:  # the label's token is not one of the sentence
         least, limit = least + 1, limit + (max_length is not None)
     check_room(experiment, source.before, limit)  # before any work
+    known = {index: name for name, index in experiment.data.tokenizer.labels.items()}
     parts = []
     chosen = range(count) if numbers is None else numbers
     batches = [[chosen[place] for place in chunk] for chunk in in_order(len(chosen), batch_size)]
@@ -242,7 +243,8 @@ def sample(
             [
                 {
                     "text": text,
-                    **({} if labels is None else {"label": labels[number]}),
+                    # The rows that satisfy conditions are chosen among candidates, which have their own labels.
+                    **({} if labels is None else {"label": labels[number] if rows is None else known[ids[0]]}),
                     **source.made_from(number),
                     "tokens_generated": len(ids) - (labels is not None),
                 }

@@ -4,7 +4,7 @@ import copy
 import itertools
 import random
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.data.dataset import PreparedData
@@ -46,10 +46,10 @@ class NewIdentifiers:
         self._places = [] if self._kind == "uuid" else _characters(self._known)
         self._made: dict[int, str] = {}
 
-    def fresh(self) -> "NewIdentifiers":
-        """Return a maker of the same values that has made none yet."""
+    def fresh(self, taken: Iterable[str] = ()) -> "NewIdentifiers":
+        """Return a maker of values that has made none yet, and makes none of those that are taken."""
         found = copy.copy(self)
-        found._taken, found._made = set(self._known), {}
+        found._taken, found._made = {*self._known, *taken}, {}
         return found
 
     def value(self, number: int) -> str:

@@ -71,8 +71,8 @@ def draw_again(
     """Draw samples again in place of those that repeat a training text, in at most `ROUNDS` rounds.
 
     A sample keeps its label and the length drawn for its latent, so that their distributions stay. Its latent and its
-    tokens are drawn anew, with seeds that derive from the run's seed, its number and the round. All processes share
-    the work.
+    tokens are drawn anew, with seeds that derive from the run's seed, its number and the round. A table's row has an
+    identifier and keys that no other sample has. All processes share the work.
 
     Args:
         experiment: model and data.
@@ -86,7 +86,9 @@ def draw_again(
     redrawn, rounds = len(numbers), 0
     while numbers and rounds < ROUNDS:
         rounds += 1
-        again = sample_with(experiment, settings, batch_size, numbers=numbers, attempt=rounds)
+        replaced = set(numbers)
+        kept = [row["text"] for number, row in enumerate(novel) if number not in replaced]
+        again = sample_with(experiment, settings, batch_size, numbers=numbers, attempt=rounds, kept=kept)
         for number, row in zip(numbers, again, strict=True):
             novel[number] = row
         numbers = [numbers[copy] for copy in known.repeats([row["text"] for row in again]).numbers]

@@ -3,7 +3,7 @@
 import functools
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from pipeline.data.column_code import Allowed
 from pipeline.data.row_tokenizer import Field, RowTokenizer
+from pipeline.data.text_code import TextCode
 
 EQUAL = 1e-9  # differences of log weights that are rounding errors
 
 Made = Callable[[int], list[int]]  # number of a text -> ids of a new value, its column's token in front
+Permissions = Mapping[str, Any]  # condition on each of some columns, in the form of its code
 
 
 class _Row:
@@ -24,22 +26,25 @@ class _Row:
         fields: columns that are left, in the order in which they come.
         forced: ids that the text begins with.
         free: True if the model chooses the order of the columns.
+        permitted: condition on the values of some columns.
     """
 
-    def __init__(self, fields: Sequence[Field], forced: Sequence[int], free: bool) -> None:
+    def __init__(self, fields: Sequence[Field], forced: Sequence[int], free: bool, permitted: Permissions) -> None:
         self.left = list(fields)
         self.forced = deque(forced)
         self.free = free
+        self.permitted = permitted
         self.field: Field | None = None
         self.prefix: list[int] = []
 
-    def waits(self, columns: Mapping[str, Any]) -> bool:
-        """Return True if some of these columns have no whole value yet."""
-        return any(field.column in columns for field in (*self.left, *((self.field,) if self.field else ())))
+    @property
+    def waits(self) -> bool:
+        """True if some columns with a condition have no whole value yet."""
+        return any(field.column in self.permitted for field in (*self.left, *((self.field,) if self.field else ())))
 
     def copy(self) -> "_Row":
         """Return a row in the same state."""
-        made = _Row(self.left, self.forced, self.free)
+        made = _Row(self.left, self.forced, self.free, self.permitted)
         made.field, made.prefix = self.field, list(self.prefix)
         return made
 
@@ -55,6 +60,8 @@ class RowConstraint:
         numbers: number of each row among all samples.
         resampling: number of rows that go on after the columns with a condition, and a random number in [0, 1) for
             their choice; None if all go on.
+        groups: group of each row, whose conditions hold for it; empty if the grammar has no groups. The rows of a
+            group are chosen among themselves, so that each group keeps its number of rows.
 
     Attributes:
         log_weights: sum over the conditioned tokens of each row of the log of the probability that the model gives to
@@ -69,11 +76,15 @@ class RowConstraint:
         free: bool = False,
         numbers: Sequence[int] = (),
         resampling: tuple[int, float] | None = None,
+        groups: Sequence[int] = (),
     ) -> None:
         self._grammar = grammar
         fields = grammar.tokenizer.fields
+        permitted = [{**grammar.permitted, **conditions} for conditions in grammar.groups] or [grammar.permitted]
+        self._groups = groups or [0] * len(orders)
         self._rows = [
-            _Row([fields[name] for name in order], begin, free) for order, begin in zip(orders, forced, strict=True)
+            _Row([fields[name] for name in order], begin, free, permitted[group])
+            for order, begin, group in zip(orders, forced, self._groups, strict=True)
         ]
         self._numbers = numbers or range(len(self._rows))
         self._resampling = resampling
@@ -90,13 +101,22 @@ class RowConstraint:
         chosen in proportion to the probabilities that the model gave to what the conditions permit (sampling importance
         resampling, Rubin 1987).
         """
-        if self._resampling is None or any(row.forced or row.waits(self._grammar.permitted) for row in self._rows):
+        if self._resampling is None or any(row.forced or row.waits for row in self._rows):
             return None
         count, start = self._resampling
         self._resampling = None
-        if count == len(self._rows) and max(self.log_weights) - min(self.log_weights) < EQUAL:
+        places = [0] * count
+        for group in set(self._groups):
+            rows = [number for number, own in enumerate(self._groups) if own == group]
+            weights = [self.log_weights[row] for row in rows]
+            # The candidates of a row lie side by side, so that each place gets a row of its group.
+            ends = [row * count // len(self._rows) for row in rows[:: len(self._rows) // count]]
+            equal = len(ends) == len(rows) and max(weights) - min(weights) < EQUAL
+            chosen = range(len(rows)) if equal else resampled(weights, len(ends), start)
+            for end, place in zip(ends, chosen, strict=True):
+                places[end] = rows[place]
+        if places == list(range(len(self._rows))):
             return None
-        places = resampled(self.log_weights, count, start)
         self._rows = [self._rows[place].copy() for place in places]
         return places
 
@@ -108,7 +128,7 @@ class RowConstraint:
             row = self._rows[number]
             chosen.append(masks.index(*self._allowed(row)))
             field = row.field
-            if field is not None and field.column in self._grammar.permitted and not row.forced:
+            if field is not None and field.column in row.permitted and not row.forced:
                 weighed.append((place, number, masks.index(field, field.code.allowed(row.prefix))))
         allowed = masks.of(chosen, logits.device)
         if weighed:
@@ -125,8 +145,11 @@ class RowConstraint:
         """Return the column whose tokens are allowed, and these; ids for no column."""
         if row.forced:
             return None, (row.forced[0],)
+        if row.field is not None and row.prefix and row.field.column in self._grammar.perhaps:
+            assert isinstance(row.field.code, TextCode), "identifiers are texts"
+            return row.field, (row.field.code.end,)
         if row.field is not None:
-            return row.field, row.field.code.allowed(row.prefix, self._grammar.permitted.get(row.field.column))
+            return row.field, row.field.code.allowed(row.prefix, row.permitted.get(row.field.column))
         if not row.left:
             return None, (self._grammar.tokenizer.sep_id,)
         return None, tuple(field.marker for field in (row.left if row.free else row.left[:1]))
@@ -149,7 +172,8 @@ class RowConstraint:
                 continue  # a label or the end
             row.left.remove(row.field)
             row.prefix = []
-            if not row.forced and (made := self._grammar.made.get(row.field.column)) is not None:
+            made = None if row.field.column in self._grammar.perhaps else self._grammar.made.get(row.field.column)
+            if not row.forced and made is not None:
                 # Candidates of a row share a value; `drawn_again` gives each row that goes on its own.
                 row.forced.extend(made(self._numbers[number * len(self._numbers) // len(self._rows)])[1:])
 
@@ -199,6 +223,9 @@ class RowGrammar:
         tokenizer: tokenizer of the rows.
         permitted: condition on the values of some columns, in the form of their codes; see `ColumnCode.allowed`.
         made: makes new values for some columns, such as identifiers.
+        groups: conditions of each group of rows, in the same form, beside `permitted`; all on the same columns.
+        perhaps: columns with made values of which the model draws whether a row has one. It gives a present value one
+            token, in whose place `drawn_again` puts the made one.
     """
 
     def __init__(
@@ -206,8 +233,11 @@ class RowGrammar:
         tokenizer: RowTokenizer,
         permitted: Mapping[str, Any] | None = None,
         made: Mapping[str, Made] | None = None,
+        groups: Sequence[Permissions] = (),
+        perhaps: Collection[str] = (),
     ) -> None:
         self.tokenizer, self.permitted, self.made = tokenizer, dict(permitted or {}), dict(made or {})
+        self.groups, self.perhaps = groups, frozenset(perhaps)
         self.masks = _Masks(tokenizer.vocabulary_size)
 
     @property
@@ -227,6 +257,7 @@ class RowGrammar:
         seed: int,
         candidates: int = 1,
         start: float | None = None,
+        groups: Sequence[int] = (),
     ) -> RowConstraint:
         """Return the constraint of whole rows, whose columns come in an order of their own.
 
@@ -239,14 +270,18 @@ class RowGrammar:
             seed: seed of the order.
             candidates: beginnings of each row, of which as many as there are rows go on.
             start: random number in [0, 1) that the choice depends on; None if all candidates go on.
+            groups: group of each row; empty if the grammar has none.
         """
-        others = [name for name in self.tokenizer.fields if name not in self.permitted and name not in self.made]
+        given = list(dict.fromkeys((*(name for one in self.groups[:1] for name in one), *self.permitted)))
+        others = [name for name in self.tokenizer.fields if name not in given and name not in self.made]
         orders = []
         for number in numbers:
             mixed = random.Random(f"{seed} {number}").sample(others, len(others))
-            orders += [[*self.permitted, *mixed, *self.made]] * candidates
+            orders += [[*given, *mixed, *self.made]] * candidates
         begun = [ids for ids in forced for _ in range(candidates)]
-        return RowConstraint(self, orders, begun, False, numbers, None if start is None else (len(numbers), start))
+        grouped = [group for group in groups for _ in range(candidates)]
+        resampling = None if start is None else (len(numbers), start)
+        return RowConstraint(self, orders, begun, False, numbers, resampling, grouped)
 
 
 @functools.lru_cache(maxsize=4)

@@ -10,18 +10,22 @@ import torch
 from models.decoding import Decoding
 from models.latent import Latent
 from models.sampling import SamplingSettings
+from pipeline.data.column_code import ColumnCode, ValueCode
 from pipeline.data.column_types import RejectedError
 from pipeline.data.conditions import ColumnCondition, parse_where
 from pipeline.data.constraints import Constraints, Unique, read_constraints
 from pipeline.data.row_conditions import permitted
 from pipeline.data.row_tokenizer import RowTokenizer
+from pipeline.data.text_code import PRESENT, TextCode
 from pipeline.data.writers import LABEL, TableForm
 from pipeline.experiments.load import Experiment
+from pipeline.generation.balance import Balance
 from pipeline.generation.new_identifiers import NewIdentifiers, new_identifiers
 from pipeline.generation.row_grammar import RowConstraint, RowGrammar
 from pipeline.runtime.errors import UserError
 
-CANDIDATES = 64  # beginnings of rows with conditions that are drawn together at least
+CANDIDATES = 64  # beginnings of rows with the same conditions that are drawn together at least
+BEGINNINGS = 4096  # beginnings of a batch of rows with different members at most, unless it has more rows
 ROUNDS = 100  # rounds in which samples are drawn again whose columns of text make them no rows
 
 
@@ -37,6 +41,7 @@ class RowDraws:
         constraints: constraints between columns.
         known: keys of the data that no sample may have, for each of the constraints' keys.
         makers: makers of new identifiers, by column.
+        balance: member of a column that each sample has; None if the model draws it.
     """
 
     grammar: RowGrammar
@@ -46,6 +51,7 @@ class RowDraws:
     constraints: Constraints = field(default_factory=Constraints)
     known: tuple[set[tuple[str, ...]], ...] = ()
     makers: Mapping[str, NewIdentifiers] = field(default_factory=dict)
+    balance: Balance | None = None
 
     @staticmethod
     def of(experiment: Experiment, settings: SamplingSettings, attempt: int = 0) -> "RowDraws | None":
@@ -56,7 +62,7 @@ class RowDraws:
         """
         tokenizer, source = experiment.data.tokenizer, experiment.data.statistics.get("source") or {}
         if not isinstance(tokenizer, RowTokenizer):
-            for name in ("where", "constraints"):
+            for name in ("where", "constraints", "balance"):
                 if getattr(settings, name) is not None:
                     raise UserError(
                         f"--{name.upper()} is for the rows of a table; prepare one with --ROW_TEMPLATE and --TOKENIZER "
@@ -85,13 +91,21 @@ class RowDraws:
         made = {
             name: maker
             for name, maker in new_identifiers(experiment.data, settings.seed, attempt).items()
-            if chosen.get(name) is None
+            if chosen.get(name) in (None, PRESENT)
         }
-        # A new value is present, and none of the excluded ones, which are values of the data.
+        # A new value is none of the excluded ones, which are values of the data.
         chosen = {name: one for name, one in chosen.items() if name not in made}
-        known = [_keys(experiment, tokenizer, one) if one.new else set() for one in constraints.unique]
-        grammar = RowGrammar(tokenizer, chosen, made)
-        return RowDraws(grammar, settings.seed, conditions, TableForm(source), constraints, tuple(known), made)
+        perhaps = {name for name in made if _may_be_missing(tokenizer.fields[name].code) and name not in conditions}
+        balance, groups = None, []
+        if (name := settings.balance) is not None:
+            balance = Balance.of(experiment.data, name, settings.count, settings.seed, conditions.get(name))
+            chosen.pop(name, None)
+            code = tokenizer.fields[name].code
+            assert isinstance(code, ValueCode), "a balanced column has members"
+            groups = balance.conditions(code)
+        known = tuple(_keys(experiment, tokenizer, one) if one.new else set() for one in constraints.unique)
+        grammar = RowGrammar(tokenizer, chosen, made, groups, perhaps)
+        return RowDraws(grammar, settings.seed, conditions, TableForm(source), constraints, known, made, balance)
 
     def begin(
         self,
@@ -117,25 +131,37 @@ class RowDraws:
         """
         tokenizer = self.grammar.tokenizer
         forced = [[] if labels is None else [tokenizer.labels[labels[place]]] for place in range(len(numbers))]
-        if not self.grammar.permitted or decoding.method != "sample":
-            return latent, self.grammar.ordered(numbers, forced, self.seed)
-        candidates = max(1, -(-CANDIDATES // len(numbers)))
+        groups = [] if self.balance is None else [self.balance.order[number] for number in numbers]
+        # Without latents and other conditions, all candidates of a member have the same weight.
+        weighed = self.grammar.permitted or (groups and latent is not None)
+        if not weighed or decoding.method != "sample":
+            return latent, self.grammar.ordered(numbers, forced, self.seed, groups=groups)
+        candidates = max(1, -(-CANDIDATES * max(1, len(set(groups))) // len(numbers)))
+        candidates = min(candidates, max(1, BEGINNINGS // len(numbers)))
         start = float(torch.rand((), generator=generator, device=generator.device))
         if latent is not None and candidates > 1:
             latent = latent.select(torch.arange(len(numbers), device=experiment.device).repeat_interleave(candidates))
-        return latent, self.grammar.ordered(numbers, forced, self.seed, candidates, start)
+        return latent, self.grammar.ordered(numbers, forced, self.seed, candidates, start, groups)
 
-    def checked(self, rows: Sequence[dict[str, Any]], places: Sequence[int]) -> list[int]:
+    def checked(
+        self,
+        rows: Sequence[dict[str, Any]],
+        places: Sequence[int],
+        numbers: Sequence[int],
+        kept: Sequence[Mapping[str, str]] = (),
+    ) -> list[int]:
         """Compute the columns with a formula, and return the places of samples to draw again.
 
         Args:
             rows: all samples; those of the places get their computed columns.
             places: places of the samples that were drawn last.
+            numbers: number of each sample.
+            kept: values of samples drawn before, whose keys no sample may have.
         """
-        wrong = [place for place in places if not self._completed(rows[place])]
+        wrong = [place for place in places if not self._completed(rows[place], numbers[place])]
         left = set(wrong)
         for unique, known in zip(self.constraints.unique, self.known, strict=True):
-            latest, taken = set(places), set(known)
+            latest, taken = set(places), known | {unique.key(values) for values in kept}
             for place in (*(one for one in range(len(rows)) if one not in latest), *places):
                 if place in left:
                     continue
@@ -145,7 +171,7 @@ class RowDraws:
                 taken.add(key)
         return sorted(left)
 
-    def _completed(self, row: dict[str, Any]) -> bool:
+    def _completed(self, row: dict[str, Any], number: int) -> bool:
         template = self.grammar.tokenizer.template
         values = template.values(row["text"])
         values = None if values is None else self.constraints.completed(values)
@@ -153,12 +179,18 @@ class RowDraws:
             return False
         if not all(one.permits(values[name]) for name, one in self.conditions.items()):
             return False
+        if self.balance is not None and not self.balance.holds(number, values):
+            return False
         row["text"] = template.text(values)
         try:
             self.form.row({"text": row["text"], LABEL: row.get(LABEL)})
         except RejectedError:
             return False
         return True
+
+
+def _may_be_missing(code: ColumnCode) -> bool:
+    return isinstance(code, TextCode) and code.empty
 
 
 def _keys(experiment: Experiment, tokenizer: RowTokenizer, unique: Unique) -> set[tuple[str, ...]]:
@@ -172,6 +204,7 @@ def drawn_again(
     draws: RowDraws,
     numbers: Sequence[int],
     draw: Callable[[list[int], int], list[dict[str, Any]]],
+    kept: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Draw samples again in place of those that are no rows or break a constraint, in at most `ROUNDS` rounds.
 
@@ -183,22 +216,26 @@ def drawn_again(
         draws: how they were drawn.
         numbers: number of each sample.
         draw: draws samples with some numbers again, given the number of the round.
+        kept: samples drawn before, whose identifiers and keys the rows may not have.
 
     Raises:
-        UserError: after all rounds, some samples still break a constraint.
+        UserError: after all rounds, some samples still break a constraint or a condition.
     """
-    own = {name: maker.fresh() for name, maker in draws.makers.items()}
+    template = draws.grammar.tokenizer.template
+    before = [values for text in kept if (values := template.values(text)) is not None]
+    perhaps = draws.grammar.perhaps
+    own = {name: maker.fresh(values[name] for values in before) for name, maker in draws.makers.items()}
 
     def named(places: Iterable[int]) -> None:
         """Give each row its own identifiers, in the order of the samples, so that all processes give the same ones."""
-        template = draws.grammar.tokenizer.template
         for place in places if own else ():
             if (values := template.values(rows[place]["text"])) is not None:
-                identifiers = {name: maker.value(numbers[place]) for name, maker in own.items()}
+                present = {name: maker for name, maker in own.items() if values[name] or name not in perhaps}
+                identifiers = {name: maker.value(numbers[place]) for name, maker in present.items()}
                 rows[place]["text"] = template.text(values | identifiers)
 
     named(range(len(rows)))
-    wrong = draws.checked(rows, range(len(rows)))
+    wrong = draws.checked(rows, range(len(rows)), numbers, before)
     for attempt in range(1, ROUNDS + 1):
         if not wrong:
             return rows
@@ -206,10 +243,15 @@ def drawn_again(
         for place, row in zip(wrong, again, strict=True):
             rows[place] = row
         named(wrong)
-        wrong = draws.checked(rows, wrong)
+        wrong = draws.checked(rows, wrong, numbers, before)
     if wrong and draws.constraints != Constraints():
         raise UserError(
             f"--CONSTRAINTS: {len(wrong):,} of {len(rows):,} samples still break a constraint after {ROUNDS} draws; "
             "the model hardly draws such rows: check the constraints against the data, or ask for fewer samples"
+        )
+    if wrong and (draws.conditions or draws.balance is not None):
+        raise UserError(
+            f"{len(wrong):,} of {len(rows):,} samples are no rows that satisfy --WHERE or --BALANCE after {ROUNDS} "
+            "draws; train the model for longer, or leave the condition on columns of text out"
         )
     return rows

@@ -21,6 +21,7 @@ def sample_with(
     again: int | None = None,
     numbers: Sequence[int] | None = None,
     attempt: int = 0,
+    kept: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Generate sentences, each drawn once, whether they are novel or not (see `novel_samples.draw_again`).
 
@@ -31,6 +32,7 @@ def sample_with(
         again: if given, decode the first `again` of the same draws a second time, with other randomness of the tokens.
         numbers: if given, generate only the sentences with these numbers.
         attempt: number of earlier draws of these sentences, which makes their latents and tokens others.
+        kept: samples drawn before whose identifiers and keys the rows of a table may not have.
 
     Returns:
         One row for each sentence, of all processes; see `pipeline.generation.generate.sample`.
@@ -67,7 +69,7 @@ def sample_with(
         return rows
     chosen = range(settings.count) if numbers is None else numbers
     # The attempts of one call of this function are apart from those of another.
-    return drawn_again(rows, draws, chosen, lambda wrong, round: draw(wrong, attempt + 1000 * round))
+    return drawn_again(rows, draws, chosen, lambda wrong, round: draw(wrong, attempt + 1000 * round), kept)
 
 
 def draws_from_prior(experiment: Experiment, settings: SamplingSettings) -> bool:

@@ -102,6 +102,7 @@ class TrainedModel:
         max_length: int | None = None,
         where: str | None = None,
         constraints: str | None = None,
+        balance: str | None = None,
         novel: bool = False,
         decoding: str = "greedy",
         temperature: float = 1.0,
@@ -132,6 +133,7 @@ class TrainedModel:
             max_length: largest number of tokens of a sentence, the end token counted.
             where: conditions that every row of a table satisfies, such as `age > 30 and sex = F`.
             constraints: path of a JSON file of constraints between the columns of a table.
+            balance: column of categories or booleans of a table of whose members there are as many rows each.
             novel: draw again in place of sentences that repeat a training text or 8 of its words in a row, in at most
                 10 rounds. A warning counts those that still do.
             decoding: `greedy` takes the most probable token, `sample` draws one, `beam` searches for the most probable
@@ -168,6 +170,7 @@ class TrainedModel:
                 max_length=max_length,
                 where=where,
                 constraints=constraints,
+                balance=balance,
                 novel=novel,
                 decoding=decoding,
                 temperature=temperature,

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -164,14 +164,19 @@ def _csv_line(row: Sequence[Any], delimiter: str) -> str:
     return text.getvalue().removesuffix("\r\n")
 
 
-def read_json(path: Path, remedy: str) -> Any:
+def read_json(path: Path, remedy: str, distinct: bool = False) -> Any:
     """Read a JSON file.
+
+    Args:
+        path: the file.
+        remedy: end of a message, which says what to do.
+        distinct: True if no object may have a key twice. Otherwise the last value counts.
 
     Raises:
         UserError: the file is absent or damaged. The message names it and ends with `remedy`.
     """
     try:
-        return _json(Path(path).read_text(encoding="utf-8"))
+        return _json(Path(path).read_text(encoding="utf-8"), _once if distinct else None)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; {remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -267,9 +272,19 @@ def _checksum(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _json(text: str) -> Any:
-    """Parse JSON without NaN and infinities."""
-    return json.loads(text, parse_constant=_refuse)
+def _json(text: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> Any:
+    """Parse JSON without NaN and infinities; `pairs` makes an object of its keys and values."""
+    return json.loads(text, parse_constant=_refuse, object_pairs_hook=pairs)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object whose keys occur once each."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"an object has the key {key[:60]!r} twice; write it once")
+        found[key] = value
+    return found
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -117,7 +117,7 @@ def test_walks_under_a_condition_are_the_dates_that_satisfy_it():
     permitted = Permitted(
         low=(2020, 2, 27), high=(2020, 3, 1), excluded=frozenset({(2020, 3, 1)}), specials=frozenset()
     )
-    assert every_value(code, permitted) == ["2020-02-27", "2020-02-28", "2020-02-29"]
+    assert every_value(code, (permitted,)) == ["2020-02-27", "2020-02-28", "2020-02-29"]
 
 
 def test_a_text_ends_after_the_longest_value():

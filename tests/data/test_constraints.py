@@ -290,6 +290,24 @@ def test_a_file_without_entries_is_refused(tmp_path: Path, content: str) -> None
         read_constraints(path, COLUMNS)
 
 
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ('[{"inequality": "age < count", "inequality": "age > count"}]', "inequality"),
+        ('{"unique": "city", "new": true, "new": false}', "new"),
+        ('[{"where": "age > 30"}, {"where": "age > 30", "x": {"a\\n": 1, "a\\n": 1}}]', r"a\n"),
+    ],
+)
+def test_a_key_that_occurs_twice_is_refused_by_its_name(tmp_path: Path, content: str, key: str) -> None:
+    path = tmp_path / "rules.json"
+    path.write_text(content)
+    with pytest.raises(UserError) as refusal:
+        read_constraints(path, COLUMNS)
+    said = str(refusal.value)
+    assert "rules.json cannot be read" in said and f"an object has the key '{key}' twice; write it once" in said
+    assert "\n" not in said
+
+
 def test_formulas_that_need_each_other_are_refused_with_their_entries(read: Read) -> None:
     first, second = {"formula": "age = count + 1"}, {"formula": "count = age - 1"}
     behind, before = {"formula": "total = age"}, {"formula": "price = µ"}

@@ -43,6 +43,10 @@ def format_of(*texts: str, decimal: str = ".") -> NumberFormat:
         ("1\u202f234,5", ",", "1234.5"),
         ("1'234.50", ".", "1234.50"),
         ("−3", ".", "-3"),
+        ("(5.00)", ".", "-5"),
+        ("($1,234.50)", ".", "-1234.50"),
+        ("(12 %)", ".", "-12"),
+        ("(3,5 €)", ",", "-3.5"),
     ],
 )
 def test_numbers_are_read_with_their_marks_units_and_signs(text: str, decimal: str, value: str):
@@ -53,7 +57,31 @@ def test_numbers_are_read_with_their_marks_units_and_signs(text: str, decimal: s
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-", ".", "$", "%", "e5", "1,23", "1,2345", "1,234 567", "12 34", "--5", "-$-5", "1_000", "٣", "0x1F", "inf"],
+    [
+        "",
+        "-",
+        ".",
+        "$",
+        "%",
+        "e5",
+        "1,23",
+        "1,2345",
+        "1,234 567",
+        "12 34",
+        "--5",
+        "-$-5",
+        "1_000",
+        "٣",
+        "0x1F",
+        "inf",
+        "(-5)",
+        "-(5)",
+        "((5))",
+        "(5",
+        "5)",
+        "()",
+        "(a)",
+    ],
 )
 def test_strings_that_resemble_a_number_are_none(text: str):
     assert parse(text) is None
@@ -103,6 +131,9 @@ def test_names_dates_and_other_words_are_no_numbers(text: str):
         (["0.5199", "3.25e-06"], "0.000012", "1.20e-05"),
         (["1.5", "1e+300"], "1e200", "1e+200"),
         (["1.5", "-0.5"], "-0.01", "0.0"),
+        (["(5.00)", "1,250.00"], "-1234.5", "(1,234.50)"),
+        (["($5.00)", "$1.00"], "-1", "($1.00)"),
+        (["(5.00)", "1.00"], "-0.001", "0.00"),
     ],
 )
 def test_a_new_number_has_the_format_of_its_column(seen: list[str], value: str, expected: str):
@@ -193,7 +224,8 @@ def columns(draw: st.DrawFn) -> tuple[str, list[str]]:
         sign, unit = draw(st.sampled_from(["", "", "-", "+", "−"])), draw(st.sampled_from(before))
         exponent = draw(st.one_of(st.just(""), st.just(""), EXPONENTS))
         head = sign + unit if draw(st.booleans()) else unit + sign
-        texts.append(head + whole + mark + exponent + draw(st.sampled_from(behind)))
+        text = head + whole + mark + exponent + draw(st.sampled_from(behind))
+        texts.append(f"({text})" if not sign and draw(st.integers(0, 3)) == 0 else text)
     return decimal, texts
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.data.arrow_types import python_values
-from pipeline.data.column_code import ColumnCode, Permitted
+from pipeline.data.column_code import ColumnCode, Permitted, ValueCode
 from pipeline.data.column_type import ColumnType, Counts
 from pipeline.data.date_code import DateCode, parts_of
 from pipeline.data.date_column import DateColumn
@@ -15,6 +15,7 @@ from pipeline.data.floating_code import FloatingCode
 from pipeline.data.number_code import NumberCode
 from pipeline.data.number_column import NumberColumn
 from pipeline.data.row_codes import CODES, _Column
+from tests.data.own_files import surveyed
 
 DRAW = random.Random(0)
 
@@ -107,6 +108,16 @@ DATES = {
 }
 
 
+@pytest.mark.parametrize(("missing", "few"), [(0, True), (10, True), (390, False)])
+def test_numbers_have_a_token_each_where_each_is_in_ten_rows(missing: int, few: bool):
+    numbers = [f"{number % 20}.5" for number in range(400 - missing)] + ["", "NA"] * (missing // 2)
+    (column,) = surveyed({"size": value} for value in numbers).values()
+    found = _Column(column)
+    for value in numbers:
+        found.add(value)
+    assert isinstance(found.code(), ValueCode if few else NumberCode)
+
+
 @pytest.mark.parametrize("values", DATES.values(), ids=DATES)
 def test_dates_with_fractions_zones_and_far_years_come_back(values: list[str]):
     column = DateColumn()
@@ -126,7 +137,7 @@ def test_bounds_of_dates_with_fractions_and_zones_hold():
     assert code.of_numbers(parts_of(low)) == ends.low
     assert code.of_numbers(parts_of(high)) == ends.high
     for _ in range(50):
-        value = (code.decode(walk(code, ends)) or "").replace(" ", "T")
+        value = (code.decode(walk(code, (ends,))) or "").replace(" ", "T")
         assert low <= value <= high + ".000"
 
 

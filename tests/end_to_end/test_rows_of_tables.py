@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,18 @@ def test_constraints_hold_for_every_row(folder: Path):
         assert float(row["total"]) == pytest.approx(2 * float(row["price"]) - 0.5, abs=0.006)
 
 
+@pytest.mark.parametrize("name", ["lm", "nvib"])
+def test_a_balanced_column_has_as_many_rows_of_each_member(folder: Path, name: str):
+    rows = sampled(folder, name, "--BALANCE", "city", "--WHERE", "city != Chur and age > 30 and price < 400")
+    assert Counter(row["city"] for row in rows) == {"Bern": 20, "Basel": 20}
+    assert all(int(row["age"]) > 30 and float(row["price"]) < 400 for row in rows)
+    assert "Bern" in {row["city"] for row in rows[:20]} and "Basel" in {row["city"] for row in rows[:20]}
+    (folder / "few.json").write_text('[{"inequality": "age < price"}, {"unique": ["price"]}]')
+    flags = ("--NOVEL", "True", "--GENERATION_BATCH_SIZE", 7, "--CONSTRAINTS", folder / "few.json")
+    rows = sampled(folder, name, "--BALANCE", "city", *flags)
+    assert sorted(Counter(row["city"] for row in rows).values()) == [13, 13, 14]
+
+
 def test_the_same_seed_gives_the_same_rows(folder: Path):
     flags = ("--WHERE", "price > 500", "--SEED", 7)
     assert sampled(folder, "nvib", *flags) == sampled(folder, "nvib", *flags)
@@ -130,6 +143,7 @@ def test_the_same_seed_gives_the_same_rows(folder: Path):
         (("--WHERE", "age >"), "ends after"),
         (("--DECODING", "beam"), "beam search is not for the rows"),
         (("--MAX_LENGTH", 5), "--MAX_LENGTH means nothing"),
+        (("--BALANCE", "price"), "needs a column of categories or booleans, and column 'price' is of type number"),
         (("--CONSTRAINTS", "absent.json"), "absent.json does not exist"),
     ],
 )
@@ -174,6 +188,8 @@ def test_conditions_are_for_rows_with_tokens_of_their_own(folder: Path):
     call("train.py", "--EXPERIMENT_NAME", "old", "--MODEL", "LM", "--DATA", "text", *small, *places(folder))
     flags = ("--EXPERIMENT_NAME", "old", *places(folder), "--WHERE", "age > 30")
     assert "--TOKENIZER table" in call("sample.py", *flags, expect=2).stderr
+    flags = ("--EXPERIMENT_NAME", "old", *places(folder), "--BALANCE", "city")
+    assert "--BALANCE is for the rows of a table" in call("sample.py", *flags, expect=2).stderr
 
 
 def test_a_table_s_tokenizer_needs_rows(folder: Path):
@@ -209,17 +225,18 @@ def test_a_shared_model_of_rows_samples_under_conditions(folder: Path):
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a prepared table of identifiers of all kinds and long texts, and a barely trained model."""
+    """A folder with a prepared table of identifiers of all kinds and long texts, and a briefly trained model."""
     found = tmp_path_factory.mktemp("people")
     with open(found / "people.csv", "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "mail", "phone", "remark"])
+        writer.writerow(["id", "mail", "phone", "remark", "case"])
         for number in range(150):
             mail = f"{'abcdefghij'[: 3 + number % 7]}{number}@{'uni' * (1 + number % 2)}.org"
+            case = f"C/{number:05d}" if number % 4 == 0 else ""
             remark = f"{number} " + "[0:id] long 🎉 remark " * (number % 9)
-            writer.writerow([f"P{number:05d}", mail, f"+41 44 {100 + number} {10 + number % 80} 05", remark])
+            writer.writerow([f"P{number:05d}", mail, f"+41 44 {100 + number} {10 + number % 80} 05", remark, case])
     call("prepareDatasets.py", "--DATA", found / "people.csv", "--ROW_TEMPLATE", "--DATA_DIR", found / "data")
-    small = ("--DIM_H", 16, "--MAX_STEPS", 3, "--BATCH_SIZE", 16)
+    small = ("--DIM_H", 16, "--MAX_STEPS", 40, "--BATCH_SIZE", 16, "--LEARNING_RATE", 0.02)
     call("train.py", "--EXPERIMENT_NAME", "lm", "--MODEL", "LM", "--DATA", "people", *small, *places(found))
     return found
 
@@ -239,6 +256,39 @@ def test_addresses_and_telephone_numbers_are_new_ones(people: Path):
 def test_identifiers_that_are_not_asked_for_stay_new_under_a_condition(people: Path, condition: str):
     rows = sampled(people, "lm", "--WHERE", f"id {condition}")
     assert len({row["id"] for row in rows if re.fullmatch(r"P\d{5}", row["id"])}) == 40
+
+
+def test_an_identifier_is_missing_where_the_model_draws_it_so(people: Path):
+    cases = [row["case"] for row in sampled(people, "lm")]
+    made = [case for case in cases if case]
+    assert "" in cases and len(set(made)) == len(made)
+    assert all(re.fullmatch(r"C/\d{5}", case) for case in made)
+    assert "" not in {row["case"] for row in sampled(people, "lm", "--WHERE", "case is not missing")}
+    assert {row["case"] for row in sampled(people, "lm", "--WHERE", "case is missing")} == {""}
+    assert "" not in {row["remark"] for row in sampled(people, "lm")}
+
+
+@pytest.mark.parametrize("name", ["id", "remark"])
+def test_a_missing_text_is_refused_where_the_data_have_none(people: Path, name: str):
+    flags = ("--EXPERIMENT_NAME", "lm", "--DECODING", "sample", *places(people), "--WHERE", f"{name} is missing")
+    assert f"no value of column '{name}' satisfies" in call("sample.py", *flags, expect=2).stderr
+
+
+def test_a_row_keeps_the_label_that_it_was_drawn_with_under_a_condition(tmp_path: Path):
+    """The label decides the size: small ones have a, large ones b, and under a condition most rows have b."""
+    with open(tmp_path / "own.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["group", "size", "city"])
+        for number in range(600):
+            writer.writerow(["ab"[number % 2], number * 7 % 50 + 50 * (number % 2), ("Bern", "Chur")[number % 3 == 0]])
+    own = ("--DATA", tmp_path / "own.csv", "--ROW_TEMPLATE", "--LABEL_COLUMN", "group")
+    call("prepareDatasets.py", *own, "--DATA_DIR", tmp_path / "data")
+    small = ("--DIM_H", 32, "--MAX_STEPS", 200, "--LEARNING_RATE", 0.01, "--BATCH_SIZE", 32)
+    call("train.py", "--EXPERIMENT_NAME", "lm", "--MODEL", "LM", "--DATA", "own", *small, *places(tmp_path))
+    rows = sampled(tmp_path, "lm", "--WHERE", "size > 40")
+    assert all(int(row["size"]) > 40 for row in rows)
+    assert sum((int(row["size"]) >= 50) == (row["group"] == "b") for row in rows) >= 36
+    assert sum(row["group"] == "b" for row in rows) > 25
 
 
 def test_conditions_on_texts_of_different_lengths_are_weighed_together(people: Path):

@@ -54,6 +54,23 @@ def test_values_become_numbers_dates_and_categories():
     assert TYPES.left_out == ["note"]
 
 
+def test_a_column_of_few_values_is_compared_although_folds_have_none():
+    real, made = frame(60, 1), frame(60, 2)
+    real["size"] = made["size"] = np.nan
+    made.loc[7, "size"] = 5.0
+    found = detection(real, made, TYPES, 1)
+    assert found is not None and found > 0.5
+
+
+def test_times_with_zones_are_compared_in_utc():
+    form = "YYYY-MM-DDThh:mm+zz:zz"
+    types = TableTypes.of({"at": {"kind": "date-time", "form": form}, "clock": {"kind": "time", "form": "hh:mm+zz:zz"}})
+    made = types.frame([{"at": "2024-01-01T01:00+02:00", "clock": "01:00+02:00"}, {"at": "", "clock": ""}])
+    assert made["at"][0] == pd.Timestamp("2023-12-31T23:00")
+    assert made["clock"][0] == 3600
+    assert made.isna().sum().tolist() == [1, 1]
+
+
 def test_rows_of_the_same_source_score_like_held_out_rows():
     found = table_fidelity(frame(600, 1), frame(300, 2), frame(600, 3), TYPES)
     assert found.figures["table_shapes"] > 0.92

@@ -13,11 +13,14 @@ from models import MODELS, build
 from models.decoding import Decoding, generate, greedy, nucleus
 from models.text_model import TextModel
 from pipeline.data.conditions import parse_where
+from pipeline.data.constraints import Constraints
 from pipeline.data.row_conditions import permitted
 from pipeline.data.row_template import RowTemplate
 from pipeline.data.row_tokenizer import RowTokenizer
+from pipeline.generation.balance import Balance
 from pipeline.generation.row_grammar import RowGrammar, resampled
-from pipeline.generation.row_samples import RowDraws
+from pipeline.generation.row_samples import ROUNDS, RowDraws, drawn_again
+from pipeline.runtime.errors import UserError
 
 COLUMNS: dict[str, Any] = {
     "sex": {"kind": "category", "values": ["", "F", "M"]},
@@ -97,7 +100,9 @@ def test_conditions_draw_from_the_models_conditional_distribution(tokenizer: Row
     rows = map(tokenizer.template.values, texts)
     found = Counter((values["size"], values["sex"]) for values in rows if values is not None)
     assert found.total() == count
-    expected = {(str(size), "F"): probability(model, tokenizer, size, "F") for size in range(9, 22)}
+    expected = {
+        (str(size), "F"): probability(model, tokenizer, [("size", str(size)), ("sex", "F")]) for size in range(9, 22)
+    }
     total = sum(expected.values())
     assert set(found) <= set(expected)
     distance = sum(abs(found[pair] / count - share / total) for pair, share in expected.items()) / 2
@@ -106,11 +111,11 @@ def test_conditions_draw_from_the_models_conditional_distribution(tokenizer: Row
     assert cut_off(model, tokenizer) > 0.12
 
 
-def probability(model: TextModel, tokenizer: RowTokenizer, size: int, sex: str) -> float:
-    """Return the probability of two values under the model, given their columns, over what the columns may hold."""
+def probability(model: TextModel, tokenizer: RowTokenizer, values: list[tuple[str, str]]) -> float:
+    """Return the probability of values under the model, given their columns, over what the columns may hold."""
     fields = tokenizer.fields
     ids, log_p = [tokenizer.cls_id], 0.0
-    for name, value in (("size", str(size)), ("sex", sex)):
+    for name, value in values:
         ids.append(fields[name].marker)
         tokens = fields[name].code.encode(value)
         assert tokens is not None
@@ -133,7 +138,7 @@ def next_logits(model: TextModel, ids: list[int]) -> torch.Tensor:
 def cut_off(model: TextModel, tokenizer: RowTokenizer) -> float:
     """Distance between the distributions of sizes above 8 with and without the weights."""
     field = tokenizer.fields["size"]
-    whole = {size: probability(model, tokenizer, size, "F") for size in range(22)}
+    whole = {size: probability(model, tokenizer, [("size", str(size)), ("sex", "F")]) for size in range(22)}
     code, naive = field.code, dict[int, float]()
     above = permitted(parse_where("size > 8", COLUMNS)["size"], code, COLUMNS["size"])
     for size in range(9, 22):
@@ -149,10 +154,58 @@ def cut_off(model: TextModel, tokenizer: RowTokenizer) -> float:
     return sum(abs(naive[size] - whole[size] / total) for size in naive) / 2
 
 
+def test_groups_keep_their_numbers_of_rows_and_draw_from_the_conditional_distribution(
+    tokenizer: RowTokenizer, model: TextModel
+):
+    """Each group's sizes above 8 have the frequencies of an enumeration given the group's sex."""
+    conditions = parse_where("size > 8", COLUMNS)
+    chosen = {"size": permitted(conditions["size"], tokenizer.fields["size"].code, COLUMNS["size"])}
+    code, members = tokenizer.fields["sex"].code, ("F", "M")
+    groups = [{"sex": tuple(code.encode(member) or ())} for member in members]
+    order, count = [number % 5 != 0 for number in range(2000)], 2000
+    balance = Balance("sex", (("F",), ("M",)), tuple(map(int, order)))
+    draws = RowDraws(RowGrammar(tokenizer, chosen, groups=groups), 1, conditions, cast(Any, None), balance=balance)
+    experiment = cast(Any, SimpleNamespace(model=model, device=torch.device("cpu")))
+    generator = torch.Generator().manual_seed(5)
+    _, constraint = draws.begin(experiment, None, range(count), None, Decoding("sample"), generator)
+    texts = drawn(model, tokenizer, constraint, count, nucleus(generator=generator))
+    rows = [tokenizer.template.values(text) or {} for text in texts]
+    assert [row["sex"] == "M" for row in rows] == order
+    for member in members:
+        found = Counter(row["size"] for row in rows if row["sex"] == member)
+        expected = {
+            str(size): probability(model, tokenizer, [("sex", member), ("size", str(size))]) for size in range(9, 22)
+        }
+        total = sum(expected.values())
+        distance = sum(abs(found[size] / found.total() - share / total) for size, share in expected.items()) / 2
+        assert set(found) <= set(expected)
+        assert distance < (0.06 if member == "M" else 0.12), member
+
+
 def test_resampling_is_in_proportion_to_the_weights():
     weights = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().tolist()
     assert Counter(resampled(weights, 8, 0.5)) == {0: 4, 1: 2, 2: 1, 3: 1}
     assert resampled([0.0, -1e9], 3, 0.99) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("conditions", "message"), [({"note": None}, "1 of 2 samples are no rows"), ({}, "")])
+def test_samples_that_break_a_condition_to_the_end_are_an_error(conditions: Any, message: str):
+    grammar = SimpleNamespace(tokenizer=SimpleNamespace(template=None), perhaps=())
+    of_rows = {"conditions": conditions, "balance": None, "constraints": Constraints(), "makers": {}}
+    draws = cast(Any, SimpleNamespace(grammar=grammar, checked=lambda *_: [1], **of_rows))
+    rounds: list[int] = []
+
+    def draw(numbers: list[int], attempt: int) -> list[dict[str, Any]]:
+        rounds.append(attempt)
+        return [{"text": "x"} for _ in numbers]
+
+    rows = [{"text": "a"}, {"text": "b"}]
+    if message:
+        with pytest.raises(UserError, match=message):
+            drawn_again(rows, draws, range(2), draw)
+    else:  # without conditions, what is no row is left out and counted
+        assert drawn_again(rows, draws, range(2), draw) == [{"text": "a"}, {"text": "x"}]
+    assert rounds == list(range(1, ROUNDS + 1))
 
 
 def test_shuffled_columns_are_the_same_row(tokenizer: RowTokenizer):
