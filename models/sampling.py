@@ -331,10 +331,12 @@ class SamplingSettings:
             )
         if self._given("sampling_distribution"):
             raise SettingError("{prior} learned draws the lengths too; leave {sampling_distribution} out")
-        if self._given("where"):
-            raise SettingError(
-                "{where} is for {prior} plain: a learned prior imagines rows that need not satisfy it; leave it out"
-            )
+        for name in ("where", "balance"):
+            if self._given(name):
+                raise SettingError(
+                    f"{{{name}}} is for {{prior}} plain: a learned prior imagines rows that need not satisfy it; leave "
+                    "it out"
+                )
 
     def _check_mixture(self) -> None:
         if self.mix is None:

@@ -12,6 +12,7 @@ from pipeline.generation import latents
 from pipeline.generation.generate import checked_label, sample
 from pipeline.generation.learned_prior import LearnedPrior
 from pipeline.generation.row_samples import RowDraws, drawn_again
+from pipeline.runtime.errors import UserError
 
 
 def sample_with(
@@ -45,6 +46,10 @@ def sample_with(
         settings.decoding, settings.temperature, settings.top_p, settings.beam_width, settings.beam_length_penalty
     )
     draws = RowDraws.of(experiment, settings, attempt)
+    if settings.prior == "learned" and draws is not None and draws.conditions:
+        raise UserError(
+            "--CONSTRAINTS has conditions, which rows that a learned prior imagines need not satisfy; leave --PRIOR out"
+        )
     source = source_of(experiment, settings)
 
     def draw(numbers: Sequence[int] | None, attempt: int) -> list[dict[str, Any]]:

@@ -303,3 +303,19 @@ def test_a_shared_model_makes_addresses_and_numbers_without_those_of_the_data(pe
     trained.save_pretrained(people / "shared")
     texts = from_pretrained(people / "shared").generate(20, 1, decoding="sample")
     assert len({re.findall(r"mail is [a-z]{8}@example\.com, phone is \+99 99\d ", text)[0] for text in texts}) == 20
+
+
+def test_a_learned_prior_imagines_rows(folder: Path):
+    call("train_prior.py", "--EXPERIMENT_NAME", "nvib", "--FROM", "lm", *places(folder))
+    rows = sampled(folder, "nvib", "--PRIOR", "learned")
+    assert len(rows) == 40
+    assert list(rows[0]) == COLUMNS
+    imagined = [
+        json.loads(line)["imagined"]
+        for line in next((folder / "outputs").glob("*/nvib/samples.jsonl")).read_text().splitlines()
+    ]
+    assert all(text.startswith("id is ") and "; total is" in text.replace(", total", "; total") for text in imagined)
+    (folder / "where.json").write_text(json.dumps({"where": "age > 30"}))
+    flags = ("--PRIOR", "learned", "--CONSTRAINTS", folder / "where.json")
+    with pytest.raises(AssertionError, match="--CONSTRAINTS has conditions"):
+        sampled(folder, "nvib", *flags)

@@ -244,6 +244,7 @@ def test_a_damaged_prior_is_refused(copy: Path):
         (("--PRIOR", "learned", "--NEAR", "a cat"), "--NEAR draws them around a text"),
         (("--PRIOR", "learned", "--SAMPLING_DISTRIBUTION", "uniform"), "leave --SAMPLING_DISTRIBUTION out"),
         (("--PRIOR", "learned", "--WHERE", "age > 3"), "--WHERE is for --PRIOR plain"),
+        (("--PRIOR", "learned", "--BALANCE", "sex"), "--BALANCE is for --PRIOR plain"),
     ],
 )
 def test_flags_that_mean_nothing_are_refused(flags: tuple[object, ...], message: str):
