@@ -13,12 +13,14 @@ from pipeline.cli import (
     report_command,
     sample_command,
     train_command,
+    train_prior_command,
 )
 from pipeline.recipes.demo import RUNS, SAMPLED, steps
 
 COMMANDS = {
     "prepareDatasets.py": prepare_command,
     "train.py": train_command,
+    "train_prior.py": train_prior_command,
     "sample.py": sample_command,
     "forwardSampleEvaluation.py": forward_command,
     "reconstruction.py": reconstruction_command,
@@ -38,6 +40,7 @@ def test_every_script_takes_its_flags(number: int, monkeypatch):
 def test_every_step_comes_after_what_it_needs():
     trained: set[str] = set()
     sampled: set[str] = set()
+    fitted: set[str] = set()
     for script, *flags in steps():
         values = dict(itertools.pairwise(flags))
         name = values.get("--EXPERIMENT_NAME")
@@ -46,10 +49,15 @@ def test_every_step_comes_after_what_it_needs():
             trained.add(name)
         elif name is not None:
             assert name in trained
+        if script == "train_prior.py":
+            assert values["--FROM"] in trained
+            fitted.add(name)
         if script == "sample.py":
+            assert values.get("--PRIOR", "plain") == ("learned" if name in fitted else "plain")
             sampled.add(name)
         if script == "forwardSampleEvaluation.py":
             assert {name, values["--LANGUAGE_MODEL"]} <= trained
             assert name in sampled
     assert trained == set(RUNS)
     assert sampled == set(SAMPLED)
+    assert fitted == {"nvib"}
