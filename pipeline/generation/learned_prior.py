@@ -71,8 +71,9 @@ class LearnedPrior:
         """
         source = _Imagined(self, noise, decoding, max(1, fewest - 1), most)
         known = self.experiment.data.statistics.get("labels") or {}
+        shortest = _Imagined(self, noise, decoding, 1, 2)
         with torch.inference_mode(), unsupported_as_user_error():  # fails before any work
-            source.draw([0], torch.Generator(self.experiment.device), list(known)[:1] or None)
+            shortest.draw([0], torch.Generator(self.experiment.device), list(known)[:1] or None)
         longest = max(self.experiment.data.length_distribution) if most is None else most
         before = self.experiment.model.positions_of(longest) - longest
         return Source(source.draw, lambda number: source.rows[number], most or 0, before)
