@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.tracker import check_login, read_summary, tracking
     from pipeline.generation.known_texts import KnownTexts
     from pipeline.generation.novel_samples import check_novel, draw_again
-    from pipeline.generation.sampler import sample_with
+    from pipeline.generation.sampler import draws_from_prior, sample_with
     from pipeline.reporting.console import beside_controls, copies, of_own_form, on_one_line
     from pipeline.runtime.files import as_jsonl, write_text
     from pipeline.runtime.processes import is_first
@@ -85,6 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
         figures = {
             **{f"samples/{name}{suffix}": value for suffix, of in measured.items() for name, value in of.items()},
             **{f"samples/{name}": None if decided is None else decided[name] for name in NAMES},
+            "samples/prior": settings.prior if draws_from_prior(experiment, settings) else None,
             "samples/count": len(rows),
             "samples/redrawn": None if novel is None else novel.redrawn,
             "samples/redraw_rounds": None if novel is None else novel.rounds,

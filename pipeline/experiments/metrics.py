@@ -277,6 +277,8 @@ METRICS = (
         unit="share",
         decimals=4,
     ),
+    # Prior that the latents of samples were drawn from: plain or learned (pipeline/generation/sampler.py).
+    Metric("prior", "prior", ("samples",), "samples", decimals=None),
     # Samples drawn again in place of copies (pipeline/generation/novel_samples.py).
     Metric("redrawn", "samples drawn again", ("samples",), "samples", "sentences", 0),
     Metric("redraw_rounds", "rounds of drawing again", ("samples",), "samples", "rounds", 0),

@@ -33,6 +33,11 @@ def model_card(config: dict[str, Any], name: str) -> str:
         "    from pipeline import from_pretrained                     # in a checkout of the NVIB suite",
         f'    model = from_pretrained("{name}")                        # this folder, or its name on the hub',
         "    model.generate(10, seed=1)",
+        *(
+            ['    model.generate(10, prior="learned", prior_top_p=0.95)    # its learned prior']
+            if "prior" in config
+            else []
+        ),
         '    model.reconstruct(["the old king left the town."])',
         '    model.interpolate("the old king left the town.", "a cat saw the river.", steps=5)',
         "",

@@ -140,6 +140,7 @@ def test_the_script_writes_what_the_library_returns(copy: Path):
     assert [row["text"] for row in rows] == expected
     assert all(row["imagined"] and row["drawn_length"] > 1 for row in rows)
     assert "two decodings of one draw" in said.stdout
+    assert json.loads((copy / "outputs/nvib/nvib/summary.json").read_text())["samples/prior"] == "learned"
     assert before == {path.name: path.read_bytes() for path in (copy / "outputs/nvib/nvib").glob("*.safetensors")}
 
 
@@ -175,6 +176,7 @@ def test_a_shared_model_has_its_prior(folder: Path, tmp_path: Path):
     model = of(folder)
     model.save_pretrained(tmp_path / "shared")
     assert (tmp_path / "shared" / "prior.safetensors").exists()
+    assert 'prior="learned"' in (tmp_path / "shared" / "README.md").read_text()
     shared = from_pretrained(tmp_path / "shared")
     expected = model.generate(5, prior="learned")
     assert shared.generate(5, prior="learned") == expected
