@@ -42,7 +42,7 @@ def parse(description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Fit the prior, or resume its training."""
     from pipeline.experiments.config import read_config
-    from pipeline.experiments.language_model_prior import check_autoencoder, take_over
+    from pipeline.experiments.language_model_prior import causal_base, check_autoencoder, take_over
 
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
     config = read_config(files)
@@ -58,14 +58,15 @@ def run(arguments: argparse.Namespace) -> None:
         if own.config.exists() and not arguments.RESTART:
             raise UserError(f"{files.name} has a prior already; replace it with --RESTART True")
         take_over(source, own, config)
-        print(f"{arguments.FROM} is the prior of {files.name} now, in {own.folder}")
+        if is_first():
+            print(f"{arguments.FROM} is the prior of {files.name} now, in {own.folder}")
     else:
         arguments.MODEL, arguments.DATA_NAME, arguments.CONFIG = (
             LanguageModelSettings.name,
             config["data"]["name"],
             None,
         )
-        arguments.PRETRAINED = model.get("pretrained")
+        arguments.PRETRAINED = causal_base(model)
         usual = {name: model[name] for name in SIZES} if arguments.PRETRAINED is None else AROUND_PRETRAINED
         for name, value in usual.items():
             if getattr(arguments, name.upper()) is None:

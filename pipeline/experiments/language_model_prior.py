@@ -4,12 +4,15 @@ import secrets
 import shutil
 from typing import Any
 
+from models.registry import kind_of
 from models.settings import LanguageModelSettings
+from pipeline.data.base_models import base_folder
 from pipeline.data.dataset import difference
 from pipeline.experiments.config import read_config, settings_from_json
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import replacing_folder, write_record
+from pipeline.runtime.processes import is_first
 
 WITHOUT_POSTERIOR = ("T", LanguageModelSettings.name)
 
@@ -33,6 +36,18 @@ def check_autoencoder(files: ExperimentFiles, model: dict[str, Any]) -> None:
         raise UserError(f"{files.name} has not finished its first epoch; run its train.py again")
 
 
+def causal_base(model: dict[str, Any]) -> str | None:
+    """Return the pretrained model that the prior of an autoencoder is built around; None for a prior from scratch.
+
+    An encoder-decoder has no language model: the prior has its sizes and fresh weights.
+
+    Args:
+        model: settings of the autoencoder, in `config.json`.
+    """
+    name = model.get("pretrained")
+    return name if name is not None and kind_of(base_folder(name)) == "causal" else None
+
+
 def take_over(source: ExperimentFiles, own: ExperimentFiles, config: dict[str, Any]) -> None:
     """Copy a trained language model as the prior of an autoencoder, whole or not at all.
 
@@ -54,6 +69,8 @@ def take_over(source: ExperimentFiles, own: ExperimentFiles, config: dict[str, A
     if not source.best.exists():
         raise UserError(f"--FROM {source.name} has not finished its first epoch; run its train.py again")
     own.claim()
+    if not is_first():
+        return
     with replacing_folder(own.folder) as new:
         for path in (source.best, source.metrics, source.summary):
             if path.exists():

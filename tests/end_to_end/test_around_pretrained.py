@@ -109,6 +109,18 @@ def test_samples_have_no_special_token_and_every_way_to_sample_works(folder: Pat
     call("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 12)
 
 
+def test_a_learned_prior_is_built_around_the_same_base(copy: Path):
+    call("train_prior.py", *at(copy, "nvib"), "--MAX_STEPS", 2)
+    settings = [json.loads((experiment(copy) / name / "config.json").read_text())["model"] for name in ("", "prior")]
+    assert settings[1]["name"] == "LM"
+    assert settings[0]["base_sha256"] == settings[1]["base_sha256"] != ""
+    flags = ("--NUMBER_SAMPLES", 6, "--PRIOR", "learned", "--LABEL", "4", "--MAX_LENGTH", 9)
+    call("sample.py", *at(copy, "nvib"), *flags)
+    rows = lines(experiment(copy) / "samples.jsonl")
+    assert all(row["imagined"] and row["drawn_length"] <= 9 for row in rows)
+    assert not any(mark in row["imagined"] for row in rows for mark in SPECIAL)
+
+
 def test_everything_after_training_works(folder: Path):
     for script, *flags in (
         ("reconstruction.py",),

@@ -41,6 +41,11 @@ def test_a_model_around_an_encoder_decoder_is_trained_sampled_and_shared(tmp_pat
         rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
         assert len(rows) == 4
         assert not any(token in row["text"] for row in rows for token in SPECIAL)
+    call("train_prior.py", *named, *steps)
+    call("sample.py", *named, *few, "--PRIOR", "learned")
+    imagined = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert all(row["imagined"] for row in imagined)
+    assert json.loads((folder / "prior" / "config.json").read_text())["model"]["pretrained"] is None
     subset = ("--DATA_SUBSET", "validation")
     call("reconstruction.py", *named, *subset)
     call("interpolation_evaluation.py", *named, "--NUMBER_PAIRS", 2)
