@@ -2,6 +2,7 @@
 
     python -m pipeline paper --DATA wikipedia-sample
     python -m pipeline paper --DATA wikitext2 --SEEDS 1
+    python -m pipeline paper --DATA wikitext2 --EPOCHS 5 --TRIALS 8 --VOCAB_SIZE 8000     make paper DATA=wikitext2
     python -m pipeline paper --LIST True                   print which steps are done and left, and stop
 
 The same command resumes a run that was stopped. If a step fails, the steps that need it are left out and all others
@@ -14,7 +15,8 @@ import argparse
 from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_project_options, add_runs_options, add_steps_options
 from pipeline.recipes.paper import RUNS
-from pipeline.recipes.plan import Budget, Places, reproduce, with_sources
+from pipeline.recipes.plan import TRIAL_PART, Budget, Places, reproduce, with_sources
+from pipeline.runtime.errors import UserError
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -24,6 +26,16 @@ def parse(description: str) -> argparse.Namespace:
     add_runs_options(group, [run.name for run in RUNS])
     group.add_argument(
         "--MAX_STEPS", type=types.integer(1), help="optimizer steps of every training (default: that of train.py)"
+    )
+    group.add_argument(
+        "--EPOCHS", type=types.integer(1), help="passes of every training over the sentences (default: MAX_STEPS)"
+    )
+    group.add_argument(
+        "--TRIALS",
+        type=types.integer(0),
+        default=0,
+        help=f"trials of tune.py for each model, each with a {TRIAL_PART}th of a training's budget; the runs of the "
+        "models train with the settings that it finds (default: 0, the settings of the recipe)",
     )
     group.add_argument(
         "--BATCH_SIZE", type=types.integer(1), help="sentences per batch of every training (default: that of train.py)"
@@ -38,6 +50,11 @@ def parse(description: str) -> argparse.Namespace:
         help="draws per sentence for the likelihood's bounds",
     )
     group.add_argument("--NUMBER_PAIRS", type=types.integer(1), help="pairs that are interpolated (default: all)")
+    group.add_argument(
+        "--VOCAB_SIZE",
+        type=types.integer(100, 10**6),
+        help="tokens of a WordPiece tokenizer, where the data are not prepared yet (default: the usual tokenizer)",
+    )
     add_steps_options(group)
     add_project_options(parser, project="paper")
     return parser.parse_args()
@@ -45,6 +62,8 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, measure and report, or list the steps."""
+    if arguments.EPOCHS is not None and arguments.MAX_STEPS is not None:
+        raise UserError("--EPOCHS and --MAX_STEPS both set the amount of training; leave one of them out")
     places = Places(arguments.PROJECT_NAME, arguments.OUTPUT_DIR, arguments.DATA_DIR, arguments.WANDB_ENTITY)
     runs = with_sources(RUNS, arguments.EXPERIMENTS)
     budget = Budget(
@@ -54,5 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.NUMBER_SAMPLES,
         arguments.IMPORTANCE_SAMPLES,
         arguments.NUMBER_PAIRS,
+        epochs=arguments.EPOCHS,
+        trials=arguments.TRIALS,
+        vocabulary=arguments.VOCAB_SIZE,
     )
     reproduce(arguments.DATA, places, runs, budget, arguments.JOBS, arguments.LIST)

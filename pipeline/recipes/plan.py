@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.data.corpora import NAMES
 from pipeline.recipes.runner import Step, StepRunner
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import write_text
+from pipeline.runtime.files import read_json, write_text
 
 # Flags of every training. With several heads and without dropout, a model of one layer leaves the plateau of its first
 # steps in a third of the steps.
@@ -30,6 +30,8 @@ class Run:
         seeds: number of seeds, None for all.
         start_from: name of the run from whose weights, of the same seed, it starts; None for fresh weights.
         steps: optimizer steps; those of the budget if None.
+        tuned: True if the settings are those that a study finds, where the budget has trials; without, `flags`.
+        prior: name of the run whose language model, of the same seed, becomes the learned prior of the samples.
     """
 
     name: str
@@ -39,12 +41,19 @@ class Run:
     seeds: int | None = None
     start_from: str | None = None
     steps: int | None = None
+    tuned: bool = False
+    prior: str | None = None
 
 
 RECONSTRUCTION = ("reconstruction-validation", "reconstruction-test")
 GENERATION = ("sample", "forward", "reverse")
 INTERPOLATION = ("interpolation",)
 BOUNDS = ("bounds-validation", "bounds-test")  # reconstruction, with the bounds of the likelihood
+
+TRIAL_PART = 5  # a trial of a study has one part of so many of a training's budget
+# Samples of a learned prior: the latent decides, and its noise hardly changes a token.
+LEARNED = ("--PRIOR", "learned", "--PRIOR_TOP_P", "0.95", "--LATENT_TEMPERATURE", "0.5")
+DRAWN = ("--DECODING", "sample", "--TOP_P", "0.95")
 
 JUDGE = "lm"  # experiment of the language model that judges samples
 JUDGE_RUN = Run(JUDGE, "LM", ())
@@ -67,6 +76,9 @@ class Budget:
         importance_samples: draws per sentence for the bounds of the likelihood.
         pairs: pairs of sentences that are interpolated, None for all.
         sampling: further flags of sample.py.
+        epochs: passes of every training over the sentences, None for a number of steps.
+        trials: trials of a study for each tuned run; none for the settings of the recipe.
+        vocabulary: tokens of a WordPiece tokenizer for data that are not prepared yet; None for the data's usual one.
     """
 
     seeds: Sequence[int]
@@ -76,6 +88,22 @@ class Budget:
     importance_samples: int
     pairs: int | None
     sampling: tuple[str, ...] = ()
+    epochs: int | None = None
+    trials: int = 0
+    vocabulary: int | None = None
+
+    def limit(self, steps: int | None = None, part: int = 1) -> tuple[str, ...]:
+        """Flags of the amount of one training.
+
+        Args:
+            steps: optimizer steps, where a run has its own number.
+            part: 1 for all of it, n for an n-th part.
+        """
+        number = self.max_steps if steps is None else steps
+        limit: tuple[str, ...] = () if number is None else ("--MAX_STEPS", str(max(1, number // part)))
+        if self.epochs is not None and steps is None:
+            limit = ("--EPOCHS", str(max(1, self.epochs // part)))
+        return limit + (() if self.batch_size is None else ("--BATCH_SIZE", str(self.batch_size)))
 
     @property
     def judge_seed(self) -> int:
@@ -146,6 +174,7 @@ def reproduce(
             "dataset; prepare your own text with prepareDatasets.py first"
         )
     if prepared:
+        _check_vocabulary(data, places, budget.vocabulary)
         steps = [Step(s.name, s.command, tuple(n for n in s.needs if n != "prepare")) for s in steps[1:]]
     runner = StepRunner(steps, places.folder / record, places.folder / "logs")
     print(runner.table(), flush=True)
@@ -165,6 +194,18 @@ def reproduce(
     print(f"the report: {places.folder / 'report' / 'report.md'}")
 
 
+def _check_vocabulary(data: str, places: Places, asked: int | None) -> None:
+    """Check that prepared data have the vocabulary that is asked for."""
+    remedy = "prepare it again with prepareDatasets.py"
+    settings = read_json(places.data_dir / data / "statistics.json", remedy).get("settings") or {}
+    found = settings.get("tokenizer"), settings.get("vocabulary_size")
+    if asked is not None and found != ("wordpiece", asked):
+        raise UserError(
+            f"--VOCAB_SIZE {asked}: {places.data_dir / data} is prepared with the tokenizer {found[0]}, --VOCAB_SIZE "
+            f"{found[1]}; leave --VOCAB_SIZE out, or name another --DATA_DIR"
+        )
+
+
 def _report(places: Places, steps: Iterable[Step]) -> Step:
     """Step that reports all experiments that have begun."""
     names = [step.name.removeprefix("train ") for step in steps if step.name.startswith("train ")]
@@ -174,11 +215,11 @@ def _report(places: Places, steps: Iterable[Step]) -> Step:
 
 
 def with_sources(runs: Sequence[Run], names: Collection[str] | None) -> list[Run]:
-    """Return the runs of these names and those that they start from, in order; all runs if `names` is None."""
+    """Return the runs of these names and those that they need, in order; all runs if `names` is None."""
     wanted = {run.name for run in runs} if names is None else set(names)
     for run in reversed(runs):
-        if run.name in wanted and run.start_from is not None:
-            wanted.add(run.start_from)
+        if run.name in wanted:
+            wanted |= {source for source in (run.start_from, run.prior) if source is not None}
     return [run for run in runs if run.name in wanted]
 
 
@@ -191,27 +232,43 @@ def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list
         runs: the runs; one that starts from another comes after it.
         budget: amount of training and measuring.
     """
-    steps = [Step("prepare", ("prepareDatasets.py", "--DATA", data, "--DATA_DIR", str(places.data_dir)))]
+    asked = budget.vocabulary
+    own = () if asked is None else ("--TOKENIZER", "wordpiece", "--VOCAB_SIZE", str(asked))
+    steps = [Step("prepare", ("prepareDatasets.py", "--DATA", data, *own, "--DATA_DIR", str(places.data_dir)))]
 
     def train(name: str, run: Run, seed: int) -> Step:
-        number = budget.max_steps if run.steps is None else run.steps
-        limit = () if number is None else ("--MAX_STEPS", str(number))
-        limit += () if budget.batch_size is None else ("--BATCH_SIZE", str(budget.batch_size))
         source = None if run.start_from is None else f"{run.start_from}-s{seed}"
         start = () if source is None else ("--START_FROM", source)
-        command = ("train.py", "--EXPERIMENT_NAME", name, "--SEED", str(seed), *training_flags(run), *start)
-        needs = ("prepare",) if source is None else ("prepare", f"train {source}")
-        return Step(f"train {name}", (*command, *limit, "--DATA", data, *places.flags), needs)
+        flags, needs = training_flags(run), ("prepare",) if source is None else ("prepare", f"train {source}")
+        if run.tuned and budget.trials:
+            found = places.output_dir / tuning / f"best-{run.model}-{data}.json"
+            flags, needs = ("--MODEL", run.model, *COMMON, "--CONFIG", str(found)), (*needs, f"tune {run.model}")
+        command = ("train.py", "--EXPERIMENT_NAME", name, "--SEED", str(seed), *flags, *start)
+        return Step(f"train {name}", (*command, *budget.limit(run.steps), "--DATA", data, *places.flags), needs)
 
+    def tune(model: str) -> Step:
+        command = ("tune.py", "--MODEL", model, "--TRIALS", str(budget.trials), "--SEEDS", str(budget.judge_seed))
+        limit = (*COMMON, *budget.limit(part=TRIAL_PART), "--DATA", data)
+        return Step(f"tune {model}", (*command, *limit, "--PROJECT_NAME", tuning, *places.flags[2:]), ("prepare",))
+
+    runs, tuning = list(runs), f"{places.project}-tuning"
+    if budget.trials:
+        steps += [tune(model) for model in dict.fromkeys(run.model for run in runs if run.tuned)]
     steps.append(train(JUDGE, JUDGE_RUN, budget.judge_seed))
     for run in runs:
         for seed in budget.seeds[: run.seeds]:
             name = f"{run.name}-s{seed}"
             steps.append(train(name, run, seed))
+            if run.prior is not None:
+                source = f"{run.prior}-s{seed}"
+                command = ("train_prior.py", "--EXPERIMENT_NAME", name, "--FROM", source, "--RESTART", "True")
+                steps.append(Step(f"prior {name}", (*command, *places.flags), (f"train {name}", f"train {source}")))
             for measure in run.measures:
                 script, flags, needs = MEASURES[measure](budget)
                 if script == "sample.py" and run.model == "LM" and not budget.sampling:
                     flags += ("--DECODING", "sample")  # without a latent, greedy decoding repeats one sentence
+                if script == "sample.py" and run.prior is not None:
+                    flags, needs = flags + LEARNED + (() if budget.sampling else DRAWN), (*needs, "prior")
                 steps.append(
                     Step(
                         f"{measure} {name}",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,9 +15,9 @@ import pytest
 from pipeline.experiments.config import write_config
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.recipes.paper import RUNS
-from pipeline.recipes.plan import Budget, Places, plan
+from pipeline.recipes.plan import Budget, Places, plan, with_sources
 from pipeline.recipes.runner import Step, StepRunner
-from tests.helpers import ROOT, call, command_line, prepare_tiny, run
+from tests.helpers import ROOT, call, command_line, one_line_of_error, prepare_tiny, run
 
 BUDGET = Budget(seeds=(1, 2, 3), max_steps=None, batch_size=16, samples=10, importance_samples=2, pairs=None)
 PLACES = Places("p", Path("o"), Path("d"))
@@ -50,6 +51,52 @@ def test_every_training_has_the_budget():
     assert all(c[c.index("--BATCH_SIZE") + 1] == "16" and "--MAX_STEPS" not in c for c in trained)
     assert all(c[-8:] == PLACES.flags for c in trained)
     assert PLACES.flags == ("--PROJECT_NAME", "p", "--OUTPUT_DIR", "o", "--DATA_DIR", "d", "--WANDB_ENTITY", "None")
+
+
+def test_passes_trials_and_the_vocabulary_reach_the_commands():
+    budget = replace(BUDGET, epochs=5, trials=8, vocabulary=8000)
+    steps = {step.name: step for step in plan("tiny", PLACES, RUNS, budget)}
+    assert steps["prepare"].command[3:7] == ("--TOKENIZER", "wordpiece", "--VOCAB_SIZE", "8000")
+    models = {run.model for run in RUNS}
+    assert {name for name in steps if name.startswith("tune ")} == {f"tune {model}" for model in models}
+    for model in models:
+        command = steps[f"tune {model}"].command
+        assert [command[command.index(flag) + 1] for flag in ("--TRIALS", "--SEEDS", "--EPOCHS")] == ["8", "0", "1"]
+        assert command[command.index("--PROJECT_NAME") + 1] == "p-tuning"
+        assert command.count("--PROJECT_NAME") == 1
+    nvib = steps["train nvib-s2"]
+    assert nvib.command[nvib.command.index("--CONFIG") + 1] == "o/p-tuning/best-NVIB-tiny.json"
+    assert "--KL_WARMUP" not in nvib.command
+    assert nvib.needs == ("prepare", "tune NVIB")
+    assert nvib.command[nvib.command.index("--EPOCHS") + 1] == "5"
+    assert "--MAX_STEPS" not in nvib.command
+    swept = steps["train nvib-lambda3-delta0.1-s1"].command
+    assert "--CONFIG" not in swept
+    assert not any(step.startswith("tune ") for step in (s.name for s in plan("tiny", PLACES, RUNS, BUDGET)))
+
+
+def test_the_learned_prior_is_the_language_model_of_the_same_seed():
+    steps = {step.name: step for step in plan("tiny", PLACES, RUNS, BUDGET)}
+    assert steps["train nvib-30-s3"].needs == ("prepare", "train t-s3")
+    prior = steps["prior nvib-30-s3"]
+    assert prior.command[:5] == ("train_prior.py", "--EXPERIMENT_NAME", "nvib-30-s3", "--FROM", "lm-s3")
+    assert set(prior.needs) == {"train nvib-30-s3", "train lm-s3"}
+    drawn = steps["sample nvib-30-s3"]
+    assert "prior nvib-30-s3" in drawn.needs
+    assert drawn.command[drawn.command.index("--PRIOR") + 1] == "learned"
+    assert "--PRIOR" not in steps["sample nvib-s3"].command
+    assert {run.name for run in with_sources(RUNS, ["nvib-30"])} == {"t", "lm", "nvib-30"}
+
+
+def test_data_with_another_vocabulary_are_refused(tmp_path: Path):
+    prepare_tiny(tmp_path / "data")
+    flags = ("--DATA", "tiny", "--DATA_DIR", tmp_path / "data", "--OUTPUT_DIR", tmp_path / "outputs")
+    refused = one_line_of_error(call("paper", *flags, "--VOCAB_SIZE", 8000, "--LIST", "True", expect=2))
+    assert "prepared with the tokenizer wordpiece, --VOCAB_SIZE 200" in refused
+    listed = call("paper", *flags, "--VOCAB_SIZE", 200, "--EPOCHS", 1, "--TRIALS", 1, "--LIST", "True").stdout
+    assert re.search(r"^tune +0 +0 +6$", listed, re.MULTILINE)
+    both = one_line_of_error(call("paper", *flags, "--EPOCHS", 1, "--MAX_STEPS", 5, expect=2))
+    assert "--EPOCHS and --MAX_STEPS both set the amount" in both
 
 
 def test_the_sweep_of_the_regulariser_has_at_least_four_settings():
