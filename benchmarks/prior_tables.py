@@ -90,8 +90,9 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
                 said = {None: "real text", "greedy": "greedy", "sample": f"top-p {results['top_p']:g}"}[decoding]
                 values = [row[key] for _, row in chosen]
                 axes.plot(values, [places[name] for name, _ in chosen], "o", color=color, label=said)
-            axes.axvline(results["real"][key], color="0.4", lw=1, ls=":")
-            axes.axvline(results["language_model"][key], color="C1", lw=1, ls=":")
+            for reference, color in (("real", "0.4"), ("language_model", "C1")):
+                if results[reference][key] is not None:
+                    axes.axvline(results[reference][key], color=color, lw=1, ls=":")
             axes.set(xlabel=label, ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
             axes.set_yticklabels(names if key == "forward_perplexity" else [])
         every[0].set_xscale("log")
