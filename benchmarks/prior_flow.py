@@ -229,11 +229,10 @@ def flow_loss(network: FlowNetwork, batch: list[Tensor]) -> Tensor:
     share = at[:, None, None]
     x = share * data + (1.0 - share) * torch.randn_like(data)
     earlier = torch.zeros_like(data)
-    if torch.rand(()) < 0.5:
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            earlier = network(x, at, lengths, earlier).float()
-    # A context of its own: autocast would reuse the weights that it cast above, which have no gradient.
     with torch.autocast("cpu", torch.bfloat16):
+        if torch.rand(()) < 0.5:
+            with torch.no_grad():
+                earlier = network(x, at, lengths, earlier).float()
         predicted = network(x, at, lengths, earlier).float()
     return (predicted - data)[real].square().mean()
 

@@ -23,7 +23,10 @@ ESCAPED = "\\|"  # a vertical line in a cell
 
 def labelled(results: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Return all rows with their labels: real text, the language model, then each prior."""
-    references = [("real text", results["real"]), ("language model's own samples", results["language_model"])]
+    writer = results["language_model"]
+    # MAUVE compares for equal numbers of texts alone, and the held-out split may have fewer than the samples are.
+    real = results["real"] | {"mauve": writer["mauve_of_real_text"]}
+    references = [("real text", real), ("language model's own samples", writer)]
     return references + [(NAMES[row["prior"]], row) for row in results["rows"]]
 
 
@@ -53,8 +56,8 @@ def priors(results: Mapping[str, Any]) -> str:
         if "updates" in row and row["decoding"] == "greedy"
     )
     caption = (
-        f"Caption: `{results['data']}`, {results['count']:,} samples each, seed {results['seed']}, real text of the "
-        f"{results['subset']} split; {results['minutes']:g} minutes of training for each flow"
+        f"Caption: `{results['data']}`, {results['count']:,} samples each, seed {results['seed']}; real text is the "
+        f"{results['subset']} split, and for MAUVE as many other training texts; {results['minutes']:g} minutes of training for each flow"
         + (f" ({updates})" if updates else "")
         + f"; seconds to draw the samples; {results['machine']} (load {results['load']:g}), "
         f"torch {results['torch']}, {results['date']}."
@@ -81,6 +84,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
         path: file to write.
     """
     rows = labelled(results)
+    references = rows[0][1], rows[1][1]
     names = list(dict.fromkeys(label for label, _ in rows))
     places = {label: place for place, label in enumerate(names)}
     with panels(path, 1, 4, 13.0, 1.2 + 0.62 * len(names)) as every:
@@ -90,9 +94,9 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
                 said = {None: "real text", "greedy": "greedy", "sample": f"top-p {results['top_p']:g}"}[decoding]
                 values = [row[key] for _, row in chosen]
                 axes.plot(values, [places[name] for name, _ in chosen], "o", color=color, label=said)
-            for reference, color in (("real", "0.4"), ("language_model", "C1")):
-                if results[reference][key] is not None:
-                    axes.axvline(results[reference][key], color=color, lw=1, ls=":")
+            for reference, color in zip(references, ("0.4", "C1"), strict=True):
+                if reference[key] is not None:
+                    axes.axvline(reference[key], color=color, lw=1, ls=":")
             axes.set(xlabel=label, ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
             axes.set_yticklabels(names if key == "forward_perplexity" else [])
         every[0].set_xscale("log")

@@ -95,7 +95,7 @@ def test_padding_changes_no_component_of_the_flow():
 
 
 def test_every_weight_of_the_flow_has_a_gradient_with_an_earlier_prediction():
-    """Autocast must not reuse weights that it cast without a gradient."""
+    """Autocast keeps the weights that it cast, and those cast without a gradient must not serve the second pass."""
     for seed in range(4):  # about half of the steps have an earlier prediction
         made = network(True)
         torch.manual_seed(seed)
