@@ -57,7 +57,8 @@ def priors(results: Mapping[str, Any]) -> str:
     )
     caption = (
         f"Caption: `{results['data']}`, {results['count']:,} samples each, seed {results['seed']}; real text is the "
-        f"{results['subset']} split, and for MAUVE as many other training texts; {results['minutes']:g} minutes of training for each flow"
+        f"{results['subset']} split, and for MAUVE as many other training texts"
+        + f"; {results['minutes']:g} minutes of training for each flow"
         + (f" ({updates})" if updates else "")
         + f"; seconds to draw the samples; {results['machine']} (load {results['load']:g}), "
         f"torch {results['torch']}, {results['date']}."
