@@ -17,7 +17,7 @@ NAMES = {
 }
 FIGURES = {"forward_perplexity": ("F-PPL", 1), "mauve": ("MAUVE", 3), "distinct_2": ("distinct-2", 3)}
 BLEUS = ("same_draw_bleu", "different_draws_bleu")
-LETTERS = 110  # of a sample in the figure, at most
+LETTERS = 100  # of a sample in the figure, at most
 ESCAPED = "\\|"  # a vertical line in a cell
 
 
@@ -101,7 +101,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
             axes.set(xlabel=label, ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
             axes.set_yticklabels(names if key == "forward_perplexity" else [])
         every[0].set_xscale("log")
-        every[0].legend(frameon=False, fontsize=7, loc="lower right")
+        every[0].legend(frameon=False, fontsize=7, loc="upper left")
         every[3].axis("off")
         every[3].set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 1))
         for label, row in rows:
