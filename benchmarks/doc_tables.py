@@ -1,6 +1,6 @@
-"""Write the tables of docs/scaling.md and docs/pretrained.md from the measurements in benchmarks/.
+"""Write the tables of docs/scaling.md, docs/pretrained.md and docs/priors.md from the measurements in benchmarks/.
 
-    python -m benchmarks.doc_tables                        # both pages
+    python -m benchmarks.doc_tables                        # all pages
 
 Each table is between `<!-- table: <name> -->` and `<!-- end -->`, and is replaced as a whole. No figure in it is copied
 by hand. Columns name the origin of a figure: measured, on paper (`benchmarks.costs`), or extrapolated.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import costs, pretrained_tables
+from benchmarks import costs, pretrained_tables, prior_tables
 from benchmarks.costs import Model
 from benchmarks.doc_facts import (
     BATCHES,
@@ -40,7 +40,7 @@ from pipeline.runtime.files import write_text
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "scaling.json"
 ON_GPU = ROOT / "benchmarks" / "gpu.json"
-TEXTS = tuple(ROOT / "docs" / f"{page}.md" for page in ("scaling", "pretrained"))
+TEXTS = tuple(ROOT / "docs" / f"{page}.md" for page in ("scaling", "pretrained", "priors"))
 MARKED = re.compile(r"(<!-- table: (?P<name>[a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 # The tables, by their names in the page.
@@ -355,6 +355,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 OF_OWN_FILE: dict[str, Callable[[dict[str, Any]], str]] = {
     "pretrained_speed": pretrained_tables.speed,
     "dials": pretrained_tables.dials,
+    "priors": prior_tables.priors,
 }
 
 

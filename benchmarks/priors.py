@@ -1,0 +1,246 @@
+"""Compare candidates for the learned prior of an NVAE from scratch.
+
+    python -m benchmarks.priors --EXPERIMENT_NAME nvae --LANGUAGE_MODEL_PRIOR lm --JUDGE judge --MINUTES 8
+    python -m benchmarks.priors ... --PRIORS plain autoregressive --NUMBER_SAMPLES 500
+
+Candidates: the plain prior of the model; a mixture over tokens; a rectified flow over the set of components, without
+and with their positions, trained for `--MINUTES` each; the autoregressive prior, posteriors of texts that the language
+model imagines (`sample.py --PRIOR learned`). Each draws the same number of samples, decoded greedily and with top-p,
+and has a row for both, beside real text and the language model's own samples. Writes benchmarks/priors.json after each
+candidate and docs/results/priors.png; `benchmarks.doc_tables` writes the table of docs/priors.md. The experiments are
+unchanged.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from benchmarks import prior_flow
+from benchmarks.machine import processor
+from benchmarks.prior_candidates import Posteriors, TokenMixture, collect, source_of
+from benchmarks.prior_tables import NAMES, draw
+from models.decoding import GREEDY, Decoding
+from models.text_model import AS_TRAINED
+from pipeline.cli import types
+from pipeline.cli.entry import run
+from pipeline.cli.parser import Parser, add_experiment_options, add_subset_option
+from pipeline.data.dataset import difference
+from pipeline.evaluation.diversity import text_figures
+from pipeline.evaluation.judge import perplexity, tokenized_samples
+from pipeline.evaluation.latent_influence import DRAWS, influence
+from pipeline.evaluation.mauve import mauve_figures
+from pipeline.experiments.load import Experiment, load_experiment
+from pipeline.experiments.metric_types import REAL_TEXT
+from pipeline.generation import latents
+from pipeline.generation.generate import sample
+from pipeline.generation.learned_prior import LearnedPrior
+from pipeline.runtime.errors import UserError
+from pipeline.runtime.files import write_json
+
+RESULTS = Path(__file__).parent / "priors.json"
+FIGURE = Path(__file__).parent.parent / "docs" / "results" / "priors.png"
+PRIORS = tuple(NAMES)
+EXAMPLES = 2  # samples that are kept, the first ones
+KEPT = ("distinct_2", "self_bleu", "length_divergence", "exact_training_fraction")
+
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = Parser(__doc__ or "")
+    add_experiment_options(parser, logged=False)
+    group = parser.add_argument_group("priors")
+    group.add_argument(
+        "--LANGUAGE_MODEL_PRIOR", type=types.name, required=True, help="experiment with --MODEL LM and the same data"
+    )
+    group.add_argument("--JUDGE", type=types.name, required=True, help="language model that judges, with the same data")
+    group.add_argument(
+        "--PRIORS", choices=PRIORS, nargs="+", action=types.Distinct, default=PRIORS, help="candidates to compare"
+    )
+    group.add_argument(
+        "--MINUTES", type=types.number(above=0), default=8.0, help="duration of the training of each flow"
+    )
+    group.add_argument("--NUMBER_SAMPLES", type=types.integer(2), default=1000, help="samples of each candidate")
+    group.add_argument(
+        "--TOP_P", type=types.number(above=0), default=0.95, help="share of the probability to draw tokens from"
+    )
+    group.add_argument("--SEED", type=types.integer(0, 2**32 - 1), default=1, help="seed of trainings and draws")
+    group.add_argument("--GENERATION_BATCH_SIZE", type=types.integer(1), default=64, help="sentences decoded together")
+    group.add_argument("--RESULTS", type=Path, default=RESULTS, help="file of the results")
+    group.add_argument("--FIGURE", type=Path, default=FIGURE, help="file of the figure")
+    add_subset_option(group, "split of the real text")
+    return parser.parse_args()
+
+
+def sources(
+    experiment: Experiment, writer: Experiment, arguments: argparse.Namespace, lengths: Sequence[int]
+) -> dict[str, Callable[[], tuple[latents.Source, dict[str, Any]]]]:
+    """Make the candidates by their names; each fits itself when it is called, and returns its source and facts.
+
+    Args:
+        experiment: the NVAE.
+        writer: the language model.
+        arguments: the command line.
+        lengths: tokens of each sample, the end token included; the autoregressive prior draws its own.
+    """
+    held: list[Posteriors] = []
+
+    def posteriors() -> Posteriors:
+        if not held:
+            held.append(collect(experiment, "train", arguments.GENERATION_BATCH_SIZE))
+        return held[0]
+
+    def plain() -> tuple[latents.Source, dict[str, Any]]:
+        return latents.from_prior(experiment, lengths), {}
+
+    def mixture() -> tuple[latents.Source, dict[str, Any]]:
+        tokenizer = experiment.data.tokenizer
+        fitted = TokenMixture.fit(posteriors(), tokenizer.vocabulary_size, tokenizer.sep_id)
+        explained = 1.0 - float(fitted.variance.mean() / posteriors().mu.var(dim=0).mean())
+        return source_of(experiment, fitted, posteriors(), lengths), {"explained_variance": explained}
+
+    def flow(ordered: bool) -> tuple[latents.Source, dict[str, Any]]:
+        trained = prior_flow.train(posteriors(), ordered, arguments.MINUTES, arguments.SEED)
+        facts = {"updates": trained.updates, "loss": trained.loss}
+        return source_of(experiment, trained, posteriors(), lengths), facts
+
+    def autoregressive() -> tuple[latents.Source, dict[str, Any]]:
+        imagined = Decoding("sample", top_p=arguments.TOP_P)
+        return LearnedPrior(experiment, writer).source(AS_TRAINED, imagined, 1, None), {}
+
+    return {
+        "plain": plain,
+        "mixture": mixture,
+        "flow": lambda: flow(False),
+        "flow-ordered": lambda: flow(True),
+        "autoregressive": autoregressive,
+    }
+
+
+def figures(judge: Experiment, split: Dataset, size: int) -> dict[str, Any]:
+    """Compute the figures of texts, MAUVE against training text.
+
+    Args:
+        judge: the judge, whose data is that of the texts.
+        split: token ids of the texts.
+        size: texts that go through the judge together.
+
+    Returns:
+        `forward_perplexity`; `mauve` and `mauve_of_real_text`, both of as many texts; `distinct_2`; `self_bleu`;
+        `length_divergence`; `exact_training_fraction`.
+    """
+    mauve = mauve_figures(judge, split, "mauve", size)
+    diversity = text_figures(split, judge.data)
+    return {
+        "forward_perplexity": perplexity(judge.model, split, judge.data, size, "judge"),
+        "mauve": mauve["mauve"],
+        "mauve_deviation": mauve["mauve_deviation"],
+        "mauve" + REAL_TEXT: mauve["mauve" + REAL_TEXT],
+        **{name: diversity[name] for name in KEPT},
+    }
+
+
+def compared(
+    experiment: Experiment, judge: Experiment, source: latents.Source, arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Draw samples from a source, greedily and with top-p, and measure them; a row for each way to decode.
+
+    Args:
+        experiment: model of the samples.
+        judge: the judge.
+        source: source of the latents.
+        arguments: the command line.
+
+    Returns:
+        Rows with the figures, `decoding`, `seconds` of the samples and `examples`; where tokens are drawn, the BLEU of
+        `influence` too.
+    """
+    size, count, rows = arguments.GENERATION_BATCH_SIZE, arguments.NUMBER_SAMPLES, []
+    for decoding in (GREEDY, Decoding("sample", top_p=arguments.TOP_P)):
+        if experiment.model.settings.name == "LM" and decoding is GREEDY:
+            continue  # all of its samples would be one text
+        started = time.monotonic()
+        made = sample(experiment, source, count, arguments.SEED, decoding, size)
+        row = {"decoding": decoding.method, "seconds": time.monotonic() - started}
+        row |= figures(judge, tokenized_samples(made, judge.data), size)
+        if decoding is not GREEDY:
+            again = sample(experiment, source, count, arguments.SEED, decoding, size, again=min(DRAWS, count))
+            row |= influence(made[: len(again)], again)
+        rows.append(row | {"examples": [text["text"] for text in made[:EXAMPLES]]})
+    return rows
+
+
+def real_text(judge: Experiment, subset: str, count: int, size: int) -> dict[str, Any]:
+    """Compute the figures of the first held-out texts."""
+    split = judge.data.splits[subset]
+    split = split.select(range(min(count, len(split))))
+    found = figures(judge, split, size)
+    examples = judge.data.tokenizer.decode_batch(split[:EXAMPLES]["input_ids"])
+    return found | {"decoding": None, "texts": len(split), "examples": examples}
+
+
+def checked(experiment: Experiment, other: Experiment, flag: str) -> Experiment:
+    """Return an experiment after a check that it is a language model of the same data.
+
+    Raises:
+        UserError: it is another model, or it was trained on other data.
+    """
+    name = other.files.folder.name
+    if other.model.settings.name != "LM":
+        raise UserError(f"{flag} {name} is of the model {other.model.settings.name}; name one of --MODEL LM")
+    if differs := difference(experiment.data.identity, other.data.identity):
+        raise UserError(f"{flag} {name} was trained on other data ({differs}); train one on that of the NVAE")
+    return other
+
+
+def main() -> None:
+    """Compare the candidates, and write the results and the figure after each of them."""
+    arguments = parse()
+    place = arguments.OUTPUT_DIR, arguments.PROJECT_NAME
+
+    def loaded(name: str) -> Experiment:
+        return load_experiment(*place, name, arguments.DATA_DIR)
+
+    experiment = loaded(arguments.EXPERIMENT_NAME)
+    writer = checked(experiment, loaded(arguments.LANGUAGE_MODEL_PRIOR), "--LANGUAGE_MODEL_PRIOR")
+    judge = checked(experiment, loaded(arguments.JUDGE), "--JUDGE")
+    count, size = arguments.NUMBER_SAMPLES, arguments.GENERATION_BATCH_SIZE
+    held = latents.LengthRange("data")
+    lengths = latents.draw_lengths(experiment.data.length_distribution, count, held, arguments.SEED)
+    threads = torch.get_num_threads()
+    results: dict[str, Any] = {
+        "count": count,
+        "minutes": arguments.MINUTES,
+        "seed": arguments.SEED,
+        "top_p": arguments.TOP_P,
+        "subset": arguments.DATA_SUBSET,
+        "data": experiment.config["data"]["name"],
+        "machine": f"{processor()}, {threads} thread" + ("s" if threads > 1 else ""),
+        "load": round(os.getloadavg()[0], 1),
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+        "real": real_text(judge, arguments.DATA_SUBSET, count, size),
+        "rows": [],
+    }
+    candidates: Mapping[str, Any] = sources(experiment, writer, arguments, lengths)
+    results["language_model"] = compared(writer, judge, latents.from_prior(writer, lengths), arguments)[0]
+    for name in arguments.PRIORS:
+        started = time.monotonic()
+        source, facts = candidates[name]()
+        facts["fit_seconds"] = time.monotonic() - started
+        for row in compared(experiment, judge, source, arguments):
+            results["rows"].append({"prior": name} | row | facts)
+            print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
+        results["rows"].sort(key=lambda row: PRIORS.index(row["prior"]))
+        write_json(arguments.RESULTS, results)
+        draw(results, arguments.FIGURE)
+    print(f"written to {arguments.RESULTS} and {arguments.FIGURE}")
+
+
+if __name__ == "__main__":
+    run(main)

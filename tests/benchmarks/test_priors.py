@@ -1,0 +1,202 @@
+"""Candidates for the learned prior: what they fit, the symmetry of the flow, and what the comparison writes."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import prior_flow, prior_tables, priors
+from benchmarks.prior_candidates import Posteriors, TokenMixture, collect, source_of
+from benchmarks.prior_flow import FlowNetwork, Space, flow_loss
+from models.text_model import AS_TRAINED
+from pipeline.experiments.load import load_experiment
+from pipeline.runtime.errors import UserError
+from tests.helpers import train_tiny
+
+END = 1
+
+
+def posteriors(texts: int = 400, width: int = 6) -> Posteriors:
+    """Random posteriors over five tokens, each with a mean and a pseudo-count of its own; token 1 ends a text."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(2, 6, (texts,), generator=generator)
+    tokens = torch.randint(2, 5, (int(lengths.sum()),), generator=generator)
+    tokens[lengths.cumsum(0) - 1] = END
+    means, noise = torch.randn(5, width, generator=generator), torch.randn(len(tokens), width, generator=generator)
+    found = Posteriors(noise, tokens.float() / 4, tokens, lengths, torch.zeros(width), torch.zeros(3, width))
+    by_position = torch.linspace(-1, 1, 6)[found.positions].unsqueeze(1)
+    return Posteriors(
+        3 * means[tokens] + by_position + 0.5 * noise,
+        found.log_alpha,
+        tokens,
+        lengths,
+        torch.full((width,), -2.0),
+        torch.stack([torch.zeros(width), torch.full((width,), 0.5), torch.full((width,), -1.0)]),
+    )
+
+
+def drawn(candidate: Any, lengths: Tensor, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """Draw from a candidate, and leave padding out: means [T, D] and log pseudo-counts [T]."""
+    mu, log_alpha = candidate.draw(lengths, torch.Generator().manual_seed(seed))
+    real = torch.arange(mu.shape[1]) < lengths.unsqueeze(1)
+    return mu[real], log_alpha[real]
+
+
+# The mixture.
+
+
+def test_the_mixture_has_the_moments_of_the_posteriors():
+    data = posteriors()
+    mixture = TokenMixture.fit(data, 5, END)
+    mu, log_alpha = drawn(mixture, data.lengths.repeat(20))
+    assert torch.allclose(mu.mean(0), data.mu.mean(0), atol=0.1)
+    assert torch.allclose(mu.std(0), data.mu.std(0), rtol=0.05)
+    assert log_alpha.mean() == pytest.approx(float(data.log_alpha.mean()), abs=0.02)
+    assert torch.allclose(mixture.variance.sqrt(), torch.full((6,), 0.5), atol=0.05)  # what token and position leave
+
+
+def test_the_last_component_is_the_end_token_and_no_other():
+    data = posteriors()
+    lengths = torch.tensor([2, 4, 7])  # longer than any text, too
+    _, log_alpha = TokenMixture.fit(data, 5, END).draw(lengths, torch.Generator().manual_seed(0))
+    ends = (log_alpha == log_alpha[0, 1]) & (torch.arange(7) < lengths.unsqueeze(1))
+    assert ends.nonzero().tolist() == [[0, 1], [1, 3], [2, 6]]
+
+
+# The flow.
+
+
+def network(ordered: bool, coordinates: int = 3) -> FlowNetwork:
+    torch.manual_seed(0)
+    made = FlowNetwork(coordinates, ordered, width=32, heads=2, layers=2)
+    for parameter in made.parameters():  # the conditions begin at zero, where they could not break anything
+        torch.nn.init.normal_(parameter, std=0.2)
+    return made
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_the_flow_is_equivariant_to_permutations_unless_it_is_ordered(ordered: bool):
+    x, earlier, lengths = torch.randn(2, 5, 3), torch.randn(2, 5, 3), torch.tensor([5, 5])
+    order = torch.tensor([3, 0, 4, 1, 2])
+    made, time = network(ordered), torch.tensor([0.2, 0.7])
+    before, after = made(x, time, lengths, earlier), made(x[:, order], time, lengths, earlier[:, order])
+    assert torch.allclose(before[:, order], after, atol=1e-4) is not ordered
+
+
+def test_padding_changes_no_component_of_the_flow():
+    x, time = torch.randn(1, 5, 3), torch.tensor([0.4])
+    made, lengths = network(True), torch.tensor([3])
+    whole = made(x, time, lengths, torch.zeros_like(x))[:, :3]
+    assert torch.allclose(whole, made(x[:, :3], time, lengths, torch.zeros(1, 3, 3)), atol=1e-5)
+
+
+def test_every_weight_of_the_flow_has_a_gradient_with_an_earlier_prediction():
+    """Autocast keeps the weights that it cast, and those cast without a gradient must not serve the second pass."""
+    for seed in range(4):  # about half of the steps have an earlier prediction
+        made = network(True)
+        torch.manual_seed(seed)
+        flow_loss(made, [torch.randn(4, 3), torch.randn(2, 3)]).backward()
+        for name, parameter in made.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.any(), name
+
+
+def test_coordinates_keep_means_within_the_directions():
+    data = posteriors()
+    space = Space.fit(data)
+    mu, log_alpha = space.decode(space.encode(data.mu, data.log_alpha))
+    assert torch.allclose(mu, data.mu, atol=1e-4)
+    assert torch.allclose(log_alpha, data.log_alpha, atol=1e-5)
+    fewer = Space.fit(data, directions=2)
+    error = (fewer.decode(fewer.encode(data.mu, data.log_alpha))[0] - data.mu).square().sum()
+    spectrum = torch.linalg.svdvals(data.mu - data.mu.mean(0)).square()
+    assert float(error) == pytest.approx(float(spectrum[2:].sum()), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_trained_flow_draws_sets_of_the_distribution():
+    """Sets of two components, one at +2 and the other at -2 in any order: both are there, which draws apart miss."""
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (500,), generator=generator) * 4.0 - 2.0
+    values = torch.stack([signs, -signs], dim=1).reshape(-1)
+    mu = values.unsqueeze(1) + 0.05 * torch.randn(1000, 2, generator=generator)
+    noise, empty = torch.randn(1000, generator=generator), torch.zeros(1000, dtype=torch.long)
+    data = Posteriors(mu, noise, empty, torch.full((500,), 2), torch.zeros(2), torch.zeros(3, 2))
+    torch.manual_seed(0)
+    small = FlowNetwork(3, False, width=64, heads=2, layers=1)
+    flow = prior_flow.train(data, False, 10.0, 0, small, most=120)
+    assert flow.updates == 120
+    found = flow.draw(torch.full((200,), 2), torch.Generator().manual_seed(1))[0][..., 0]  # [200, 2]
+    assert (found.abs() - 2).abs().mean() < 0.5
+    assert ((found[:, 0] > 0) != (found[:, 1] > 0)).float().mean() > 0.9
+
+
+# The comparison.
+
+
+@pytest.fixture(scope="module")
+def folder(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An NVAE, a Transformer and a language model of the same data."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("priors")
+    for part in ("data", "outputs"):
+        shutil.copytree(trained / part, folder / part)
+    train_tiny(folder, "lm", "LM")
+    return folder
+
+
+def test_the_source_draws_from_the_components_of_its_candidate(folder: Path):
+    experiment = load_experiment(folder / "outputs", "nvib", "nvib", folder / "data")
+    data = collect(experiment, "train", 16)
+    split = experiment.data.splits["train"]
+    assert data.lengths.tolist() == split["length"]
+    assert data.tokens[: int(data.lengths[0])].tolist() == split[0]["input_ids"][1:]
+
+    class Fixed:
+        def draw(self, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            shape = len(lengths), int(lengths.max())
+            return torch.full((*shape, data.mu.shape[1]), 7.0), torch.full(shape, 3.0)
+
+    source = source_of(experiment, Fixed(), data, [2, 4], AS_TRAINED)
+    latent: Any = source.draw([0, 1], torch.Generator().manual_seed(0), None)
+    mixture = getattr(latent, "mixture", latent)
+    own = (~mixture.key_padding_mask).sum(dim=1).tolist()
+    kappa = experiment.model.settings.kappa  # type: ignore[attr-defined]
+    assert own == [3 * kappa, 5 * kappa]  # with the prior's component
+    first = mixture.z[1, kappa:] - 7.0
+    assert first.abs().mean() < 4 * (0.5 * data.logvar).exp().mean()
+    assert source.made_from(1) == {"drawn_length": 4}
+
+
+def test_a_model_without_pseudo_counts_is_refused(folder: Path):
+    experiment = load_experiment(folder / "outputs", "nvib", "vanilla", folder / "data")
+    with pytest.raises(UserError, match="vanilla has no posterior with pseudo-counts; name an NVAE"):
+        collect(experiment, "train", 16)
+
+
+@pytest.mark.slow
+def test_the_comparison_writes_a_row_for_each_prior_and_decoding(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    before = {path: path.read_bytes() for path in (folder / "outputs").rglob("*") if path.is_file()}
+    flags = ("--EXPERIMENT_NAME", "nvib", "--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
+    flags += ("--LANGUAGE_MODEL_PRIOR", "lm", "--JUDGE", "lm", "--MINUTES", 0.005, "--NUMBER_SAMPLES", 6)
+    flags += ("--RESULTS", folder / "priors.json", "--FIGURE", folder / "priors.png")
+    monkeypatch.setattr(sys, "argv", ["priors", *map(str, flags)])
+    priors.main()
+    assert {path: path.read_bytes() for path in (folder / "outputs").rglob("*") if path.is_file()} == before
+    assert (folder / "priors.png").stat().st_size > 1000
+    results = json.loads((folder / "priors.json").read_text())
+    expected = [(name, method) for name in prior_tables.NAMES for method in ("greedy", "sample")]
+    assert [(row["prior"], row["decoding"]) for row in results["rows"]] == expected
+    for row in results["rows"]:
+        assert ("same_draw_bleu" in row) is (row["decoding"] == "sample")
+        assert len(row["examples"]) == 2
+    page = prior_tables.priors(results)
+    assert page.count("\n| flow in reading order |") == 4  # two rows of figures, two samples
+    monkeypatch.setattr(sys, "argv", ["priors", *map(str, (*flags, "--JUDGE", "vanilla"))])
+    with pytest.raises(UserError, match="--JUDGE vanilla is of the model T; name one of --MODEL LM"):
+        priors.main()
