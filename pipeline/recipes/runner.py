@@ -263,20 +263,24 @@ class StepRunner:
     def _begin(self, step: Step) -> Step:
         """Record the start of a step, forget the records of steps that need it, and return the step to execute.
 
-        A training with other flags than before replaces the earlier experiment: it gets `--RESTART True`. Until the
-        experiment is replaced, perhaps after several attempts, the record contains the identity of the earlier one.
+        A training with other flags than before, or whose source is trained anew, replaces the earlier experiment: it
+        gets `--RESTART True`. Until the experiment is replaced, perhaps after several attempts, the record contains the
+        identity of the earlier one.
         """
         earlier, there = self.state.get(step.name), None
         if step.command[0] == "train.py" and earlier is not None:
             there = self._identity(step.experiment)
             if earlier["command"] == list(step.command) and earlier.get("replaces") != there:
                 there = None
+        records: dict[str, dict[str, Any]] = {step.name: _begun(step.command, there)}
         changed = {step.name}
         for other in self.steps:
             if changed & set(other.needs):
                 changed.add(other.name)
-        record = {"status": "begun", "command": list(step.command), "seconds": 0.0}
-        self._write({step.name: record | ({"replaces": there} if there else {})}, changed)
+                # Without a record it would continue an experiment that began from the earlier weights or settings.
+                if other.command[0] == "train.py" and (known := self.state.get(other.name)) is not None:
+                    records[other.name] = _begun(known["command"], self._identity(other.experiment))
+        self._write(records, changed)
         return dataclasses.replace(step, command=(*step.command, "--RESTART", "True")) if there else step
 
     def _identity(self, experiment: str) -> str | None:
@@ -286,6 +290,12 @@ class StepRunner:
             return read_config(files).get("wandb_id") if files.config.exists() else None
         except UserError:
             return "damaged"
+
+
+def _begun(command: Sequence[str], replaces: str | None) -> dict[str, Any]:
+    """Record of a step that has begun, or that begins anew, and the identity of the experiment that it replaces."""
+    record: dict[str, Any] = {"status": "begun", "command": list(command), "seconds": 0.0}
+    return record | ({"replaces": replaces} if replaces else {})
 
 
 def _last_line(log: Path) -> str:

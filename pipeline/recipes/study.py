@@ -192,7 +192,8 @@ def best_trial(study: optuna.Study) -> FrozenTrial:
 
 def _load_or_create(tuning: Tuning, storage: str) -> optuna.Study:
     try:
-        with warnings.catch_warnings():
+        # Studies of other models share the database, and two processes cannot both create its tables.
+        with turn(tuning.folder / ".storage.lock"), warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             backend = optuna.storages.RDBStorage(
                 storage,
@@ -200,13 +201,13 @@ def _load_or_create(tuning: Tuning, storage: str) -> optuna.Study:
                 grace_period=DEAD_SECONDS,
                 heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=1),
             )
-        return optuna.create_study(
-            study_name=tuning.study_name,
-            storage=backend,
-            load_if_exists=True,
-            direction="minimize",
-            pruner=optuna.pruners.MedianPruner(),
-        )
+            return optuna.create_study(
+                study_name=tuning.study_name,
+                storage=backend,
+                load_if_exists=True,
+                direction="minimize",
+                pruner=optuna.pruners.MedianPruner(),
+            )
     except Exception as error:  # the URL, the driver, the file or the server may be wrong
         reason = _without_password(" ".join(str(error).split()))[:200]
         raise UserError(

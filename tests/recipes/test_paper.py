@@ -219,6 +219,25 @@ def test_a_training_replaces_an_earlier_one_once_however_many_attempts_it_takes(
     assert attempt(other, Pretended) == other
 
 
+@pytest.mark.parametrize("source", ["tune", "train"])
+def test_a_training_begins_anew_where_its_source_does(tmp_path: Path, source: str):
+    """Its own flags are as before, so that without --RESTART it would keep the weights of the earlier source."""
+
+    def steps(amount: str) -> list[Step]:
+        return [Step(f"{source} s", (f"{source}.py", amount)), Step("train a", ("train.py", "a"), (f"{source} s",))]
+
+    assert Pretended(tmp_path, steps("2")).run() == []
+    trained(tmp_path, "old")
+    failing = Pretended(tmp_path, steps("3"), failing=("train a",))
+    assert [step.name for step in failing.run()] == ["train a"]
+    anew = ("train.py", "a", "--RESTART", "True")
+    assert failing.commands["train a"] == anew
+    again = Pretended(tmp_path, steps("3"))
+    assert again.run() == []
+    assert again.commands == {"train a": anew}, "the old experiment is still there"
+    assert [again.status(step) for step in steps("3")] == ["done", "done"]
+
+
 def test_an_interrupted_training_resumes_without_a_restart(tmp_path: Path):
     steps = [Step("stop", ("train.py", "a"))]
     with pytest.raises(KeyboardInterrupt):

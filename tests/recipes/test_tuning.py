@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import optuna
 import pytest
@@ -16,8 +18,9 @@ import yaml
 from models import MODELS
 from models.declaration import Range, declared
 from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.recipes import study
 from pipeline.recipes.search_space import ORDER, space_of, suggest, sweep_parameters
-from pipeline.recipes.study import Weights
+from pipeline.recipes.study import Tuning, Weights
 from tests.helpers import ROOT, call, one_line_of_error, prepare_tiny, run
 
 BUDGET = ("--DATA", "tiny", "--DIM_H", 16, "--BATCH_SIZE", 32, "--MAX_STEPS", 9)
@@ -194,6 +197,21 @@ def test_studies_of_one_project_leave_each_other_alone(tuned: Path):
 
 
 @pytest.mark.slow
+def test_studies_of_one_database_open_it_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Two processes that create the tables of one database at once fail now and then."""
+    lock = f"open({str(tmp_path / '.storage.lock')!r}, 'a')"
+    attempt = f"import fcntl; fcntl.lockf({lock}, fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    others: list[str] = []
+
+    def create(*_: object, **__: object) -> None:
+        others.append(subprocess.run([sys.executable, "-c", attempt], capture_output=True, text=True).stderr)
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", create)
+    monkeypatch.setattr(optuna, "create_study", create)
+    study._load_or_create(cast(Tuning, SimpleNamespace(folder=tmp_path, study_name="a study")), "sqlite://")
+    assert ["BlockingIOError" in error for error in others] == [True, True]
+
+
 def test_a_study_of_an_earlier_version_is_refused(tuned: Path):
     storage = f"sqlite:///{tuned / 'earlier.db'}"
     study = optuna.create_study(study_name="VTP on tiny", storage=storage)
