@@ -2,8 +2,8 @@
 #   make demo   set-up, then the main job on the embedded Wikipedia sample
 #   make test   set-up, then the tests (make test-fast: without those marked slow, in less than 90 s on two cores)
 #   make paper  every model and measurement of the paper, with three seeds, and the report; resumes where it was stopped
-#               (make paper DATA=wikitext2 for WikiText-2, five passes and tuned settings; SEEDS=1 for one seed; make paper FLAGS="--LIST True" for how far
-#               it is; two steps run beside each other, with JOBS=1 one)
+#               (make paper DATA=wikitext2 for WikiText-2, five passes and tuned settings; SEEDS=1 for one seed;
+#               make paper FLAGS="--LIST True" for how far it is; two steps run beside each other, with JOBS=1 one)
 #   make peers  rows of tables beside other generators, each in an environment of its own; resumes too
 #   make rates  reconstruction and generation against the rate of the latent, with three seeds; resumes too
 #   make synth DATA=my_reviews.csv TEXT_COLUMN=text N=1000   synthetic text like your own, in the same form

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.corpora import NAMES
+from pipeline.experiments.training_settings import DEFAULT_STEPS
 from pipeline.recipes.runner import Step, StepRunner
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, write_text
@@ -100,6 +101,8 @@ class Budget:
             part: 1 for all of it, n for an n-th part.
         """
         number = self.max_steps if steps is None else steps
+        if number is None and part > 1:
+            number = DEFAULT_STEPS
         limit: tuple[str, ...] = () if number is None else ("--MAX_STEPS", str(max(1, number // part)))
         if self.epochs is not None and steps is None:
             limit = ("--EPOCHS", str(max(1, self.epochs // part)))

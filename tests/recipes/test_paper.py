@@ -70,6 +70,10 @@ def test_passes_trials_and_the_vocabulary_reach_the_commands():
     assert nvib.needs == ("prepare", "tune NVIB")
     assert nvib.command[nvib.command.index("--EPOCHS") + 1] == "5"
     assert "--MAX_STEPS" not in nvib.command
+    usual = {step.name: step.command for step in plan("tiny", PLACES, RUNS, replace(BUDGET, trials=8))}
+    part = usual["tune T"]
+    assert part[part.index("--MAX_STEPS") + 1] == "300", "a fifth of the default of train.py"
+    assert "--MAX_STEPS" not in usual["train t-s1"]
     swept = steps["train nvib-lambda3-delta0.1-s1"].command
     assert "--CONFIG" not in swept
     assert not any(step.startswith("tune ") for step in (s.name for s in plan("tiny", PLACES, RUNS, BUDGET)))
