@@ -32,10 +32,9 @@ def parse(description: str) -> argparse.Namespace:
     )
     group.add_argument(
         "--TRIALS",
-        type=types.integer(0),
-        default=0,
+        type=types.integer(1),
         help=f"trials of tune.py for each model, each with a {TRIAL_PART}th of a training's budget; the runs of the "
-        "models train with the settings that it finds (default: 0, the settings of the recipe)",
+        "models train with the settings that it finds (default: no study, the settings of the recipe)",
     )
     group.add_argument(
         "--BATCH_SIZE", type=types.integer(1), help="sentences per batch of every training (default: that of train.py)"
@@ -74,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.IMPORTANCE_SAMPLES,
         arguments.NUMBER_PAIRS,
         epochs=arguments.EPOCHS,
-        trials=arguments.TRIALS,
+        trials=arguments.TRIALS or 0,
         vocabulary=arguments.VOCAB_SIZE,
     )
     reproduce(arguments.DATA, places, runs, budget, arguments.JOBS, arguments.LIST)
