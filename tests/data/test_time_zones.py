@@ -81,6 +81,7 @@ def test_conditions_compare_instants_and_not_the_spelled_times() -> None:
     assert not condition.permits("2024-01-01T00:01+02:00")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["zoned", "utc", "german", "at"])
 def test_random_conditions_agree_with_an_evaluation_of_their_own(name: str) -> None:
     """Values have the form of the column or a plain one, in any zone; rows and walks of the code are compared."""

@@ -23,6 +23,8 @@ from pipeline.generation.trained_model import TrainedModel
 from pipeline.runtime.errors import UserError
 from tests.helpers import call, one_line_of_error, prepare_tiny, run, run_ranks, train_tiny
 
+pytestmark = pytest.mark.slow  # several models are trained; together some ten seconds
+
 SIZES = ("--PRECISION", "fp32", "--BATCH_SIZE", 16, "--LEARNING_RATE", 0.01)
 
 
@@ -144,7 +146,6 @@ def test_the_script_writes_what_the_library_returns(copy: Path):
     assert before == {path.name: path.read_bytes() for path in (copy / "outputs/nvib/nvib").glob("*.safetensors")}
 
 
-@pytest.mark.slow
 def test_two_processes_draw_what_one_draws(copy: Path):
     flags = ("--PRIOR", "learned", "--NUMBER_SAMPLES", 20, "--GENERATION_BATCH_SIZE", 4, "--DECODING", "sample")
     run("sample.py", *at(copy), *flags)
@@ -153,7 +154,6 @@ def test_two_processes_draw_what_one_draws(copy: Path):
     assert written(copy) == alone
 
 
-@pytest.mark.slow
 def test_a_prior_is_trained_and_resumed_with_the_same_bits(copy: Path):
     prior = copy / "outputs" / "nvib" / "nvib" / "prior"
     weights = []

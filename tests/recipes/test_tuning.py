@@ -212,6 +212,7 @@ def test_studies_of_one_database_open_it_one_after_the_other(tmp_path: Path, mon
     assert ["BlockingIOError" in error for error in others] == [True, True]
 
 
+@pytest.mark.slow
 def test_a_study_of_an_earlier_version_is_refused(tuned: Path):
     storage = f"sqlite:///{tuned / 'earlier.db'}"
     study = optuna.create_study(study_name="VTP on tiny", storage=storage)

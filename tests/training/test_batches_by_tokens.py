@@ -86,6 +86,7 @@ def _rows(sentences: Any, numbers: list[int]) -> list[list[int]]:
     return [ids[1:] for ids in sentences[numbers]["input_ids"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_run(data: PreparedData, tmp_path: Path, accumulation: int):
     settings = {"epochs": 2, "save_steps": 2, "accumulation_steps": accumulation}
