@@ -93,6 +93,7 @@ def labelled(tmp_path: Path):
     return data, [{"text": row["text"], "label": other[row["label"]]} for row in data.splits["train"]]
 
 
+@pytest.mark.slow
 def test_a_copy_under_another_label_is_a_copy(tmp_path: Path):
     data, rows = labelled(tmp_path)
     train, size, labels = data.splits["train"], data.tokenizer.vocabulary_size, data.tokenizer.label_ids

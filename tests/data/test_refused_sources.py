@@ -43,6 +43,7 @@ def refused(path: Path, data_dir: Path) -> str:
     return str(error.value)
 
 
+@pytest.mark.slow
 def test_an_unknown_dataset_is_refused_with_the_known_ones(tmp_path: Path):
     line = refusal(tmp_path / "data", "--DATA", "wikitext3")
     assert "'wikitext3'" in line

@@ -219,6 +219,7 @@ def test_labels_travel_with_the_model(tmp_path: Path):
             ask()
 
 
+@pytest.mark.slow
 def test_a_label_without_a_training_sentence_travels_and_is_refused(tmp_path: Path):
     lines = text(60).splitlines()
     (tmp_path / "own.csv").write_text(

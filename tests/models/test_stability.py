@@ -154,6 +154,7 @@ def test_compiled_in_one_graph_it_gives_the_same(training: bool):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_layer_and_attention_compile_each_alone(training: bool):
     """Posteriors and mixtures are arguments and results of compiled functions."""

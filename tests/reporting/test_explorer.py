@@ -134,6 +134,7 @@ def test_a_model_shows_what_it_has(nvae: TrainedModel, name: str, vectors: int, 
     assert reported in drawn(found, 0.5)
 
 
+@pytest.mark.slow
 def test_a_model_says_what_it_lacks(nvae: TrainedModel):
     from pipeline.reporting.explorer_page import explored, samples
 

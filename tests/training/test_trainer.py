@@ -167,6 +167,7 @@ def test_gradient_checkpointing_changes_no_bit_and_keeps_fewer_elements(data, tm
     assert kept[1] < kept[0]
 
 
+@pytest.mark.slow
 def test_the_number_of_loader_workers_changes_no_bit(data, tmp_path: Path):
     for workers in (0, 1, 2):
         trainer(data, tmp_path / str(workers), max_steps=6, loader_workers=workers).train()
