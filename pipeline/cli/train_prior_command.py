@@ -3,11 +3,10 @@
 import argparse
 from typing import Any
 
-from models import MODELS
 from models.settings import LanguageModelSettings
 from pipeline.cli import train_command, types
 from pipeline.cli.parser import Parser, add_experiment_options
-from pipeline.cli.settings_flags import add_fields, check_batches, flags_of_batches
+from pipeline.cli.settings_flags import add_fields, check_batches, flag, flags_of_batches, given_fields
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.training_settings import AROUND_PRETRAINED, TrainingSettings
 from pipeline.runtime.errors import UserError
@@ -52,8 +51,10 @@ def run(arguments: argparse.Namespace) -> None:
     if own.best.exists() and not own.begun and not arguments.RESTART:
         raise UserError(f"{files.name} has a prior that was taken over; replace it with --RESTART True")
     if arguments.FROM is not None:
-        if given := _given(arguments):
-            raise UserError(f"--{given[0]} is for training, and --FROM takes a trained model; leave one of them out")
+        if given := {**given_fields(arguments, LanguageModelSettings), **given_fields(arguments, TrainingSettings)}:
+            raise UserError(
+                f"{flag(next(iter(given)))} is for training, and --FROM takes a trained model; leave one of them out"
+            )
         source = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.FROM)
         if own.config.exists() and not arguments.RESTART:
             raise UserError(f"{files.name} has a prior already; replace it with --RESTART True")
@@ -61,11 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
         if is_first():
             print(f"{arguments.FROM} is the prior of {files.name} now, in {own.folder}")
     else:
-        arguments.MODEL, arguments.DATA_NAME, arguments.CONFIG = (
-            LanguageModelSettings.name,
-            config["data"]["name"],
-            None,
-        )
+        arguments.MODEL, arguments.DATA_NAME = LanguageModelSettings.name, config["data"]["name"]
         arguments.PRETRAINED = causal_base(model)
         usual = {name: model[name] for name in SIZES} if arguments.PRETRAINED is None else AROUND_PRETRAINED
         for name, value in usual.items():
@@ -74,11 +71,3 @@ def run(arguments: argparse.Namespace) -> None:
         train_command.train(arguments, own)
     if is_first():
         print(f"sample from it: sample.py --EXPERIMENT_NAME {files.name} --PRIOR learned")
-
-
-def _given(arguments: argparse.Namespace) -> list[str]:
-    """Return the flags of the model and of training that were given."""
-    from models.declaration import declared
-
-    names = [setting.name.upper() for kind in (MODELS["LM"], TrainingSettings) for setting in declared(kind)]
-    return [name for name in names if getattr(arguments, name, None) is not None]

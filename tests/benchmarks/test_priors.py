@@ -166,7 +166,8 @@ def test_the_source_draws_from_the_components_of_its_candidate(folder: Path):
     latent: Any = source.draw([0, 1], torch.Generator().manual_seed(0), None)
     mixture = getattr(latent, "mixture", latent)
     own = (~mixture.key_padding_mask).sum(dim=1).tolist()
-    kappa = experiment.model.settings.kappa  # type: ignore[attr-defined]
+    model: Any = experiment.model
+    kappa = model.settings.kappa
     assert own == [3 * kappa, 5 * kappa]  # with the prior's component
     first = mixture.z[1, kappa:] - 7.0
     assert first.abs().mean() < 4 * (0.5 * data.logvar).exp().mean()

@@ -57,7 +57,9 @@ def lengths(data: PreparedData) -> np.ndarray:
     return np.array(data.splits["train"]["length"])
 
 
-def test_the_batches_of_training_are_those_of_the_order(data: PreparedData, tmp_path: Path):
+def test_the_batches_of_training_are_those_of_the_order(
+    data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     one = trainer(data, tmp_path, epochs=2)
     order = TokenOrder(lengths(data), TOKENS, one.settings.seed, 0)
     assert one.settings.group_by_length
@@ -69,7 +71,7 @@ def test_the_batches_of_training_are_those_of_the_order(data: PreparedData, tmp_
         taken.extend(batch.source for batch in group)
         return step(group, figures)
 
-    one._step = recorded  # type: ignore[method-assign]
+    monkeypatch.setattr(one, "_step", recorded)
     one.train()
     assert len(taken) == 2 * len(order)
     assert all(source.numel() <= TOKENS for source in taken)
@@ -88,7 +90,9 @@ def _rows(sentences: Any, numbers: list[int]) -> list[list[int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [1, 3])
-def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_run(data: PreparedData, tmp_path: Path, accumulation: int):
+def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_run(
+    data: PreparedData, tmp_path: Path, accumulation: int, monkeypatch: pytest.MonkeyPatch
+):
     settings = {"epochs": 2, "save_steps": 2, "accumulation_steps": accumulation}
     whole = trainer(data, tmp_path / "whole", **settings)
     whole.train()
@@ -100,7 +104,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_run(data: PreparedDa
             raise KeyboardInterrupt
         return step(group, figures)
 
-    stopped._step = stop_in_the_second_epoch  # type: ignore[method-assign]
+    monkeypatch.setattr(stopped, "_step", stop_in_the_second_epoch)
     with pytest.raises(KeyboardInterrupt):
         stopped.train()
     continued = trainer(data, tmp_path / "stopped", **settings)
