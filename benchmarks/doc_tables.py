@@ -355,6 +355,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 OF_OWN_FILE: dict[str, Callable[[dict[str, Any]], str]] = {
     "pretrained_speed": pretrained_tables.speed,
     "dials": pretrained_tables.dials,
+    "own_texts": pretrained_tables.own_texts,
     "priors": prior_tables.priors,
 }
 

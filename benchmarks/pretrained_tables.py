@@ -64,3 +64,68 @@ def dials(results: dict[str, Any]) -> str:
         f"{caption}\n\n{table(header, rows)}\n"
         f"The near-samples of the first sentence ({method}), “{first}”:\n\n|  | near-sample |\n| --- | --- |\n{shown}"
     )
+
+
+OWN_MODELS = {
+    "nvae": "NVAE around the base, plain prior",
+    "learned": "the same NVAE, learned prior",
+    "lm": "the base without a latent",
+    "scratch": "NVAE from scratch",
+}
+OWN_FIGURES = {  # names in benchmarks/own_texts.json, with their heads, decimals and scale
+    "bleu": ("BLEU, test", 1, 1),
+    "rate": ("rate", 1, 1),
+    "bits_per_character": ("bits a character", 2, 1),
+    "token_perplexity": ("perplexity a token", 1, 1),
+    "mauve": ("MAUVE", 3, 1),
+    "reverse": ("R-PPL", 1, 1),
+    "distinct_2": ("distinct-2", 3, 1),
+    "self_bleu": ("self-BLEU", 1, 1),
+    "copies": ("copies, %", 1, 100),
+    "runs": ("with 8 words of a training text, %", 1, 100),
+    "membership": ("membership", 2, 1),
+    "same_draw": ("BLEU of the same draw", 2, 1),
+    "different_draws": ("of different draws", 2, 1),
+    "minutes": ("minutes of the processor", 1, 1),
+}
+
+
+def own_texts(results: dict[str, Any]) -> str:
+    """Format the figures of `benchmarks.own_texts`: a table and the first samples of each file."""
+    tables = []
+    for name in dict.fromkeys(case["file"] for case in results["cases"].values()):
+        cases = [case for case in results["cases"].values() if case["file"] == name]
+        models = [case["models"] for case in cases]
+        real = [case["lm"]["real"] | {"reverse": own["real_reverse"]} for case, own in zip(models, cases, strict=True)]
+        rows = [("real text", real)]
+        rows += [(label, [one[key]["own"] for one in models if key in one]) for key, label in OWN_MODELS.items()]
+        header = (name, "seeds", *(head for head, _, _ in OWN_FIGURES.values()))
+        cells = [[label, str(len(found)), *_own_cells(found)] for label, found in rows if found]
+        examples = [
+            f"| {label} | {text.replace('|', ESCAPED)} |\n"
+            for key, label in OWN_MODELS.items()
+            for text in models[0].get(key, {"own": {"examples": []}})["own"]["examples"]
+        ]
+        first = f"First samples of seed {cases[0]['seed']}, not chosen:\n\n|  | sample |\n| --- | --- |\n"
+        tables.append(f"{table(header, cells)}\n{first}{''.join(examples)}")
+    caption = (
+        f"Caption: half of each file's texts to train on, a tenth to validate, the rest to test; {results['count']} "
+        "samples of each model with top-p 0.95, beside as many test texts where there are so many; the judge is the "
+        f"untouched base; R-PPL is the test perplexity of the base after at most {results['judge_steps']} steps on the "
+        "samples (real text: on training texts); mean ± half the range of the seeds; "
+        f"{results['machine']}, {results['threads']} thread beside other work, {results['date']}."
+    )
+    return f"{caption}\n\n" + "\n".join(tables)
+
+
+def _own_cells(found: list[dict[str, Any]]) -> list[str]:
+    """Format each figure over the seeds: the mean, and half the range where there are several."""
+    cells = []
+    for key, (_, digits, scale) in OWN_FIGURES.items():
+        values = [scale * case[key] for case in found if case.get(key) is not None]
+        if not values:
+            cells.append("–")
+            continue
+        spread = f" ± {(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
+        cells.append(f"{sum(values) / len(values):.{digits}f}{spread}")
+    return cells
