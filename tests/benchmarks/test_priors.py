@@ -150,6 +150,7 @@ def folder(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_source_draws_from_the_components_of_its_candidate(folder: Path):
     experiment = load_experiment(folder / "outputs", "nvib", "nvib", folder / "data")
     data = collect(experiment, "train", 16)
@@ -174,6 +175,7 @@ def test_the_source_draws_from_the_components_of_its_candidate(folder: Path):
     assert source.made_from(1) == {"drawn_length": 4}
 
 
+@pytest.mark.slow
 def test_a_model_without_pseudo_counts_is_refused(folder: Path):
     experiment = load_experiment(folder / "outputs", "nvib", "vanilla", folder / "data")
     with pytest.raises(UserError, match="vanilla has no posterior with pseudo-counts; name an NVAE"):

@@ -106,6 +106,7 @@ def test_the_fits_recover_a_line_and_a_power():
 HOLD = "import time; held = bytearray(b'x') * {count}; time.sleep(0.5)"
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_child_process_is_counted():
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLD.format(count=200 * 2**20)!r}])"
     idle, busy = (memory.watch([sys.executable, "-c", code]) for code in (HOLD.format(count=1), child))

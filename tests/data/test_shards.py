@@ -69,6 +69,7 @@ def test_a_shard_without_a_sentence_changes_nothing(tmp_path: Path, place: int):
     assert not any("heading" in sentence for sentence in texts)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("ended_at", [1, 3, 7, 9, "tokenizer", "move"])
 def test_an_interrupted_preparation_resumes_after_its_last_complete_shard(

@@ -184,6 +184,7 @@ def test_inductor_compiles_a_training_step_s_forward_in_one_graph():
     torch.testing.assert_close(mixture.log_pi.exp().sum(-1), torch.ones(64))
 
 
+@pytest.mark.slow
 def test_evaluation_is_exported_for_any_sizes():
     module = Memory().eval()
     dynamic = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
@@ -194,6 +195,7 @@ def test_evaluation_is_exported_for_any_sizes():
         torch.testing.assert_close(exported(*case), module(*case))
 
 
+@pytest.mark.slow
 def test_layer_and_attention_are_exported_each_alone():
     """Posteriors and mixtures are arguments and results of exported programs."""
     module = Memory().eval()

@@ -184,6 +184,7 @@ def test_a_module_shared_by_two_layers_stays_shared():
     assert module["a"][0] is module["b"]
 
 
+@pytest.mark.slow
 def test_the_whole_module_compiles_to_one_graph():
     module, hidden = nvib.convert(multihead(batch_first=True), mu_tau=0.9).eval(), torch.randn(BATCH, KEYS, DIM)
     compiled = torch.compile(lambda h: module(h, h, h, PADDING)[0], fullgraph=True, backend="eager")

@@ -131,6 +131,7 @@ def test_a_state_dict_restores_the_layer_and_padding_changes_nothing():
         torch.testing.assert_close(getattr(found, name), getattr(expected, name))
 
 
+@pytest.mark.slow
 def test_the_whole_layer_compiles_to_one_graph():
     layer = nvib.IdentityNVIB(DIM, HEADS, PRIOR, 0.9, 0.9, 0.9).eval()
     attention = nvib.DenoisingMultiheadAttention(DIM, HEADS)

@@ -125,6 +125,7 @@ def test_many_layers_of_extreme_pseudo_counts_stay_finite():
         assert all(p.grad.isfinite().all() for p in stack.parameters() if p.grad is not None)
 
 
+@pytest.mark.slow
 def test_the_whole_stack_compiles_to_one_graph():
     stack, hidden = encoder().eval(), torch.randn(BATCH, LENGTH, DIM)
     compiled = torch.compile(lambda h: stack(h, PADDING, causal=True)[0], fullgraph=True, backend="eager")

@@ -4,6 +4,8 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
 from pipeline.evaluation.sample_quality import Material, measure
 from pipeline.experiments.load import load_experiment
 from pipeline.reporting.quality_page import page
@@ -11,6 +13,7 @@ from pipeline.reporting.quality_page import page
 MARKUP = "<script>alert(1)</script> & <b>"
 
 
+@pytest.mark.slow
 def test_the_page_is_self_contained_and_shows_markup_as_text(trained: Path):
     known = load_experiment(trained / "outputs", "nvib", "nvib", trained / "data")
     texts = known.data.tokenizer.decode_batch(known.data.splits["train"]["input_ids"][:3])
