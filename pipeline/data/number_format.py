@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from pipeline.data.number_spelling import Spelled, parse
+from pipeline.data.number_spelling import MEASURES, Spelled, parse
 
 UNITS = 4  # different units of a column at most
 LONG = 16  # digits before the decimal mark from which a column with exponents writes one, as Python does
@@ -192,12 +192,12 @@ class FormatSurvey:
         return found
 
     def _has_room(self, found: Spelled) -> bool:
-        """Return False if a unit is one too many."""
-        known = self._spellings.values()
-        return (
-            len({found.before, *(one.before for one in known)}) <= UNITS
-            and len({found.behind, *(one.behind for one in known)}) <= UNITS
-        )
+        """Return False if a unit is one too many; numbers in two units of measurement are not comparable."""
+        known = [found, *self._spellings.values()]
+        before, behind = ({getattr(one, side) for one in known} for side in ("before", "behind"))
+        units = {one.strip() for one in behind | before} - {""}
+        measured = len(units) == 1 or not units & MEASURES
+        return measured and len(before) <= UNITS and len(behind) <= UNITS
 
     @property
     def padded(self) -> bool:

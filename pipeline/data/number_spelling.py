@@ -1,4 +1,4 @@
-"""Parts of a number as it is spelled: sign, unit, thousands and decimal marks, decimals, exponent."""
+"""Parts of a number as it is spelled: sign, currency or unit, thousands and decimal marks, decimals, exponent."""
 
 import re
 from decimal import Decimal
@@ -14,6 +14,15 @@ _CODES = (
     "NZD PEN PHP PKR PLN RON RSD RUB SAR SEK SGD THB TRY TWD UAH USD VND ZAR"
 )
 _CURRENCY = rf"(?:[A-Z]{{1,2}}?\$|[$¢£¤¥֏؋৲৳฿₠-⃀﷼]|{'|'.join(_CODES.split())}|kr|Kč|zł|Fr\.|Rs\.?|Ft)"
+# Units of measurement. Those of one letter need a space: 12A and 5m are codes as often as measures.
+_LETTERS = "m g s h d l L t K W V A J N B"
+MEASURES = frozenset(
+    "µm mm cm dm km in inches ft yd mi nm m² m2 km² km2 ha acres sqft m³ m3 cm³ cm3 µg mg kg lb lbs oz st ml mL cl "
+    "dl dL gal ms µs ns sec secs min mins minutes hrs hours days weeks months yr yrs years km/h kph mph m/s kn kt °C "
+    "°F mV kV mA Ah mAh kW MW GW kWh MWh Wh hp kJ MJ cal kcal Pa hPa kPa MPa bar mbar psi mmHg Hz kHz MHz GHz dB "
+    "bit kbit Mbit kB KB MB GB TB KiB MiB GiB TiB kbps Mbps Gbps px pt dpi rpm bpm mg/dL mg/dl mmol/L mmol/l g/L g/l "
+    f"µg/m³ ppm ppb lm lx ° {_LETTERS}".split()
+)
 NEGATIVE = ("-", "−", "(")
 _EXPONENT = 6  # characters of an exponent at most; longer ones belong to names
 
@@ -59,11 +68,12 @@ class Spelled(NamedTuple):
 
 def _expression(decimal: str) -> re.Pattern[str]:
     mark = re.escape(decimal)
+    long, short = ("|".join(map(re.escape, units)) for units in (sorted(MEASURES - {*_LETTERS}), _LETTERS.split()))
     return re.compile(
         rf"([-+−]?)({_SPACE}*(?:{_CURRENCY}{_SPACE}?)?)([-+−]?)"
         rf"([0-9]{{1,3}}([{re.escape(THOUSANDS[decimal])}])[0-9]{{3}}(?:\5[0-9]{{3}})*|[0-9]*)"
         rf"(?:{mark}([0-9]*))?([eE][-+]?[0-9]+)?"
-        rf"((?:{_SPACE}?(?:{_CURRENCY}|[%‰]))?{_SPACE}*)"
+        rf"((?:{_SPACE}?(?:{_CURRENCY}|[%‰]|{long})|{_SPACE}(?:{short}))?{_SPACE}*)"
     )
 
 
@@ -72,7 +82,7 @@ _PLAIN = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?")
 
 
 def parse(text: str, decimal: str = ".") -> Spelled | None:
-    """Read a number with a decimal mark, with a currency, a per cent sign or neither; None if it is none."""
+    """Read a number with a decimal mark, with a currency, a per cent sign, a unit or none; None if it is no number."""
     if (plain := _PLAIN.fullmatch(text)) is not None and (decimal == "." or plain[3] is None):
         sign, whole, decimals = plain[1], plain[2], plain[3]
         return Spelled("", "", sign, whole, "", decimals, "", "")

@@ -47,6 +47,11 @@ def format_of(*texts: str, decimal: str = ".") -> NumberFormat:
         ("($1,234.50)", ".", "-1234.50"),
         ("(12 %)", ".", "-12"),
         ("(3,5 €)", ",", "-3.5"),
+        ("54 kg", ".", "54"),
+        ("1,200km", ".", "1200"),
+        ("-7.5 °C", ".", "-7.5"),
+        ("72,5 mg/dL", ",", "72.5"),
+        ("5 m", ".", "5"),
     ],
 )
 def test_numbers_are_read_with_their_marks_units_and_signs(text: str, decimal: str, value: str):
@@ -97,7 +102,22 @@ def test_a_long_text_is_read_in_no_time():
 
 
 @pytest.mark.parametrize(
-    "text", ["nan", "ABC123", "SKU-0001", "A1", "1.2.3", "5 kg", "1e99999999", "2020-01-01", "10:24", "1.5\n"]
+    "text",
+    [
+        "nan",
+        "ABC123",
+        "SKU-0001",
+        "A1",
+        "1.2.3",
+        "5 kilos",
+        "5m",
+        "12A",
+        "5 kg m",
+        "1e99999999",
+        "2020-01-01",
+        "10:24",
+        "1.5\n",
+    ],
 )
 def test_names_dates_and_other_words_are_no_numbers(text: str):
     assert parse(text) is None
@@ -192,6 +212,14 @@ def test_more_units_than_a_few_make_no_column_of_numbers():
     assert [survey.add(f"{unit}5") is not None for unit in ("$", "€", "£", "¥", "₹", "$")] == [True] * 4 + [False, True]
 
 
+@pytest.mark.parametrize("other", ["500 g", "12 lb", "7 %", "9 €", "$3"])
+def test_numbers_in_two_units_of_measurement_make_no_column_of_numbers(other: str):
+    survey = FormatSurvey(".")
+    assert [survey.add(text) is not None for text in ("5 kg", other, "6kg")] == [True, False, True]
+    survey = FormatSurvey(".")
+    assert [survey.add(text) is not None for text in (other, "5 kg")] == [True, False]
+
+
 @pytest.mark.parametrize(
     "text", ["0", "-7", "2.5", "12345678901234567.25", "1e-7", "1e40", "123456789012345678901", "1e-400"]
 )
@@ -214,7 +242,7 @@ def columns(draw: st.DrawFn) -> tuple[str, list[str]]:
     decimal = draw(st.sampled_from(sorted(THOUSANDS)))
     thousands = draw(st.sampled_from(["", *THOUSANDS[decimal]]))
     before = draw(st.lists(st.sampled_from(["", "$", "€ ", "CHF ", " "]), min_size=1, max_size=3))
-    behind = draw(st.lists(st.sampled_from(["", "%", " %", " €"]), min_size=1, max_size=3))
+    behind = draw(st.lists(st.sampled_from(["", "%", " %", " €", " kg"]), min_size=1, max_size=3))
     texts = []
     for _ in range(draw(st.integers(1, 8))):
         whole = draw(st.one_of(DIGITS, st.integers(0, 10**9).map(str)))
