@@ -13,8 +13,6 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import processor
+from benchmarks.script_runs import ROOT, run_script
 from pipeline.cli import types
 from pipeline.cli.entry import run
 from pipeline.cli.parser import Parser
@@ -29,10 +28,8 @@ from pipeline.data.base_models import BUNDLED
 from pipeline.data.text_source import dataset_name
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.recipes.synth import AROUND, FROM_SCRATCH, STEPS_AROUND, STOPPING
-from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, write_json
 
-ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "own_texts.json"
 SHARES = ("--VALIDATION_FRACTION", "0.1", "--TEST_FRACTION", "0.4")
 LM, NVAE, LEARNED, SCRATCH = "lm", "nvae", "learned", "scratch"
@@ -108,15 +105,8 @@ class Case:
         return ExperimentFiles.of(self.outputs, self.project, model)
 
     def script(self, name: str, *flags: str) -> None:
-        """Run a script.
-
-        Raises:
-            UserError: it fails.
-        """
-        folder = ("--DATA_DIR", str(self.data))
-        finished = subprocess.run([sys.executable, str(ROOT / name), *flags, *folder], check=False)
-        if finished.returncode:
-            raise UserError(f"{name} ended with status {finished.returncode}")
+        """Run a script on the data of this case."""
+        run_script(name, *flags, "--DATA_DIR", self.data)
 
     def on(self, model: str, name: str, *flags: str) -> None:
         """Run a script on a model's experiment."""
