@@ -14,10 +14,10 @@ _CODES = (
     "NZD PEN PHP PKR PLN RON RSD RUB SAR SEK SGD THB TRY TWD UAH USD VND ZAR"
 )
 _CURRENCY = rf"(?:[A-Z]{{1,2}}?\$|[$¢£¤¥֏؋৲৳฿₠-⃀﷼]|{'|'.join(_CODES.split())}|kr|Kč|zł|Fr\.|Rs\.?|Ft)"
-# Units of measurement. Those of one letter need a space: 12A and 5m are codes as often as measures.
-_LETTERS = "m g s h d l L t K W V A J N B"
+# Units of measurement. Those of one letter need a space, and are few: 12A, 5m and 12 B are numbers of seats and houses.
+_LETTERS = "m g s h d l L W V"
 MEASURES = frozenset(
-    "µm mm cm dm km in inches ft yd mi nm m² m2 km² km2 ha acres sqft m³ m3 cm³ cm3 µg mg kg lb lbs oz st ml mL cl "
+    "µm mm cm dm km in inches ft yd mi nm m² m2 km² km2 ha acres sqft m³ m3 cm³ cm3 µg mg kg lb lbs oz ml mL cl "
     "dl dL gal ms µs ns sec secs min mins minutes hrs hours days weeks months yr yrs years km/h kph mph m/s kn kt °C "
     "°F mV kV mA Ah mAh kW MW GW kWh MWh Wh hp kJ MJ cal kcal Pa hPa kPa MPa bar mbar psi mmHg Hz kHz MHz GHz dB "
     "bit kbit Mbit kB KB MB GB TB KiB MiB GiB TiB kbps Mbps Gbps px pt dpi rpm bpm mg/dL mg/dl mmol/L mmol/l g/L g/l "
