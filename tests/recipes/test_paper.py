@@ -92,6 +92,14 @@ def test_the_learned_prior_is_the_language_model_of_the_same_seed():
     assert {run.name for run in with_sources(RUNS, ["nvib-30"])} == {"t", "lm", "nvib-30"}
 
 
+def test_draws_of_the_prior_are_in_training_where_the_plain_prior_is_sampled_alone():
+    steps = {step.name: step for step in plan("tiny", PLACES, RUNS, BUDGET)}
+    learned, plain = (steps[f"train {name}-s1"].command for name in ("nvib-30", "nvib-30-plain"))
+    assert set(plain) - set(learned) == {"nvib-30-plain-s1", "--PRIOR_TEXTS", "0.5"}
+    assert "prior nvib-30-plain-s1" not in steps
+    assert "--PRIOR" not in steps["sample nvib-30-plain-s1"].command
+
+
 def test_data_with_another_vocabulary_are_refused(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
     flags = ("--DATA", "tiny", "--DATA_DIR", tmp_path / "data", "--OUTPUT_DIR", tmp_path / "outputs")
