@@ -225,6 +225,9 @@ def _inequality(entry: Mapping[str, Any], columns: Mapping[str, Any], place: str
                     f"{place}: {zoned.name!r} has time zones and {other.name!r} has none, so that their order is not "
                     "known; leave the inequality out"
                 )
+            if left.format.measure != right.format.measure:
+                units = (f"{one.name!r} has the unit {one.format.measure or 'none'}" for one in (left, right))
+                raise UserError(f"{place}: {' and '.join(units)}, which are not comparable; leave the inequality out")
             return Inequality(left, match["sign"], right)
     raise UserError(
         f"{place}: {left.name!r} is of type {left.kind} and {right.name!r} of type {right.kind}; an inequality needs "

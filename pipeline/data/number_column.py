@@ -133,7 +133,8 @@ class NumberColumn(ColumnType):
 
     def loose(self, text: str) -> float | str:
         """Convert a number with white space between its characters."""
-        return self.value(without_space(text))
+        bare = without_space(text)
+        return self.value(bare if self.format is None else self.format.spaced(bare))
 
     def _of_earlier_data(self, text: str) -> float | str:
         """Convert a number as the version did that described the column without a format."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from pipeline.data.cleaning import without_space
 from pipeline.data.number_spelling import MEASURES, Spelled, parse
 
 UNITS = 4  # different units of a column at most
@@ -59,12 +60,27 @@ class NumberFormat:
         """Read a number; without the column's marks and units, it may also be a plain one.
 
         Raises:
-            ValueError: the text is no number.
+            ValueError: the text is no number, or one in another unit of measurement.
         """
         found = self._parse(text)
         if found is None and ((found := parse(text.strip())) is None or found.thousands):
             raise ValueError("no number")
+        if found.measure not in ("", self.measure):
+            raise ValueError("a number in another unit")
         return found.value
+
+    @property
+    def measure(self) -> str:
+        """The unit of measurement of the column, or empty."""
+        return next((unit for unit in map(str.strip, self.behind) if unit in MEASURES), "")
+
+    def spaced(self, text: str) -> str:
+        """Spell a unit behind a number as the column does, where white space or capitals were lost."""
+        for unit in self.behind:
+            bare = without_space(unit)
+            if bare and text.lower().endswith(bare.lower()):
+                return text[: -len(bare)] + unit
+        return text
 
     def fits(self, text: str) -> bool:
         """Return True if a number is spelled like numbers of the column."""
@@ -196,8 +212,8 @@ class FormatSurvey:
         known = [found, *self._spellings.values()]
         before, behind = ({getattr(one, side) for one in known} for side in ("before", "behind"))
         units = {one.strip() for one in behind | before} - {""}
-        measured = len(units) == 1 or not units & MEASURES
-        return measured and len(before) <= UNITS and len(behind) <= UNITS
+        comparable = len(units) == 1 or not units & MEASURES
+        return comparable and len(before) <= UNITS and len(behind) <= UNITS
 
     @property
     def padded(self) -> bool:

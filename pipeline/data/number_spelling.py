@@ -61,6 +61,11 @@ class Spelled(NamedTuple):
         return Decimal(f"{sign}{self.whole or 0}{decimals}{self.exponent}")
 
     @property
+    def measure(self) -> str:
+        """Unit of measurement, or empty: a currency and a per cent sign are none."""
+        return unit if (unit := self.behind.strip()) in MEASURES else ""
+
+    @property
     def padded(self) -> bool:
         """True if a zero leads the digits, as in 007."""
         return len(self.whole) > 1 and self.whole[0] == "0"

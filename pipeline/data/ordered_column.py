@@ -159,6 +159,9 @@ class OrderedColumn:
         if plain is None or plain.thousands:
             seen = (self.description.get("seen") or {}).get("range") or "numbers"
             raise UserError(f"--WHERE: {text!r} is no number; column {self.name!r} has {seen}")
+        if plain.measure not in ("", self.format.measure):
+            unit = f"the unit {self.format.measure!r}" if self.format.measure else "no unit"
+            raise UserError(f"--WHERE: {text!r} has the unit {plain.measure!r}, and column {self.name!r} has {unit}")
         return plain.value
 
     def _other_zone(self, text: str) -> str:
