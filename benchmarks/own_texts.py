@@ -145,7 +145,9 @@ class Case:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         minutes = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
         name = NVAE if model == LEARNED else model
-        learned = ("--PRIOR", "learned", "--PRIOR_TOP_P", "0.95") if model == LEARNED else ()
+        learned = (
+            ("--PRIOR", "learned", "--PRIOR_TOP_P", "0.95", "--LATENT_TEMPERATURE", "0.5") if model == LEARNED else ()
+        )
         size = ("--GENERATION_BATCH_SIZE", "64")
         drawn = ("--NUMBER_SAMPLES", str(self.arguments.COUNT), "--SEED", str(self.seed))
         self.on(name, "sample.py", *drawn, *DRAWN, *learned, *size)
