@@ -44,6 +44,11 @@ from pipeline.runtime.errors import UserError
 
 NONE = "none"  # of --PRETRAINED: models from scratch
 
+FROM_SCRATCH = (
+    "trained from scratch: on a few hundred texts such a model mostly repeats them, see the copies in quality.html; "
+    "after make pretrained, models are built around SmolLM2-135M"
+)
+
 
 def parse(description: str) -> argparse.Namespace:
     """Parse the command line of a recipe with this description."""
@@ -117,3 +122,5 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\nsynthetic text of {model} and its quality are in {folder}; it took {minutes:.1f} minutes")
     if reason:
         print(reason)
+    if order.pretrained is None and not order.as_rows and not bundled_installed():
+        print(FROM_SCRATCH)

@@ -1,9 +1,12 @@
 """The commands of `make synth`, and the choice between the NVAE and the language model."""
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import pytest
 
+from pipeline.cli import synth_command
 from pipeline.recipes.synth import Order, better, sampling, training
 
 ORDER = Order("own.csv", "text", None, None, 50)
@@ -63,3 +66,25 @@ def test_rows_of_a_table_are_sampled_by_a_language_model_with_their_whole_distri
     assert [command[0] for command in measured] == ["quality.py"]
     assert trained(dataclasses.replace(rows, model="NVIB")) == [("T", "own-t"), ("NVIB", "own"), ("LM", "own-lm")]
     assert dataclasses.replace(rows, pretrained="bundled").sampler is None
+
+
+@pytest.mark.parametrize(
+    ("installed", "flags", "said"),
+    [(False, (), True), (True, ("--PRETRAINED", "none"), False), (False, ("--ROW_TEMPLATE",), False)],
+)
+def test_a_model_from_scratch_says_what_it_lacks_where_no_pretrained_one_is_installed(
+    installed: bool,
+    flags: tuple[str, ...],
+    said: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    (tmp_path / "own.csv").write_text("text,kind\na text,b\n")
+    monkeypatch.setattr(synth_command, "bundled_installed", lambda: installed)
+    monkeypatch.setattr(synth_command, "run_in_order", lambda commands, **_: 1.0)
+    column = () if flags == ("--ROW_TEMPLATE",) else ("--TEXT_COLUMN", "text")
+    words = ("--DATA", str(tmp_path / "own.csv"), *column, *flags, "--MODEL", "LM")
+    monkeypatch.setattr(sys, "argv", ["synth", *words])
+    synth_command.run(synth_command.parse(""))
+    assert ("after make pretrained, models are built around SmolLM2-135M" in capsys.readouterr().out) == said
