@@ -115,6 +115,7 @@ def test_rows_without_text_are_passed_over(tmp_path: Path):
     assert texts(prepare_file(own, tmp_path / "data")) == sorted(MANY)
 
 
+@pytest.mark.slow
 def test_other_columns_of_a_table_may_change_their_type(tmp_path: Path):
     count = 12_000  # the reader settles on a type every 10,000 rows
     own = write_table(

@@ -55,6 +55,7 @@ def test_shards_hold_what_one_shard_would(tmp_path: Path, monkeypatch: pytest.Mo
     assert datasets.load_from_disk(str(tmp_path / "many/own/dataset"))["test"].num_rows == len(many.splits["test"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("place", [0, 200, COUNT])
 def test_a_shard_without_a_sentence_changes_nothing(tmp_path: Path, place: int):
@@ -114,6 +115,7 @@ def test_an_interrupted_preparation_resumes_after_its_last_complete_shard(
     assert content(ended) == content(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_what_was_ended_is_not_continued_with_other_text_or_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source, count = own_text(tmp_path), []

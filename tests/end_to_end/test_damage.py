@@ -132,6 +132,7 @@ def damaged(content: bytes, others: list[bytes], draw: random.Random) -> bytes:
     return re.sub(rb'(?<=[:\[, ])-?\d[\d.e+-]*|"[^"]*"', lambda _: value, content, count=draw.randint(1, 3))
 
 
+@pytest.mark.slow
 def test_damage_is_refused_in_one_line_or_changes_nothing(sound: Path, tmp_path: Path):
     folder = tmp_path / "copy"
     shutil.copytree(sound, folder)

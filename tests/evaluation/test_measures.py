@@ -79,6 +79,7 @@ def test_samples_are_compared_with_as_many_held_out_sentences(folder: Path, tmp_
         assert figures[f"samples/{name}_of_real_text"] == real[name]
 
 
+@pytest.mark.slow
 def test_figures_are_removed_with_the_samples_and_weights_that_they_were_measured_on(folder: Path, tmp_path: Path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     nvib = at(tmp_path, "nvib")

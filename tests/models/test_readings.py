@@ -155,6 +155,7 @@ def test_the_integral_is_the_limit_of_ever_more_vectors_a_component():
     assert distance["draws-1", 1] > 5 * distance["draws-1", 1000]
 
 
+@pytest.mark.slow
 def test_the_mean_converges_with_the_number_of_draws():
     source, mask, target_input = sentences(6, 3)
     trained = noisy(reading="draws-400")

@@ -26,6 +26,7 @@ def test_equal_draws_from_the_mean_measure_converge_to_evaluation_attention():
     assert many < 0.02
 
 
+@pytest.mark.slow
 def test_sampled_vectors_converge_to_gaussian_attention_with_the_sampled_shares():
     """The error falls as 1/√draws. Each share is one sample's, divided evenly among the component's draws."""
     few, many = (_distance(kappa, pseudo_count=3.0, evenly=True) for kappa in (100, 10_000))
@@ -33,6 +34,7 @@ def test_sampled_vectors_converge_to_gaussian_attention_with_the_sampled_shares(
     assert many < 0.02
 
 
+@pytest.mark.slow
 def test_sampled_weights_and_vectors_converge_to_gaussian_attention_with_the_sampled_shares():
     """The error falls as 1/√draws if the pseudo-counts grow with the number of draws.
 

@@ -88,6 +88,7 @@ def test_padding_changes_neither_output_nor_gradients(activation: str, causal: b
     torch.testing.assert_close(results[1], results[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal", [True, False])
 def test_a_stack_learns_to_copy_the_token_before(causal: bool):
     """Only attention can read the token before a position; the first position is free."""
