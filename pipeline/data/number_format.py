@@ -65,7 +65,7 @@ class NumberFormat:
         found = self._parse(text)
         if found is None and ((found := parse(text.strip())) is None or found.thousands):
             raise ValueError("no number")
-        if found.measure not in ("", self.measure):
+        if found.measure and found.measure != self.measure:
             raise ValueError("a number in another unit")
         return found.value
 
