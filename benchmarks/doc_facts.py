@@ -1,5 +1,6 @@
 """Sizes, formats and facts behind the tables of docs/scaling.md: models, corpora, and figures of the measurements."""
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,15 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     header = list(header)
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "".join(f"| {' | '.join(row)} |\n" for row in lines)
+
+
+def over_seeds(values: Iterable[float | None], digits: int) -> str:
+    """Format the mean over seeds, ± the standard deviation where there are several; a dash without values."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    spread = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.{digits}f}{spread}"
 
 
 def rounded(value: float, digits: int = 3) -> str:

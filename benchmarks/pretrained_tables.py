@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.doc_facts import table
+from benchmarks.doc_facts import over_seeds, table
 
 AIMS = {  # rows of the table of speed, with the largest ratio that is aimed at
     "train_step_over_lora": ("training step, over a plain LoRA step on as many positions", 1.3),
@@ -92,6 +92,13 @@ OWN_FIGURES = {  # names in benchmarks/own_texts.json, with their heads, decimal
 
 def own_texts(results: dict[str, Any]) -> str:
     """Format the figures of `benchmarks.own_texts`: a table and the first samples of each file."""
+
+    def figures(found: list[dict[str, Any]]) -> list[str]:
+        return [
+            over_seeds([None if one.get(key) is None else scale * one[key] for one in found], digits)
+            for key, (_, digits, scale) in OWN_FIGURES.items()
+        ]
+
     tables = []
     for name in dict.fromkeys(case["file"] for case in results["cases"].values()):
         cases = [case for case in results["cases"].values() if case["file"] == name]
@@ -100,7 +107,7 @@ def own_texts(results: dict[str, Any]) -> str:
         rows = [("real text", real)]
         rows += [(label, [one[key]["own"] for one in models if key in one]) for key, label in OWN_MODELS.items()]
         header = (name, "seeds", *(head for head, _, _ in OWN_FIGURES.values()))
-        cells = [[label, str(len(found)), *_own_cells(found)] for label, found in rows if found]
+        cells = [[label, str(len(found)), *figures(found)] for label, found in rows if found]
         examples = [
             f"| {label} | {text.replace('|', ESCAPED)} |\n"
             for key, label in OWN_MODELS.items()
@@ -112,20 +119,7 @@ def own_texts(results: dict[str, Any]) -> str:
         f"Caption: half of each file's texts to train on, a tenth to validate, the rest to test; {results['count']} "
         "samples of each model with top-p 0.95, beside as many test texts where there are so many; the judge is the "
         f"untouched base; R-PPL is the test perplexity of the base after at most {results['judge_steps']} steps on the "
-        "samples (real text: on training texts); mean ± half the range of the seeds; "
+        "samples (real text: on training texts); mean ± standard deviation over the seeds; "
         f"{results['machine']}, {results['threads']} thread beside other work, {results['date']}."
     )
     return f"{caption}\n\n" + "\n".join(tables)
-
-
-def _own_cells(found: list[dict[str, Any]]) -> list[str]:
-    """Format each figure over the seeds: the mean, and half the range where there are several."""
-    cells = []
-    for key, (_, digits, scale) in OWN_FIGURES.items():
-        values = [scale * case[key] for case in found if case.get(key) is not None]
-        if not values:
-            cells.append("–")
-            continue
-        spread = f" ± {(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
-        cells.append(f"{sum(values) / len(values):.{digits}f}{spread}")
-    return cells

@@ -1,12 +1,11 @@
 """Table and figure of docs/priors.md; `benchmarks.doc_tables` writes the table."""
 
-import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.doc_facts import table
+from benchmarks.doc_facts import over_seeds, table
 from pipeline.runtime.plotting import panels
 
 NAMES = {
@@ -85,13 +84,6 @@ WAYS = {
 
 def imperfect_latents(results: Mapping[str, Any]) -> str:
     """Format the figures of `benchmarks.imperfect_latents`: the mean over the seeds, and their standard deviation."""
-
-    def over_seeds(values: Sequence[float | None], digits: int) -> str:
-        known = [value for value in values if value is not None]
-        if not known:
-            return "–"
-        spread = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
-        return f"{statistics.mean(known):.{digits}f}{spread}"
 
     def cells(label: str, rows: Sequence[Mapping[str, Any]], prior: str) -> list[str]:
         found = [row[prior] for row in rows]
