@@ -2,8 +2,10 @@
 
     python -m pipeline paper --DATA wikipedia-sample
     python -m pipeline paper --DATA wikitext2 --SEEDS 1
-    python -m pipeline paper --DATA wikitext2 --EPOCHS 5 --TRIALS 8 --VOCAB_SIZE 8000     make paper DATA=wikitext2
     python -m pipeline paper --LIST True                   print which steps are done and left, and stop
+    python -m pipeline paper --DATA wikitext2 --EPOCHS 5 --MINUTES 30 --TRIALS 8 --VOCAB_SIZE 8000
+
+The last is `make paper DATA=wikitext2`: five passes a training, or half an hour, whichever is longer.
 
 The same command resumes a run that was stopped. If a step fails, the steps that need it are left out and all others
 run. Writes outputs/<PROJECT_NAME>/: one experiment for each model and seed, paper.json (steps that are done, with their
@@ -15,6 +17,7 @@ import argparse
 from pipeline.cli import types
 from pipeline.cli.parser import Parser, add_project_options, add_runs_options, add_steps_options
 from pipeline.recipes.paper import RUNS
+from pipeline.recipes.passes import in_minutes
 from pipeline.recipes.plan import TRIAL_PART, Budget, Places, reproduce, with_sources
 from pipeline.runtime.errors import UserError
 
@@ -29,6 +32,11 @@ def parse(description: str) -> argparse.Namespace:
     )
     group.add_argument(
         "--EPOCHS", type=types.integer(1), help="passes of every training over the sentences (default: MAX_STEPS)"
+    )
+    group.add_argument(
+        "--MINUTES",
+        type=types.number(above=0, high=10**5),
+        help="minutes that a training takes at least, by more passes than EPOCHS (default: as many as it takes)",
     )
     group.add_argument(
         "--TRIALS",
@@ -63,6 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Train, measure and report, or list the steps."""
     if arguments.EPOCHS is not None and arguments.MAX_STEPS is not None:
         raise UserError("--EPOCHS and --MAX_STEPS both set the amount of training; leave one of them out")
+    if arguments.MINUTES is not None and arguments.MAX_STEPS is not None:
+        raise UserError("--MINUTES adds passes to those of --EPOCHS, and --MAX_STEPS cuts them off; leave one out")
     places = Places(arguments.PROJECT_NAME, arguments.OUTPUT_DIR, arguments.DATA_DIR, arguments.WANDB_ENTITY)
     runs = with_sources(RUNS, arguments.EXPERIMENTS)
     budget = Budget(
@@ -73,7 +83,9 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.IMPORTANCE_SAMPLES,
         arguments.NUMBER_PAIRS,
         epochs=arguments.EPOCHS,
+        minutes=arguments.MINUTES,
         trials=arguments.TRIALS or 0,
         vocabulary=arguments.VOCAB_SIZE,
     )
+    budget = in_minutes(arguments.DATA, places, budget, arguments.JOBS, arguments.LIST)
     reproduce(arguments.DATA, places, runs, budget, arguments.JOBS, arguments.LIST)

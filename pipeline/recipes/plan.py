@@ -78,6 +78,7 @@ class Budget:
         pairs: pairs of sentences that are interpolated, None for all.
         sampling: further flags of sample.py.
         epochs: passes of every training over the sentences, None for a number of steps.
+        minutes: minutes that a training takes at least, by more passes; None for as many as it takes.
         trials: trials of a study for each tuned run; none for the settings of the recipe.
         vocabulary: tokens of a WordPiece tokenizer for data that are not prepared yet; None for the data's usual one.
     """
@@ -90,6 +91,7 @@ class Budget:
     pairs: int | None
     sampling: tuple[str, ...] = ()
     epochs: int | None = None
+    minutes: float | None = None
     trials: int = 0
     vocabulary: int | None = None
 
@@ -170,14 +172,7 @@ def reproduce(
         UserError: if the dataset is neither prepared nor known by name, or if steps fail.
     """
     steps = plan(data, places, runs, budget)
-    prepared = (places.data_dir / data / "statistics.json").exists()
-    if not prepared and data not in NAMES:
-        raise UserError(
-            f"--DATA {data} is none of {', '.join(NAMES)}, and {places.data_dir} holds no such prepared "
-            "dataset; prepare your own text with prepareDatasets.py first"
-        )
-    if prepared:
-        _check_vocabulary(data, places, budget.vocabulary)
+    if is_prepared(data, places, budget):
         steps = [Step(s.name, s.command, tuple(n for n in s.needs if n != "prepare")) for s in steps[1:]]
     runner = StepRunner(steps, places.folder / record, places.folder / "logs")
     print(runner.table(), flush=True)
@@ -197,16 +192,35 @@ def reproduce(
     print(f"the report: {places.folder / 'report' / 'report.md'}")
 
 
-def _check_vocabulary(data: str, places: Places, asked: int | None) -> None:
-    """Check that prepared data have the vocabulary that is asked for."""
-    remedy = "prepare it again with prepareDatasets.py"
-    settings = read_json(places.data_dir / data / "statistics.json", remedy).get("settings") or {}
-    found = settings.get("tokenizer"), settings.get("vocabulary_size")
+def is_prepared(data: str, places: Places, budget: Budget) -> bool:
+    """Return whether a dataset is prepared; if not, it can be.
+
+    Raises:
+        UserError: if the dataset is neither prepared nor known by name, or has another vocabulary than the budget's.
+    """
+    place = places.data_dir / data / "statistics.json"
+    if not place.exists():
+        if data in NAMES:
+            return False
+        raise UserError(
+            f"--DATA {data} is none of {', '.join(NAMES)}, and {places.data_dir} holds no such prepared "
+            "dataset; prepare your own text with prepareDatasets.py first"
+        )
+    settings = read_json(place, "prepare it again with prepareDatasets.py").get("settings") or {}
+    found, asked = (settings.get("tokenizer"), settings.get("vocabulary_size")), budget.vocabulary
     if asked is not None and found != ("wordpiece", asked):
         raise UserError(
             f"--VOCAB_SIZE {asked}: {places.data_dir / data} is prepared with the tokenizer {found[0]}, --VOCAB_SIZE "
             f"{found[1]}; leave --VOCAB_SIZE out, or name another --DATA_DIR"
         )
+    return True
+
+
+def prepare_step(data: str, places: Places, budget: Budget) -> Step:
+    """Step that prepares a dataset."""
+    asked = budget.vocabulary
+    own = () if asked is None else ("--TOKENIZER", "wordpiece", "--VOCAB_SIZE", str(asked))
+    return Step("prepare", ("prepareDatasets.py", "--DATA", data, *own, "--DATA_DIR", str(places.data_dir)))
 
 
 def _report(places: Places, steps: Iterable[Step]) -> Step:
@@ -235,9 +249,7 @@ def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list
         runs: the runs; one that starts from another comes after it.
         budget: amount of training and measuring.
     """
-    asked = budget.vocabulary
-    own = () if asked is None else ("--TOKENIZER", "wordpiece", "--VOCAB_SIZE", str(asked))
-    steps = [Step("prepare", ("prepareDatasets.py", "--DATA", data, *own, "--DATA_DIR", str(places.data_dir)))]
+    steps = [prepare_step(data, places, budget)]
 
     def train(name: str, run: Run, seed: int) -> Step:
         source = None if run.start_from is None else f"{run.start_from}-s{seed}"
