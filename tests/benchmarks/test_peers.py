@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -126,23 +127,79 @@ def test_an_environment_that_pip_cannot_make_is_a_failed_step(tmp_path: Path, mo
     assert peers.step(tmp_path, "tvae", "weather", 1, 1.0)["failed"] == "pip cannot install sdv: no wheel"
 
 
-def result(peer: str, name: str, shapes: float, **more: Any) -> dict[str, Any]:
+def test_packages_that_an_environment_cannot_import_are_removed_after_its_making(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls: list[list[str]] = []
+
+    def pretend(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        calls.append(command)
+        (tmp_path / "environments" / "mostlyai").mkdir(parents=True, exist_ok=True)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", pretend)
+    for _ in range(2):
+        peers.environment(tmp_path, peers.PACKAGES["mostlyai"])
+    assert [command[1] for command in calls] == ["-m", "install", "uninstall"], "once"
+    assert calls[2][-2:] == ["torchvision", "torchaudio"]
+
+
+def test_a_peer_whose_rows_take_seconds_writes_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_table(tmp_path / "tables" / "weather.csv", 120)
+    asked: dict[str, int] = {}
+
+    def copy(peer: str, own: Path, python: Path, rows: int, *rest: Any) -> None:
+        asked[peer] = rows
+        (own / "synthetic.csv").write_bytes((own / "train.csv").read_bytes())
+
+    monkeypatch.setattr(peers, "environment", lambda folder, packages: Path("/bin/false"))
+    monkeypatch.setattr(peers, "_peer", copy)
+    monkeypatch.setattr(peers, "MOST_ROWS", {"be_great": 40})
+    for peer in ("be_great", "ctgan"):
+        peers.step(tmp_path, peer, "weather", 1, 1.0)
+    assert asked == {"be_great": 40, "ctgan": 96}
+
+
+def result(peer: str, name: str, shapes: float, seed: int = 1, **more: Any) -> dict[str, Any]:
     """Return a result with these figures."""
     figures = {"table_shapes": shapes, "table_trends": 0.9, "table_detection": 0.5, "table_efficacy": 0.8}
-    figures |= {"table_copies": 0.0}
-    return {"peer": peer, "table": name, "figures": figures, "held_out": figures, "valid": 1.0, "seconds": 60.0} | more
+    known = {"peer": peer, "table": name, "seed": seed, "minutes": 2.0, "valid": 1.0, "seconds": 60.0}
+    return known | {"figures": figures | {"table_copies": 0.0}, "held_out": figures | {"table_copies": 0.0}} | more
 
 
 def test_the_page_has_errors_spread_and_the_reason_of_a_failure():
     found = [
         result("LM", "fair", 0.98),
-        result("LM", "fair", 0.96),
+        result("LM", "fair", 0.96, 2),
         result("tvae", "fair", 0.9),
-        {"peer": "be_great", "table": "fair", "failed": "pip cannot install be_great: no wheel"},
+        {"peer": "be_great", "table": "fair", "seed": 1, "failed": "pip cannot install be_great: no wheel"},
     ]
     shown = peers.written(found)
-    assert "| LM | 3.00 ± 1.41 | 10.00 ± 0.00 |" in shown
-    assert "| tvae | 10.00 | 10.00 |" in shown
+    assert "| LM | 2 | 2 | 3.00 ± 1.41 | 10.00 ± 0.00 |" in shown
+    assert "| tvae | 1 | 2 | 10.00 | 10.00 |" in shown
     assert "failed: pip cannot install be_great" in shown
     assert "| be_great | not on fair |" in shown
     assert "held-out rows" in shown
+
+
+def test_the_mean_over_the_tables_has_the_seeds_that_all_tables_have():
+    one, two = result("LM", "fair", 0.98), result("LM", "weather", 0.94)
+    three, four = result("LM", "fair", 0.96, 2), result("LM", "weather", 0.96, 2)
+    shown = peers.written([one, two, three, four, result("LM", "fair", 0.5, 3), result("tvae", "fair", 0.9)])
+    mean = shown.split("**fair")[0]
+    assert "| LM | 2 | 2 | 4.00 ± 0.00 |" in mean
+    assert "| tvae | not on weather |" in mean
+
+
+def test_two_processes_keep_the_results_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(peers, "RESULTS", tmp_path / "peers.json")
+    monkeypatch.setattr(peers, "PAGE", tmp_path / "page.md")
+    (tmp_path / "page.md").write_text("before\n<!-- table: peers -->\nold\n<!-- end -->\nbehind\n")
+    peers.keep("fair LM 1", result("LM", "fair", 0.98))
+    peers.keep("fair tvae 1", result("tvae", "fair", 0.9))  # knows nothing of the first
+    page = (tmp_path / "page.md").read_text()
+    assert "| LM | 1 |" in page
+    assert "| tvae | 1 |" in page
+    assert page.startswith("before\n")
+    assert page.endswith("behind\n")
+    assert "old" not in page
