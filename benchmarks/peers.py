@@ -31,6 +31,7 @@ from pipeline.cli.entry import run
 from pipeline.cli.parser import Parser
 from pipeline.data.column_survey import ColumnSurvey
 from pipeline.data.column_types import ColumnTypes, RejectedError
+from pipeline.recipes.synth import of_rows
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, write_json, write_text
 from pipeline.runtime.locks import turn
@@ -161,7 +162,7 @@ def ours(model: str, folder: Path, rows: int, seed: int, minutes: float) -> dict
     """Prepare, train and sample with the scripts of the suite; return the seconds of training and sampling."""
     places = ("--DATA_DIR", str(folder / "data"))
     outputs = (*places, "--OUTPUT_DIR", str(folder / "outputs"), "--PROJECT_NAME", "peers")
-    size = ("--NUM_HEADS", "4", "--BATCH_SIZE", "64", "--SEED", str(seed), "--DATA", "train", *outputs)
+    size = ("--SEED", str(seed), "--DATA", "train", *outputs)
     fractions = ("--VALIDATION_FRACTION", "0.05", "--TEST_FRACTION", "0.02")
     _script("prepareDatasets.py", "--DATA", str(folder / "train.csv"), "--ROW_TEMPLATE", *fractions, *places)
 
@@ -171,10 +172,11 @@ def ours(model: str, folder: Path, rows: int, seed: int, minutes: float) -> dict
         return time.monotonic() - started
 
     started = time.monotonic()
-    parts = [("model", model, 1.0, ("--DROPOUT", "0.1", "--COOLDOWN", "0.3"))]
+    parts = [("model", model, 1.0, of_rows(rows))]
     if model == "NVIB":
-        start = ("--DROPOUT", "0", "--START_FROM", "t", "--COOLDOWN", "0.2", *NVIB)
-        parts = [("t", "T", SHARE_OF_T, ("--DROPOUT", "0")), ("model", model, 1 - SHARE_OF_T, start)]
+        own = ("--NUM_HEADS", "4", "--BATCH_SIZE", "64", "--DROPOUT", "0")
+        start = (*own, "--START_FROM", "t", "--COOLDOWN", "0.2", *NVIB)
+        parts = [("t", "T", SHARE_OF_T, own), ("model", model, 1 - SHARE_OF_T, start)]
     steps = 0
     for name, kind, share, flags in parts:
         trial = [flag for flag in flags if flag not in ("--START_FROM", "t")]
@@ -183,9 +185,9 @@ def ours(model: str, folder: Path, rows: int, seed: int, minutes: float) -> dict
         for one in ("trial-a", "trial-b"):
             shutil.rmtree(folder / "outputs" / "peers" / one)
         step = max((long - short) / TRIAL_STEPS, 1e-3)
-        own = max(20, int(0.9 * (60 * minutes * share - short) / step))  # a tenth for validation
-        steps += own
-        train(name, "--MODEL", kind, *flags, "--MAX_STEPS", str(own))
+        fitting = max(20, int(0.9 * (60 * minutes * share - short) / step))  # a tenth for validation
+        steps += fitting
+        train(name, "--MODEL", kind, *flags, "--MAX_STEPS", str(fitting))
     trained = time.monotonic() - started
     started = time.monotonic()
     sampling = ("--NUMBER_SAMPLES", str(rows), "--DECODING", "sample", "--GENERATION_BATCH_SIZE", "250")

@@ -1,6 +1,7 @@
 """The commands of `make synth`, and the choice between the NVAE and the language model."""
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -68,6 +69,26 @@ def test_rows_of_a_table_are_sampled_by_a_language_model_with_their_whole_distri
     assert dataclasses.replace(rows, pretrained="bundled").sampler is None
 
 
+def write_statistics(folder: Path, rows: int) -> None:
+    """Write what the recipe reads of prepared data."""
+    place = folder / "data" / "own" / "statistics.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps({"train": {"sentences": rows}}))
+
+
+@pytest.mark.parametrize(("rows", "dropout"), [(9_999, "0.1"), (10_000, "0")])
+def test_many_rows_need_no_dropout(rows: int, dropout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "own.csv").write_text("size,kind\n1,b\n")
+    write_statistics(tmp_path, rows)
+    monkeypatch.chdir(tmp_path)
+    run: list[list[str]] = []
+    monkeypatch.setattr(synth_command, "run_in_order", lambda commands, **_: run.extend(commands) or 1.0)
+    monkeypatch.setattr(sys, "argv", ["synth", "--DATA", "own.csv", "--ROW_TEMPLATE"])
+    synth_command.run(synth_command.parse(""))
+    assert [command[0] for command in run] == ["prepareDatasets.py", "train.py", "sample.py", "quality.py"]
+    assert run[1][run[1].index("--DROPOUT") + 1] == dropout
+
+
 @pytest.mark.parametrize(
     ("installed", "flags", "said"),
     [(False, (), True), (True, ("--PRETRAINED", "none"), False), (False, ("--ROW_TEMPLATE",), False)],
@@ -83,6 +104,8 @@ def test_a_model_from_scratch_says_what_it_lacks_where_no_pretrained_one_is_inst
     (tmp_path / "own.csv").write_text("text,kind\na text,b\n")
     monkeypatch.setattr(synth_command, "bundled_installed", lambda: installed)
     monkeypatch.setattr(synth_command, "run_in_order", lambda commands, **_: 1.0)
+    write_statistics(tmp_path, 10)
+    monkeypatch.chdir(tmp_path)
     column = () if flags == ("--ROW_TEMPLATE",) else ("--TEXT_COLUMN", "text")
     words = ("--DATA", str(tmp_path / "own.csv"), *column, *flags, "--MODEL", "LM")
     monkeypatch.setattr(sys, "argv", ["synth", *words])
