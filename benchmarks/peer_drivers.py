@@ -110,11 +110,12 @@ def _be_great(table: pd.DataFrame, rows: int, minutes: float, base: str) -> pd.D
         return made.sample(rows, k=50, device="cpu", max_length=longest + longest // 4)
 
 
-def _mostlyai(table: pd.DataFrame, rows: int, minutes: float) -> pd.DataFrame:
+def _mostlyai(table: pd.DataFrame, rows: int, minutes: float, seed: int) -> pd.DataFrame:
     import tempfile
 
     from mostlyai import engine
 
+    engine.set_random_state(seed)
     with tempfile.TemporaryDirectory() as folder:
         engine.split(table, model_type="TABULAR", workspace_dir=folder)
         engine.analyze(value_protection=False, workspace_dir=folder)  # no other peer hides rare values
@@ -150,7 +151,7 @@ def main() -> None:
     elif peer == "be_great":
         made = _be_great(*arguments, base)
     elif peer == "mostlyai":
-        made = _mostlyai(*arguments)
+        made = _mostlyai(*arguments, int(seed))
     elif peer == "realtabformer":
         made = _realtabformer(*arguments)
     else:

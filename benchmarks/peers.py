@@ -91,7 +91,7 @@ def environment(folder: Path, packages: Sequence[str]) -> Path:
         if made.returncode:
             raise UserError(f"pip cannot install {packages[0]}: {_last(made.stderr)}")
         if name in REMOVED:
-            subprocess.run([str(place / "bin" / "pip"), "uninstall", "--quiet", "--yes", *REMOVED[name]], check=True)
+            subprocess.run([str(place / "bin" / "pip"), "uninstall", "--quiet", "--yes", *REMOVED[name]], check=False)
         (place / "complete").touch()
     return place / "bin" / "python"
 
@@ -166,13 +166,15 @@ def ours(model: str, folder: Path, rows: int, seed: int, minutes: float) -> dict
     fractions = ("--VALIDATION_FRACTION", "0.05", "--TEST_FRACTION", "0.02")
     _script("prepareDatasets.py", "--DATA", str(folder / "train.csv"), "--ROW_TEMPLATE", *fractions, *places)
 
+    known = read_json(folder / "data" / "train" / "statistics.json", "remove the run")["train"]["sentences"]
+
     def train(name: str, *flags: str) -> float:
         started = time.monotonic()
         _script("train.py", "--EXPERIMENT_NAME", name, *size, *flags)
         return time.monotonic() - started
 
     started = time.monotonic()
-    parts = [("model", model, 1.0, of_rows(rows))]
+    parts = [("model", model, 1.0, of_rows(known))]
     if model == "NVIB":
         own = ("--NUM_HEADS", "4", "--BATCH_SIZE", "64", "--DROPOUT", "0")
         start = (*own, "--START_FROM", "t", "--COOLDOWN", "0.2", *NVIB)
@@ -290,12 +292,18 @@ def written(results: Iterable[Mapping[str, Any]]) -> str:
             seeds = _by_seed(done, names if name is None else [name])
             missing = sorted({*names} - {one["table"] for one in done})
             if name is None and not seeds:
-                rows.append([peer, f"not on {', '.join(missing)}", *["–"] * (len(COLUMNS) + 1)])
+                rows.append(
+                    [
+                        peer,
+                        f"not on {', '.join(missing)}" if missing else "no seed on all tables",
+                        *["–"] * (len(COLUMNS) + 1),
+                    ]
+                )
             elif not done:
                 reason = next(one["failed"] for one in of_it if one["peer"] == peer)
                 rows.append([peer, f"failed: {reason[:60]}", *["–"] * (len(COLUMNS) + 1)])
             else:
-                minutes = ", ".join(sorted({f"{one['minutes']:g}" for one in done}))
+                minutes = ", ".join(sorted({f"{one['minutes']:g}" for group in seeds for one in group}))
                 rows.append([peer, str(len(seeds)), minutes, *(_cell(seeds, value) for value in COLUMNS.values())])
         held = [one["held_out"] for one in of_it if "held_out" in one]
         real = {key: statistics.fmean(one[key] for one in held if key in one) for key in held[0]} if held else {}

@@ -5,7 +5,7 @@
     python -m pipeline paper --LIST True                   print which steps are done and left, and stop
     python -m pipeline paper --DATA wikitext2 --EPOCHS 5 --MINUTES 30 --TRIALS 8 --VOCAB_SIZE 8000
 
-The last is `make paper DATA=wikitext2`: five passes a training, or half an hour, whichever is longer.
+The last is `make paper DATA=wikitext2`: five passes, or as many as T makes in half an hour, whichever are more.
 
 The same command resumes a run that was stopped. If a step fails, the steps that need it are left out and all others
 run. Writes outputs/<PROJECT_NAME>/: one experiment for each model and seed, paper.json (steps that are done, with their
@@ -36,7 +36,8 @@ def parse(description: str) -> argparse.Namespace:
     group.add_argument(
         "--MINUTES",
         type=types.number(above=0, high=10**5),
-        help="minutes that a training takes at least, by more passes than EPOCHS (default: as many as it takes)",
+        help="minutes that T trains for at least; every training has the passes that T makes in them, and at least "
+        "EPOCHS (default: no minimum)",
     )
     group.add_argument(
         "--TRIALS",

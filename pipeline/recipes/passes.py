@@ -2,14 +2,13 @@
 
 import dataclasses
 import math
-import shutil
-from collections.abc import Mapping
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.training_settings import TrainingSettings
-from pipeline.recipes.plan import Budget, Places, Run, is_prepared, prepare_step, training_flags
+from pipeline.recipes.plan import RECORD, Budget, Places, Run, is_prepared, prepare_step, training_flags
 from pipeline.recipes.runner import Step, StepRunner
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, read_jsonl, write_json
@@ -17,85 +16,108 @@ from pipeline.runtime.locks import turn
 
 TIMED = Run("timed", "T", ())
 FIRST, LAST = 20, 120  # optimizer steps of the two trainings; the first steps of a process are slow
-RECORD = "passes.json"
+LEAST_SHARE = 0.2  # of the mean time of a step, below which the difference of the two trainings is noise
+TIMES = "passes.json"
 
 
 def in_minutes(data: str, places: Places, budget: Budget, jobs: int, list_only: bool) -> Budget:
-    """Return the budget with as many passes as its minutes hold, and at least its own.
+    """Return the budget with as many passes as `T` makes in its minutes, and at least its own passes.
 
-    The number is measured once, by the training of `T` without its validation, with the threads that a step gets, and
-    kept in the project's folder: the same command resumes with it, whatever else the machine does then.
+    The time of a batch is measured once and kept in the project's folder, so that the same command resumes with the
+    same passes, whatever else the machine does then. Other data or another batch size are measured anew.
 
     Args:
         data: name of the dataset, which is prepared first if it is not.
         places: project and folders.
-        budget: amount of training, with the minutes of one.
+        budget: amount of training.
         jobs: number of steps that run in parallel.
         list_only: True to measure nothing; the budget's own passes then stand for a number that is not known yet.
 
     Raises:
-        UserError: if the preparation or a training fails.
+        UserError: if the data cannot be prepared, or a training fails that is timed.
     """
     if budget.minutes is None:
         return budget
-    least, known = budget.epochs or 1, places.folder / RECORD
-    asked = {"data": data, "minutes": budget.minutes, "at_least": least, "batch_size": budget.batch_size}
-    if list_only and not _matches(known, asked):
-        print(f"the passes that fill {budget.minutes:g} minutes are not measured yet; at least {least}")
-        return dataclasses.replace(budget, epochs=least)
-    if not list_only:
-        known.parent.mkdir(parents=True, exist_ok=True)
-        with turn(known.with_name(".passes.lock")):  # another process takes what the first has measured
-            if not _matches(known, asked):
-                seconds = _seconds_a_pass(data, places, budget, jobs)
-                passes = max(least, math.ceil(60 * budget.minutes / seconds))
-                write_json(known, {**asked, "seconds_a_pass": seconds, "passes": passes})
-    found = _read(known)
+    least, prepared = budget.epochs or 1, is_prepared(data, places, budget)
+    if list_only:
+        known = _known(data, places, budget) if prepared else None
+        if known is None:
+            print(f"the passes that fill {budget.minutes:g} minutes are not measured yet; at least {least}")
+            return dataclasses.replace(budget, epochs=least)
+    else:
+        if not prepared:
+            _run([prepare_step(data, places, budget)], places.folder / RECORD, places.folder / "logs", jobs)
+        places.folder.mkdir(parents=True, exist_ok=True)
+        with turn(places.folder / ".passes.lock"):  # another process takes what the first has measured
+            known = _known(data, places, budget)
+            if known is None:
+                known = _seconds_a_batch(data, places, budget, jobs)
+                write_json(places.folder / TIMES, {**_of(data, places, budget), "seconds_a_batch": known})
+    batch = budget.batch_size or TrainingSettings().batch_size
+    seconds = known * math.ceil(_statistics(data, places)["train"]["sentences"] / batch)
+    passes = max(least, math.ceil(60 * budget.minutes / seconds))
     print(
-        f"{found['passes']} passes a training, for at least {budget.minutes:g} minutes and {least} passes: one takes T "
-        f"{found['seconds_a_pass']:.3g} s ({known})",
+        f"{passes} passes a training: at least {least}, and as many as T makes in {budget.minutes:g} minutes "
+        f"({seconds:.3g} s each, {places.folder / TIMES})",
         flush=True,
     )
-    return dataclasses.replace(budget, epochs=found["passes"])
+    return dataclasses.replace(budget, epochs=passes)
 
 
-def _read(known: Path) -> dict[str, Any]:
-    return read_json(known, "remove it, and the passes are measured again")
+def _statistics(data: str, places: Places) -> dict[str, Any]:
+    return read_json(places.data_dir / data / "statistics.json", "prepare it again with prepareDatasets.py")
 
 
-def _matches(known: Path, asked: Mapping[str, Any]) -> bool:
-    """Return whether a record is there, and of these settings."""
-    found = _read(known) if known.exists() else {}
-    return all(found.get(name) == value for name, value in asked.items()) and bool(found)
+def _of(data: str, places: Places, budget: Budget) -> dict[str, Any]:
+    """What a time belongs to: the data and the size of a batch."""
+    statistics = _statistics(data, places)
+    prints = {name: statistics.get(name) for name in ("fingerprint", "tokenizer_fingerprint")}
+    return {"data": data, **prints, "batch_size": budget.batch_size}
 
 
-def _seconds_a_pass(data: str, places: Places, budget: Budget, jobs: int) -> float:
-    """Train `T` for a few steps twice, and return the seconds that a pass would take.
+def _known(data: str, places: Places, budget: Budget) -> float | None:
+    """Return the seconds of a batch that were measured before; None without any for these data and batches."""
+    path = places.folder / TIMES
+    if not path.exists():
+        return None
+    remedy = "remove it, and the time is measured again"
+    found: Any = read_json(path, remedy)
+    seconds = found.get("seconds_a_batch") if isinstance(found, dict) else None
+    if not isinstance(seconds, float) or not 0 < seconds < math.inf:
+        raise UserError(f"{path} holds no time of a batch; {remedy}")
+    return seconds if all(found.get(name) == value for name, value in _of(data, places, budget).items()) else None
 
-    Each training has the threads of a step beside others, and none beside it.
+
+def _seconds_a_batch(data: str, places: Places, budget: Budget, jobs: int) -> float:
+    """Train `T` for a few steps twice, and return the seconds of a step.
+
+    Each training has as many threads as a step of the recipe, and runs alone.
     """
-    apart = dataclasses.replace(places, project=f"{places.project}-passes")
-    prepared = is_prepared(data, places, budget)
-    steps = [] if prepared else [prepare_step(data, places, budget)]
-    for number in (FIRST, LAST):
-        limit = dataclasses.replace(budget, epochs=None).limit(number)
-        command = ("train.py", "--EXPERIMENT_NAME", f"timed-{number}", *training_flags(TIMED), *limit)
-        needs = tuple(step.name for step in steps[-1:])
-        steps.append(Step(f"train timed-{number}", (*command, "--DATA", data, *apart.flags), needs))
-    runner = StepRunner(steps, apart.folder / "steps.json", apart.folder / "logs")
-    failed = runner.run(jobs)
+    print("timing T by two short trainings, once for this project …", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        apart = dataclasses.replace(places, output_dir=Path(folder), entity=None)
+        steps: list[Step] = []
+        for number in (FIRST, LAST):
+            limit = dataclasses.replace(budget, epochs=None).limit(number)
+            command = ("train.py", "--EXPERIMENT_NAME", f"timed-{number}", *training_flags(TIMED), *limit)
+            needs = tuple(step.name for step in steps)
+            steps.append(Step(f"train timed-{number}", (*command, "--DATA", data, *apart.flags), needs))
+        _run(steps, apart.folder / "steps.json", places.folder / "logs", jobs)
+        short, long = (_seconds(apart.folder / f"timed-{number}") for number in (FIRST, LAST))
+    return max((long - short) / (LAST - FIRST), LEAST_SHARE * long / LAST)
+
+
+def _run(steps: list[Step], record: Path, logs: Path, jobs: int) -> None:
+    """Run steps, each after the one before.
+
+    Raises:
+        UserError: if one fails.
+    """
+    failed = StepRunner(steps, record, logs).run(jobs)
     if failed:
-        raise UserError(
-            f"{failed[0].name}, which measures how long a pass takes, failed; its output is in {runner.logs}"
-        )
-    short, long = (_seconds(apart.folder / f"timed-{number}") for number in (FIRST, LAST))
-    shutil.rmtree(apart.folder)
-    remedy = "prepare it again with prepareDatasets.py"
-    sentences = read_json(places.data_dir / data / "statistics.json", remedy)["train"]["sentences"]
-    batches = math.ceil(sentences / (budget.batch_size or TrainingSettings().batch_size))
-    return max(long - short, 1e-6) / (LAST - FIRST) * batches
+        raise UserError(f"{failed[0].name} failed; its output is in {logs}, and the same command tries it again")
 
 
 def _seconds(folder: Path) -> float:
     """Seconds of all epochs of a training, without its validation."""
-    return sum(row["seconds"] for row in read_jsonl(ExperimentFiles(folder).metrics, "train again"))
+    return sum(row["seconds"] for row in read_jsonl(ExperimentFiles(folder).metrics, "start the recipe again"))

@@ -51,6 +51,7 @@ GENERATION = ("sample", "forward", "reverse")
 INTERPOLATION = ("interpolation",)
 BOUNDS = ("bounds-validation", "bounds-test")  # reconstruction, with the bounds of the likelihood
 
+RECORD = "paper.json"  # steps of the paper recipe that are done
 TRIAL_PART = 5  # a trial of a study has one part of so many of a training's budget
 # Samples of a learned prior: the latent decides, and its noise hardly changes a token.
 LEARNED = ("--PRIOR", "learned", "--PRIOR_TOP_P", "0.95", "--LATENT_TEMPERATURE", "0.5")
@@ -78,7 +79,7 @@ class Budget:
         pairs: pairs of sentences that are interpolated, None for all.
         sampling: further flags of sample.py.
         epochs: passes of every training over the sentences, None for a number of steps.
-        minutes: minutes that a training takes at least, by more passes; None for as many as it takes.
+        minutes: minutes that `T` trains for at least, which `passes.in_minutes` turns into passes; None for no minimum.
         trials: trials of a study for each tuned run; none for the settings of the recipe.
         vocabulary: tokens of a WordPiece tokenizer for data that are not prepared yet; None for the data's usual one.
     """
@@ -155,7 +156,7 @@ def reproduce(
     budget: Budget,
     jobs: int = 1,
     list_only: bool = False,
-    record: str = "paper.json",
+    record: str = RECORD,
 ) -> None:
     """Train and measure all runs and write the report, or resume where this was stopped.
 

@@ -12,10 +12,12 @@ LM_NAME, T_NAME = "-lm", "-t"  # behind the name of the data: names of experimen
 LONGEST_NAME = 100 - len(LM_NAME)
 STEPS, STEPS_AROUND = 1500, 400  # most steps of each training, from scratch and around a pretrained model
 ROW_STEPS = 3000  # of a language model of a table's rows, whose steps are short
-# A narrow model with a high learning rate learns most in the minutes that a table gets.
-ROW_SIZE = ("--NUM_HEADS", "4", "--DIM_H", "128", "--BATCH_SIZE", "64", "--LEARNING_RATE", "0.003")
-ROW_RATE = ("--WARMUP_STEPS", "100", "--COOLDOWN", "0.5")
-MANY_ROWS = 10_000  # from so many on, dropout costs more than it gains: each row is seen a few times
+# The language model of a table. Few rows are learned by heart within minutes, which takes dropout and a low learning
+# rate. Many are seen a few times, and a narrow model with a high learning rate learns most from them.
+FEW_ROWS = ("--NUM_HEADS", "4", "--BATCH_SIZE", "64", "--DROPOUT", "0.1", "--COOLDOWN", "0.3")
+MANY_ROWS = ("--NUM_HEADS", "4", "--BATCH_SIZE", "64", "--DROPOUT", "0", "--COOLDOWN", "0.5")
+MANY_ROWS += ("--DIM_H", "128", "--LEARNING_RATE", "0.003", "--WARMUP_STEPS", "100")
+MANY = 10_000  # training rows
 # The figure that decides: the perplexity of validation texts without a look at them.
 GENERATES = {LM: "validation/perplexity", NVAE: "validation/perplexity_prior_latent"}
 # The decoder learns what to write for draws of the prior, beside texts that it reconstructs. From scratch, the NVAE
@@ -77,7 +79,7 @@ class Order:
 
 def of_rows(rows: int) -> tuple[str, ...]:
     """Flags of train.py for the language model of a table with so many training rows."""
-    return (*ROW_SIZE, *ROW_RATE, "--DROPOUT", "0" if rows >= MANY_ROWS else "0.1")
+    return MANY_ROWS if rows >= MANY else FEW_ROWS
 
 
 def training(order: Order, rows: int = 0) -> list[list[str]]:

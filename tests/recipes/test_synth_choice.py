@@ -76,17 +76,28 @@ def write_statistics(folder: Path, rows: int) -> None:
     place.write_text(json.dumps({"train": {"sentences": rows}}))
 
 
-@pytest.mark.parametrize(("rows", "dropout"), [(9_999, "0.1"), (10_000, "0")])
-def test_many_rows_need_no_dropout(rows: int, dropout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("rows", "dropout", "width"), [(9_999, "0.1", None), (10_000, "0", "128")])
+def test_a_table_of_many_rows_has_a_model_of_its_own(
+    rows: int, dropout: str, width: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     (tmp_path / "own.csv").write_text("size,kind\n1,b\n")
-    write_statistics(tmp_path, rows)
     monkeypatch.chdir(tmp_path)
     run: list[list[str]] = []
-    monkeypatch.setattr(synth_command, "run_in_order", lambda commands, **_: run.extend(commands) or 1.0)
+
+    def pretend(commands: list[list[str]], first: int = 1, of: int | None = None) -> float:
+        assert (first, of) == (len(run) + 1, 4)
+        if commands[0][0] == "prepareDatasets.py":
+            write_statistics(tmp_path, rows)
+        run.extend(commands)
+        return 1.0
+
+    monkeypatch.setattr(synth_command, "run_in_order", pretend)
     monkeypatch.setattr(sys, "argv", ["synth", "--DATA", "own.csv", "--ROW_TEMPLATE"])
     synth_command.run(synth_command.parse(""))
     assert [command[0] for command in run] == ["prepareDatasets.py", "train.py", "sample.py", "quality.py"]
-    assert run[1][run[1].index("--DROPOUT") + 1] == dropout
+    train = run[1]
+    assert train[train.index("--DROPOUT") + 1] == dropout
+    assert (train[train.index("--DIM_H") + 1] if "--DIM_H" in train else None) == width
 
 
 @pytest.mark.parametrize(
