@@ -1,10 +1,11 @@
 """Fidelity of synthetic rows, as the field reports it: SDMetrics' scores, detection, efficacy, copies.
 
-Shapes and trends are those of SDMetrics' quality report (https://docs.sdv.dev/sdmetrics): Kolmogorov-Smirnov and total
-variation complements of each column, correlation and contingency similarities of each pair. All scores lie in [0, 1],
-1 is best.
+Shapes and trends are SDMetrics' (https://docs.sdv.dev/sdmetrics): Kolmogorov-Smirnov and total variation complements of
+each column, correlation and contingency similarities of each pair. All scores lie in [0, 1], 1 is best.
 """
 
+import itertools
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sdmetrics.column_pairs import ContingencySimilarity, CorrelationSimilarity
+from sdmetrics.errors import ConstantInputError
 from sdmetrics.reports import QualityReport
 from sdmetrics.single_column import BoundaryAdherence, CategoryCoverage, RangeCoverage
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -103,16 +106,42 @@ def _report(real: Table, rows: Table, types: TableTypes) -> tuple[dict[str, floa
     """Return shapes and trends, and the shape of each column."""
     real, rows = types.with_days(real), types.with_days(rows)
     report = QualityReport()
-    # Every pair counts, as in the published figures, not only those that are correlated in the real table.
-    report.real_correlation_threshold = report.real_association_threshold = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report.generate({TABLE: real}, {TABLE: rows}, {"tables": {TABLE: types.metadata()}}, verbose=False)
         scores: Any = report.get_properties().set_index("Property")["Score"]
         details: Any = report.get_details("Column Shapes")
         columns = details.set_index("Column")["Score"].to_dict()
-    found = {"table_shapes": float(scores["Column Shapes"]), "table_trends": float(scores["Column Pair Trends"])}
+        found = {"table_shapes": float(scores["Column Shapes"]), "table_trends": trends(real, rows, types)}
     return {name: value for name, value in found.items() if np.isfinite(value)}, columns
+
+
+def trends(real: Table, rows: Table, types: TableTypes) -> float:
+    """Return the mean of SDMetrics' similarities over all pairs of columns; NaN if no pair has one.
+
+    Numbers beside categories fall into ten parts of the real column's range, in both tables. The quality report of
+    SDMetrics 0.32 divides each table by its own range, so that one outlier moves all parts of one of them: real rows
+    beside real ones have 0.64 for such pairs of ggplot2's diamonds, and 0.98 with the same parts.
+
+    Args:
+        real: real rows, with dates as days.
+        rows: rows that are compared with them, in the same form.
+        types: kinds of the columns.
+    """
+    scores = [_similarity(real[list(pair)], rows[list(pair)], types) for pair in itertools.combinations(types.kinds, 2)]
+    known = [score for score in scores if np.isfinite(score)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _similarity(real: Table, rows: Table, types: TableTypes) -> float:
+    """Return the similarity of a pair of columns; NaN if it has none, as where a number is constant or missing."""
+    numbers = [name for name in real.columns if types.kinds[name] != CATEGORY]
+    try:
+        if len(numbers) == 2:
+            return CorrelationSimilarity.compute(real, rows)
+        return ContingencySimilarity.compute(real, rows, continuous_column_names=numbers)
+    except (ConstantInputError, ValueError):
+        return math.nan
 
 
 def _limits(real: Table, rows: Table, types: TableTypes) -> dict[str, float]:

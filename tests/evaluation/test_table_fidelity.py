@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.evaluation.near_rows import membership, near_copies
 from pipeline.evaluation.table_efficacy import efficacy, target_column
-from pipeline.evaluation.table_fidelity import detection, table_fidelity
+from pipeline.evaluation.table_fidelity import detection, table_fidelity, trends
 from pipeline.evaluation.table_frames import TableTypes
 
 pytestmark = pytest.mark.slow
@@ -89,6 +89,33 @@ def test_training_rows_themselves_are_copies_and_betray_membership():
     found = table_fidelity(train, frame(300, 2), train.copy(), TYPES)
     assert found.figures["table_shapes"] == found.figures["table_trends"] == found.figures["table_copies"] == 1
     assert found.figures["table_membership"] > 0.95
+
+
+def test_one_outlier_does_not_move_the_parts_of_a_number():
+    """The real column has one value far from the others, as ggplot2's diamonds have, and the synthetic one has none."""
+    types = TableTypes.of({name: DESCRIPTIONS[name] for name in ("city", "size")})
+    train, made = frame(600, 1), frame(600, 3)
+    train.loc[0, "size"] = 10 * train["size"].max()
+    assert trends(train[["city", "size"]], made[["city", "size"]], types) > 0.9
+
+
+def test_trends_are_the_mean_over_the_pairs():
+    types = TableTypes({"a": "numerical", "b": "numerical", "c": "categorical", "d": "categorical"}, [], {})
+    real = pd.DataFrame({"a": [0.0, 1, 2, 3], "b": [0.0, 1, 2, 3], "c": list("xxyy"), "d": list("xyxy")})
+    made = real.assign(b=[3.0, 2, 1, 0], d=list("xxxx"))
+    # a and b: correlations 1 and -1. a and c agree. b and c, c and d, b and d, a and d share half of their cells.
+    assert trends(real, made, types) == pytest.approx((0 + 1 + 0 + 0.5 * 3) / 6)
+
+
+def test_a_pair_without_a_similarity_does_not_count():
+    types = TableTypes({"a": "numerical", "b": "numerical", "c": "categorical"}, [], {})
+    real = pd.DataFrame({"a": [0.0, 1, 2, 3], "b": [1.0] * 4, "c": list("xxyy")})
+    assert trends(real, real, types) == 1
+    nothing = real.assign(a=np.nan)
+    assert trends(real, nothing, types) < 1
+    assert np.isnan(
+        trends(nothing[["a", "b"]], real[["a", "b"]], TableTypes({"a": "numerical", "b": "numerical"}, [], {}))
+    )
 
 
 def test_independent_columns_keep_shapes_and_lose_trends():
