@@ -73,8 +73,6 @@ def _be_great(table: pd.DataFrame, rows: int, minutes: float, base: str) -> pd.D
     from be_great import GReaT
     from transformers import TrainerCallback
 
-    started = time.monotonic()
-
     class Budget(TrainerCallback):
         """Stop after the minutes."""
 
@@ -104,7 +102,6 @@ def _be_great(table: pd.DataFrame, rows: int, minutes: float, base: str) -> pd.D
             if table[name].dtype.kind == "M":
                 table[name] = table[name].dt.strftime("%Y-%m-%d")
         made.fit(table)
-        print(f"trained after {time.monotonic() - started:.0f} s", flush=True)
         texts = [", ".join(f"{name} is {value}" for name, value in row.items()) for row in table.to_dict("records")]
         longest = max(len(ids) for ids in made.tokenizer(texts)["input_ids"])
         return made.sample(rows, k=50, device="cpu", max_length=longest + longest // 4)

@@ -121,7 +121,7 @@ def trends(real: Table, rows: Table, types: TableTypes) -> float:
 
     Numbers beside categories fall into ten parts of the real column's range, in both tables. The quality report of
     SDMetrics 0.32 divides each table by its own range, so that one outlier moves all parts of one of them: real rows
-    beside real ones have 0.64 for such pairs of ggplot2's diamonds, and 0.98 with the same parts.
+    beside real ones have 0.64 for the pairs with a category of ggplot2's diamonds, and 0.98 with the same parts.
 
     Args:
         real: real rows, with dates as days.
