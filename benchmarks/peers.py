@@ -292,13 +292,8 @@ def written(results: Iterable[Mapping[str, Any]]) -> str:
             seeds = _by_seed(done, names if name is None else [name])
             missing = sorted({*names} - {one["table"] for one in done})
             if name is None and not seeds:
-                rows.append(
-                    [
-                        peer,
-                        f"not on {', '.join(missing)}" if missing else "no seed on all tables",
-                        *["–"] * (len(COLUMNS) + 1),
-                    ]
-                )
+                reason = f"not on {', '.join(missing)}" if missing else "no seed on all tables"
+                rows.append([peer, reason, *["–"] * (len(COLUMNS) + 1)])
             elif not done:
                 reason = next(one["failed"] for one in of_it if one["peer"] == peer)
                 rows.append([peer, f"failed: {reason[:60]}", *["–"] * (len(COLUMNS) + 1)])
