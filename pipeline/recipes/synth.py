@@ -107,8 +107,9 @@ def training(order: Order, rows: int = 0) -> list[list[str]]:
     if order.sampler == LM and order.as_rows:
         limit[-1] = str(order.max_steps or ROW_STEPS)
         return [*commands, ["train.py", *_experiment(order.experiment(LM)), "--MODEL", LM, *of_rows(rows), *limit]]
-    # From scratch, a language model judges the samples of either.
-    models = [one for one in CANDIDATES if order.model in (None, one) or (base is None and one == LM)]
+    # From scratch, a language model judges texts of either; rows need no judge.
+    judged = base is None and not order.as_rows
+    models = [one for one in CANDIDATES if order.model in (None, one) or (judged and one == LM)]
     for model in models:
         name, kind = order.experiment(model), ["--MODEL", model]
         if base is not None:

@@ -65,7 +65,7 @@ def test_rows_of_a_table_are_sampled_by_a_language_model_with_their_whole_distri
     sample, *measured = sampling(rows, "LM")
     assert "--TOP_P" not in sample
     assert [command[0] for command in measured] == ["quality.py"]
-    assert trained(dataclasses.replace(rows, model="NVIB")) == [("T", "own-t"), ("NVIB", "own"), ("LM", "own-lm")]
+    assert trained(dataclasses.replace(rows, model="NVIB")) == [("T", "own-t"), ("NVIB", "own")]
     assert dataclasses.replace(rows, pretrained="bundled").sampler is None
 
 
