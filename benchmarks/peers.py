@@ -3,7 +3,7 @@
     python -m benchmarks.peers --FOLDER peers --MINUTES 5 --SEEDS 1 2 3      # make peers
     python -m benchmarks.peers --FOLDER peers --PEERS LM tvae --TABLES fair  # some of them
 
-Every peer has an environment of its own below FOLDER, made with pip. Each training is a step whose result is written
+Peers have environments of their own below FOLDER, made with pip. Each training is a step whose result is written
 whole or not at all; the same command resumes after the finished steps. The results of all steps go into
 benchmarks/peers.json, and their table into docs/tables.md.
 """
@@ -300,8 +300,8 @@ def written(results: Iterable[Mapping[str, Any]]) -> str:
             else:
                 minutes = ", ".join(sorted({f"{one['minutes']:g}" for group in seeds for one in group}))
                 rows.append([peer, str(len(seeds)), minutes, *(_cell(seeds, value) for value in COLUMNS.values())])
-        held = [one["held_out"] for one in of_it if "held_out" in one]
-        real = {key: statistics.fmean(one[key] for one in held if key in one) for key in held[0]} if held else {}
+        held = [_held_out(found, own) for own in ([name] if name else names)]
+        real = {key: statistics.fmean(one[key] for one in held if key in one) for key in held[0]}
         if real:
             own = {"figures": real, "valid": 1.0, "seconds": 0.0}
             figures = (f"{value(own):.2f}" for value in list(COLUMNS.values())[:-2])
@@ -309,6 +309,12 @@ def written(results: Iterable[Mapping[str, Any]]) -> str:
         title = "Mean over the tables" if name is None else f"{name}, efficacy of `{TARGETS[name]}`"
         parts.append(f"**{title}**\n\n" + as_table(["", "seeds", "minutes", *COLUMNS], rows).rstrip())
     return "\n\n".join(parts)
+
+
+def _held_out(found: Iterable[Mapping[str, Any]], name: str) -> dict[str, float]:
+    """Return the mean figures of the held-out rows of a table; a peer with fewer runs weighs less, not the table."""
+    held = [one["held_out"] for one in found if one["table"] == name and "held_out" in one]
+    return {key: statistics.fmean(one[key] for one in held if key in one) for key in held[0]} if held else {}
 
 
 def _by_seed(done: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[list[Mapping[str, Any]]]:
