@@ -4,10 +4,10 @@
 #   make paper  every model and measurement of the paper, with three seeds, and the report; resumes where it was stopped
 #               (make paper DATA=wikitext2 for WikiText-2, five passes and tuned settings; SEEDS=1 for one seed;
 #               make paper FLAGS="--LIST True" for how far it is; two steps run beside each other, with JOBS=1 one)
-#   make peers  rows of tables beside other generators, each in an environment of its own; resumes too
+#   make peers  rows of tables beside other generators, in environments of their own; resumes too
 #   make rates  reconstruction and generation against the rate of the latent, with three seeds; resumes too
 #   make synth DATA=my_reviews.csv TEXT_COLUMN=text N=1000   synthetic text like your own, in the same form
-#               (LABEL_COLUMN=stars for labels; ROW_TEMPLATE=default for a table's rows; STEPS=1500 at most;
+#               (LABEL_COLUMN=stars for labels; ROW_TEMPLATE=default for a table's rows; STEPS=200 for at most so many a training;
 #               MODEL=NVIB or LM for the model that samples, otherwise the better one; PRETRAINED=none for
 #               models from scratch where make pretrained has installed the bundled model;
 #               NAME=mine for how the data are known; DELIMITER=semicolon if a table's is not found;

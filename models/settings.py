@@ -55,7 +55,7 @@ class ModelSettings:
         metadata=declare(
             "pretrained model of transformers that the model is built around: its name on the hub, a folder, or "
             "bundled (SmolLM2-135M-Instruct, which make pretrained installs); it determines DIM_H, NUM_HEADS and the "
-            "tokenizer",
+            "tokenizer; other defaults of training then: docs/pretrained.md",
             form="base",
         ),
     )
@@ -262,7 +262,7 @@ class NVAESettings(ModelSettings):
         default="share",
         metadata=declare(
             "weight of a component's divergence in KL_G: its share, as in the paper, or the same for every component, "
-            "whatever its share",
+            "whatever its share, which is the default where a rate is asked for",
             choices=("share", "component"),
         ),
     )

@@ -165,13 +165,13 @@ def add_limit_options(group: argparse._ArgumentGroup) -> None:
         "--MORE_THAN",
         type=types.integer(2),
         help="keep sentences with more tokens than this, [CLS] and [SEP] counted "
-        "(default: 5; 2, which is no limit, for whole documents and rows as text)",
+        "(default: 5; 2, which is no limit, for whole documents and rows)",
     )
     group.add_argument(
         "--FEWER_THAN",
         type=types.integer(4),
         help="keep sentences with fewer tokens than this, [CLS] and [SEP] counted; a longer sentence of your own text "
-        "is cut, a longer document or row is left out (default: 50; 150 for a text of your own; 250 for rows as text)",
+        "is cut, a longer document or row is left out (default: 50; 150 for a text of your own; 250 for rows)",
     )
     group.add_argument(
         "--ACCEPT_LOSS",

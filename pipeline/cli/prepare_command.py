@@ -25,7 +25,8 @@ def parse(description: str) -> argparse.Namespace:
         "--DATA",
         type=types.Checked(check_source),
         default="wikitext2",
-        help=f"{', '.join(NAMES)}, or the path of a {listed_formats()} file, also compressed with .gz behind its name",
+        help=f"{', '.join(NAMES)}, the path of a {listed_formats()} file, also compressed with .gz behind its name, or "
+        "a dataset on the hub as owner/name",
     )
     group.add_argument(
         "--LOCAL_PATH",

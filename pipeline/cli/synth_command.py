@@ -33,6 +33,7 @@ from pipeline.recipes.synth import (
     GENERATES,
     LONGEST_NAME,
     PROJECT,
+    ROW_STEPS,
     STEPS,
     STEPS_AROUND,
     Order,
@@ -70,7 +71,7 @@ def parse(description: str) -> argparse.Namespace:
         "--MAX_STEPS",
         type=types.integer(1),
         help=f"most optimizer steps of each training (default: {STEPS_AROUND} around a pretrained model, {STEPS} from "
-        "scratch)",
+        f"scratch, {ROW_STEPS} for the language model of rows)",
     )
     group = parser.add_argument_group("model")
     group.add_argument(

@@ -66,7 +66,8 @@ def table_fidelity(
         synthetic: rows of the model.
         types: kinds of the columns.
         seed: seed of classifiers and choices of rows.
-        target: column to predict for the efficacy; the default is the last category with few values, or number.
+        target: column to predict for the efficacy; the default is the last column with 2 to 20 values, or
+            else the last number.
 
     Returns:
         `table_shapes`, `table_trends`, `table_detection`, `table_coverage`, `table_boundaries`, `table_copies`,

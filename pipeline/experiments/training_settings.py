@@ -55,7 +55,10 @@ class TrainingSettings:
     patience: int = field(
         default=-1,
         metadata=declare(
-            "epochs without a lower validation loss after which training stops, -1 for no limit", low=1, no_limit=True
+            "epochs without a lower validation loss after which training stops, -1 for no limit; where a rate is asked "
+            "for, they count once its target is reached",
+            low=1,
+            no_limit=True,
         ),
     )
     batch_size: int = field(default=64, metadata=declare("sentences per batch of one process", low=1))
