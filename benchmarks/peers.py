@@ -49,7 +49,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "gaussian_copula": ("sdv>=2,<3", TORCH),
     "ctgan": ("sdv>=2,<3", TORCH),
     "tvae": ("sdv>=2,<3", TORCH),
-    "be_great": ("be_great", TORCH),
+    "be_great": ("be_great", TORCH, "peft<1"),
     "realtabformer": ("realtabformer", TORCH, "pandas<3", "transformers<5", "datasets<4"),
     "mostlyai": ("mostlyai-engine>=2.7,<3", TORCH),
 }
