@@ -21,7 +21,8 @@ from pipeline.training.checkpoints import PROGRESS
 
 TRANSFORMER = "T"
 MEASURED = 512  # sentences on which the norm of the encoder's vectors is measured
-SHAPES = ("dim_h", "num_heads", "num_layers")  # parameters of one name are interchangeable if these agree
+# Parameters of one name are interchangeable if these agree. What is not in an older experiment had its default.
+SHAPES = ("dim_h", "num_heads", "num_layers", "train", "lora_rank")
 
 
 def start_from(model: TextModel, source: ExperimentFiles, own: ExperimentFiles, data: PreparedData) -> list[str]:
@@ -117,6 +118,8 @@ def _first_sentences(data: PreparedData) -> Batch:
 
 
 def _differing(theirs: Mapping[str, Any], own: ModelSettings) -> str:
-    """Describe the sizes in which two models differ. Empty if they agree."""
-    differ = [(name.upper(), theirs.get(name), getattr(own, name)) for name in SHAPES]
+    """Describe the sizes in which two models differ, or their pretrained models. Empty if they agree."""
+    if theirs.get("base_sha256", "") != own.base_sha256:
+        return "its pretrained model (--PRETRAINED) is another, or it has none, or this one has none"
+    differ = [(name.upper(), theirs.get(name, getattr(own, name)), getattr(own, name)) for name in SHAPES]
     return ", ".join(f"it has {name} = {a}, not {b}" for name, a, b in differ if a != b)

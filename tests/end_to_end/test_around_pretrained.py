@@ -87,6 +87,24 @@ def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(folder: Path):
     assert all(".lora_" in name for name in kept)
 
 
+def test_an_nvae_takes_the_adapters_of_a_language_model_around_the_same_base(copy: Path):
+    """The learning rate is too small to change a weight."""
+    shown = train(copy, "warm", "--START_FROM", "lm", "--MAX_STEPS", 1, "--LEARNING_RATE", 1e-12).stdout
+    assert "starts from the weights of lm; fresh: " in shown
+    lm, warm, cold = (load_file(experiment(copy, name) / "best.safetensors") for name in ("lm", "warm", "nvib"))
+    adapters = {name for name in lm if ".lora_" in name}
+    assert len(adapters) > 4
+    assert all(torch.allclose(lm[name], warm[name], atol=1e-9) for name in adapters)
+    assert any((lm[name] - cold[name]).abs().max() > 1e-6 for name in adapters)
+    same = ("--START_FROM", "lm", "--MAX_STEPS", 1)
+    refused = train(copy, "wide", *same, "--LORA_RANK", 4, expect=2)
+    assert "--START_FROM lm: it has LORA_RANK = 16, not 4; give the same" in one_line_of_error(refused)
+    save_base(copy / "base", seed=1)
+    refused = train(copy, "strange", *same, expect=2)
+    assert "--START_FROM lm: its pretrained model (--PRETRAINED) is another" in one_line_of_error(refused)
+    assert not experiment(copy, "strange").exists()
+
+
 def test_samples_have_no_special_token_and_every_way_to_sample_works(folder: Path):
     for flags in (
         ("--NUMBER_SAMPLES", 6, "--DECODING", "sample", "--TOP_P", 0.9, "--TEMPERATURE", 2.0),
