@@ -129,7 +129,7 @@ class Case:
         if model == LM:
             self.on(LM, "train.py", "--MODEL", "LM", *around)
         elif model == NVAE:
-            self.on(NVAE, "train.py", "--MODEL", "NVIB", *around, *AROUND)
+            self.on(NVAE, "train.py", "--MODEL", "NVIB", *around, *AROUND, "--START_FROM", LM)
         elif model == SCRATCH:
             data = ("--DATA", f"{self.project}-{SCRATCH}", *SMALL, *seed)
             steps = ("--MAX_STEPS", str(self.arguments.SCRATCH_STEPS))

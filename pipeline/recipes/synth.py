@@ -7,7 +7,7 @@ from pipeline.data.text_source import dataset_name
 
 PROJECT = "synth"
 LM, NVAE = "LM", "NVIB"
-CANDIDATES = (NVAE, LM)
+CANDIDATES = (LM, NVAE)  # in the order of their training
 LM_NAME, T_NAME = "-lm", "-t"  # behind the name of the data: names of experiments beside the NVAE's
 LONGEST_NAME = 100 - len(LM_NAME)
 STEPS, STEPS_AROUND = 1500, 400  # most steps of each training, from scratch and around a pretrained model
@@ -21,9 +21,11 @@ MANY = 10_000  # training rows
 # The figure that decides: the perplexity of validation texts without a look at them.
 GENERATES = {LM: "validation/perplexity", NVAE: "validation/perplexity_prior_latent"}
 # The decoder learns what to write for draws of the prior, beside texts that it reconstructs. From scratch, the NVAE
-# starts from a Transformer that already reconstructs.
+# starts from a Transformer that already reconstructs; around a pretrained model, whose decoder reads a latent of 30
+# nats a vector before any training, from the language model, which already writes. So it is done before it knows the
+# texts by heart.
 FROM_SCRATCH = ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.5", "--COOLDOWN", "0.2", "--BOTTLENECK", "plain")
-AROUND = ("--TARGET_RATE", "25", "--VECTOR_DROPOUT", "1", "--DROPPED_VECTORS", "prior", "--PRIOR_TEXTS", "0.4")
+AROUND = ("--TARGET_RATE", "30", "--VECTOR_DROPOUT", "1", "--DROPPED_VECTORS", "prior", "--PRIOR_TEXTS", "0.4")
 STOPPING = ("--PATIENCE", "2")  # epochs; few texts are repeated word for word after some ten
 
 
@@ -107,13 +109,13 @@ def training(order: Order, rows: int = 0) -> list[list[str]]:
     if order.sampler == LM and order.as_rows:
         limit[-1] = str(order.max_steps or ROW_STEPS)
         return [*commands, ["train.py", *_experiment(order.experiment(LM)), "--MODEL", LM, *of_rows(rows), *limit]]
-    # From scratch, a language model judges texts of either; rows need no judge.
-    judged = base is None and not order.as_rows
-    models = [one for one in CANDIDATES if order.model in (None, one) or (judged and one == LM)]
-    for model in models:
+    # The NVAE around a base starts from the language model, and from scratch that judges texts of either. Rows from
+    # scratch need none.
+    for model in [one for one in CANDIDATES if order.model in (None, one) or (one == LM and not order.as_rows)]:
         name, kind = order.experiment(model), ["--MODEL", model]
         if base is not None:
-            own = [*_flag("--PRETRAINED", base), *STOPPING, *(AROUND if model == NVAE else ())]
+            own = [*_flag("--PRETRAINED", base), *STOPPING]
+            own += [*AROUND, "--START_FROM", order.experiment(LM)] if model == NVAE else []
             commands.append(["train.py", *_experiment(name), *kind, *own, *limit])
             continue
         size = ["--NUM_HEADS", "4", "--BATCH_SIZE", "32"]

@@ -29,10 +29,10 @@ def test_the_model_with_the_lower_perplexity_samples():
 @pytest.mark.parametrize(
     ("pretrained", "model", "expected"),
     [
-        (None, None, [("T", "own-t"), ("NVIB", "own"), ("LM", "own-lm")]),
+        (None, None, [("LM", "own-lm"), ("T", "own-t"), ("NVIB", "own")]),
         (None, "LM", [("LM", "own-lm")]),
-        ("bundled", None, [("NVIB", "own"), ("LM", "own-lm")]),
-        ("bundled", "NVIB", [("NVIB", "own")]),
+        ("bundled", None, [("LM", "own-lm"), ("NVIB", "own")]),
+        ("bundled", "NVIB", [("LM", "own-lm"), ("NVIB", "own")]),
         ("bundled", "LM", [("LM", "own-lm")]),
     ],
 )
@@ -47,6 +47,9 @@ def test_models_around_a_pretrained_one_have_its_tokenizer_and_stop_by_themselve
         assert command[command.index("--PRETRAINED") + 1] == "bundled"
         assert "--PATIENCE" in command
         assert command[-2:] == ["--MAX_STEPS", "400"]
+    lm, nvae = trainings
+    assert "--START_FROM" not in lm
+    assert nvae[nvae.index("--START_FROM") + 1] == "own-lm"
     assert training(dataclasses.replace(ORDER, pretrained="bundled", max_steps=7))[1][-2:] == ["--MAX_STEPS", "7"]
 
 
