@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from models import ModelSettings
-from pipeline.training.rate_control import RateControl
+from pipeline.training.rate_control import NEAR, RateControl
 
 
 def compared_loss(
@@ -13,9 +13,10 @@ def compared_loss(
     """Return the loss that is compared between epochs, in nats a token; None if the latest epoch is the best.
 
     It is the validation loss. Under a controlled rate, the price of the rate differs between epochs, so that the
-    cross-entropy alone is compared, once the target no longer falls. Where training shows the decoder draws of the
-    prior, for a share of the texts, the cross-entropy given a draw has that share: it rises when a decoder begins to
-    repeat its training texts.
+    cross-entropy alone is compared, once the target no longer falls. An epoch whose rate misses the target by more than
+    a twentieth is charged the logarithm of what lies beyond, so that a run that stops by itself ends near its target.
+    Where training shows the decoder draws of the prior, for a share of the texts, the cross-entropy given a draw has
+    that share: it rises when a decoder begins to repeat its training texts.
 
     Args:
         validation: figures of the validation split.
@@ -32,4 +33,8 @@ def compared_loss(
         loss = validation["cross_entropy"]
     share = getattr(model, "prior_texts", 0.0)
     drawn = validation.get("perplexity_prior_latent")
-    return loss if not share or drawn is None else (1.0 - share) * loss + share * math.log(drawn)
+    loss = loss if not share or drawn is None else (1.0 - share) * loss + share * math.log(drawn)
+    target, rate = control.settings.target_rate, validation.get("rate")
+    if control.active and target is not None and rate:
+        loss += max(0.0, abs(math.log(rate / target)) - math.log(NEAR))
+    return loss

@@ -245,13 +245,14 @@ class RateControl:
                 "--START_FROM a vanilla Transformer, or a higher --START_PERPLEXITY"
             ]
         last = self.settings.target_rate if self.settings.rate_path is None else self.settings.rate_path[1]
+        longer = "more --MAX_STEPS" if self.settings.patience < 0 else "a higher --PATIENCE"
         targets = (
-            ("validation/rate", last, "rate (nats a vector)", "more --MAX_STEPS, or --START_FROM a run nearer to it"),
+            ("validation/rate", last, "rate (nats a vector)", f"{longer}, or --START_FROM a run nearer to it"),
             (
                 "validation/vectors_kept_fraction",
                 self.settings.target_kept,
                 "share of vectors kept",
-                "more --MAX_STEPS; a lower --DELTA lets more be dropped",
+                f"{longer}; a lower --DELTA lets more be dropped",
             ),
         )
         return [

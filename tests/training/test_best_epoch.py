@@ -36,6 +36,15 @@ def test_a_controlled_run_compares_cross_entropies_once_the_target_no_longer_fal
     assert compared_loss(VALIDATION, PLAIN, near, 51, 2) == 1.0
 
 
+@pytest.mark.parametrize(("rate", "charged"), [(30.0, 0.0), (31.4, 0.0), (28.6, 0.0), (37.5, 0.174), (24.0, 0.174)])
+def test_an_epoch_beside_its_target_is_charged_for_it(rate: float, charged: float):
+    found = VALIDATION | {"rate": rate}
+    loss = compared_loss(found, PLAIN, controlled(patience=2), 50 + OCTAVE, 2)
+    assert loss == pytest.approx(1.0 + charged, abs=1e-3)
+    free = RateControl(TrainingSettings(), PLAIN, 1000)
+    assert compared_loss(found, PLAIN, free, 10, 2) == 3.0
+
+
 def test_without_patience_a_controlled_run_ends_with_its_last_epoch():
     control = controlled(patience=-1)
     assert compared_loss(VALIDATION, PLAIN, control, 99_999, -1) is None

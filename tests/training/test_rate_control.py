@@ -122,6 +122,10 @@ def test_a_missed_target_is_named_with_what_to_do():
     assert "--MAX_STEPS" in rate
     assert "0.96, not the 0.4" in kept
     assert "--DELTA" in kept
+    stopped = control(target_rate=30.0, patience=2)
+    stopped.state.started = 50
+    (rate,) = stopped.shortfalls({"validation/rate": 37.5})
+    assert "a higher --PATIENCE" in rate
     path = control(rate_path=(120.0, 15.0))
     path.state.started = 50
     assert len(path.shortfalls({"validation/rate": 20.0})) == 1
