@@ -287,19 +287,19 @@ def written(results: Iterable[Mapping[str, Any]]) -> str:
     for name in (None, *names):
         of_it = [one for one in found if name in (None, one["table"])]
         rows = []
-        for peer in sorted({one["peer"] for one in of_it}, key=[*OURS, *PACKAGES].index):
-            done = [one for one in of_it if one["peer"] == peer and "failed" not in one]
+        for peer, minutes in sorted({(one["peer"], one["minutes"]) for one in of_it}, key=_order):
+            same = [one for one in of_it if (one["peer"], one["minutes"]) == (peer, minutes)]
+            done = [one for one in same if "failed" not in one]
             seeds = _by_seed(done, names if name is None else [name])
             missing = sorted({*names} - {one["table"] for one in done})
             if name is None and not seeds:
                 reason = f"not on {', '.join(missing)}" if missing else "no seed on all tables"
-                rows.append([peer, reason, *["–"] * (len(COLUMNS) + 1)])
+                cells = [reason, f"{minutes:g}", *["–"] * len(COLUMNS)]
             elif not done:
-                reason = next(one["failed"] for one in of_it if one["peer"] == peer)
-                rows.append([peer, f"failed: {reason[:60]}", *["–"] * (len(COLUMNS) + 1)])
+                cells = [f"failed: {same[0]['failed'][:60]}", f"{minutes:g}", *["–"] * len(COLUMNS)]
             else:
-                minutes = ", ".join(sorted({f"{one['minutes']:g}" for group in seeds for one in group}))
-                rows.append([peer, str(len(seeds)), minutes, *(_cell(seeds, value) for value in COLUMNS.values())])
+                cells = [str(len(seeds)), f"{minutes:g}", *(_cell(seeds, value) for value in COLUMNS.values())]
+            rows.append([peer, *cells])
         held = [_held_out(found, own) for own in ([name] if name else names)]
         real = {key: statistics.fmean(one[key] for one in held if key in one) for key in held[0]}
         if real:
@@ -309,6 +309,11 @@ def written(results: Iterable[Mapping[str, Any]]) -> str:
         title = "Mean over the tables" if name is None else f"{name}, efficacy of `{TARGETS[name]}`"
         parts.append(f"**{title}**\n\n" + as_table(["", "seeds", "minutes", *COLUMNS], rows).rstrip())
     return "\n\n".join(parts)
+
+
+def _order(kind: tuple[str, float]) -> tuple[int, float]:
+    """Sort by peer, as the lists of this module have them, and by minutes."""
+    return [*OURS, *PACKAGES].index(kind[0]), kind[1]
 
 
 def _held_out(found: Iterable[Mapping[str, Any]], name: str) -> dict[str, float]:
@@ -360,7 +365,7 @@ def main() -> None:
         for name in arguments.TABLES:
             for peer in arguments.PEERS:
                 result = step(folder, peer, name, seed, arguments.MINUTES)
-                keep(f"{name} {peer} {seed}", result)
+                keep(f"{name} {peer} {seed} {arguments.MINUTES:g}min", result)
 
 
 if __name__ == "__main__":

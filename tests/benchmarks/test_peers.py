@@ -172,7 +172,13 @@ def test_the_page_has_errors_spread_and_the_reason_of_a_failure():
         result("LM", "fair", 0.98),
         result("LM", "fair", 0.96, 2),
         result("tvae", "fair", 0.9),
-        {"peer": "be_great", "table": "fair", "seed": 1, "failed": "pip cannot install be_great: no wheel"},
+        {
+            "peer": "be_great",
+            "table": "fair",
+            "seed": 1,
+            "minutes": 2.0,
+            "failed": "pip cannot install be_great: no wheel",
+        },
     ]
     shown = peers.written(found)
     assert "| LM | 2 | 2 | 3.00 ± 1.41 | 10.00 ± 0.00 |" in shown
@@ -189,6 +195,12 @@ def test_the_mean_over_the_tables_has_the_seeds_that_all_tables_have():
     mean = shown.split("**fair")[0]
     assert "| LM | 2 | 2 | 4.00 ± 0.00 |" in mean
     assert "| tvae | not on weather |" in mean
+
+
+def test_runs_of_other_minutes_are_rows_of_their_own():
+    shown = peers.written([result("LM", "fair", 0.98), result("LM", "fair", 0.9, minutes=5.0)])
+    assert "| LM | 1 | 2 | 2.00 |" in shown
+    assert "| LM | 1 | 5 | 10.00 |" in shown
 
 
 def test_two_processes_keep_the_results_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
