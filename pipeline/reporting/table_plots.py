@@ -1,10 +1,12 @@
-"""Plots of a table in the quality report: each column, and the correlations of numbers."""
+"""Plots of a table in the quality report: each column, and the correlations of numbers and dates."""
 
 import html
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from pandas.api.types import is_datetime64_any_dtype
 
 from pipeline.evaluation.quality_rows import Quality
 from pipeline.evaluation.table_comparison import TableComparison
@@ -28,16 +30,27 @@ def table_plots(quality: Quality) -> list[str]:
         score = compared.fidelity.columns.get(name)
         shown = "" if score is None or np.isnan(score) else f" <small>shape {score:.3f}</small>"
         parts += [f"<h3>{html.escape(name)}{shown}</h3>", _column(compared, name)]
-    if len(numbers := _numbers(compared)) > 1:
-        parts.append("<h3>Correlations of numbers</h3>")
-        real, own = (np.asarray(table[numbers].corr(), dtype=float) for table in (compared.real, compared.synthetic))
+    if len(ordered := _ordered(compared)) > 1:
+        parts.append("<h3>Correlations of numbers and dates</h3>")
+        real, own = (_correlations(table[ordered]) for table in (compared.real, compared.synthetic))
         for title, matrix in (("real", real), ("synthetic", own), ("synthetic less real", own - real)):
-            parts.append(_matrix(title, matrix, numbers))
+            parts.append(_matrix(title, matrix, ordered))
     return parts
 
 
-def _numbers(compared: TableComparison) -> list[str]:
-    return [name for name, kind in compared.types.kinds.items() if kind not in (CATEGORY, DATE)][:COLUMNS]
+def _ordered(compared: TableComparison) -> list[str]:
+    """Columns whose values have an order: numbers and dates."""
+    return [name for name, kind in compared.types.kinds.items() if kind != CATEGORY][:COLUMNS]
+
+
+def _correlations(table: pd.DataFrame) -> np.ndarray:
+    """Pearson's correlations of the columns; a date counts as its time."""
+    numbers = {}
+    for name, values in table.items():
+        if is_datetime64_any_dtype(values):
+            values = values.astype("datetime64[s]").astype("int64").where(values.notna())
+        numbers[name] = values
+    return np.asarray(pd.DataFrame(numbers).corr(), dtype=float)
 
 
 def _column(compared: TableComparison, name: str) -> str:

@@ -12,15 +12,19 @@ ROWS = 240
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A table with a number, a date, a category and text, and a language model whose samples are real rows."""
+    """A table with two numbers, a date, a category and text, and a language model whose samples are real rows."""
     folder = tmp_path_factory.mktemp("table")
-    lines = (f"{n % 37},{1 + n % 28:02d}.03.2021,{'ab'[n % 37 > 18]},note {n} of {n * n}" for n in range(ROWS))
-    (folder / "rows.csv").write_text("size,day,kind,note\n" + "".join(line + "\n" for line in lines))
+    lines = (
+        f"{n % 37},{n % 37 / 4},{1 + n % 28:02d}.03.2021,{'ab'[n % 37 > 18]},note {n} of {n * n}" for n in range(ROWS)
+    )
+    (folder / "rows.csv").write_text("size,price,day,kind,note\n" + "".join(line + "\n" for line in lines))
     data = ("--DATA_DIR", folder / "data")
     call("prepareDatasets.py", "--DATA", folder / "rows.csv", "--ROW_TEMPLATE", *data, "--COLUMN_TYPES", "note=text")
     call("train.py", *at(folder), "--MODEL", "LM", "--DIM_H", 16, "--DATA", "rows", "--MAX_STEPS", 3)
     texts = [
-        f"size is {n % 37}, day is {1 + n % 28:02d}.03.2021, kind is {'ab'[n % 37 > 18]}, note is x" for n in range(60)
+        f"size is {n % 37}, price is {n % 37 / 4}, day is {1 + n % 28:02d}.03.2021, "
+        f"kind is {'ab'[n % 37 > 18]}, note is x"
+        for n in range(60)
     ]
     rows = [{"text": text, "drawn_length": 9, "tokens_generated": 8} for text in (*texts, "no row at all")]
     (experiment(folder) / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -48,14 +52,16 @@ def test_rows_get_figures_beside_held_out_rows_a_note_and_plots(folder: Path):
     for said in ("The trees predict 'size'", "left out: note", "left out: 1.", "as many held-out rows"):
         assert said in note
     page = (experiment(folder) / "quality.html").read_text()
-    for heading in ("<h2>Table</h2>", "<h3>size", "<h3>day", "<h3>kind"):
+    for heading in ("<h2>Table</h2>", "<h3>size", "<h3>price", "<h3>day", "<h3>kind"):
         assert heading in page
+    matrices = page.split("<h3>Correlations")[1].split("<h3>")[0].split("<h2>")[0]
+    assert matrices.count("<svg") == 3  # of real rows, of samples, and their difference
     assert "column shapes (SDMetrics)" in shown
     assert max(map(len, shown.splitlines())) <= 500
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("column", "said"), [("note", "size, day, kind"), ("weight", "size, day, kind")])
+@pytest.mark.parametrize(("column", "said"), [("note", "size, price, day, kind"), ("weight", "size, price, day, kind")])
 def test_a_target_that_is_not_compared_is_refused(folder: Path, column: str, said: str):
     before = sorted(experiment(folder).iterdir())
     line = one_line_of_error(call("quality.py", *at(folder), "--TARGET_COLUMN", column, expect=2))

@@ -1,7 +1,10 @@
 """The learned prior: posteriors of imagined texts, how it is fitted, shared and refused."""
 
 import json
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,8 @@ from pipeline.generation.learned_prior import LearnedPrior
 from pipeline.generation.sampler import sample_with
 from pipeline.generation.trained_model import TrainedModel
 from pipeline.runtime.errors import UserError
-from tests.helpers import call, one_line_of_error, prepare_tiny, run, run_ranks, train_tiny
+from tests.helpers import ROOT, call, one_line_of_error, prepare_tiny, run, run_ranks, train_tiny
+from tests.zygote import zygote
 
 pytestmark = pytest.mark.slow  # several models are trained; together some ten seconds
 
@@ -170,6 +174,38 @@ def test_a_prior_is_trained_and_resumed_with_the_same_bits(copy: Path):
     assert config["model"]["dim_h"] == own["model"]["dim_h"]
     assert config["data"] == own["data"]
     call("sample.py", *at(copy), "--PRIOR", "learned", "--NUMBER_SAMPLES", 5)
+
+
+def test_a_prior_whose_training_is_killed_ends_with_the_same_bits(copy: Path, tmp_path: Path):
+    """The same command is killed at several moments, and then runs to its end."""
+    prior = copy / "outputs" / "nvib" / "nvib" / "prior"
+    command = ["train_prior.py", *at(copy), *SIZES, "--EPOCHS", 6, "--SAVE_STEPS", 2]
+    whole = start(tmp_path / "log", [*command, "--RESTART", "True"])
+    assert zygote().wait(whole) == 0
+    expected = load_file(prior / "latest.safetensors")
+    shutil.rmtree(prior)
+    ended = []
+    for wait in (0.0, 0.1, 0.3, 0.6):
+        log = tmp_path / f"log-{wait}"
+        pid = start(log, command)
+        while "batch/s" not in (log.read_text(errors="replace") if log.exists() else "") and running(pid):
+            time.sleep(0.01)
+        time.sleep(wait)
+        os.kill(pid, signal.SIGKILL)  # the process id stays taken until `wait`
+        ended.append(zygote().wait(pid))
+    assert -signal.SIGKILL in ended
+    assert zygote().wait(start(tmp_path / "last", command)) == 0
+    own = load_file(prior / "latest.safetensors")
+    assert all(torch.equal(expected[name], own[name]) for name in expected)
+    call("sample.py", *at(copy), "--PRIOR", "learned", "--NUMBER_SAMPLES", 5)
+
+
+def start(log: Path, arguments: list[object]) -> int:
+    return zygote().start([ROOT / str(arguments[0]), *arguments[1:]], log, tracker=False)
+
+
+def running(pid: int) -> bool:
+    return bool(Path(f"/proc/{pid}/cmdline").read_text())  # a zombie's is empty
 
 
 def test_a_shared_model_has_its_prior(folder: Path, tmp_path: Path):
