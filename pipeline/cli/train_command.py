@@ -55,7 +55,9 @@ def parse(description: str) -> argparse.Namespace:
     arguments.MODEL = arguments.MODEL or "T"
     if arguments.PRETRAINED is not None:
         for name, value in AROUND_PRETRAINED.items():
-            if getattr(arguments, name.upper()) is None:
+            # A path of rates ends after its last step.
+            unused = name == "patience" and arguments.RATE_PATH is not None
+            if getattr(arguments, name.upper()) is None and not unused:
                 setattr(arguments, name.upper(), value)
     return arguments
 

@@ -7,7 +7,8 @@ from models.declaration import Range, SettingError, check_settings, declare
 
 DEFAULT_STEPS = 1500  # 1.3 passes over the 73,790 sentences of WikiText-2
 
-# Defaults of training around a pretrained model. Its adapters begin at zero, so that the first steps are short.
+# Defaults of training around a pretrained model. Its adapters begin at zero, so that the first steps are short. It
+# knows a few hundred texts by heart after some ten epochs, so that it stops before.
 AROUND_PRETRAINED = {
     "learning_rate": 5e-4,
     "gradient_clip": 1.0,
@@ -15,6 +16,7 @@ AROUND_PRETRAINED = {
     "warmup_steps": 20,
     "save_steps": 100,
     "group_by_length": True,
+    "patience": 2,
 }
 
 
@@ -55,8 +57,8 @@ class TrainingSettings:
     patience: int = field(
         default=-1,
         metadata=declare(
-            "epochs without a lower validation loss after which training stops, -1 for no limit; where a rate is asked "
-            "for, they count once its target is reached",
+            "epochs without a lower validation loss after which training stops, -1 for no limit (around a pretrained "
+            "model, 2 unless given); where a rate is asked for, they count once its target is reached",
             low=1,
             no_limit=True,
         ),

@@ -13,10 +13,12 @@ from safetensors.torch import load_file, save_file
 from pipeline import from_pretrained, load_experiment
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.weights import load_checkpoint
+from pipeline.reporting.explorer_html import drawn
+from pipeline.reporting.explorer_view import view
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record
 from tests.data.own_files import MANY, write_table
-from tests.helpers import call, one_line_of_error, prepare_tiny, run
+from tests.helpers import call, one_line_of_error, prepare_tiny, run, run_ranks
 from tests.models.tiny_bases import save_base
 
 pytestmark = pytest.mark.slow
@@ -65,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(folder: Path, tmp_path: Path) -> Path:
     """A copy of the base, the data and the experiments, to damage."""
     for name in ("data", "outputs"):
-        shutil.copytree(folder / name, tmp_path / name)
+        shutil.copytree(folder / name, tmp_path / name, ignore=shutil.ignore_patterns("wandb"))
     shutil.copytree(folder / "base", tmp_path / "base")
     for path in (tmp_path / "outputs" / "nvib").glob("*/config.json"):
         config = read_record(path, "")
@@ -145,6 +147,7 @@ def test_everything_after_training_works(folder: Path):
         ("reconstruction.py", "--READING", "draws", 2),
         ("interpolation_evaluation.py", "--LANGUAGE_MODEL", "lm"),
         ("forwardSampleEvaluation.py", "--LANGUAGE_MODEL", "lm"),
+        ("reverseSampleEvaluation.py", "--LANGUAGE_MODEL", "lm", "--MAX_STEPS", 2),
         ("quality.py", "--LANGUAGE_MODEL", "lm"),
         ("regularisation.py",),
     ):
@@ -154,6 +157,7 @@ def test_everything_after_training_works(folder: Path):
     assert found["samples/count"] == 12
     assert any(name.startswith("interpolation/tau_0.5/") for name in found)
     assert any("forward" in name or "perplexity" in name for name in found if name.startswith("samples/"))
+    assert found["validation/reverse_perplexity"] > 1
     rows = lines(experiment(folder) / "interpolations.jsonl")
     reconstructed = {
         row["source"]: row["reconstruction"] for row in lines(experiment(folder) / "reconstruction_validation.jsonl")
@@ -163,6 +167,38 @@ def test_everything_after_training_works(folder: Path):
     said = call("report.py", "--OUTPUT_DIR", folder / "outputs").stdout
     assert "nvib" in said
     assert "lm" in said
+
+
+def test_the_explorer_shows_what_the_model_interpolates(folder: Path):
+    model = load_experiment(experiment(folder), folder / "data")
+    between = model.interpolate(MANY[0], MANY[1], steps=3)
+    for tau, text in zip((0.0, 0.5, 1.0), between, strict=True):
+        found = view(model, MANY[0], MANY[1], tau)
+        assert (found.text, found.ends) == (text, (between[0], between[-1]))
+        assert drawn(found, tau)
+
+
+def test_two_processes_sample_what_one_samples(folder: Path):
+    flags = ("--NUMBER_SAMPLES", 8, "--GENERATION_BATCH_SIZE", 3, "--DECODING", "sample")
+    written = []
+    for processes in (1, 2):
+        run_ranks("sample.py", *at(folder, "nvib"), *flags, count=processes)
+        written.append(lines(experiment(folder) / "samples.jsonl"))
+    assert written[0] == written[1]
+    call("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 12)
+
+
+def test_training_stops_by_itself_unless_a_flag_says_otherwise(folder: Path):
+    for name, flags, patience in (
+        ("nvib", (), 2),
+        ("endless", ("--PATIENCE", -1), -1),
+        ("path", ("--RATE_PATH", 30, 15), -1),
+    ):
+        if flags:
+            train(folder, name, "--MAX_STEPS", 1, *flags)
+        assert json.loads((experiment(folder, name) / "config.json").read_text())["training"]["patience"] == patience
+    shown = train(folder, "stopped", "--MODEL", "LM", "--EPOCHS", 40, "--LEARNING_RATE", 0.05).stdout
+    assert len(lines(experiment(folder, "stopped") / "metrics.jsonl")) < 40, shown
 
 
 def test_a_shared_model_equals_the_experiment_and_holds_no_frozen_weight(folder: Path, tmp_path: Path):
