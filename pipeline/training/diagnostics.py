@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from models.loss import TokenLoss
 from models.text_model import Encoding
@@ -83,15 +84,19 @@ def largest_gradient(model: nn.Module) -> tuple[str, float]:
     return worst, size
 
 
-def progress_text(figures: Figures) -> str:
-    """Format the figures of an epoch so far for a progress bar; empty if every step was skipped."""
-    sums = figures.sums
-    if not sums:
-        return ""
-    text = f"cross-entropy {sums['nll'] / sums['tokens']:.3f}"
+def progress_text(figures: Figures, left: float) -> str:
+    """Format the figures of an epoch so far, and the time that the run has left, for a progress bar.
+
+    Args:
+        figures: figures of the epoch; none if every step was skipped.
+        left: seconds of the steps that are left of all epochs.
+    """
+    sums, parts = figures.sums, []
+    if sums:
+        parts.append(f"cross-entropy {sums['nll'] / sums['tokens']:.3f}")
     if "vectors_kept_fraction" in sums:
-        text += f", kept {sums['vectors_kept_fraction'] / sums['sentences']:.0%}"
-    return text
+        parts.append(f"kept {sums['vectors_kept_fraction'] / sums['sentences']:.0%}")
+    return ", ".join([*parts, f"run: {tqdm.format_interval(left)} left"])
 
 
 def epoch_line(row: dict[str, float], best: bool) -> str:

@@ -167,7 +167,9 @@ class Trainer:
                 self.batches += len(group)
                 progress.step += 1
                 shown.update(len(group))
-                shown.set_postfix_str(progress_text(figures), refresh=False)
+                of_a_step = (time.monotonic() - started) * settings.accumulation_steps / self.batches
+                remaining = of_a_step * (self.total_steps - progress.step)
+                shown.set_postfix_str(progress_text(figures, remaining), refresh=False)
                 # Sums of this process. If a run of several processes resumes within an epoch, the other processes'
                 # sums so far are missing from the epoch's training metrics, and nowhere else.
                 progress.figures, progress.seconds = dict(figures.sums), time.monotonic() - started

@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -386,3 +388,13 @@ def test_the_same_command_leaves_a_finished_run_and_restart_replaces_it(data_dir
     shutil.copy(tmp_path / "nvib" / "a" / "config.json", tmp_path / "before.json")
     call("train.py", *command, "--LEARNING_RATE", 0.5, "--MAX_STEPS", 5, "--RESTART", "True")
     assert json.loads((tmp_path / "nvib" / "a" / "config.json").read_text())["training"]["learning_rate"] == 0.5
+
+
+def test_the_bar_says_how_much_time_the_run_has_left(data, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pipeline.training.diagnostics.tqdm.format_interval", lambda seconds: f"<{seconds:.3f}>")
+    started = time.monotonic()
+    trainer(data, tmp_path / "a", batch_size=16, accumulation_steps=2, epochs=2).train()
+    whole = time.monotonic() - started
+    shown = [float(found) for found in re.findall(r"run: <([\d.]+)> left", capsys.readouterr().err)]
+    assert 0 < shown[0] < 4 * whole
+    assert shown[-1] == 0
