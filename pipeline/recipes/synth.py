@@ -154,7 +154,7 @@ def sampling(order: Order, model: str) -> list[list[str]]:
     if order.as_rows:  # rows have the whole distribution, and no text to be judged
         evaluated = [["quality.py", *_experiment(name)]]
         return [["sample.py", *_experiment(name), *samples, "--GENERATION_BATCH_SIZE", "250"], *evaluated]
-    samples += ["--TOP_P", "0.95"]
+    samples += ["--TOP_P", "0.95", "--NOVEL", "True"]  # models of few texts repeat some, which nobody wants back
     if order.pretrained is not None:
         measured = [["forwardSampleEvaluation.py", *_experiment(name), *judge]]
     else:  # the quality report reads R-PPL from its summary

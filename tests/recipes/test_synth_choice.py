@@ -58,6 +58,7 @@ def test_samples_are_judged_by_the_pretrained_model_or_by_the_language_model_of_
         sample, *measured = sampling(dataclasses.replace(ORDER, pretrained=pretrained), "LM")
         assert sample[sample.index("--EXPERIMENT_NAME") + 1] == "own-lm"
         assert sample[sample.index("--NUMBER_SAMPLES") + 1] == "50"
+        assert sample[sample.index("--NOVEL") + 1] == "True"
         assert all(command[command.index("--LANGUAGE_MODEL") + 1] == judge for command in measured)
 
 
