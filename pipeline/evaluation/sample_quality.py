@@ -162,9 +162,14 @@ def _fidelity(
         )
         for kind, split in material.texts.items()
     }
+    yield _mauve("mauve", features)
+
+
+def _mauve(name: str, features: Mapping[str, np.ndarray]) -> Row:
+    """Compare the features of as many synthetic and real texts with those of training texts."""
     found = [mauve(features["train"], features[kind]) for kind in COMPARED]
     missing = f"needs at least {LEAST} sentences of each text" if found[0] is None else ""
-    yield Row("mauve", *(value and value.mean for value in found), missing=missing)
+    return Row(name, *(value and value.mean for value in found), missing=missing)
 
 
 def coverage(material: Material) -> Iterator[Row]:
@@ -240,7 +245,11 @@ def _meaning(material: Material, quality: Quality) -> Iterator[Row]:
     texts = {"synthetic": [row["text"] for row in material.rows], "real": held_out}
     size = material.batch_size
     train = encoder.encode(training_text, size, "MiniLM training text")
-    found = {kind: nearest_in_meaning(encoder.encode(texts[kind], size, f"MiniLM {kind}"), train) for kind in COMPARED}
+    vectors = {kind: encoder.encode(texts[kind], size, f"MiniLM {kind}") for kind in COMPARED}
+    some = data.tokenizer.decode_batch(material.texts["train"]["input_ids"])
+    compared = {kind: vectors[kind][: material.count] for kind in COMPARED}
+    yield _mauve("semantic_mauve", compared | {"train": encoder.encode(some, size, "MiniLM some training text")})
+    found = {kind: nearest_in_meaning(vectors[kind], train) for kind in COMPARED}
     for kind, shown in (("synthetic", SHOWN), ("real", SHOWN_REAL)):
         in_wording = quality.found[kind].copies(material.near)
         quality.closest[kind] = closest_cases(found[kind], texts[kind], training_text, in_wording, shown)

@@ -199,7 +199,7 @@ METRICS = (
     Metric("mauve_deviation", "deviation of MAUVE over seeds of k-means", ("samples",), "samples", judged=True),
     Metric("mauve_count", "sentences of MAUVE", ("samples",), "samples", unit="sentences", decimals=0, judged=True),
     # The same in the vectors of a sentence encoder, where one is installed (pipeline/evaluation/sentence_encoder.py).
-    Metric("semantic_mauve", "MAUVE (MiniLM)", ("samples",), "samples", controlled=True),
+    _compared("semantic_mauve", "MAUVE (MiniLM)", QualityRow("fidelity", "MAUVE (MiniLM)", "higher, up to 1"), "", 3),
     Metric("semantic_mauve_deviation", "deviation of MAUVE (MiniLM) over seeds of k-means", ("samples",), "samples"),
     Metric(
         "semantic_mauve_count", "sentences of MAUVE (MiniLM)", ("samples",), "samples", unit="sentences", decimals=0

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.data.base_models import sentence_encoder_folder
-from pipeline.evaluation.mauve import SEMANTIC, semantic_mauve_figures
+from pipeline.evaluation.mauve import LEAST, SEMANTIC, semantic_mauve_figures
 from pipeline.evaluation.meaning import SIMILAR, closest_cases, meaning_figures, nearest_in_meaning
 from pipeline.evaluation.sample_quality import Material, measure
 from pipeline.evaluation.sentence_encoder import LONGEST, WIDTH, SentenceEncoder, load_encoder
@@ -111,7 +111,9 @@ def test_the_quality_report_has_nearness_in_meaning_beside_held_out_text_or_says
     rows = [{"text": text} for text in (*copies, "zzz zzz", " ".join(reversed(copies[0].split())))]
     quality = measure(Material(known, rows, "test", None, 0.2, None, 32, Letters()))
     found = {row.name: row for row in quality.rows if row.name.startswith("semantic")}
-    assert set(found) == {"semantic_copies", "semantic_similarity"}
+    assert set(found) == {"semantic_mauve", "semantic_copies", "semantic_similarity"}
+    assert found["semantic_mauve"].section == "fidelity"
+    assert found["semantic_mauve"].missing == f"needs at least {LEAST} sentences of each text"
     assert found["semantic_copies"].synthetic == 4 / 5
     assert found["semantic_copies"].label == "cosine similarity of 0.9 or more to a training text (MiniLM)"
     assert isinstance(found["semantic_copies"].real, float)
@@ -122,6 +124,21 @@ def test_the_quality_report_has_nearness_in_meaning_beside_held_out_text_or_says
     without = measure(Material(known, rows, "test", None, 0.2, None, 32))
     assert not [row for row in without.rows if row.name.startswith("semantic")]
     assert without.notes["copies"].endswith("it needs the sentence encoder MiniLM; run make pretrained.")
+
+
+def test_the_quality_report_has_mauve_over_the_encoder(trained: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pipeline.evaluation.mauve.A_CLUSTER", 5)  # there are few sentences
+    monkeypatch.setattr("pipeline.evaluation.mauve.LEAST", 10)
+    known = load_experiment(trained / "outputs", "nvib", "nvib", trained / "data")
+    real = known.data.tokenizer.decode_batch(known.data.splits["test"]["input_ids"])
+    values = []
+    for texts in (real, ["zzz zzz"] * len(real)):
+        rows = [{"text": text} for text in texts]
+        quality = measure(Material(known, rows, "test", None, 0.2, None, 32, Letters()))
+        (row,) = (row for row in quality.rows if row.name == "semantic_mauve")
+        assert row.real == pytest.approx(values[0][0] if values else row.synthetic)  # the held-out text itself
+        values.append((row.synthetic, row.real))
+    assert values[1][0] < 0.1 < values[0][0]
 
 
 def test_mauve_over_the_encoder_has_the_figures_of_mauve_over_a_judge(trained: Path):
