@@ -229,7 +229,8 @@ def step(folder: Path, peer: str, name: str, seed: int, minutes: float) -> dict[
         result |= measured(own, TARGETS[name], seed)
     except UserError as error:
         result["failed"] = str(error)
-    result |= {"date": str(date.today()), "machine": processor()}
+    threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
+    result |= {"date": str(date.today()), "machine": processor(), "threads": threads}
     shutil.rmtree(own / "outputs", ignore_errors=True)
     write_json(own / "result.json", result)
     print(f"{peer} on {name}, seed {seed}: {result.get('failed') or _short(result)}", flush=True)
