@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline import from_pretrained, load_experiment
+from pipeline.data.writers import TableForm
 from pipeline.runtime.errors import UserError
 from tests.data.own_files import places
 from tests.helpers import call
@@ -96,6 +97,20 @@ def test_given_values_are_kept_and_the_others_drawn(folder: Path):
 def test_missing_values_can_be_asked_for(folder: Path):
     assert {row["age"] for row in sampled(folder, "lm", "--WHERE", "age is missing")} == {""}
     assert "" not in {row["age"] for row in sampled(folder, "lm", "--WHERE", "age is not missing")}
+
+
+def test_samples_near_a_row_and_those_between_two_are_rows(folder: Path):
+    model = load_experiment(next((folder / "outputs").glob("*/nvib")), folder / "data")
+    data = model.experiment.data
+    first, second = data.splits["train"]["text"][:2]
+    for flags in (("--NEAR", first), ("--NEAR", first, "--KEEP", 0.5), ("--MIX", first, second, "--NUMBER_SAMPLES", 3)):
+        for row in sampled(folder, "nvib", *flags):
+            assert row["city"] in ("Bern", "Basel", "Chur")
+            assert not row["age"] or 18 <= int(row["age"]) <= 77
+    form, template = TableForm(data.statistics["source"]), data.tokenizer.template
+    for text in model.interpolate(first, second, steps=5):
+        own = template.values(text) | {"id": "A-0001"}  # samples get a new one; elsewhere it is what the decoder writes
+        assert list(form.row({"text": template.text(own)})) == COLUMNS  # refuses what is no row
 
 
 def test_constraints_hold_for_every_row(folder: Path):
