@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.data.column_type import ColumnType, Counts
-from pipeline.data.column_types import CANDIDATES, CATEGORIES, KINDS, CategoryColumn, MixedColumn
+from pipeline.data.column_types import CANDIDATES, KINDS, MANY_CATEGORIES, CategoryColumn, MixedColumn
 from pipeline.runtime.errors import UserError
 
 # The words that pandas, NumPy, R and spreadsheets write for a missing value.
@@ -170,7 +170,7 @@ class _Column:
         if refused := [one.refused for one in self.candidates if one.refused is not None]:
             value, line = max(refused, key=lambda one: one[1])  # the decimal mark that fits more of the values
             many = self.wanted in CategoryColumn.kinds and isinstance(value, str)
-            what = f"has over {CATEGORIES:,} different values" if many else f"is no {self.wanted}"
+            what = f"has over {MANY_CATEGORIES:,} different values" if many else f"is no {self.wanted}"
             what += f"; {unit} {line} holds {value!r}"
         raise UserError(
             f"--COLUMN_TYPES {name}={self.wanted}: column {name!r} {what}; leave the flag out, or name another type "

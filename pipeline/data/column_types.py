@@ -11,7 +11,9 @@ from pipeline.data.identifier_columns import EmailColumn, IdentifierColumn, Phon
 from pipeline.data.number_column import NumberColumn
 from pipeline.data.number_spelling import THOUSANDS
 
-CATEGORIES = 1000  # distinct values of a category at most
+CATEGORIES = 1000  # distinct values of a category at most, where each has two rows on average
+MANY_CATEGORIES = 10_000  # the same, where each has `OFTEN` rows on average, as the key of another table
+OFTEN = 10
 FEW = 20  # distinct values that make a category even if none is repeated
 
 
@@ -53,7 +55,7 @@ class BooleanColumn(ColumnType):
 
 
 class CategoryColumn(ColumnType):
-    """One of at most `CATEGORIES` strings.
+    """One of at most `CATEGORIES` strings, or of `MANY_CATEGORIES` that are repeated often.
 
     Args:
         values: the strings.
@@ -76,11 +78,12 @@ class CategoryColumn(ColumnType):
         if not isinstance(value, str):
             return False
         self._values.setdefault(value)
-        return len(self._values) <= CATEGORIES
+        return len(self._values) <= MANY_CATEGORIES
 
     def fits(self, counts: Counts) -> bool:
         """Return True for repeated or few values; a column without values is a column of no category."""
-        return len(self._values) * 2 <= counts.values or (not self._repeated and len(self._values) <= FEW)
+        rows_a_value = 2 if len(self._values) <= CATEGORIES else OFTEN
+        return len(self._values) * rows_a_value <= counts.values or (not self._repeated and len(self._values) <= FEW)
 
     def to_json(self) -> dict[str, Any]:
         """Describe the values in sorted order."""

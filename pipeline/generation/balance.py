@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.data.column_code import ValueCode
 from pipeline.data.column_survey import MISSING
-from pipeline.data.column_types import CATEGORIES
+from pipeline.data.column_types import MANY_CATEGORIES
 from pipeline.data.conditions import ColumnCondition
 from pipeline.data.dataset import PreparedData
 from pipeline.data.ordered_column import SHOWN
@@ -94,7 +94,7 @@ def _members(data: PreparedData, column: str) -> list[tuple[str, ...]]:
         remedy = f"prepare the table with --COLUMN_TYPES {column}=category, or name another column"
         raise UserError(
             f"--BALANCE needs a column of categories or booleans, and column {column!r} is of type "
-            f"{description['kind']}; {'name another column' if distinct > CATEGORIES else remedy}"
+            f"{description['kind']}; {'name another column' if distinct > MANY_CATEGORIES else remedy}"
         )
     known = set(code.values)
     if "train" in data.splits:  # a shared model has no rows

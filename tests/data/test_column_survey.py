@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.data.column_survey import FIRST, OUTLIERS, ColumnSurvey, outliers
 from pipeline.data.column_types import CATEGORIES, ColumnTypes, RejectedError
+from pipeline.data.column_types import MANY_CATEGORIES as MANY
 from pipeline.runtime.errors import UserError
 
 
@@ -220,7 +221,7 @@ def test_mixed_is_a_type_of_formats_with_types():
         ([1], "text", "is no text; line 2 holds 1"),
         ([None], "integer", "holds no integer"),
         (["NA"], "date", "holds no date"),
-        ([f"w{n}" for n in range(CATEGORIES + 1)], "category", "over 1,000 different values; line 1002 holds 'w1000'"),
+        ([f"w{n}" for n in range(MANY + 1)], "category", "over 10,000 different values; line 10002 holds 'w10000'"),
         ([None, "", "x"], "text", "holds null and empty texts, which only the type mixed keeps apart"),
     ],
 )

@@ -83,6 +83,8 @@ def test_repeated_identifiers_are_a_choice_and_many_of_them_keep_their_form():
     assert described(few)["kind"] == "category"
     many = [f"C-{n}" for n in range(1000, 1000 + CATEGORIES + 1)] * 3
     assert described(many)["kind"] == "identifier"
+    often = [f"C-{n}" for n in range(1000, 1000 + 2 * CATEGORIES)] * 10  # as the key of another table
+    assert described(often)["kind"] == "category"
     assert described([f"u{n}@mail.example.com" for n in range(CATEGORIES + 1)] * 3)["kind"] == "e-mail"
 
 
