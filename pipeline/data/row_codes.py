@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.column_code import ColumnCode, ValueCode
 from pipeline.data.column_survey import MISSING
-from pipeline.data.column_types import MANY_CATEGORIES
+from pipeline.data.column_types import CATEGORIES, MANY_CATEGORIES
 from pipeline.data.date_code import DateCode, parts_of
 from pipeline.data.floating_code import FloatingCode, floating_code
 from pipeline.data.number_code import DIGITS, NumberCode
@@ -45,7 +45,8 @@ class _Column:
             if spelled in self.values:
                 return
             self.values[spelled] = None
-            if len(self.values) > MANY_CATEGORIES + 1:  # the missing value is one more
+            most = MANY_CATEGORIES if self.kind == "category" else CATEGORIES
+            if len(self.values) > most + 1:  # the missing value is one more
                 self.values = None
         if self._writes(spelled) or spelled in self.specials:
             return
