@@ -17,6 +17,7 @@ from pipeline.training import evaluator
 from pipeline.training.trainer import Trainer
 from tests.helpers import call, one_precision_again
 
+pytestmark = pytest.mark.slow  # three trainings
 ROWS, EPOCHS = 150, 4
 
 
