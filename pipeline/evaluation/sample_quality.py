@@ -15,7 +15,7 @@ from pipeline.evaluation.bootstrap import area_estimate, area_under_curve
 from pipeline.evaluation.copies import copy_figures, nearest, worst_cases
 from pipeline.evaluation.diversity import text_figures
 from pipeline.evaluation.judge import figure_name, fingerprint, perplexity, tokenized_samples
-from pipeline.evaluation.mauve import LEAST, mauve, sentence_features
+from pipeline.evaluation.mauve import LEAST, SEMANTIC, mauve, semantic_mauve_figures, sentence_features
 from pipeline.evaluation.meaning import MOST, SIMILAR, closest_cases, meaning_figures, nearest_in_meaning
 from pipeline.evaluation.membership import losses, members_and_others
 from pipeline.evaluation.ngrams import Sentences, covered, divergence
@@ -162,14 +162,9 @@ def _fidelity(
         )
         for kind, split in material.texts.items()
     }
-    yield _mauve("mauve", features)
-
-
-def _mauve(name: str, features: Mapping[str, np.ndarray]) -> Row:
-    """Compare the features of as many synthetic and real texts with those of training texts."""
     found = [mauve(features["train"], features[kind]) for kind in COMPARED]
     missing = f"needs at least {LEAST} sentences of each text" if found[0] is None else ""
-    return Row(name, *(value and value.mean for value in found), missing=missing)
+    yield Row("mauve", *(value and value.mean for value in found), missing=missing)
 
 
 def coverage(material: Material) -> Iterator[Row]:
@@ -245,17 +240,17 @@ def _meaning(material: Material, quality: Quality) -> Iterator[Row]:
     texts = {"synthetic": [row["text"] for row in material.rows], "real": held_out}
     size = material.batch_size
     train = encoder.encode(training_text, size, "MiniLM training text")
-    vectors = {kind: encoder.encode(texts[kind], size, f"MiniLM {kind}") for kind in COMPARED}
-    some = data.tokenizer.decode_batch(material.texts["train"]["input_ids"])
-    compared = {kind: vectors[kind][: material.count] for kind in COMPARED}
-    yield _mauve("semantic_mauve", compared | {"train": encoder.encode(some, size, "MiniLM some training text")})
-    found = {kind: nearest_in_meaning(vectors[kind], train) for kind in COMPARED}
+    found = {kind: nearest_in_meaning(encoder.encode(texts[kind], size, f"MiniLM {kind}"), train) for kind in COMPARED}
+    figures = semantic_mauve_figures(encoder, data, material.samples, size)
+    missing = f"needs at least {LEAST} sentences of each text" if figures[SEMANTIC] is None else ""
+    yield Row("semantic_mauve", figures[SEMANTIC], figures[SEMANTIC + REAL_TEXT], missing=missing)
     for kind, shown in (("synthetic", SHOWN), ("real", SHOWN_REAL)):
         in_wording = quality.found[kind].copies(material.near)
         quality.closest[kind] = closest_cases(found[kind], texts[kind], training_text, in_wording, shown)
     quality.notes["copies"] = (
         f"Nearness in meaning is the cosine similarity, by MiniLM's vectors, to the nearest of {len(training_text):,} "
-        f"training texts. Texts from {SIMILAR} on mostly say the same, and short texts are often alike by chance."
+        f"training texts. Texts from {SIMILAR} on mostly say the same, and short texts are often alike by chance. "
+        "MAUVE (MiniLM) has training texts, other ones, in the place of held-out text, which may be few."
     )
     own, real = (meaning_figures(found[kind]) for kind in COMPARED)
     for name, value in own.items():
