@@ -194,6 +194,15 @@ class SamplingSettings:
             group="sampling",
         ),
     )
+    impute: str | None = field(
+        default=None,
+        metadata=declare(
+            "table in a file whose rows are completed, one sample each: values that it has are kept, missing ones and "
+            "columns that it lacks are drawn given them; for a language model of rows (default: all are drawn)",
+            form="label",
+            group="sampling",
+        ),
+    )
     novel: bool = field(
         default=False,
         metadata=declare(
@@ -306,6 +315,7 @@ class SamplingSettings:
             raise SettingError(
                 f"{{novel}} is for the prior: samples of {{{of_text}}} are meant to be like a text; leave it out"
             )
+        self._check_impute()
         self._check_prior(of_text)
         for name in ("vectors", "sampling_distribution"):
             if of_text is not None and self._given(name):
@@ -337,6 +347,17 @@ class SamplingSettings:
                     f"{{{name}}} is for {{prior}} plain: a learned prior imagines rows that need not satisfy it; leave "
                     "it out"
                 )
+
+    def _check_impute(self) -> None:
+        if self.impute is None:
+            return
+        for name in ("balance", "near", "mix"):
+            if self._given(name):
+                raise SettingError(
+                    f"{{impute}} completes the rows of a file, and {{{name}}} draws others; leave one out"
+                )
+        if self.novel:
+            raise SettingError("{impute} may complete rows of the training data; leave {novel} out")
 
     def _check_mixture(self) -> None:
         if self.mix is None:

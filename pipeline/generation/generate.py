@@ -174,7 +174,7 @@ def sample(
     batch_size: int,
     min_length: int = 1,
     max_length: int | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     again: int | None = None,
     numbers: Sequence[int] | None = None,
     attempt: int = 0,
@@ -194,7 +194,8 @@ def sample(
         max_length: largest number of tokens of a sentence, the end token included, which is forced there. If None, a
             sentence may have, before its end token, as many tokens as the longest training sentence, or the longest
             that the source needs, has with it.
-        label: label of all sentences, where the data has labels; drawn with the training set's frequencies if None.
+        label: label of all sentences, or of each, where the data has labels; drawn with the training set's frequencies
+            if None.
         again: if given, decode a second time: only the first `again` of the same draws, with the same labels and
             limits and other randomness of the tokens.
         numbers: if given, generate only the sentences with these numbers, each with its label.
@@ -211,9 +212,9 @@ def sample(
     """
     least = min_length - 1
     limit = max(*experiment.data.length_distribution, source.longest, least) if max_length is None else max_length - 1
-    labels = (
-        draw_labels(experiment.data.statistics.get("labels") or {}, count, seed) if label is None else [label] * count
-    )
+    labels = [label] * count if isinstance(label, str) else label
+    if labels is None:
+        labels = draw_labels(experiment.data.statistics.get("labels") or {}, count, seed)
     if labels is not None:  # the label's token is not one of the sentence
         least, limit = least + 1, limit + (max_length is not None)
     check_room(experiment, source.before, limit)  # before any work

@@ -80,8 +80,9 @@ class RowConstraint:
     ) -> None:
         self._grammar = grammar
         fields = grammar.tokenizer.fields
-        permitted = [{**grammar.permitted, **conditions} for conditions in grammar.groups] or [grammar.permitted]
         self._groups = groups or [0] * len(orders)
+        conditions = {group: grammar.groups[group] if grammar.groups else {} for group in set(self._groups)}
+        permitted = {group: {**grammar.permitted, **own} for group, own in conditions.items()}
         self._rows = [
             _Row([fields[name] for name in order], begin, free, permitted[group])
             for order, begin, group in zip(orders, forced, self._groups, strict=True)
@@ -223,7 +224,7 @@ class RowGrammar:
         tokenizer: tokenizer of the rows.
         permitted: condition on the values of some columns, in the form of their codes; see `ColumnCode.allowed`.
         made: makes new values for some columns, such as identifiers.
-        groups: conditions of each group of rows, in the same form, beside `permitted`; all on the same columns.
+        groups: conditions of each group of rows, in the same form, beside `permitted`.
         perhaps: columns with made values of which the model draws whether a row has one. It gives a present value one
             token, in whose place `drawn_again` puts the made one.
     """
@@ -261,8 +262,8 @@ class RowGrammar:
     ) -> RowConstraint:
         """Return the constraint of whole rows, whose columns come in an order of their own.
 
-        Columns with a condition come first, so that the others are drawn given them; then others in random order, and
-        at last those whose values are made, which say nothing of the others.
+        Columns with a condition come first, those of the row's group before others, so that the others are drawn given
+        them; then others in random order, and at last those whose values are made, which say nothing of the others.
 
         Args:
             numbers: number of each row among all samples.
@@ -272,10 +273,10 @@ class RowGrammar:
             start: random number in [0, 1) that the choice depends on; None if all candidates go on.
             groups: group of each row; empty if the grammar has none.
         """
-        given = list(dict.fromkeys((*(name for one in self.groups[:1] for name in one), *self.permitted)))
-        others = [name for name in self.tokenizer.fields if name not in given and name not in self.made]
         orders = []
-        for number in numbers:
+        for place, number in enumerate(numbers):
+            given = list(dict.fromkeys((*(self.groups[groups[place]] if groups else ()), *self.permitted)))
+            others = [name for name in self.tokenizer.fields if name not in given and name not in self.made]
             mixed = random.Random(f"{seed} {number}").sample(others, len(others))
             orders += [[*given, *mixed, *self.made]] * candidates
         begun = [ids for ids in forced for _ in range(candidates)]

@@ -20,6 +20,7 @@ from pipeline.data.text_code import PRESENT, TextCode
 from pipeline.data.writers import LABEL, TableForm
 from pipeline.experiments.load import Experiment
 from pipeline.generation.balance import Balance
+from pipeline.generation.incomplete_rows import IncompleteRows
 from pipeline.generation.new_identifiers import NewIdentifiers, new_identifiers
 from pipeline.generation.row_grammar import RowConstraint, RowGrammar
 from pipeline.runtime.errors import UserError
@@ -42,6 +43,7 @@ class RowDraws:
         known: keys of the data that no sample may have, for each of the constraints' keys.
         makers: makers of new identifiers, by column.
         balance: member of a column that each sample has; None if the model draws it.
+        incomplete: rows of a file, one for each sample, whose values it has; None if all are drawn.
     """
 
     grammar: RowGrammar
@@ -52,6 +54,7 @@ class RowDraws:
     known: tuple[set[tuple[str, ...]], ...] = ()
     makers: Mapping[str, NewIdentifiers] = field(default_factory=dict)
     balance: Balance | None = None
+    incomplete: IncompleteRows | None = None
 
     @staticmethod
     def of(experiment: Experiment, settings: SamplingSettings, attempt: int = 0) -> "RowDraws | None":
@@ -62,7 +65,7 @@ class RowDraws:
         """
         tokenizer, source = experiment.data.tokenizer, experiment.data.statistics.get("source") or {}
         if not isinstance(tokenizer, RowTokenizer):
-            for name in ("where", "constraints", "balance"):
+            for name in ("where", "constraints", "balance", "impute"):
                 if getattr(settings, name) is not None:
                     raise UserError(
                         f"--{name.upper()} is for the rows of a table; prepare one with --ROW_TEMPLATE and --TOKENIZER "
@@ -96,16 +99,26 @@ class RowDraws:
         # A new value is none of the excluded ones, which are values of the data.
         chosen = {name: one for name, one in chosen.items() if name not in made}
         perhaps = {name for name in made if _may_be_missing(tokenizer.fields[name].code) and name not in conditions}
-        balance, groups = None, []
+        balance, incomplete, groups = None, None, []
         if (name := settings.balance) is not None:
             balance = Balance.of(experiment.data, name, settings.count, settings.seed, conditions.get(name))
             chosen.pop(name, None)
             code = tokenizer.fields[name].code
             assert isinstance(code, ValueCode), "a balanced column has members"
             groups = balance.conditions(code)
+        elif settings.impute is not None:
+            incomplete = IncompleteRows.read(experiment, Path(settings.impute), conditions)
+            # The value of a made column that a row gives is put in its place; see `drawn_again`.
+            groups = [{name: one for name, one in own.items() if name not in made} for own in incomplete.groups]
         known = tuple(_keys(experiment, tokenizer, one) if one.new else set() for one in constraints.unique)
         grammar = RowGrammar(tokenizer, chosen, made, groups, perhaps)
-        return RowDraws(grammar, settings.seed, conditions, TableForm(source), constraints, known, made, balance)
+        form = TableForm(source)
+        return RowDraws(grammar, settings.seed, conditions, form, constraints, known, made, balance, incomplete)
+
+    @property
+    def asked(self) -> Balance | IncompleteRows | None:
+        """What each sample has of its own: a member of a column, or the values of a row."""
+        return self.incomplete if self.balance is None else self.balance
 
     def begin(
         self,
@@ -131,9 +144,10 @@ class RowDraws:
         """
         tokenizer = self.grammar.tokenizer
         forced = [[] if labels is None else [tokenizer.labels[labels[place]]] for place in range(len(numbers))]
-        groups = [] if self.balance is None else [self.balance.order[number] for number in numbers]
-        # Without latents and other conditions, all candidates of a member have the same weight.
+        groups = [] if self.asked is None else [self.asked.order[number] for number in numbers]
+        # Without latents and other conditions, all candidates of a member, or of given values, have the same weight.
         weighed = self.grammar.permitted or (groups and latent is not None)
+        weighed = weighed or (self.incomplete is not None and any(map(self.incomplete.drawn, numbers)))
         if not weighed or decoding.method != "sample":
             return latent, self.grammar.ordered(numbers, forced, self.seed, groups=groups)
         candidates = max(1, -(-CANDIDATES * max(1, len(set(groups))) // len(numbers)))
@@ -179,7 +193,7 @@ class RowDraws:
             return False
         if not all(one.permits(values[name]) for name, one in self.conditions.items()):
             return False
-        if self.balance is not None and not self.balance.holds(number, values):
+        if self.asked is not None and not self.asked.holds(number, values):
             return False
         row["text"] = template.text(values)
         try:
@@ -227,12 +241,16 @@ def drawn_again(
     own = {name: maker.fresh(values[name] for values in before) for name, maker in draws.makers.items()}
 
     def named(places: Iterable[int]) -> None:
-        """Give each row its own identifiers, in the order of the samples, so that all processes give the same ones."""
-        for place in places if own else ():
+        """Give each row its own identifiers, in the order of the samples, so that all processes give the same ones.
+
+        Given values come as their file spells them.
+        """
+        given = None if draws.incomplete is None else draws.incomplete.given
+        for place in places if own or given else ():
             if (values := template.values(rows[place]["text"])) is not None:
                 present = {name: maker for name, maker in own.items() if values[name] or name not in perhaps}
                 identifiers = {name: maker.value(numbers[place]) for name, maker in present.items()}
-                rows[place]["text"] = template.text(values | identifiers)
+                rows[place]["text"] = template.text(values | identifiers | (given[numbers[place]] if given else {}))
 
     named(range(len(rows)))
     wrong = draws.checked(rows, range(len(rows)), numbers, before)
@@ -249,9 +267,9 @@ def drawn_again(
             f"--CONSTRAINTS: {len(wrong):,} of {len(rows):,} samples still break a constraint after {ROUNDS} draws; "
             "the model hardly draws such rows: check the constraints against the data, or ask for fewer samples"
         )
-    if wrong and (draws.conditions or draws.balance is not None):
+    if wrong and (draws.conditions or draws.asked is not None):
         raise UserError(
-            f"{len(wrong):,} of {len(rows):,} samples are no rows that satisfy --WHERE or --BALANCE after {ROUNDS} "
-            "draws; train the model for longer, or leave the condition on columns of text out"
+            f"{len(wrong):,} of {len(rows):,} samples are no rows that satisfy --WHERE, --BALANCE or --IMPUTE after "
+            f"{ROUNDS} draws; train the model for longer, or leave the condition on columns of text out"
         )
     return rows

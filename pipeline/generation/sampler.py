@@ -10,6 +10,7 @@ from models.text_model import Noise
 from pipeline.experiments.load import Experiment
 from pipeline.generation import latents
 from pipeline.generation.generate import checked_label, sample
+from pipeline.generation.incomplete_rows import IncompleteRows, counted
 from pipeline.generation.learned_prior import LearnedPrior
 from pipeline.generation.row_samples import RowDraws, drawn_again
 from pipeline.runtime.errors import UserError
@@ -41,11 +42,13 @@ def sample_with(
     Raises:
         UserError: if the data has no such label, or the model cannot sample with these settings.
     """
+    settings = counted(settings)
     label = checked_label(experiment, settings.label)
     decoding = Decoding(
         settings.decoding, settings.temperature, settings.top_p, settings.beam_width, settings.beam_length_penalty
     )
     draws = RowDraws.of(experiment, settings, attempt)
+    labels = None if draws is None or draws.incomplete is None else _labels(experiment, draws.incomplete, settings)
     if settings.prior == "learned" and draws is not None and draws.conditions:
         raise UserError(
             "--CONSTRAINTS has conditions, which rows that a learned prior imagines need not satisfy; leave --PRIOR out"
@@ -62,7 +65,7 @@ def sample_with(
             batch_size,
             settings.min_length or 1,
             settings.max_length,
-            label,
+            label if labels is None else labels,
             again,
             numbers,
             attempt,
@@ -75,6 +78,28 @@ def sample_with(
     chosen = range(settings.count) if numbers is None else numbers
     # The attempts of one call of this function are apart from those of another.
     return drawn_again(rows, draws, chosen, lambda wrong, round: draw(wrong, attempt + 1000 * round), kept)
+
+
+def _labels(experiment: Experiment, incomplete: IncompleteRows, settings: SamplingSettings) -> tuple[str, ...] | None:
+    """Return the label of each incomplete row; None if the data have none, or all have that of `settings`.
+
+    Raises:
+        UserError: the model has latents, of which those of the given values are not known, or the labels are unknown.
+    """
+    if isinstance(experiment.model, TextAutoencoder):
+        raise UserError(
+            "--IMPUTE is for a language model of rows, for the latents of the prior know nothing of the given values; "
+            "train one with train.py --MODEL LM"
+        )
+    if incomplete.labels is not None and settings.label is not None:
+        raise UserError("--LABEL: the file of --IMPUTE has the label of each row; leave --LABEL out")
+    if incomplete.labels is None and settings.label is None and experiment.data.tokenizer.labels:
+        column = experiment.data.statistics["source"]["label_column"]
+        raise UserError(
+            f"--IMPUTE: the label of a row is not drawn given the rest; add the column {column!r} to the file, or name "
+            "the label of all rows with --LABEL"
+        )
+    return incomplete.labels
 
 
 def draws_from_prior(experiment: Experiment, settings: SamplingSettings) -> bool:

@@ -103,6 +103,7 @@ class TrainedModel:
         where: str | None = None,
         constraints: str | None = None,
         balance: str | None = None,
+        impute: str | None = None,
         novel: bool = False,
         decoding: str = "greedy",
         temperature: float = 1.0,
@@ -134,6 +135,7 @@ class TrainedModel:
             where: conditions that every row of a table satisfies, such as `age > 30 and sex = F`.
             constraints: path of a JSON file of constraints between the columns of a table.
             balance: column of categories or booleans of a table of whose members there are as many rows each.
+            impute: path of a table of `n` rows that are completed: values that it has are kept.
             novel: draw again in place of sentences that repeat a training text or 8 of its words in a row, in at most
                 10 rounds. A warning counts those that still do.
             decoding: `greedy` takes the most probable token, `sample` draws one, `beam` searches for the most probable
@@ -171,6 +173,7 @@ class TrainedModel:
                 where=where,
                 constraints=constraints,
                 balance=balance,
+                impute=impute,
                 novel=novel,
                 decoding=decoding,
                 temperature=temperature,
