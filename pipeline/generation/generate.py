@@ -212,9 +212,13 @@ def sample(
     """
     least = min_length - 1
     limit = max(*experiment.data.length_distribution, source.longest, least) if max_length is None else max_length - 1
-    labels = [label] * count if isinstance(label, str) else label
-    if labels is None:
+    labels: list[str] | None
+    if label is None:
         labels = draw_labels(experiment.data.statistics.get("labels") or {}, count, seed)
+    elif isinstance(label, str):
+        labels = [label] * count
+    else:
+        labels = list(label)
     if labels is not None:  # the label's token is not one of the sentence
         least, limit = least + 1, limit + (max_length is not None)
     check_room(experiment, source.before, limit)  # before any work

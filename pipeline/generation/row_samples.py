@@ -250,7 +250,7 @@ def drawn_again(
             if (values := template.values(rows[place]["text"])) is not None:
                 present = {name: maker for name, maker in own.items() if values[name] or name not in perhaps}
                 identifiers = {name: maker.value(numbers[place]) for name, maker in present.items()}
-                rows[place]["text"] = template.text(values | identifiers | (given[numbers[place]] if given else {}))
+                rows[place]["text"] = template.text(values | identifiers | dict(given[numbers[place]] if given else {}))
 
     named(range(len(rows)))
     wrong = draws.checked(rows, range(len(rows)), numbers, before)
