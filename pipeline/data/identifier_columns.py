@@ -84,24 +84,35 @@ class PhoneColumn(PatternColumn):
 
 
 class IdentifierColumn(ColumnType):
-    """Strings of letters, digits and marks in one of a few orders, such as `A-0017`, or digits that are no numbers."""
+    """Strings of letters, digits and marks in one of a few orders, such as `A-0017`, or digits that are no numbers.
+
+    Whole numbers of a JSON or Parquet file are identifiers where the user says so, and stay numbers.
+    """
 
     kinds = ("identifier",)
     tolerant = True
 
     def __init__(self) -> None:
         self._shapes: dict[str, list[list[int]]] = {}  # shortest and longest of each run, by shape
+        self._integers = False
 
     @classmethod
     def from_json(cls, description: Mapping[str, Any]) -> "IdentifierColumn":
         """Create the type from its shapes."""
         made = cls()
+        made._integers = description.get("integers", False)
         made._shapes = {shape: [list(ends) for ends in widths] for shape, widths in description["shapes"].items()}
         made.form = made._form()
         return made
 
     def add(self, value: Any) -> bool:
-        """Accept strings of a few shapes with a digit and without white space."""
+        """Accept strings of a few shapes with a digit and without white space, or whole numbers from 0 on."""
+        if self.wanted and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            if self._shapes and not self._integers:
+                return False  # strings and numbers
+            self._integers, value = True, str(value)
+        elif self._integers:
+            return False
         if not isinstance(value, str) or len(value) > LONGEST_TEXT:
             return False
         shape, widths = _runs(value)
@@ -128,19 +139,25 @@ class IdentifierColumn(ColumnType):
 
     def to_json(self) -> dict[str, Any]:
         """Describe the shapes with the widths of their runs."""
-        return {"kind": "identifier", "shapes": self._shapes}
+        return {"kind": "identifier", "shapes": self._shapes} | ({"integers": True} if self._integers else {})
 
-    def value(self, text: str) -> str:
-        """Return a string of one of the shapes."""
+    def value(self, text: str) -> str | int:
+        """Return a string of one of the shapes, or a number with as many digits."""
         shape, widths = _runs(text)
         ends = self._shapes.get(shape)
         if ends is None or not all(low <= width <= high for width, (low, high) in zip(widths, ends, strict=True)):
             raise ValueError(f"has not the form {self.form}")
-        return text
+        if self._integers and text != str(int(text)):
+            raise ValueError("begins with 0, as no number does")
+        return int(text) if self._integers else text
 
-    def loose(self, text: str) -> str:
-        """Return a string of one of the shapes without its white space."""
+    def loose(self, text: str) -> str | int:
+        """Return a value of one of the shapes without its white space."""
         return self.value(without_space(text))
+
+    def arrow(self) -> str:
+        """Return the alias of 64-bit integers or strings."""
+        return "int64" if self._integers else "string"
 
 
 @functools.lru_cache(maxsize=1024)

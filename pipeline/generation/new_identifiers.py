@@ -45,6 +45,7 @@ class NewIdentifiers:
         self._kind, self._known = description["kind"], sorted(known - {""})
         self._places = [] if self._kind == "uuid" else _characters(self._known)
         self._made: dict[int, str] = {}
+        self._integers = bool(description.get("integers"))
 
     def fresh(self, taken: Iterable[str] = ()) -> "NewIdentifiers":
         """Return a maker of values that has made none yet, and makes none of those that are taken."""
@@ -64,7 +65,7 @@ class NewIdentifiers:
                 (self._alike(source) for _ in range(TRIES if self._places else 0)),
                 (self._new(source) for _ in range(TRIES)),
             )
-            value = next((one for one in tries if one and one not in self._taken), None)
+            value = next((one for one in tries if one and one not in self._taken and self._is_value(one)), None)
             if value is None:
                 raise UserError(
                     f"column {self._column!r}: nearly all identifiers of its form are taken; generate fewer samples"
@@ -72,6 +73,9 @@ class NewIdentifiers:
             self._taken.add(value)
             self._made[number] = value
         return self._made[number]
+
+    def _is_value(self, text: str) -> bool:
+        return not self._integers or text == str(int(text))
 
     def __call__(self, number: int) -> list[int]:
         """Return the ids of the column and of a sample's value."""
