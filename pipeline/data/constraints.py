@@ -28,7 +28,7 @@ from pipeline.runtime.files import read_json
 KINDS = ("inequality", "unique", "formula", "where")
 NODES = 200  # columns, numbers and operations of a formula at most
 SHOWN = 60  # characters of a formula or name in a message
-MAGNITUDE = 400  # powers of ten beyond which a value is not computed: exact fractions would take minutes
+MAGNITUDE = 400  # powers of ten beyond which no value is computed: exact fractions would take minutes
 _INEQUALITY = re.compile(r"(?P<left>.+?)\s*(?P<sign><=|>=|<|>)\s*(?P<right>.+)")
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -62,6 +62,16 @@ class Inequality:
         """Return True if a row of spelled values satisfies it."""
         one, other = self.left.key(row[self.left.name]), self.right.key(row[self.right.name])
         return one is None or other is None or _SIGNS[self.sign](one, other)
+
+    def possible(self) -> bool:
+        """Return False if no row with values in the ranges of the data satisfies it."""
+        sides = (self.left, self.right)
+        for one in (side.description for side in sides):
+            if (one.get("seen") or {}).get("missing") or one.keys() & {"missing", "outliers"}:
+                return True  # a value without order satisfies it
+        below, above = sides if self.sign.startswith("<") else sides[::-1]
+        low, high = below.seen.low, above.seen.high
+        return low is None or high is None or _SIGNS["<" + self.sign[1:]](low, high)
 
 
 @dataclass(frozen=True)
@@ -181,7 +191,7 @@ def read_constraints(path: Path, columns: Mapping[str, Any]) -> Constraints:
     if not isinstance(stored, list) or not stored:
         raise UserError(f'--CONSTRAINTS {path} holds no list; write [{{"inequality": "a <= b"}}, …]')
     found: dict[str, list[Any]] = {kind: [] for kind in KINDS}
-    numbers: list[int] = []  # entries of the formulas
+    entries: dict[str, list[int]] = {kind: [] for kind in KINDS}  # their numbers
     for number, entry in enumerate(stored, 1):
         place = f"--CONSTRAINTS {path}, entry {number}"
         if not isinstance(entry, dict) or len(kinds := [kind for kind in KINDS if kind in entry]) != 1:
@@ -189,8 +199,14 @@ def read_constraints(path: Path, columns: Mapping[str, Any]) -> Constraints:
         if extra := entry.keys() - {kinds[0], *(("new",) if kinds[0] == "unique" else ())}:
             raise UserError(f"{place}: {_short(sorted(extra)[0])!r} means nothing for {kinds[0]}")
         found[kinds[0]].append(_READERS[kinds[0]](entry, columns, place))
-        numbers += [number] if kinds[0] == "formula" else []
-    formulas = _in_order(dict(zip(numbers, found["formula"], strict=True)), path)
+        entries[kinds[0]].append(number)
+    formulas = _in_order(dict(zip(entries["formula"], found["formula"], strict=True)), path)
+    computed = {one.target.name for one in formulas}
+    for number, one in zip(entries["inequality"], found["inequality"], strict=True):
+        if not computed & {one.left.name, one.right.name} and not one.possible():
+            ranges = (f"{side.name!r} is {side.description['seen']['range']}" for side in (one.left, one.right))
+            place, found_in = f"--CONSTRAINTS {path}, entry {number}", f"{' and '.join(ranges)} in the data"
+            raise UserError(f"{place}: no row can satisfy it, for {found_in}; leave it out, or turn the sign")
     return Constraints(tuple(found["inequality"]), tuple(found["unique"]), formulas, tuple(found["where"]))
 
 
@@ -273,9 +289,7 @@ def _formula(entry: Mapping[str, Any], columns: Mapping[str, Any], place: str) -
     except (RecursionError, MemoryError):
         raise UserError(f"{place}: {shown!r} is nested too deeply; write a shorter formula") from None
     if (count := sum(isinstance(node, ast.expr) for node in ast.walk(parsed))) > NODES:
-        raise UserError(
-            f"{place}: {shown!r} has {count:,} columns, numbers and operations; at most {NODES} are permitted"
-        )
+        raise UserError(f"{place}: {shown!r} has {count:,} columns, numbers and operations; at most {NODES} may be")
     inputs: dict[str, OrderedColumn] = {}
     for node in ast.walk(parsed):
         if isinstance(node, ast.Name):

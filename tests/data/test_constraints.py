@@ -112,6 +112,15 @@ def test_a_value_without_order_satisfies_an_inequality(read: Read, word: str) ->
     assert not read({"inequality": "count > age"}).holds(ROW | {"count": "3", "age": "4"})
 
 
+@pytest.mark.parametrize("entry", ["µ < price", "µ <= price", "price > µ", "price >= µ"])
+def test_an_inequality_that_no_row_can_satisfy_is_refused(read: Read, entry: str) -> None:
+    with pytest.raises(UserError, match=r"entry 1: no row can satisfy it, for .*'µ' is 100 to 159"):
+        read({"inequality": entry})
+    assert read({"inequality": "count >= µ"})  # count may be missing
+    assert read({"inequality": entry}, {"formula": "price = age * 9"})  # computed beyond its range
+    assert read({"inequality": entry.translate(str.maketrans("<>", "><"))})
+
+
 @pytest.mark.parametrize("names", ["city", ["city"], ["city", "'unit cost'"]])
 def test_unique_gives_the_values_of_its_columns(read: Read, names: Any) -> None:
     (plain, new) = read({"unique": names}, {"unique": names, "new": True}).unique
