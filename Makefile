@@ -8,7 +8,8 @@
 #   make rates  reconstruction and generation against the rate of the latent, with three seeds; resumes too
 #   make synth DATA=my_reviews.csv TEXT_COLUMN=text N=1000   synthetic text like your own, in the same form
 #               (LABEL_COLUMN=stars for labels; ROW_TEMPLATE=default for a table's rows; STEPS=200 for at most so many a training;
-#               MODEL=NVIB or LM for the model that samples, otherwise the better one; PRETRAINED=none for
+#               MODEL=NVIB or LM for the model that samples, otherwise the better one, MODEL=NVIB PRIOR=learned for the
+#               NVAE with a learned prior; PRETRAINED=none for
 #               models from scratch where make pretrained has installed the bundled model;
 #               NAME=mine for how the data are known; DELIMITER=semicolon if a table's is not found;
 #               FLAGS="--COLUMN_TYPES zip=text" for further flags of the preparation)
@@ -43,11 +44,11 @@ whole = $(if $(findstring $(newline),$(value $(1))),$(error $(1) holds a line br
 # The flag $(1) with the value of its variable, which neither make nor the shell expands: a template may hold $, ' and `.
 flag = $(call whole,$(1))$(if $(value $(1)),--$(1)='$(subst ','\'',$(value $(1)))')
 # Make expands what it exports, and fails on a single $(.
-unexport DATA NAME DELIMITER TEXT_COLUMN LABEL_COLUMN ROW_TEMPLATE PRETRAINED MODEL
+unexport DATA NAME DELIMITER TEXT_COLUMN LABEL_COLUMN ROW_TEMPLATE PRETRAINED MODEL PRIOR
 
 synth: setup
 	@$(BIN)/python -m pipeline synth $(call flag,DATA) --NUMBER_SAMPLES $(N) $(if $(STEPS),--MAX_STEPS $(STEPS)) \
-		$(foreach name,NAME DELIMITER TEXT_COLUMN LABEL_COLUMN PRETRAINED MODEL,$(call flag,$(name))) \
+		$(foreach name,NAME DELIMITER TEXT_COLUMN LABEL_COLUMN PRETRAINED MODEL PRIOR,$(call flag,$(name))) \
 		$(if $(subst default,,$(value ROW_TEMPLATE)),$(call flag,ROW_TEMPLATE),$(if $(value ROW_TEMPLATE),--ROW_TEMPLATE)) $(FLAGS)
 
 paper: setup

@@ -32,6 +32,7 @@ from pipeline.recipes.synth import (
     CANDIDATES,
     GENERATES,
     LONGEST_NAME,
+    NVAE,
     PROJECT,
     ROW_STEPS,
     STEPS,
@@ -81,7 +82,17 @@ def parse(description: str) -> argparse.Namespace:
         "models from scratch (default: bundled where make pretrained has installed it, none otherwise and for rows)",
     )
     group.add_argument("--MODEL", choices=CANDIDATES, help="model that samples (default: the better one; LM for rows)")
+    group.add_argument(
+        "--PRIOR",
+        choices=("plain", "learned"),
+        default="plain",
+        help="prior that the NVAE samples with: plain, or learned, the language model of the texts, with whose draws "
+        "the latent decides the text; learned needs --MODEL NVIB, and texts (default: plain)",
+    )
     arguments = parser.parse_args()
+    if arguments.PRIOR == "learned" and (arguments.MODEL != NVAE or arguments.ROW_TEMPLATE is not None):
+        what = "the rows of a table have none" if arguments.MODEL == NVAE else "name it, or leave --PRIOR out"
+        raise UserError(f"--PRIOR learned is for texts that --MODEL {NVAE} samples; {what}")
     check_column_types(arguments.COLUMN_TYPES)
     columns = (arguments.TEXT_COLUMN, arguments.LABEL_COLUMN, arguments.ROW_TEMPLATE)
     TextSource(arguments.DATA, Split(0.05, 0.05, 42), None, *columns, arguments.DELIMITER)  # checks the flags
@@ -109,6 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
         tuple(preparation_flags(arguments)),
         None if arguments.PRETRAINED == NONE else arguments.PRETRAINED,
         arguments.MODEL,
+        arguments.PRIOR == "learned",
     )
     commands, output = training(order), Path("outputs")
     to_come = len(commands) + len(sampling(order, order.sampler or CANDIDATES[0]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pipeline.recipes.plan import JUDGE, JUDGE_RUN, Run, training_flags
+from pipeline.recipes.plan import JUDGE, JUDGE_RUN, LEARNED, Run, training_flags
 
 PROJECT = "demo"
 DATA = "wikipedia-sample"
@@ -21,7 +21,6 @@ RUNS: Mapping[str, Run] = {
 }
 SAMPLED = {NVAE: "New sentences of the NVAE, with its learned prior", JUDGE: "New sentences of the language model"}
 SAMPLING = ("--NUMBER_SAMPLES", "500", "--DECODING", "sample", "--TOP_P", "0.95")
-LEARNED = ("--PRIOR", "learned", "--PRIOR_TOP_P", "0.95", "--LATENT_TEMPERATURE", "0.5")
 EXPECTATION = (
     "Trained from scratch for minutes on 16,000 sentences, the NVAE gives back most of a text, "
     "and what it writes anew has the vocabulary of the corpus but no sense yet, like the samples of the language "

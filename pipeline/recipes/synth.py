@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.data.text_source import dataset_name
+from pipeline.recipes.plan import LEARNED
 
 PROJECT = "synth"
 LM, NVAE = "LM", "NVIB"
@@ -45,6 +46,7 @@ class Order:
         preparation: further flags of the preparation.
         pretrained: pretrained model that the models are built around; None for models from scratch.
         model: model that samples, a key of `GENERATES`; None to choose by `better`.
+        learned_prior: True if the NVAE samples with a learned prior, which is the language model.
     """
 
     data: str
@@ -58,6 +60,7 @@ class Order:
     preparation: tuple[str, ...] = ()
     pretrained: str | None = None
     model: str | None = None
+    learned_prior: bool = False
 
     @property
     def as_rows(self) -> bool:
@@ -155,11 +158,15 @@ def sampling(order: Order, model: str) -> list[list[str]]:
         evaluated = [["quality.py", *_experiment(name)]]
         return [["sample.py", *_experiment(name), *samples, "--GENERATION_BATCH_SIZE", "250"], *evaluated]
     samples += ["--TOP_P", "0.95", "--NOVEL", "True"]  # models of few texts repeat some, which nobody wants back
+    first = []
+    if model == NVAE and order.learned_prior:
+        first = [["train_prior.py", *_experiment(name), "--FROM", order.experiment(LM), "--RESTART", "True"]]
+        samples += LEARNED
     if order.pretrained is not None:
         measured = [["forwardSampleEvaluation.py", *_experiment(name), *judge]]
     else:  # the quality report reads R-PPL from its summary
         measured = [["reverseSampleEvaluation.py", *_experiment(name), *judge]]
-    return [["sample.py", *_experiment(name), *samples], *measured, ["quality.py", *_experiment(name), *judge]]
+    return [*first, ["sample.py", *_experiment(name), *samples], *measured, ["quality.py", *_experiment(name), *judge]]
 
 
 def _experiment(name: str) -> list[str]:

@@ -46,7 +46,7 @@ def passed(folder: Path, variables: dict[str, str], exported: bool = False) -> l
 @pytest.mark.parametrize("exported", [False, True], ids=["on the command line", "in the environment"])
 @pytest.mark.parametrize("value", [ODD, "a b", "it's", "$(", "-x", "{a} is the default"])
 def test_every_value_arrives_as_it_was_typed(tmp_path: Path, value: str, exported: bool):
-    names = ("DATA", "NAME", "DELIMITER", "TEXT_COLUMN", "LABEL_COLUMN", "PRETRAINED", "MODEL", "ROW_TEMPLATE")
+    names = ("DATA", "NAME", "DELIMITER", "TEXT_COLUMN", "LABEL_COLUMN", "PRETRAINED", "MODEL", "PRIOR", "ROW_TEMPLATE")
     flags = passed(tmp_path, dict.fromkeys(names, value), exported)
     assert flags[:3] == ["-m", "pipeline", "synth"]
     numbers = ["--NUMBER_SAMPLES", "1000"]

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.cli import synth_command
 from pipeline.recipes.synth import Order, better, sampling, training
+from pipeline.runtime.errors import UserError
 
 ORDER = Order("own.csv", "text", None, None, 50)
 
@@ -60,6 +61,24 @@ def test_samples_are_judged_by_the_pretrained_model_or_by_the_language_model_of_
         assert sample[sample.index("--NUMBER_SAMPLES") + 1] == "50"
         assert sample[sample.index("--NOVEL") + 1] == "True"
         assert all(command[command.index("--LANGUAGE_MODEL") + 1] == judge for command in measured)
+
+
+def test_the_nvae_samples_with_the_language_model_as_its_prior_where_the_user_says_so():
+    order = dataclasses.replace(ORDER, model="NVIB", learned_prior=True)
+    restarted = ["--FROM", "own-lm", "--RESTART", "True"]  # the same command again is no error
+    fit, sample, *_ = sampling(order, "NVIB")
+    assert fit == ["train_prior.py", "--PROJECT_NAME", "synth", "--EXPERIMENT_NAME", "own", *restarted]
+    assert sample[sample.index("--PRIOR") + 1] == "learned"
+    assert ("LM", "own-lm") in trained(order)
+    assert "--PRIOR" not in sampling(dataclasses.replace(ORDER, model="NVIB"), "NVIB")[0]
+
+
+@pytest.mark.parametrize("flags", [(), ("--MODEL", "LM"), ("--MODEL", "NVIB", "--ROW_TEMPLATE", "a {text}")])
+def test_a_learned_prior_of_another_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags):
+    (tmp_path / "own.csv").write_text("text\nwords\n")
+    monkeypatch.setattr(sys, "argv", ["synth", "--DATA", str(tmp_path / "own.csv"), "--PRIOR", "learned", *flags])
+    with pytest.raises(UserError, match="--PRIOR learned is for texts that --MODEL NVIB samples"):
+        synth_command.parse("")
 
 
 def test_rows_of_a_table_are_sampled_by_a_language_model_with_their_whole_distribution():

@@ -39,3 +39,34 @@ def test_a_file_becomes_synthetic_text_by_the_better_of_two_models(tmp_path: Pat
     assert header == ["text"]
     assert len(rows) <= 5
     assert (project / chosen / "quality.html").exists()
+
+
+@pytest.mark.slow
+def test_the_nvae_samples_with_a_learned_prior(tmp_path: Path):
+    save_base(tmp_path / "base")
+    with open(tmp_path / "own.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["text"], *([line] for line in text(60).splitlines())])
+    flags = ("--TEXT_COLUMN", "text", "--PRETRAINED", "base", "--MAX_STEPS", "3", "--NUMBER_SAMPLES", "5")
+    finished = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pipeline",
+            "synth",
+            "--DATA",
+            "own.csv",
+            *flags,
+            "--MODEL",
+            "NVIB",
+            "--PRIOR",
+            "learned",
+        ],
+        cwd=tmp_path,
+        env={**user_environment(), "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert "[4/7] python train_prior.py" in finished.stdout and "[7/7] python quality.py" in finished.stdout
+    assert json.loads((tmp_path / "outputs/synth/own/summary.json").read_text())["samples/prior"] == "learned"
