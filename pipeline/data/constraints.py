@@ -67,7 +67,7 @@ class Inequality:
         """Return False if no row with values in the ranges of the data satisfies it."""
         sides = (self.left, self.right)
         for one in (side.description for side in sides):
-            if (one.get("seen") or {}).get("missing") or one.keys() & {"missing", "outliers"}:
+            if (one.get("seen") or {"missing": 1})["missing"] or one.keys() & {"missing", "outliers", "nan"}:
                 return True  # a value without order satisfies it
         below, above = sides if self.sign.startswith("<") else sides[::-1]
         low, high = below.seen.low, above.seen.high

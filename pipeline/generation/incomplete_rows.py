@@ -1,8 +1,10 @@
 """Rows of a table with some values, whose others are drawn: imputation."""
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,12 @@ from pipeline.data.column_code import ValueCode
 from pipeline.data.column_survey import MISSING
 from pipeline.data.column_types import ColumnTypes, RejectedError
 from pipeline.data.conditions import ColumnCondition
+from pipeline.data.constraints import Constraints
 from pipeline.data.date_code import DateCode
 from pipeline.data.file_format import Row
 from pipeline.data.formats import FORMATS, format_of
 from pipeline.data.number_code import NumberCode
-from pipeline.data.ordered_column import OrderedColumn
+from pipeline.data.ordered_column import DATES, NUMBERS, OrderedColumn
 from pipeline.data.row_conditions import permitted
 from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.data.text_code import TextCode
@@ -32,11 +35,15 @@ class IncompleteRows:
 
     Args:
         given: spelled values of each row, by column.
+        opened: columns of each row that the file has, and leaves open.
+        places: file and line of each row.
         groups: condition on the columns of each row, in the form of their codes; those of given values come first.
         labels: label of each row; None if the data have none, or the file does not say it.
     """
 
     given: tuple[Mapping[str, str], ...]
+    opened: tuple[frozenset[str], ...]
+    places: tuple[str, ...]
     groups: tuple[Mapping[str, Any], ...]
     labels: tuple[str, ...] | None = None
 
@@ -53,8 +60,7 @@ class IncompleteRows:
             UserError: the file cannot be read, has a column that the table's rows do not have, or a value that no row
                 of the model can have; the message names the place.
         """
-        rows = _rows(path)
-        return _Reader(experiment, path, conditions).all_of(rows)
+        return _Reader(experiment, path, conditions).all_of(_rows(experiment, path))
 
     @property
     def order(self) -> range:
@@ -66,11 +72,47 @@ class IncompleteRows:
         return len(self.groups[number]) > len(self.given[number].keys() & self.groups[number].keys())
 
     def holds(self, number: int, values: Mapping[str, str]) -> bool:
-        """Return True if a sample with this number has the values that its row gives."""
-        return all(values[name] == value for name, value in self.given[number].items())
+        """Return True if a sample with this number has the values that its row gives, and misses no open one."""
+        opened = (values[name] for name in self.opened[number])
+        return all(values[name] == value for name, value in self.given[number].items()) and all(
+            value and value not in MISSING for value in opened
+        )
+
+    def check(self, constraints: Constraints, known: Sequence[set[tuple[str, ...]]]) -> None:
+        """Check that given values do not break a constraint by themselves.
+
+        Args:
+            constraints: constraints between columns.
+            known: keys of the data that no sample may have, for each key of the constraints.
+
+        Raises:
+            UserError: they do; the message names the row.
+        """
+        for given, place in zip(self.given, self.places, strict=True):
+            for one in constraints.inequalities:
+                if {one.left.name, one.right.name} <= given.keys() and not one.holds(given):
+                    raise UserError(
+                        f"{place}: its values break {one.left.name} {one.sign} {one.right.name} of --CONSTRAINTS"
+                    )
+            for formula in constraints.formulas:
+                name = formula.target.name
+                if {name, *formula.inputs} <= given.keys() and formula.value(given) != given[name]:
+                    raise UserError(
+                        f"{place}: column {name!r} is {given[name]!r}, and its formula of --CONSTRAINTS gives "
+                        f"{formula.value(given)!r}; mend it, or leave it empty"
+                    )
+        for unique, keys in zip(constraints.unique, known, strict=True):
+            taken = set(keys)
+            for given, place in zip(self.given, self.places, strict=True):
+                if set(unique.columns) <= given.keys():
+                    if (key := unique.key(given)) in taken:
+                        raise UserError(
+                            f"{place}: {', '.join(unique.columns)} are unique by --CONSTRAINTS, and {key} occurs before"
+                        )
+                    taken.add(key)
 
 
-def counted(settings: SamplingSettings) -> SamplingSettings:
+def counted(experiment: Experiment, settings: SamplingSettings) -> SamplingSettings:
     """Return settings with as many samples as a file has incomplete rows.
 
     Raises:
@@ -78,7 +120,7 @@ def counted(settings: SamplingSettings) -> SamplingSettings:
     """
     if settings.impute is None:
         return settings
-    count = len(_rows(Path(settings.impute)))
+    count = len(_rows(experiment, Path(settings.impute)))
     if settings.number_samples not in (None, count):
         raise UserError(
             f"--IMPUTE {settings.impute} has {count:,} rows, and a sample for each; leave --NUMBER_SAMPLES out"
@@ -86,14 +128,18 @@ def counted(settings: SamplingSettings) -> SamplingSettings:
     return replace(settings, number_samples=count)
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(experiment: Experiment, path: Path) -> list[Row]:
     form = format_of(path)
     if form is None or not form.is_table:
         tables = ", ".join(suffix for suffix, one in FORMATS.items() if one.is_table)
         raise UserError(f"--IMPUTE {path} is no table; give a file of {tables}")
     if not os.path.isfile(path):
         raise UserError(f"--IMPUTE {path} does not exist, or is no file; name a table")
-    found = list(form.read(path, form.columns(path), None, None))
+    source = experiment.data.statistics.get("source") or {}
+    columns = form.columns(path, source.get("delimiter") if form.delimited else None)
+    if not {*columns.names} <= {*source.get("columns", ())}:  # not the delimiter of the data
+        columns = form.columns(path)
+    found = list(form.read(path, columns, None, None))
     if not found:
         raise UserError(f"--IMPUTE {path} has no rows; give a table with one row or more")
     return found
@@ -130,7 +176,7 @@ class _Reader:
                 f"--IMPUTE {self._path} has a column {unknown[0][:80]!r}, which the rows of the model do not have; "
                 f"they have {', '.join(known[:20])}"
             )
-        given, groups, labels = [], [], []
+        given, groups, missing, labels = [], [], [], []
         for row in rows:
             values = {name: self._spelled(row, name) for name in held}
             if self._label in values:
@@ -142,13 +188,22 @@ class _Reader:
             fixed = {name: self._condition(row, name, value) for name, value in present.items()}
             opened = {name: self._condition(row, name, None) for name, value in values.items() if not value}
             given.append(present)
+            missing.append(frozenset(name for name in values.keys() - present.keys() if self._has_values(name)))
             groups.append({name: one for name, one in (*fixed.items(), *opened.items()) if one is not None})
-        return IncompleteRows(tuple(given), tuple(groups), tuple(labels) if labels else None)
+        places = tuple(f"--IMPUTE {self._path}, {self._unit} {row.line}" for row in rows)
+        return IncompleteRows(tuple(given), tuple(missing), places, tuple(groups), tuple(labels) if labels else None)
 
     def _spelled(self, row: Row, name: str) -> str:
         """Return a value as its column spells it; empty for one that is missing."""
+        value = row.values.get(name)
+        if value is None or value == "":
+            return ""
+        reader = self._readers[name]
+        if isinstance(value, int | float) and reader.kind in NUMBERS and self._columns[name].get("text"):
+            # Numbers of a typed file, for a column of texts with marks of its own.
+            value = value if math.isnan(value) else reader.format.write(Decimal(str(value))) or str(value)
         try:
-            spelled = self._types.spelling(name, row.values.get(name))
+            spelled = self._types.spelling(name, value)
             missing = spelled in self._columns[name].get("missing", ())
             if not spelled or missing or (spelled in MISSING and not self._is_member(name, spelled)):
                 return ""
@@ -161,7 +216,8 @@ class _Reader:
         if name == self._label:
             return spelled in self._tokenizer.labels
         code = self._tokenizer.fields[name].code
-        return isinstance(code, ValueCode) and spelled in code.values
+        ordered = self._readers[name].kind in (*NUMBERS, *DATES)
+        return isinstance(code, ValueCode) and not ordered and spelled in code.values
 
     def _checked_label(self, row: Row, label: str) -> str:
         if label in self._tokenizer.labels:
@@ -191,6 +247,11 @@ class _Reader:
         own = ColumnCondition(name, reader=reader)
         if value is not None:
             own = replace(own, only=frozenset([reader.member(value)]))
+            if isinstance(code, TextCode) and (tokens := len(code.encode(value))) > code.longest:
+                raise UserError(
+                    f"column {name!r} has {tokens - 1} tokens, and its longest value in the data {code.longest - 1}; "
+                    "shorten it"
+                )
         elif not self._may_miss(name) and name not in self._conditions:
             return None
         if name in self._conditions:
@@ -199,9 +260,17 @@ class _Reader:
         try:
             return permitted(own, code, self._columns[name])
         except UserError:
-            if value is None and name not in self._conditions:
+            if name in self._conditions:
+                raise
+            if value is None:
                 return None  # the column has nothing but missing values
-            raise
+            raise UserError(
+                f"the data have no value {value!r} in column {name!r}, so that the model knows none"
+            ) from None
+
+    def _has_values(self, name: str) -> bool:
+        """Return False for a column of nothing but missing values."""
+        return (self._columns[name].get("seen") or {}).get("values") != 0
 
     def _may_miss(self, name: str) -> bool:
         """Return True if some values of a column stand for a missing one."""

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import random
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ class NewIdentifiers:
         tokenizer: tokenizer of the rows.
         seed: seed of all values.
         attempt: number of earlier values of each sample.
+        largest: largest of whole numbers; None for any.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class NewIdentifiers:
         tokenizer: RowTokenizer,
         seed: int,
         attempt: int,
+        largest: int | None = None,
     ) -> None:
         self._column, self._field, self._seed, self._attempt = column, tokenizer.fields[column], seed, attempt
         self._taken = set(known)
@@ -45,7 +48,7 @@ class NewIdentifiers:
         self._kind, self._known = description["kind"], sorted(known - {""})
         self._places = [] if self._kind == "uuid" else _characters(self._known)
         self._made: dict[int, str] = {}
-        self._integers = bool(description.get("integers"))
+        self._integers, self._largest = bool(description.get("integers")), largest
 
     def fresh(self, taken: Iterable[str] = ()) -> "NewIdentifiers":
         """Return a maker of values that has made none yet, and makes none of those that are taken."""
@@ -75,7 +78,7 @@ class NewIdentifiers:
         return self._made[number]
 
     def _is_value(self, text: str) -> bool:
-        return not self._integers or text == str(int(text))
+        return not self._integers or (text == str(int(text)) and (self._largest is None or int(text) <= self._largest))
 
     def __call__(self, number: int) -> list[int]:
         """Return the ids of the column and of a sample's value."""
@@ -155,4 +158,16 @@ def new_identifiers(data: PreparedData, seed: int, attempt: int) -> dict[str, Ne
             values = tokenizer.template.values(text) or {}
             for name in found:
                 known[name].add(values.get(name, ""))
-    return {name: NewIdentifiers(name, columns[name], known[name], tokenizer, seed, attempt) for name in found}
+    arrow: Mapping[str, str] = (data.statistics.get("source") or {}).get("arrow") or {}
+    return {
+        name: NewIdentifiers(
+            name, columns[name], known[name], tokenizer, seed, attempt, _largest_of(arrow.get(name, ""))
+        )
+        for name in found
+    }
+
+
+def _largest_of(arrow: str) -> int | None:
+    """Return the largest number of an Arrow type of integers; None for another type."""
+    found = re.fullmatch(r"(u?)int(\d+)", arrow)
+    return None if found is None else 2 ** (int(found[2]) - (not found[1])) - 1

@@ -111,6 +111,8 @@ class RowDraws:
             # The value of a made column that a row gives is put in its place; see `drawn_again`.
             groups = [{name: one for name, one in own.items() if name not in made} for own in incomplete.groups]
         known = tuple(_keys(experiment, tokenizer, one) if one.new else set() for one in constraints.unique)
+        if incomplete is not None:
+            incomplete.check(constraints, known)
         grammar = RowGrammar(tokenizer, chosen, made, groups, perhaps)
         form = TableForm(source)
         return RowDraws(grammar, settings.seed, conditions, form, constraints, known, made, balance, incomplete)
@@ -238,19 +240,23 @@ def drawn_again(
     template = draws.grammar.tokenizer.template
     before = [values for text in kept if (values := template.values(text)) is not None]
     perhaps = draws.grammar.perhaps
-    own = {name: maker.fresh(values[name] for values in before) for name, maker in draws.makers.items()}
+    given = () if draws.incomplete is None else draws.incomplete.given
+    taken = [*before, *given]
+    own = {name: maker.fresh(one[name] for one in taken if name in one) for name, maker in draws.makers.items()}
 
     def named(places: Iterable[int]) -> None:
         """Give each row its own identifiers, in the order of the samples, so that all processes give the same ones.
 
         Given values come as their file spells them.
         """
-        given = None if draws.incomplete is None else draws.incomplete.given
         for place in places if own or given else ():
             if (values := template.values(rows[place]["text"])) is not None:
-                present = {name: maker for name, maker in own.items() if values[name] or name not in perhaps}
-                identifiers = {name: maker.value(numbers[place]) for name, maker in present.items()}
-                rows[place]["text"] = template.text(values | identifiers | dict(given[numbers[place]] if given else {}))
+                number = numbers[place]
+                wanted = frozenset[str]() if draws.incomplete is None else draws.incomplete.opened[number]
+                present = [name for name in own if values[name] or name not in perhaps or name in wanted]
+                held = dict(given[number]) if given else {}
+                identifiers = {name: own[name].value(number) for name in present if name not in held}
+                rows[place]["text"] = template.text(values | identifiers | held)
 
     named(range(len(rows)))
     wrong = draws.checked(rows, range(len(rows)), numbers, before)

@@ -42,7 +42,7 @@ def sample_with(
     Raises:
         UserError: if the data has no such label, or the model cannot sample with these settings.
     """
-    settings = counted(settings)
+    settings = counted(experiment, settings)
     label = checked_label(experiment, settings.label)
     decoding = Decoding(
         settings.decoding, settings.temperature, settings.top_p, settings.beam_width, settings.beam_length_penalty

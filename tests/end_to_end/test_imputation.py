@@ -36,7 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         age = "" if rng.random() < 0.15 else rng.integers(20, 70)
         day = f"{rng.integers(2019, 2022)}-{rng.integers(1, 13):02d}-{rng.integers(1, 29):02d}"
         price, note = f"{rng.integers(100, 9100) / 100:.2f}", f"seen {rng.integers(1000)} times"
-        rows.append([f"A-{number:04d}", sex, age, price, day, note, CITIES[sex], "xy"[rng.integers(2)]])
+        name, note = ("", "NA") if rng.random() < 0.3 else (f"A-{number:04d}", note)
+        rows.append([name, sex, age, price, day, note, CITIES[sex], "xy"[rng.integers(2)]])
     write(found / "own.csv", COLUMNS[:-1], [row[:-1] for row in rows])
     write(found / "labelled.csv", COLUMNS, rows)
     data = ("--ROW_TEMPLATE", "--DATA_DIR", found / "data")
@@ -66,10 +67,11 @@ def test_given_values_stay_and_missing_ones_are_drawn_given_them(folder: Path):
         given = dict(zip(("sex", "age", "price", "note"), map(str, row), strict=True))
         assert all(own[name] == value for name, value in given.items() if value not in ("", "NA"))
         assert 20 <= int(own["age"]) <= 69  # a missing value is drawn as a present one
-        assert own["id"] and own["day"]
+        assert own["day"] and own["note"] != "NA"
     assert sum(own["city"] == CITIES[own["sex"]] for own in found) > 0.8 * len(found)
     assert len({own["age"] for own in found}) > 10
-    assert len({own["id"] for own in found}) == len(found)
+    names = [own["id"] for own in found if own["id"]]
+    assert len(set(names)) == len(names) < len(found)  # the file has no such column
 
 
 def test_a_column_that_the_file_lacks_may_be_missing(folder: Path):
@@ -89,13 +91,14 @@ def test_the_share_of_a_value_given_others_is_the_models(folder: Path):
 
 
 def test_conditions_hold_beside_given_values_and_the_same_seed_gives_the_same_rows(folder: Path):
-    path = write(folder / "few.csv", ["id", "sex"], [["Z-1234", "f"], ["A-0001", "m"], ["", "m"]])
-    (folder / "rules.json").write_text(json.dumps([{"unique": ["price"]}]))
-    flags = ("--WHERE", "age > 30 and price < 50", "--CONSTRAINTS", folder / "rules.json", "--GENERATION_BATCH_SIZE", 2)
+    path = write(folder / "few.csv", ["id", "sex"], [["Z-1234", "f"], ["A-0001", "m"], *[["", "m"]] * 8])
+    (folder / "rules.json").write_text(json.dumps([{"unique": ["price"]}, {"inequality": "age < price"}]))
+    flags = ("--WHERE", "age > 30 and price < 80", "--CONSTRAINTS", folder / "rules.json", "--GENERATION_BATCH_SIZE", 2)
     found = completed(folder, path, *flags)
-    assert [row["sex"] for row in found] == ["f", "m", "m"]
+    assert [row["sex"] for row in found] == ["f", *"m" * 9]
     assert [row["id"] for row in found[:2]] == ["Z-1234", "A-0001"]
-    assert all(int(row["age"]) > 30 and float(row["price"]) < 50 for row in found)
+    assert all(row["id"] for row in found)
+    assert all(int(row["age"]) > 30 and int(row["age"]) < float(row["price"]) < 80 for row in found)
     assert found == completed(folder, path, *flags)
 
 
@@ -110,6 +113,32 @@ def test_a_json_file_and_the_library_complete_rows(folder: Path):
     model.save_pretrained(folder / "shared")
     shared = from_pretrained(folder / "shared").generate(2, impute=str(path), decoding="sample")
     assert [text.split(", ", 1)[1] for text in shared] == [text.split(", ", 1)[1] for text in texts]  # new identifiers
+
+
+def test_the_delimiter_of_the_data_is_tried_first(folder: Path):
+    (folder / "one.csv").write_text("note\na; b\nc; d\n")
+    assert [row["note"] for row in completed(folder, folder / "one.csv")] == ["a; b", "c; d"]
+    (folder / "other.csv").write_text("sex;age\nf;33\n")
+    assert completed(folder, folder / "other.csv")[0]["age"] == "33"
+
+
+@pytest.mark.parametrize(
+    ("rules", "rows", "message"),
+    [
+        ({"inequality": "age > price"}, [["", "", "7"], ["30", "40.00", "7"]], "line 3: its values break age > price"),
+        ({"unique": "note"}, [["", "", "7"], ["", "", "7"]], "line 3: note are unique by --CONSTRAINTS"),
+        ({"formula": "price = age * 2"}, [["20", "40.10", "7"]], "line 2: column 'price' is '40.10', and its formula"),
+    ],
+)
+def test_given_values_that_break_a_constraint_are_refused_before_the_work(
+    folder: Path, rules: object, rows: list[list[object]], message: str
+):
+    path = write(folder / "broken.csv", ["age", "price", "note"], rows)
+    (folder / "rules.json").write_text(json.dumps([rules]))
+    own = ("--EXPERIMENT_NAME", "lm", "--DECODING", "sample", "--IMPUTE", path, "--CONSTRAINTS", folder / "rules.json")
+    said = call("sample.py", *own, *places(folder), expect=2).stderr
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
 
 
 def test_labels_are_those_of_the_file_or_of_the_flag(folder: Path):
@@ -127,6 +156,7 @@ def test_labels_are_those_of_the_file_or_of_the_flag(folder: Path):
         ("lm", ["age"], [99], (), "bad.csv, line 2: column 'age': '99' lies outside 20 to 69"),
         ("lm", ["age"], ["old"], (), "bad.csv, line 2: column 'age': 'old'"),
         ("lm", ["city"], ["Genf"], (), "bad.csv, line 2: column 'city': 'Genf' is none of the values"),
+        ("lm", ["note"], ["long " * 60], (), "bad.csv, line 2: column 'note' has"),
         ("lm", ["note"], ["my own, city is Bern"], (), "bad.csv, line 2: column 'note' holds ', city is '"),
         ("lm", ["sex"], ["f"], ("--NUMBER_SAMPLES", 7), "has 1 rows, and a sample for each"),
         ("lm", ["sex"], ["f"], ("--BALANCE", "city"), "leave one out"),
