@@ -26,6 +26,8 @@ JOBS ?= 2
 # The embedded corpus is small: of as many sentences, smaller batches learn more. BUDGET= takes the scripts' defaults.
 BUDGET ?= $(if $(filter wikipedia-sample,$(DATA)),--BATCH_SIZE 32 --MAX_STEPS 1000 --IMPORTANCE_SAMPLES 8)\
 	$(if $(filter wikitext2,$(DATA)),--EPOCHS 5 --MINUTES 30 --TRIALS 8 --VOCAB_SIZE 8000)
+# Small files of the finished runs, from which another machine goes on; KEPT= keeps none.
+KEPT ?= $(if $(filter wikitext2,$(DATA)),benchmarks/paper-$(DATA))
 # Some systems set PYTHONDONTWRITEBYTECODE: without cached bytecode every script would compile torch anew.
 export PYTHONDONTWRITEBYTECODE :=
 N ?= 1000
@@ -52,7 +54,7 @@ synth: setup
 		$(if $(subst default,,$(value ROW_TEMPLATE)),$(call flag,ROW_TEMPLATE),$(if $(value ROW_TEMPLATE),--ROW_TEMPLATE)) $(FLAGS)
 
 paper: setup
-	@$(BIN)/python -m pipeline paper --DATA $(DATA) --PROJECT_NAME paper-$(DATA) --SEEDS $(SEEDS) --JOBS $(JOBS) $(BUDGET) $(FLAGS)
+	@$(BIN)/python -m pipeline paper --DATA $(DATA) --PROJECT_NAME paper-$(DATA) --SEEDS $(SEEDS) --JOBS $(JOBS) $(BUDGET) $(if $(KEPT),--KEPT $(KEPT)) $(FLAGS)
 
 rates: setup
 	@$(BIN)/python -m pipeline rates --DATA $(DATA) --PROJECT_NAME rates-$(DATA) --SEEDS $(SEEDS) --JOBS $(JOBS) $(FLAGS)

@@ -4,12 +4,16 @@
     python -m pipeline paper --DATA wikitext2 --SEEDS 1
     python -m pipeline paper --LIST True                   print which steps are done and left, and stop
     python -m pipeline paper --DATA wikitext2 --EPOCHS 5 --MINUTES 30 --TRIALS 8 --VOCAB_SIZE 8000
+    python -m pipeline paper --KEPT kept                   keep each finished run there, and go on from those kept
 
-The last is `make paper DATA=wikitext2`: five passes, or as many as T makes in half an hour, whichever are more.
+The last but one is `make paper DATA=wikitext2`: five passes, or as many as T makes in half an hour, whichever are more.
 
 The same command resumes a run that was stopped. If a step fails, the steps that need it are left out and all others
-run. Writes outputs/<PROJECT_NAME>/: one experiment for each model and seed, paper.json (steps that are done, with their
-seconds), settings.json, logs/ (output of every step) and report/. pipeline/recipes/paper.py lists the experiments.
+run. With --KEPT it resumes on another machine too, from small files, and trains again only for weights that are still
+needed. Writes outputs/<PROJECT_NAME>/: one experiment for each model and seed, paper.json (steps that are done, with
+their seconds), settings.json, logs/ (output of every step) and report/.
+
+pipeline/recipes/paper.py lists the experiments.
 """
 
 import argparse
@@ -64,6 +68,12 @@ def parse(description: str) -> argparse.Namespace:
         help="tokens of a WordPiece tokenizer, where the data are not prepared yet (default: the usual tokenizer)",
     )
     add_steps_options(group)
+    group.add_argument(
+        "--KEPT",
+        type=types.folder,
+        help="folder of small files, one for each experiment and study that is finished; those of the same commands "
+        "and data count as done where the outputs are lost (default: none)",
+    )
     add_project_options(parser, project="paper")
     return parser.parse_args()
 
@@ -88,5 +98,5 @@ def run(arguments: argparse.Namespace) -> None:
         trials=arguments.TRIALS or 0,
         vocabulary=arguments.VOCAB_SIZE,
     )
-    budget = in_minutes(arguments.DATA, places, budget, arguments.JOBS, arguments.LIST)
-    reproduce(arguments.DATA, places, runs, budget, arguments.JOBS, arguments.LIST)
+    budget = in_minutes(arguments.DATA, places, budget, arguments.JOBS, arguments.LIST, arguments.KEPT)
+    reproduce(arguments.DATA, places, runs, budget, arguments.JOBS, arguments.LIST, kept=arguments.KEPT)

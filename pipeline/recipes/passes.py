@@ -3,12 +3,13 @@
 import dataclasses
 import math
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.training_settings import TrainingSettings
-from pipeline.recipes.plan import RECORD, Budget, Places, Run, is_prepared, prepare_step, training_flags
+from pipeline.recipes.plan import RECORD, Budget, Places, Run, is_prepared, prepare_step, statistics_of, training_flags
 from pipeline.recipes.runner import Step, StepRunner
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, read_jsonl, write_json
@@ -20,7 +21,9 @@ LEAST_SHARE = 0.2  # of the mean time of a step, below which the difference of t
 TIMES = "passes.json"
 
 
-def in_minutes(data: str, places: Places, budget: Budget, jobs: int, list_only: bool) -> Budget:
+def in_minutes(
+    data: str, places: Places, budget: Budget, jobs: int, list_only: bool, kept: Path | None = None
+) -> Budget:
     """Return the budget with as many passes as `T` makes in its minutes, and at least its own passes.
 
     The time of a batch is measured once and kept in the project's folder, so that the same command resumes with the
@@ -32,15 +35,17 @@ def in_minutes(data: str, places: Places, budget: Budget, jobs: int, list_only: 
         budget: amount of training.
         jobs: number of steps that run in parallel.
         list_only: True to measure nothing; the budget's own passes then stand for a number that is not known yet.
+        kept: folder that keeps the time too, from which a project without one takes it; None for no such folder.
 
     Raises:
-        UserError: if the data cannot be prepared, or a training fails that is timed.
+        UserError: if the data cannot be prepared, if a training fails that is timed, or if the project and `kept` have
+            different times.
     """
     if budget.minutes is None:
         return budget
     least, prepared = budget.epochs or 1, is_prepared(data, places, budget)
     if list_only:
-        known = _known(data, places, budget) if prepared else None
+        known = _known(_of(data, places, budget, prepared), places, kept)
         if known is None:
             print(f"the passes that fill {budget.minutes:g} minutes are not measured yet; at least {least}")
             return dataclasses.replace(budget, epochs=least)
@@ -49,12 +54,17 @@ def in_minutes(data: str, places: Places, budget: Budget, jobs: int, list_only: 
             _run([prepare_step(data, places, budget)], places.folder / RECORD, places.folder / "logs", jobs)
         places.folder.mkdir(parents=True, exist_ok=True)
         with turn(places.folder / ".passes.lock"):  # another process takes what the first has measured
-            known = _known(data, places, budget)
+            of = _of(data, places, budget)
+            known = _known(of, places, kept)
             if known is None:
-                known = _seconds_a_batch(data, places, budget, jobs)
-                write_json(places.folder / TIMES, {**_of(data, places, budget), "seconds_a_batch": known})
+                known = {**of, "seconds_a_batch": _seconds_a_batch(data, places, budget, jobs)}
+            for path in _files(places, kept):
+                if _found(path, of) is None:
+                    if path.exists():
+                        print(f"{path} is of other data or another size of batches; it is replaced", flush=True)
+                    write_json(path, known)
     batch = budget.batch_size or TrainingSettings().batch_size
-    seconds = known * math.ceil(_statistics(data, places)["train"]["sentences"] / batch)
+    seconds = known["seconds_a_batch"] * math.ceil(known["sentences"] / batch)
     passes = max(least, math.ceil(60 * budget.minutes / seconds))
     print(
         f"{passes} passes a training: at least {least}, and as many as T makes in {budget.minutes:g} minutes "
@@ -64,20 +74,34 @@ def in_minutes(data: str, places: Places, budget: Budget, jobs: int, list_only: 
     return dataclasses.replace(budget, epochs=passes)
 
 
-def _statistics(data: str, places: Places) -> dict[str, Any]:
-    return read_json(places.data_dir / data / "statistics.json", "prepare it again with prepareDatasets.py")
+def _of(data: str, places: Places, budget: Budget, prepared: bool = True) -> dict[str, Any]:
+    """What a time belongs to: the size of a batch and the data, of which only the name is known before preparation."""
+    found: dict[str, Any] = {"data": data, "batch_size": budget.batch_size}
+    if prepared:
+        statistics = statistics_of(data, places)
+        found |= {name: statistics.get(name) for name in ("fingerprint", "tokenizer_fingerprint")}
+        found["sentences"] = statistics["train"]["sentences"]
+    return found
 
 
-def _of(data: str, places: Places, budget: Budget) -> dict[str, Any]:
-    """What a time belongs to: the data and the size of a batch."""
-    statistics = _statistics(data, places)
-    prints = {name: statistics.get(name) for name in ("fingerprint", "tokenizer_fingerprint")}
-    return {"data": data, **prints, "batch_size": budget.batch_size}
+def _files(places: Places, kept: Path | None) -> list[Path]:
+    return [folder / TIMES for folder in (places.folder, kept) if folder is not None]
 
 
-def _known(data: str, places: Places, budget: Budget) -> float | None:
-    """Return the seconds of a batch that were measured before; None without any for these data and batches."""
-    path = places.folder / TIMES
+def _known(of: Mapping[str, Any], places: Places, kept: Path | None) -> dict[str, Any] | None:
+    """Return the time of a batch that was measured before; None without any for these data and batches.
+
+    Raises:
+        UserError: if the project and the kept runs have different times, and so perhaps other passes.
+    """
+    found = {path: time for path in _files(places, kept) if (time := _found(path, of)) is not None}
+    if len({time["seconds_a_batch"] for time in found.values()}) > 1:
+        raise UserError(f"{' and '.join(map(str, found))} hold different times of a batch; remove one of them")
+    return next(iter(found.values()), None)
+
+
+def _found(path: Path, of: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the time in a file, with all that it belongs to; None without any for these data and batches."""
     if not path.exists():
         return None
     remedy = "remove it, and the time is measured again"
@@ -85,7 +109,9 @@ def _known(data: str, places: Places, budget: Budget) -> float | None:
     seconds = found.get("seconds_a_batch") if isinstance(found, dict) else None
     if not isinstance(seconds, float) or not 0 < seconds < math.inf:
         raise UserError(f"{path} holds no time of a batch; {remedy}")
-    return seconds if all(found.get(name) == value for name, value in _of(data, places, budget).items()) else None
+    # A file of an earlier version lacks the number of sentences, which the fingerprint implies.
+    found = {"sentences": of.get("sentences"), **found}
+    return found if found["sentences"] and all(found.get(name) == value for name, value in of.items()) else None
 
 
 def _seconds_a_batch(data: str, places: Places, budget: Budget, jobs: int) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.data.corpora import NAMES
 from pipeline.experiments.training_settings import DEFAULT_STEPS
+from pipeline.recipes.kept_runs import KeptRuns
 from pipeline.recipes.runner import Step, StepRunner
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, write_text
@@ -157,6 +158,7 @@ def reproduce(
     jobs: int = 1,
     list_only: bool = False,
     record: str = RECORD,
+    kept: Path | None = None,
 ) -> None:
     """Train and measure all runs and write the report, or resume where this was stopped.
 
@@ -168,14 +170,22 @@ def reproduce(
         jobs: number of steps that run in parallel.
         list_only: True to print which steps are done and left, and run none.
         record: name of the file in the project's folder that records the steps.
+        kept: folder of `KeptRuns`, None to keep none.
 
     Raises:
-        UserError: if the dataset is neither prepared nor known by name, or if steps fail.
+        UserError: if the dataset is neither prepared nor known by name, if a kept file is damaged, or if steps fail.
     """
-    steps = plan(data, places, runs, budget)
-    if is_prepared(data, places, budget):
+    steps, logs = plan(data, places, runs, budget), places.folder / "logs"
+    prepared = is_prepared(data, places, budget)
+    if kept is not None and not prepared and not list_only:  # the data of the kept runs are compared with them
+        if StepRunner(steps[:1], places.folder / record, logs).run(jobs):
+            raise UserError(f"prepare failed; its output is in {logs}, and the same command tries it again")
+        prepared = True
+    if prepared:
         steps = [Step(s.name, s.command, tuple(n for n in s.needs if n != "prepare")) for s in steps[1:]]
-    runner = StepRunner(steps, places.folder / record, places.folder / "logs")
+    runner = StepRunner(steps, places.folder / record, logs)
+    if kept is not None:
+        KeptRuns(kept, runner, statistics_of(data, places) if prepared else None).resume(list_only)
     print(runner.table(), flush=True)
     if list_only:
         return
@@ -199,15 +209,14 @@ def is_prepared(data: str, places: Places, budget: Budget) -> bool:
     Raises:
         UserError: if the dataset is neither prepared nor known by name, or has another vocabulary than the budget's.
     """
-    place = places.data_dir / data / "statistics.json"
-    if not place.exists():
+    if not (places.data_dir / data / "statistics.json").exists():
         if data in NAMES:
             return False
         raise UserError(
             f"--DATA {data} is none of {', '.join(NAMES)}, and {places.data_dir} holds no such prepared "
             "dataset; prepare your own text with prepareDatasets.py first"
         )
-    settings = read_json(place, "prepare it again with prepareDatasets.py").get("settings") or {}
+    settings = statistics_of(data, places).get("settings") or {}
     found, asked = (settings.get("tokenizer"), settings.get("vocabulary_size")), budget.vocabulary
     if asked is not None and found != ("wordpiece", asked):
         raise UserError(
@@ -215,6 +224,11 @@ def is_prepared(data: str, places: Places, budget: Budget) -> bool:
             f"{found[1]}; leave --VOCAB_SIZE out, or name another --DATA_DIR"
         )
     return True
+
+
+def statistics_of(data: str, places: Places) -> dict[str, Any]:
+    """Return the statistics of a prepared dataset, its identity among them."""
+    return read_json(places.data_dir / data / "statistics.json", "prepare it again with prepareDatasets.py")
 
 
 def prepare_step(data: str, places: Places, budget: Budget) -> Step:

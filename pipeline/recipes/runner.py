@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,18 +85,19 @@ class StepRunner:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.claims: dict[str, IO[str]] = {}
         self.state: dict[str, dict[str, Any]] = {}
-        self._read()
+        self.ended: Callable[[Step], None] | None = None  # called with each step that is done and recorded
+        self.read()
 
-    def _read(self) -> None:
+    def read(self) -> None:
         """Read the records of all processes."""
         if self.state_file.exists():
             self.state = read_json(self.state_file, "remove it, and every step is run again")
 
-    def _write(self, changes: Mapping[str, dict[str, Any]], forgotten: Collection[str] = ()) -> None:
+    def write(self, changes: Mapping[str, dict[str, Any]], forgotten: Collection[str] = ()) -> None:
         """Change and forget the records of some steps, and keep all others, also those of other processes."""
         self.state_file.parent.mkdir(parents=True, exist_ok=True)
         with turn(self._lock("state")):
-            self._read()
+            self.read()
             kept = {name: record for name, record in self.state.items() if name not in forgotten}
             self.state = {**kept, **changes}
             write_json(self.state_file, self.state)
@@ -154,12 +155,12 @@ class StepRunner:
                             failed.append(step)
                             waiting.remove(step)
                         elif len(running) < jobs and self._may_begin(step, waiting, running.values()):
-                            if not self._claim(step):
+                            if not self.claim(step):
                                 continue
-                            self._read()
+                            self.read()
                             waiting.remove(step)
                             if self.status(step) == "done":
-                                self._give_up(step)
+                                self.give_up(step)
                                 print(f"{heads[step.name]}: done by another process", flush=True)
                                 continue
                             print(f"{heads[step.name]} …", flush=True)
@@ -175,14 +176,15 @@ class StepRunner:
                 raise
         return sorted(failed, key=lambda step: names.index(step.name))
 
-    def _claim(self, step: Step) -> bool:
+    def claim(self, step: Step) -> bool:
         """Claim the experiment of a step; False if another process holds it."""
         held = heritable(self._lock(step.experiment))
         if held is not None:
             self.claims[step.experiment] = held
         return held is not None
 
-    def _give_up(self, step: Step) -> None:
+    def give_up(self, step: Step) -> None:
+        """Give up the claim on the experiment of a step."""
         self.claims.pop(step.experiment).close()
 
     def _may_begin(self, step: Step, waiting: Sequence[Step], running: Collection[Step]) -> bool:
@@ -205,14 +207,16 @@ class StepRunner:
             status, log, seconds = future.result()
             if status in INTERRUPTED:
                 interrupted = True
-                self._give_up(step)
+                self.give_up(step)
                 continue
             word = "failed" if status else "done"
             record = {"status": word, "command": list(step.command), "seconds": round(seconds, 1)}
             # A failed training may not have replaced the earlier experiment yet; the next attempt must still do so.
             replaces = self.state.get(step.name, {}).get("replaces") if status else None
-            self._write({step.name: record | ({"replaces": replaces} if replaces else {})})
-            self._give_up(step)
+            self.write({step.name: record | ({"replaces": replaces} if replaces else {})})
+            if self.ended is not None and not status:
+                self.ended(step)
+            self.give_up(step)
             print(f"{heads[step.name]}: {word} in {seconds:.0f} s, {self._counts()}", flush=True)
             if status:
                 failed.append(step)
@@ -269,21 +273,21 @@ class StepRunner:
         """
         earlier, there = self.state.get(step.name), None
         if step.command[0] == "train.py" and earlier is not None:
-            there = self._identity(step.experiment)
+            there = self.identity(step.experiment)
             if earlier["command"] == list(step.command) and earlier.get("replaces") != there:
                 there = None
-        records: dict[str, dict[str, Any]] = {step.name: _begun(step.command, there)}
+        records: dict[str, dict[str, Any]] = {step.name: begun(step.command, there)}
         changed = {step.name}
         for other in self.steps:
             if changed & set(other.needs):
                 changed.add(other.name)
                 # Without a record it would continue an experiment that began from the earlier weights or settings.
                 if other.command[0] == "train.py" and (known := self.state.get(other.name)) is not None:
-                    records[other.name] = _begun(known["command"], self._identity(other.experiment))
-        self._write(records, changed)
+                    records[other.name] = begun(known["command"], self.identity(other.experiment))
+        self.write(records, changed)
         return dataclasses.replace(step, command=(*step.command, "--RESTART", "True")) if there else step
 
-    def _identity(self, experiment: str) -> str | None:
+    def identity(self, experiment: str) -> str | None:
         """Identity of an experiment, which differs from that of a later one with its name; None without experiment."""
         files = ExperimentFiles(self.state_file.parent / experiment)
         try:
@@ -292,7 +296,7 @@ class StepRunner:
             return "damaged"
 
 
-def _begun(command: Sequence[str], replaces: str | None) -> dict[str, Any]:
+def begun(command: Sequence[str], replaces: str | None) -> dict[str, Any]:
     """Record of a step that has begun, or that begins anew, and the identity of the experiment that it replaces."""
     record: dict[str, Any] = {"status": "begun", "command": list(command), "seconds": 0.0}
     return record | ({"replaces": replaces} if replaces else {})
