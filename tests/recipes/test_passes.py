@@ -30,11 +30,11 @@ def places(tmp_path: Path) -> Places:
     return places
 
 
-def write_statistics(places: Places, sentences: int, fingerprint: str) -> None:
+def write_statistics(places: Places, sentences: int, fingerprint: str, data: str = "tiny") -> None:
     """Write what the recipe reads of prepared data."""
     found = {"train": {"sentences": sentences}, "fingerprint": fingerprint, "tokenizer_fingerprint": "t"}
-    (places.data_dir / "tiny").mkdir(parents=True, exist_ok=True)
-    (places.data_dir / "tiny" / "statistics.json").write_text(json.dumps(found))
+    (places.data_dir / data).mkdir(parents=True, exist_ok=True)
+    (places.data_dir / data / "statistics.json").write_text(json.dumps(found))
 
 
 class Timed:
@@ -73,8 +73,8 @@ def timed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ty
     return Timed
 
 
-def passes_of(places: Places, budget: Budget = BUDGET, list_only: bool = False) -> int | None:
-    return in_minutes("tiny", places, budget, 2, list_only).epochs
+def passes_of(places: Places, budget: Budget = BUDGET, list_only: bool = False, kept: Path | None = None) -> int | None:
+    return in_minutes("tiny", places, budget, 2, list_only, kept).epochs
 
 
 def test_the_longer_of_passes_and_minutes_counts(places: Places):
@@ -124,6 +124,62 @@ def test_other_data_and_batches_are_measured_anew(places: Places, timed: type[Ti
     write_statistics(places, 170, "b")
     assert passes_of(places) == 82, "11 batches of two seconds"
     assert len(timed.steps) == 6
+
+
+def test_the_time_is_kept_and_another_machine_has_the_same_passes(places: Places, timed: type[Timed], tmp_path: Path):
+    kept = tmp_path / "kept"
+    assert passes_of(places, kept=kept) == 17
+    timed.seconds, timed.steps = {20: 4.0, 120: 204.0}, []  # that machine is slower
+    other = replace(places, output_dir=tmp_path / "other")
+    assert passes_of(other, list_only=True, kept=kept) == 17
+    assert not other.folder.exists()
+    assert passes_of(other, kept=kept) == 17
+    assert not timed.steps
+    assert passes_of(other) == 17, "it is in the project now"
+
+
+def test_a_time_that_a_project_has_is_kept_too(places: Places, tmp_path: Path):
+    """Also one of an earlier version, which lacks the number of sentences."""
+    passes_of(places)
+    path = places.folder / "passes.json"
+    found = json.loads(path.read_text())
+    del found["sentences"]
+    path.write_text(json.dumps(found))
+    assert passes_of(places, kept=tmp_path / "kept") == 17
+    assert json.loads((tmp_path / "kept" / "passes.json").read_text()) == {**found, "sentences": SENTENCES}
+
+
+def test_a_list_has_the_passes_that_are_kept_before_the_data_are_prepared(
+    places: Places, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    write_statistics(places, SENTENCES, "a", "wikitext2")
+    assert in_minutes("wikitext2", places, BUDGET, 1, False, tmp_path / "kept").epochs == 17
+    new = replace(places, output_dir=tmp_path / "new", data_dir=tmp_path / "none")
+    capsys.readouterr()
+    assert in_minutes("wikitext2", new, BUDGET, 1, True, tmp_path / "kept").epochs == 17
+    assert "not measured yet" not in capsys.readouterr().out
+    assert in_minutes("wikitext2", new, replace(BUDGET, batch_size=32), 1, True, tmp_path / "kept").epochs == 5
+
+
+def test_a_kept_time_of_other_data_is_measured_anew_and_replaced(
+    places: Places, timed: type[Timed], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    passes_of(places, kept=tmp_path / "kept")
+    other = replace(places, output_dir=tmp_path / "other", data_dir=tmp_path / "others")
+    write_statistics(other, 170, "b")
+    timed.seconds = {20: 4.0, 120: 204.0}
+    assert passes_of(other, kept=tmp_path / "kept") == 82
+    assert f"{tmp_path / 'kept' / 'passes.json'} is of other data or another size" in capsys.readouterr().out
+    assert json.loads((tmp_path / "kept" / "passes.json").read_text())["fingerprint"] == "b"
+
+
+def test_two_times_are_refused(places: Places, timed: type[Timed], tmp_path: Path):
+    passes_of(places, kept=tmp_path / "kept")
+    other = replace(places, output_dir=tmp_path / "other")
+    timed.seconds = {20: 4.0, 120: 204.0}
+    passes_of(other)
+    with pytest.raises(UserError, match=r"other/p/passes\.json and .*kept/passes\.json hold different times"):
+        passes_of(other, kept=tmp_path / "kept")
 
 
 def test_a_project_of_a_like_name_stays(places: Places):
