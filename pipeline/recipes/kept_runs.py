@@ -91,12 +91,12 @@ class KeptRuns:
             elif reason is not None and not here:
                 print(f"{path} is of {reason}; its steps are run again", flush=True)
         again = self._trained_again()
-        done = self._usable_steps() - again.keys()
-        # Figures that are kept stay as they are where a source is trained again.
-        self.runner.steps = [dataclasses.replace(s, needs=()) if s.name in done else s for s in self.steps]
         restored = [
             name for name, kept in self.usable.items() if self._restore(self.parts[name], kept, again, list_only)
         ]
+        done = {step.name for step in self.steps if self.runner.status(step) == "done"} & self._usable_steps()
+        # Figures that are kept stay as they are where a source is trained again.
+        self.runner.steps = [dataclasses.replace(s, needs=()) if s.name in done else s for s in self.steps]
         if restored:
             print(f"done before, with their figures in {self.folder}: {', '.join(restored)}", flush=True)
         for name, users in again.items():

@@ -170,7 +170,9 @@ def test_a_source_is_trained_again_only_where_a_step_that_is_left_needs_it(tmp_p
     (project(tmp_path / "b") / "paper.json").write_text(
         json.dumps({n: r for n, r in state(tmp_path / "b").items() if "nvib" not in n})
     )
+    capsys.readouterr()
     assert on(tmp_path / "b", tmp_path / "kept")[0] == "train nvib-30-plain-s1", "the weights are here now"
+    assert "trained again" not in capsys.readouterr().out
 
 
 def state(machine: Path) -> dict[str, Any]:
