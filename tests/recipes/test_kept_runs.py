@@ -50,7 +50,7 @@ class Pretended(StepRunner):
         if script == "train.py":
             if "--RESTART" in flags:
                 files.remove()
-            identity = f"run {len(Pretended.begun)}"
+            identity = f"{project.name} {len(Pretended.begun)}"
             if files.config.exists():
                 identity = read_config(files)["wandb_id"]
             assert "--CONFIG" not in given or Path(given["--CONFIG"]).exists()
@@ -147,6 +147,8 @@ def test_runs_that_were_done_before_are_kept_too(tmp_path: Path):
     write_data(tmp_path / "a")
     places = Places("paper-a", tmp_path / "a" / "outputs", tmp_path / "a" / "data")
     reproduce("tiny", places, PLAIN, BUDGET)
+    assert on(tmp_path / "a", tmp_path / "kept", list_only=True) == []
+    assert not (tmp_path / "kept").exists()
     assert on(tmp_path / "a", tmp_path / "kept") == []
     assert len(list((tmp_path / "kept").iterdir())) == 3
 
@@ -182,11 +184,29 @@ def state(machine: Path) -> dict[str, Any]:
 def test_a_training_that_is_interrupted_on_the_way_continues(tmp_path: Path):
     on(tmp_path / "a", tmp_path / "kept", ONE)
     Pretended.interrupted = "train t-s1"
-    with pytest.raises(KeyboardInterrupt):
-        on(tmp_path / "b", tmp_path / "kept")
+    config = ExperimentFiles(project(tmp_path / "b") / "t-s1").config
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            on(tmp_path / "b", tmp_path / "kept")
+    assert json.loads(config.read_text())["wandb_id"] == "paper-b 2", "its settings are its own until its end"
     Pretended.interrupted = ""
     begun = on(tmp_path / "b", tmp_path / "kept")
     assert begun[:2] == ["train t-s1", "train nvib-30-plain-s1"], "without a restart, and without measurements"
+    assert config.read_text() == (project(tmp_path / "a") / "t-s1" / "config.json").read_text()
+
+
+def test_an_attempt_that_failed_makes_room_and_its_weights_are_not_taken_for_those_of_the_run(tmp_path: Path):
+    Pretended.failing = "train t-s1"
+    with pytest.raises(UserError):
+        on(tmp_path / "b", tmp_path / "other", ONE)
+    Pretended.failing = ""
+    files = ExperimentFiles(project(tmp_path / "b") / "t-s1")
+    write_record(files.failure, {"reason": "the loss is not finite"})
+    on(tmp_path / "a", tmp_path / "kept", ONE)
+    assert on(tmp_path / "b", tmp_path / "kept", ONE) == []
+    assert results(tmp_path / "b") == results(tmp_path / "a")
+    assert files.best.exists()
+    assert "train t-s1 anew" in on(tmp_path / "b", tmp_path / "kept")
 
 
 def test_a_list_counts_what_is_kept_and_writes_nothing(tmp_path: Path, capsys: Any):
