@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.decoding import GREEDY, Constraint, Decoding
+from models.decoding import GREEDY, Decoding
 from models.latent import Latent
 from models.text_model import Encoding
 from pipeline.data.batches import Batch, in_order, loader
@@ -16,7 +16,7 @@ from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.generation.latents import Source, unsupported_as_user_error
-from pipeline.generation.row_grammar import grammar_of
+from pipeline.generation.row_grammar import RowConstraint, grammar_of
 from pipeline.generation.row_samples import RowDraws
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_jsonl
@@ -90,7 +90,7 @@ def decode(
     least: int = 0,
     generator: torch.Generator | None = None,
     labels: Sequence[str] | None = None,
-    constraint: Constraint | None = None,
+    constraint: RowConstraint | None = None,
 ) -> list[tuple[str, list[int]]]:
     """Generate a sentence from each of `count` latents.
 
@@ -119,7 +119,7 @@ def decode(
         if constraint is None:
             forced = [] if labels is None else [[tokenizer.labels[label]] for label in labels]
             constraint = grammar_of(tokenizer).unordered(count, forced)
-        limit, least = max(limit, grammar_of(tokenizer).longest), 0
+        limit, least = max(limit, constraint.longest), 0
     elif labels is not None:
         first = torch.tensor([tokenizer.labels[label] for label in labels], device=experiment.device)
     check_room(experiment, experiment.model.positions_before(latent), limit)

@@ -247,11 +247,6 @@ class _Reader:
         own = ColumnCondition(name, reader=reader)
         if value is not None:
             own = replace(own, only=frozenset([reader.member(value)]))
-            if isinstance(code, TextCode) and (tokens := len(code.encode(value))) > code.longest:
-                raise UserError(
-                    f"column {name!r} has {tokens - 1} tokens, and its longest value in the data {code.longest - 1}; "
-                    "shorten it"
-                )
         elif not self._may_miss(name) and name not in self._conditions:
             return None
         if name in self._conditions:

@@ -4,12 +4,12 @@ import functools
 import random
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from pipeline.data.column_code import Allowed
+from pipeline.data.column_code import Allowed, ColumnCode
 from pipeline.data.row_tokenizer import Field, RowTokenizer
 from pipeline.data.text_code import TextCode
 
@@ -94,6 +94,11 @@ class RowConstraint:
     def __len__(self) -> int:
         """Return the number of rows that go on."""
         return len(self._rows)
+
+    @property
+    def longest(self) -> int:
+        """Largest number of tokens of a row, a label and the end token counted."""
+        return self._grammar.longest
 
     def chosen(self) -> list[int] | None:
         """Choose the rows that go on, once all have their columns with a condition.
@@ -244,7 +249,13 @@ class RowGrammar:
     @property
     def longest(self) -> int:
         """Largest number of tokens of a row, a label and the end token counted."""
-        return 2 + sum(1 + field.code.longest for field in self.tokenizer.fields.values())
+        return 2 + sum(1 + field.code.longest for field in self.tokenizer.fields.values()) + self._longer
+
+    @functools.cached_property
+    def _longer(self) -> int:
+        """Tokens by which the given texts of a row exceed the longest texts of their columns."""
+        codes = {name: field.code for name, field in self.tokenizer.fields.items()}
+        return max((sum(_excess(codes[name], one) for name, one in group.items()) for group in self.groups), default=0)
 
     def unordered(self, count: int, forced: Sequence[Sequence[int]] = ()) -> RowConstraint:
         """Return the constraint of rows whose columns come in any order that the model chooses."""
@@ -283,6 +294,14 @@ class RowGrammar:
         grouped = [group for group in groups for _ in range(candidates)]
         resampling = None if start is None else (len(numbers), start)
         return RowConstraint(self, orders, begun, False, numbers, resampling, grouped)
+
+
+def _excess(code: ColumnCode, permitted: Any) -> int:
+    """Return by how many tokens the texts that a condition permits exceed the longest of the column."""
+    if not isinstance(code, TextCode) or not isinstance(permitted, tuple):
+        return 0
+    texts = cast(tuple[tuple[int, ...], ...], permitted)
+    return max(0, *(len(ids) - code.longest for ids in texts))
 
 
 @functools.lru_cache(maxsize=4)

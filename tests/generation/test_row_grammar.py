@@ -191,7 +191,7 @@ def test_resampling_is_in_proportion_to_the_weights():
 @pytest.mark.parametrize(("conditions", "message"), [({"note": None}, "1 of 2 samples are no rows"), ({}, "")])
 def test_samples_that_break_a_condition_to_the_end_are_an_error(conditions: Any, message: str):
     grammar = SimpleNamespace(tokenizer=SimpleNamespace(template=None), perhaps=())
-    of_rows = {"conditions": conditions, "balance": None, "constraints": Constraints(), "makers": {}}
+    of_rows = {"conditions": conditions, "asked": None, "incomplete": None, "constraints": Constraints(), "makers": {}}
     draws = cast(Any, SimpleNamespace(grammar=grammar, checked=lambda *_: [1], **of_rows))
     rounds: list[int] = []
 
