@@ -31,7 +31,7 @@ from pipeline.cli.entry import run
 from pipeline.cli.parser import Parser
 from pipeline.data.column_survey import ColumnSurvey
 from pipeline.data.column_types import ColumnTypes, RejectedError
-from pipeline.recipes.synth import of_rows
+from pipeline.recipes.synth import VERY_FEW, most_steps, of_rows
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, write_json, write_text
 from pipeline.runtime.locks import turn
@@ -188,6 +188,7 @@ def ours(model: str, folder: Path, rows: int, seed: int, minutes: float) -> dict
             shutil.rmtree(folder / "outputs" / "peers" / one)
         step = max((long - short) / TRIAL_STEPS, 1e-3)
         fitting = max(20, int(0.9 * (60 * minutes * share - short) / step))  # a tenth for validation
+        fitting = min(fitting, most_steps(known)) if kind == "LM" and known < VERY_FEW else fitting
         steps += fitting
         train(name, "--MODEL", kind, *flags, "--MAX_STEPS", str(fitting))
     trained = time.monotonic() - started

@@ -37,6 +37,8 @@ from pipeline.recipes.synth import (
     ROW_STEPS,
     STEPS,
     STEPS_AROUND,
+    VERY_FEW,
+    VERY_FEW_STEPS,
     Order,
     better,
     sampling,
@@ -72,7 +74,7 @@ def parse(description: str) -> argparse.Namespace:
         "--MAX_STEPS",
         type=types.integer(1),
         help=f"most optimizer steps of each training (default: {STEPS_AROUND} around a pretrained model, {STEPS} from "
-        f"scratch, {ROW_STEPS} for the language model of rows)",
+        f"scratch; for the language model of rows {ROW_STEPS}, below {VERY_FEW:,} training rows {VERY_FEW_STEPS})",
     )
     group = parser.add_argument_group("model")
     group.add_argument(

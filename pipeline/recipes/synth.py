@@ -14,7 +14,10 @@ LONGEST_NAME = 100 - len(LM_NAME)
 STEPS, STEPS_AROUND = 1500, 400  # most steps of each training, from scratch and around a pretrained model
 ROW_STEPS = 3000  # of a language model of a table's rows, whose steps are short
 # The language model of a table. Few rows are learned by heart within minutes, which takes dropout and a low learning
-# rate. Many are seen a few times, and a narrow model with a high learning rate learns most from them.
+# rate; very few within some 300 steps, before which the learning rate must fall. Many are seen a few times, and a
+# narrow model with a high learning rate learns most from them.
+VERY_FEW, VERY_FEW_STEPS = 2000, 600  # training rows, and steps
+VERY_FEW_ROWS = ("--NUM_HEADS", "4", "--BATCH_SIZE", "64", "--DROPOUT", "0.1", "--COOLDOWN", "0.9")
 FEW_ROWS = ("--NUM_HEADS", "4", "--BATCH_SIZE", "64", "--DROPOUT", "0.1", "--COOLDOWN", "0.3")
 MANY_ROWS = ("--NUM_HEADS", "4", "--BATCH_SIZE", "64", "--DROPOUT", "0", "--COOLDOWN", "0.5")
 MANY_ROWS += ("--DIM_H", "128", "--LEARNING_RATE", "0.003", "--WARMUP_STEPS", "100")
@@ -84,7 +87,12 @@ class Order:
 
 def of_rows(rows: int) -> tuple[str, ...]:
     """Flags of train.py for the language model of a table with so many training rows."""
-    return MANY_ROWS if rows >= MANY else FEW_ROWS
+    return MANY_ROWS if rows >= MANY else FEW_ROWS if rows >= VERY_FEW else VERY_FEW_ROWS
+
+
+def most_steps(rows: int) -> int:
+    """Optimizer steps at most of the language model of a table with so many training rows."""
+    return ROW_STEPS if rows >= VERY_FEW else VERY_FEW_STEPS
 
 
 def training(order: Order, rows: int = 0) -> list[list[str]]:
@@ -110,7 +118,7 @@ def training(order: Order, rows: int = 0) -> list[list[str]]:
     steps = order.max_steps or (STEPS if base is None else STEPS_AROUND)
     limit = ["--DATA", order.name, "--MAX_STEPS", str(steps)]
     if order.sampler == LM and order.as_rows:
-        limit[-1] = str(order.max_steps or ROW_STEPS)
+        limit[-1] = str(order.max_steps or most_steps(rows))
         return [*commands, ["train.py", *_experiment(order.experiment(LM)), "--MODEL", LM, *of_rows(rows), *limit]]
     # The NVAE around a base starts from the language model, and from scratch that judges texts of either. Rows from
     # scratch need none.

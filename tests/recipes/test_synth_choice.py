@@ -99,9 +99,23 @@ def write_statistics(folder: Path, rows: int) -> None:
     place.write_text(json.dumps({"train": {"sentences": rows}}))
 
 
-@pytest.mark.parametrize(("rows", "dropout", "width"), [(9_999, "0.1", None), (10_000, "0", "128")])
-def test_a_table_of_many_rows_has_a_model_of_its_own(
-    rows: int, dropout: str, width: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("rows", "dropout", "width", "steps", "cooldown"),
+    [
+        (1_999, "0.1", None, "600", "0.9"),
+        (2_000, "0.1", None, "3000", "0.3"),
+        (9_999, "0.1", None, "3000", "0.3"),
+        (10_000, "0", "128", "3000", "0.5"),
+    ],
+)
+def test_a_table_has_a_model_for_its_number_of_rows(
+    rows: int,
+    dropout: str,
+    width: str | None,
+    steps: str,
+    cooldown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     (tmp_path / "own.csv").write_text("size,kind\n1,b\n")
     monkeypatch.chdir(tmp_path)
@@ -120,6 +134,8 @@ def test_a_table_of_many_rows_has_a_model_of_its_own(
     assert [command[0] for command in run] == ["prepareDatasets.py", "train.py", "sample.py", "quality.py"]
     train = run[1]
     assert train[train.index("--DROPOUT") + 1] == dropout
+    assert train[train.index("--MAX_STEPS") + 1] == steps
+    assert train[train.index("--COOLDOWN") + 1] == cooldown
     assert (train[train.index("--DIM_H") + 1] if "--DIM_H" in train else None) == width
 
 
