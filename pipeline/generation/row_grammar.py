@@ -270,6 +270,7 @@ class RowGrammar:
         candidates: int = 1,
         start: float | None = None,
         groups: Sequence[int] = (),
+        free: bool = False,
     ) -> RowConstraint:
         """Return the constraint of whole rows, whose columns come in an order of their own.
 
@@ -283,6 +284,7 @@ class RowGrammar:
             candidates: beginnings of each row, of which as many as there are rows go on.
             start: random number in [0, 1) that the choice depends on; None if all candidates go on.
             groups: group of each row; empty if the grammar has none.
+            free: True if the model chooses the order, as for the latent of a row, which holds one.
         """
         orders = []
         for place, number in enumerate(numbers):
@@ -293,7 +295,7 @@ class RowGrammar:
         begun = [ids for ids in forced for _ in range(candidates)]
         grouped = [group for group in groups for _ in range(candidates)]
         resampling = None if start is None else (len(numbers), start)
-        return RowConstraint(self, orders, begun, False, numbers, resampling, grouped)
+        return RowConstraint(self, orders, begun, free, numbers, resampling, grouped)
 
 
 def _excess(code: ColumnCode, permitted: Any) -> int:

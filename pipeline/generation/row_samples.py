@@ -44,6 +44,7 @@ class RowDraws:
         makers: makers of new identifiers, by column.
         balance: member of a column that each sample has; None if the model draws it.
         incomplete: rows of a file, one for each sample, whose values it has; None if all are drawn.
+        free: True if the model chooses the order of the columns, because a latent is that of a row, in its order.
     """
 
     grammar: RowGrammar
@@ -55,6 +56,7 @@ class RowDraws:
     makers: Mapping[str, NewIdentifiers] = field(default_factory=dict)
     balance: Balance | None = None
     incomplete: IncompleteRows | None = None
+    free: bool = False
 
     @staticmethod
     def of(experiment: Experiment, settings: SamplingSettings, attempt: int = 0) -> "RowDraws | None":
@@ -114,8 +116,9 @@ class RowDraws:
         if incomplete is not None:
             incomplete.check(constraints, known)
         grammar = RowGrammar(tokenizer, chosen, made, groups, perhaps)
-        form = TableForm(source)
-        return RowDraws(grammar, settings.seed, conditions, form, constraints, known, made, balance, incomplete)
+        form, free = TableForm(source), settings.near is not None or settings.mix is not None
+        free = free or settings.prior == "learned"
+        return RowDraws(grammar, settings.seed, conditions, form, constraints, known, made, balance, incomplete, free)
 
     @property
     def asked(self) -> Balance | IncompleteRows | None:
@@ -151,13 +154,13 @@ class RowDraws:
         weighed = self.grammar.permitted or (groups and latent is not None)
         weighed = weighed or (self.incomplete is not None and any(map(self.incomplete.drawn, numbers)))
         if not weighed or decoding.method != "sample":
-            return latent, self.grammar.ordered(numbers, forced, self.seed, groups=groups)
+            return latent, self.grammar.ordered(numbers, forced, self.seed, groups=groups, free=self.free)
         candidates = max(1, -(-CANDIDATES * max(1, len(set(groups))) // len(numbers)))
         candidates = min(candidates, max(1, BEGINNINGS // len(numbers)))
         start = float(torch.rand((), generator=generator, device=generator.device))
         if latent is not None and candidates > 1:
             latent = latent.select(torch.arange(len(numbers), device=experiment.device).repeat_interleave(candidates))
-        return latent, self.grammar.ordered(numbers, forced, self.seed, candidates, start, groups)
+        return latent, self.grammar.ordered(numbers, forced, self.seed, candidates, start, groups, self.free)
 
     def checked(
         self,

@@ -6,13 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from models.sampling import SamplingSettings
 from pipeline import from_pretrained, load_experiment
 from pipeline.data.writers import TableForm
+from pipeline.generation.row_samples import RowDraws
 from pipeline.runtime.errors import UserError
 from tests.data.own_files import places
 from tests.helpers import call
@@ -107,6 +109,10 @@ def test_samples_near_a_row_and_those_between_two_are_rows(folder: Path):
         for row in sampled(folder, "nvib", *flags):
             assert row["city"] in ("Bern", "Basel", "Chur")
             assert not row["age"] or 18 <= int(row["age"]) <= 77
+    # The latent of a row holds the order of its columns, in which its decoder writes them.
+    assert cast(RowDraws, RowDraws.of(model.experiment, SamplingSettings(near=first))).free
+    assert cast(RowDraws, RowDraws.of(model.experiment, SamplingSettings(mix=(first, second)))).free
+    assert not cast(RowDraws, RowDraws.of(model.experiment, SamplingSettings())).free
     form, template = TableForm(data.statistics["source"]), data.tokenizer.template
     for text in model.interpolate(first, second, steps=5):
         own = template.values(text) | {"id": "A-0001"}  # samples get a new one; elsewhere it is what the decoder writes

@@ -182,6 +182,15 @@ def test_groups_keep_their_numbers_of_rows_and_draw_from_the_conditional_distrib
         assert distance < (0.06 if member == "M" else 0.12), member
 
 
+def test_a_free_order_lets_any_column_come_first(tokenizer: RowTokenizer):
+    grammar = RowGrammar(tokenizer)
+    logits = torch.zeros(1, tokenizer.vocabulary_size)
+    markers = {field.marker for field in tokenizer.fields.values()}
+    for free, count in ((True, len(markers)), (False, 1)):
+        first = grammar.ordered([0], [[]], 1, free=free).apply([0], logits)[0].isfinite().nonzero().flatten().tolist()
+        assert set(first) <= markers and len(first) == count
+
+
 def test_resampling_is_in_proportion_to_the_weights():
     weights = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().tolist()
     assert Counter(resampled(weights, 8, 0.5)) == {0: 4, 1: 2, 2: 1, 3: 1}
