@@ -12,28 +12,34 @@ from tests.helpers import ROOT, text, user_environment
 from tests.models.tiny_bases import save_base
 
 
-@pytest.mark.slow
-def test_a_file_becomes_synthetic_text_by_the_better_of_two_models(tmp_path: Path):
-    save_base(tmp_path / "base")
-    with open(tmp_path / "own.csv", "w", newline="") as file:
+def synthesized(folder: Path, *more: str) -> str:
+    """Run the recipe on a small file around a tiny base; return what it prints."""
+    save_base(folder / "base")
+    with open(folder / "own.csv", "w", newline="") as file:
         csv.writer(file).writerows([["text"], *([line] for line in text(60).splitlines())])
     flags = ("--TEXT_COLUMN", "text", "--PRETRAINED", "base", "--MAX_STEPS", "3", "--NUMBER_SAMPLES", "5")
     finished = subprocess.run(
-        [sys.executable, "-m", "pipeline", "synth", "--DATA", "own.csv", *flags],
-        cwd=tmp_path,
+        [sys.executable, "-m", "pipeline", "synth", "--DATA", "own.csv", *flags, *more],
+        cwd=folder,
         env={**user_environment(), "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr[-2000:]
+    return finished.stdout
+
+
+@pytest.mark.slow
+def test_a_file_becomes_synthetic_text_by_the_better_of_two_models(tmp_path: Path):
+    said = synthesized(tmp_path)
     project = tmp_path / "outputs" / "synth"
     summaries = {name: json.loads((project / name / "summary.json").read_text()) for name in ("own", "own-lm")}
     nvae, lm = summaries["own"]["validation/perplexity_prior_latent"], summaries["own-lm"]["validation/perplexity"]
     chosen, model = ("own", "NVIB") if nvae < lm else ("own-lm", "LM")
-    assert f"LM {lm:.1f}, NVIB {nvae:.1f}; {model} samples" in finished.stdout
-    assert f"synthetic text of {model} and its quality are in outputs/synth/{chosen}" in finished.stdout
-    assert "[6/6] python quality.py" in finished.stdout
+    assert f"LM {lm:.1f}, NVIB {nvae:.1f}; {model} samples" in said
+    assert f"synthetic text of {model} and its quality are in outputs/synth/{chosen}" in said
+    assert "[6/6] python quality.py" in said
     with open(project / chosen / "synthetic.csv", newline="") as file:
         header, *rows = csv.reader(file)
     assert header == ["text"]
@@ -43,30 +49,6 @@ def test_a_file_becomes_synthetic_text_by_the_better_of_two_models(tmp_path: Pat
 
 @pytest.mark.slow
 def test_the_nvae_samples_with_a_learned_prior(tmp_path: Path):
-    save_base(tmp_path / "base")
-    with open(tmp_path / "own.csv", "w", newline="") as file:
-        csv.writer(file).writerows([["text"], *([line] for line in text(60).splitlines())])
-    flags = ("--TEXT_COLUMN", "text", "--PRETRAINED", "base", "--MAX_STEPS", "3", "--NUMBER_SAMPLES", "5")
-    finished = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pipeline",
-            "synth",
-            "--DATA",
-            "own.csv",
-            *flags,
-            "--MODEL",
-            "NVIB",
-            "--PRIOR",
-            "learned",
-        ],
-        cwd=tmp_path,
-        env={**user_environment(), "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    assert "[4/7] python train_prior.py" in finished.stdout and "[7/7] python quality.py" in finished.stdout
+    said = synthesized(tmp_path, "--MODEL", "NVIB", "--PRIOR", "learned")
+    assert "[4/7] python train_prior.py" in said and "[7/7] python quality.py" in said
     assert json.loads((tmp_path / "outputs/synth/own/summary.json").read_text())["samples/prior"] == "learned"
