@@ -307,6 +307,7 @@ def test_a_command_without_its_places_is_the_same_on_every_machine():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a dozen scripts, which are slow on some machines
 def test_one_command_goes_on_on_another_machine_and_its_report_is_the_same(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
     flags = ("--DATA", "tiny", "--SEEDS", 1, "--MAX_STEPS", 20, "--NUMBER_PAIRS", 3, "--DATA_DIR", tmp_path / "data")
