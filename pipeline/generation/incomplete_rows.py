@@ -68,8 +68,11 @@ class IncompleteRows:
         return range(len(self.given))
 
     def drawn(self, number: int) -> bool:
-        """Return True if a row has a condition that several values satisfy, beside its given values."""
-        return len(self.groups[number]) > len(self.given[number].keys() & self.groups[number].keys())
+        """Return True if a row has two columns or more that are drawn and may not be missing.
+
+        One alone comes right after the given values, which all candidates share, so that it leaves them equal weights.
+        """
+        return len(self.groups[number]) > 1 + len(self.given[number].keys() & self.groups[number].keys())
 
     def holds(self, number: int, values: Mapping[str, str]) -> bool:
         """Return True if a sample with this number has the values that its row gives, and misses no open one."""
