@@ -303,7 +303,7 @@ def _excess(code: ColumnCode, permitted: Any) -> int:
     if not isinstance(code, TextCode) or not isinstance(permitted, tuple):
         return 0
     texts = cast(tuple[tuple[int, ...], ...], permitted)
-    return max(0, *(len(ids) - code.longest for ids in texts))
+    return max(0, max(map(len, texts), default=0) - code.longest)
 
 
 @functools.lru_cache(maxsize=4)
