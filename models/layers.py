@@ -54,7 +54,7 @@ class Embedding(nn.Module):
             packing: positions of the real tokens; None for all.
 
         Returns:
-            [B, N, D], or with a packing [M, D] of the real tokens.
+            [B, N, D], or with a packing [R, D] of the packed tokens.
         """
         dim = self.weight.shape[1]
         positions = sinusoids(torch.arange(start, start + tokens.shape[1], device=tokens.device), dim)  # [N, D]
@@ -125,7 +125,7 @@ class EncoderLayer(_SelfAttentionLayer):
         """Apply the layer.
 
         Args:
-            hidden: [B, N, D] without padding; with a packing the real tokens alone, [M, D].
+            hidden: [B, N, D] without padding; with a packing the packed tokens, [R, D].
             packing: positions of the real tokens; None for all.
 
         Returns:
@@ -202,7 +202,7 @@ class CausalLayer(_SelfAttentionLayer):
         """Apply the layer to all positions; each position sees itself and earlier positions.
 
         Args:
-            hidden: [B, T, D]; with a packing the real positions alone, [M, D].
+            hidden: [B, T, D]; with a packing the packed positions, [R, D].
             latent: None, the argument of `DecoderLayer` that this layer lacks.
             packing: the real positions; None for all.
 
@@ -245,7 +245,7 @@ class DecoderLayer(nn.Module, Generic[OwnLatent, OwnKeys]):
         """Apply the layer to all positions; each position sees itself and earlier positions.
 
         Args:
-            hidden: [B, T, D]; with a packing the real positions alone, [M, D].
+            hidden: [B, T, D]; with a packing the packed positions, [R, D].
             latent: latents of B texts.
             packing: the real positions; None for all.
 

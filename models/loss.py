@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # Tokens whose logits are in memory at the same time. On a CPU the logits of a chunk fit the last-level cache.
 CHUNK = {"cpu": 256}
@@ -30,7 +31,7 @@ def token_loss(hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> 
     """Compute the cross-entropy of `softmax(hidden weight^T + bias)` at `target`, in nats.
 
     Args:
-        hidden: [M, D], a vector for each real token.
+        hidden: [R, D], a vector for each of M tokens; vectors after them count for nothing.
         weight: [V, D], projection to the vocabulary.
         bias: [V], bias of the projection.
         target: [M], token ids.
@@ -89,16 +90,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         with torch.autocast(device, enabled=False):
             vectors, matrix = hidden.to(low), weight.to(low)
-            count, chunk = target.numel(), CHUNK.get(device, CHUNK_ELSEWHERE)
-            each = torch.empty(count, device=hidden.device, dtype=exact)
+            count, size, chunk = target.numel(), len(hidden), CHUNK.get(device, CHUNK_ELSEWHERE)
+            target = functional.pad(target, (0, size - count))
+            each = torch.empty(size, device=hidden.device, dtype=exact)
             gradients: tuple[Tensor, Tensor | None, Tensor] | None = None
             if needed and any(ctx.needs_input_grad):
                 grad_weight = None
                 if ctx.needs_input_grad[1]:  # not for the frozen vocabulary of a pretrained model
                     grad_weight = torch.empty_like(weight) if low == weight.dtype else torch.zeros_like(weight)
                 gradients = (torch.empty_like(vectors), grad_weight, torch.zeros_like(bias))
-            for start in range(0, count, chunk):
-                rows = slice(start, min(start + chunk, count))
+            for start in range(0, size, chunk):
+                rows = slice(start, min(start + chunk, size))
                 chosen = target[rows].unsqueeze(0)  # [1, C]
                 logits = (matrix @ vectors[rows].t()).to(exact).add_(bias.unsqueeze(1))  # [V, C]
                 largest = logits.amax(dim=0, keepdim=True)
@@ -109,6 +111,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 if gradients is not None:
                     grad_hidden, grad_weight, grad_bias = gradients
                     grad = probability.div_(total).scatter_add_(0, chosen, -torch.ones_like(total))
+                    grad[:, max(count - start, 0) :] = 0  # vectors without a token
                     grad_bias += grad.sum(dim=1)
                     grad = grad.to(low)
                     torch.mm(grad.t(), matrix, out=grad_hidden[rows])
@@ -123,6 +126,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             grad_hidden, grad_weight, grad_bias = gradients
             ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_weight, grad_bias)  # None is kept as it is
             ctx.count = count
+        each = each[:count]
         ctx.mark_non_differentiable(each)
         return each.mean(), each
 

@@ -83,7 +83,7 @@ class PromptAutoencoder(PretrainedDecoder[Settings], TextAutoencoder[Settings]):
 
     def encode_tokens(self, source: Tensor, packing: Packing) -> Tensor:
         """Apply the encoder: token ids [B, N] to vectors [B, N, D], zeros at padding."""
-        code = self.codes.codes[packing.pack(source)]  # [M, D]
+        code = self.codes.codes[packing.pack(source)]  # [R, D]
         hidden = code + sinusoids(packing.positions, code.shape[1])
         for layer in self.encoder:
             hidden = layer(hidden, packing)

@@ -170,7 +170,7 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
             packing: the real positions; None for all.
 
         Returns:
-            [B, T, D], or with a packing [M, D] of the real positions.
+            [B, T, D], or with a packing [R, D] of the packed positions.
         """
 
     def score(self, target_input: Tensor, latent: Latent | None, source: Tensor, packing: Packing) -> TokenLoss:
@@ -182,7 +182,7 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
             source: [B, N], target token ids.
             packing: the real positions, M in number.
         """
-        to_logits, target = self.head, packing.pack(source)
+        to_logits, target = self.head, source.flatten()[packing.rows]
         vectors = (self.decode(target_input, own, packing) for own in each_draw(latent))
         return averaged_loss([token_loss(hidden, *to_logits, target) for hidden in vectors])
 

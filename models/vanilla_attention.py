@@ -86,7 +86,7 @@ class MultiheadAttention(nn.Module):
         """Compute the self-attention of sentences.
 
         Args:
-            hidden: [B, N, D]; with a packing the real tokens alone, [M, D].
+            hidden: [B, N, D]; with a packing the packed tokens, [R, D].
             packing: positions of the real tokens; None if no position is padding.
             causal: True if a position sees only itself and earlier positions.
 

@@ -46,6 +46,21 @@ def test_the_chunked_loss_is_the_plain_one_and_so_is_its_gradient(chunk: int, mo
         torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk", [7, 8, 64])
+def test_vectors_without_a_token_count_for_nothing(chunk: int, monkeypatch):
+    monkeypatch.setitem(models.loss.CHUNK, "cpu", chunk)
+    inputs = [torch.randn(30, 16), torch.randn(VOCABULARY, 16), torch.randn(VOCABULARY)]
+    target = torch.randint(0, VOCABULARY, (14,))
+    for tensor in inputs:
+        tensor.requires_grad_()
+    loss, expected = token_loss(*inputs, target), token_loss(inputs[0][:14], *inputs[1:], target)
+    torch.testing.assert_close(loss.each, expected.each)
+    for own, without in zip(
+        torch.autograd.grad(loss.mean, inputs), torch.autograd.grad(expected.mean, inputs), strict=True
+    ):
+        torch.testing.assert_close(own, without, rtol=1e-5, atol=1e-6)
+
+
 def test_the_loss_of_impossible_tokens_is_large_and_finite():
     hidden, weight = torch.tensor([[200.0]]), torch.tensor([[1.0], [-1.0]])
     loss = token_loss(hidden, weight, torch.zeros(2), torch.tensor([1]))
