@@ -3,7 +3,7 @@
     python -m pipeline paper --DATA wikipedia-sample
     python -m pipeline paper --DATA wikitext2 --SEEDS 1
     python -m pipeline paper --LIST True                   print which steps are done and left, and stop
-    python -m pipeline paper --DATA wikitext2 --EPOCHS 5 --MINUTES 30 --TRIALS 8 --VOCAB_SIZE 8000
+    python -m pipeline paper --DATA wikitext2 --EPOCHS 5 --MINUTES 30 --TRIALS 4 --VOCAB_SIZE 8000
     python -m pipeline paper --KEPT kept                   keep each finished run there, and go on from those kept
 
 The last but one is `make paper DATA=wikitext2`: five passes, or as many as T makes in half an hour, whichever are more.
