@@ -26,7 +26,7 @@ RUNS = (
     Run("lm", "LM", GENERATION, tuned=True),  # the baseline of every table of generation
     Run("vtv", "VTV", (*BOUNDS, *GENERATION, *INTERPOLATION), VARIATIONAL, tuned=True),
     Run("vtp", "VTP", (*BOUNDS, *GENERATION, *INTERPOLATION), VARIATIONAL, tuned=True),
-    Run("vts", "VTS", (*BOUNDS, *GENERATION, *INTERPOLATION), VARIATIONAL, tuned=True),
+    Run("vts", "VTS", (*BOUNDS, *GENERATION, *INTERPOLATION), (*VARIATIONAL, "--STRIDE_PERC", "0.5"), tuned=True),
     Run(
         "nvib",
         "NVIB",

@@ -32,7 +32,8 @@ class Run:
         seeds: number of seeds, None for all.
         start_from: name of the run from whose weights, of the same seed, it starts; None for fresh weights.
         steps: optimizer steps; those of the budget if None.
-        tuned: True if the settings are those that a study finds, where the budget has trials; without, `flags`.
+        tuned: True if a study finds the settings that `flags` leave open, where the budget has trials. All tuned runs
+            of a model have the settings of its first.
         prior: name of the run whose language model, of the same seed, becomes the learned prior of the samples.
     """
 
@@ -276,14 +277,18 @@ def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list
         command = ("train.py", "--EXPERIMENT_NAME", name, "--SEED", str(seed), *flags, *start)
         return Step(f"train {name}", (*command, *budget.limit(run.steps), "--DATA", data, *places.flags), needs)
 
-    def tune(model: str) -> Step:
-        command = ("tune.py", "--MODEL", model, "--TRIALS", str(budget.trials), "--SEEDS", str(budget.judge_seed))
-        limit = (*COMMON, *budget.limit(part=TRIAL_PART), "--DATA", data)
-        return Step(f"tune {model}", (*command, *limit, "--PROJECT_NAME", tuning, *places.flags[2:]), ("prepare",))
+    def tune(run: Run) -> Step:
+        command = ("tune.py", "--MODEL", run.model, "--TRIALS", str(budget.trials), "--SEEDS", str(budget.judge_seed))
+        limit = (*COMMON, *run.flags, *_objective(run), *budget.limit(part=TRIAL_PART), "--DATA", data)
+        return Step(f"tune {run.model}", (*command, *limit, "--PROJECT_NAME", tuning, *places.flags[2:]), ("prepare",))
 
     runs, tuning = list(runs), f"{places.project}-tuning"
     if budget.trials:
-        steps += [tune(model) for model in dict.fromkeys(run.model for run in runs if run.tuned)]
+        first: dict[str, Run] = {}
+        for run in runs:
+            if run.tuned:
+                first.setdefault(run.model, run)
+        steps += map(tune, first.values())
     steps.append(train(JUDGE, JUDGE_RUN, budget.judge_seed))
     for run in runs:
         for seed in budget.seeds[: run.seeds]:
@@ -307,6 +312,13 @@ def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list
                     )
                 )
     return steps
+
+
+def _objective(run: Run) -> tuple[str, ...]:
+    """Flags of tune.py that weigh the divergences in the objective as the run's own loss does."""
+    weighed = {"--KL_GAUSSIAN_LAMBDA": "--KL_GAUSSIAN_WEIGHT", "--KL_DIRICHLET_LAMBDA": "--KL_DIRICHLET_WEIGHT"}
+    pairs = zip(run.flags[::2], run.flags[1::2], strict=True)
+    return tuple(part for flag, value in pairs if flag in weighed for part in (weighed[flag], value))
 
 
 # A measurement: its script, its flags, and the steps that it needs. A step named by one word is of the same experiment.

@@ -64,6 +64,9 @@ def test_passes_trials_and_the_vocabulary_reach_the_commands():
         assert [command[command.index(flag) + 1] for flag in ("--TRIALS", "--SEEDS", "--EPOCHS")] == ["8", "0", "1"]
         assert command[command.index("--PROJECT_NAME") + 1] == "p-tuning"
         assert command.count("--PROJECT_NAME") == 1
+    assert [name for name in steps if name.startswith("tune ")] == [
+        f"tune {m}" for m in ("T", "LM", "VTV", "VTP", "VTS", "NVIB")
+    ]
     nvib = steps["train nvib-s2"]
     assert nvib.command[nvib.command.index("--CONFIG") + 1] == "o/p-tuning/best-NVIB-tiny.json"
     assert "--KL_WARMUP" not in nvib.command
@@ -77,6 +80,23 @@ def test_passes_trials_and_the_vocabulary_reach_the_commands():
     swept = steps["train nvib-lambda3-delta0.1-s1"].command
     assert "--CONFIG" not in swept
     assert not any(step.startswith("tune ") for step in (s.name for s in plan("tiny", PLACES, RUNS, BUDGET)))
+
+
+def test_a_study_keeps_the_flags_of_its_run_and_weighs_the_divergences_as_the_loss_does():
+    steps = {step.name: step.command for step in plan("tiny", PLACES, RUNS, replace(BUDGET, trials=8))}
+
+    def value(name: str, flag: str) -> str | None:
+        return steps[name][steps[name].index(flag) + 1] if flag in steps[name] else None
+
+    for name, wanted in {
+        "tune T": (None, None, None, None),
+        "tune VTS": ("1", "1", None, None),
+        "tune NVIB": ("1", "1", "1", "1"),
+    }.items():
+        weights = ("KL_GAUSSIAN_LAMBDA", "KL_GAUSSIAN_WEIGHT", "KL_DIRICHLET_LAMBDA", "KL_DIRICHLET_WEIGHT")
+        assert tuple(value(name, f"--{weight}") for weight in weights) == wanted
+    assert value("tune NVIB", "--ALPHA_ACTIVATION") == "relu"
+    assert value("tune NVIB", "--KL_WARMUP") == "0.4"
 
 
 def test_the_learned_prior_is_the_language_model_of_the_same_seed():
