@@ -23,6 +23,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.locks import release, turn
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+FAILURE = "failure"  # attribute of a trial: why it failed
 RUNS = "wandb_ids"  # attribute of a trial: wandb id of its experiment, by seed
 HEARTBEAT_SECONDS = 60
 DEAD_SECONDS = 300  # without a heartbeat, after which a trial counts as dead
@@ -176,6 +177,12 @@ def open_study(tuning: Tuning, storage: str) -> optuna.Study:
     study.set_user_attr("setup", setup)
     _check_experiments(tuning, study)
     return study
+
+
+def ended(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that came to an end. One whose process died did not, and is tried once more."""
+    over = study.get_trials(deepcopy=False, states=DONE)
+    return [trial for trial in over if trial.state != TrialState.FAIL or FAILURE in trial.user_attrs]
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial:

@@ -15,7 +15,7 @@ from pipeline.experiments.tracker import tracking
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.generation.generate import reconstruct, subset_batches
 from pipeline.recipes.search_space import suggest, sweep_parameters
-from pipeline.recipes.study import DONE, RUNS, Tuning, alone, best_trial, open_study
+from pipeline.recipes.study import DONE, FAILURE, RUNS, Tuning, alone, best_trial, ended, open_study
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_json, write_record, write_text
 from pipeline.runtime.locks import release
@@ -66,7 +66,7 @@ def run_trials(tuning: Tuning, study: optuna.Study, trials: int) -> None:
 
     def after(study: optuna.Study, trial: FrozenTrial) -> None:
         value = "" if trial.value is None else f", objective {trial.value:.4f}"
-        reason = f" ({trial.user_attrs['failure']})" if "failure" in trial.user_attrs else ""
+        reason = f" ({trial.user_attrs[FAILURE]})" if FAILURE in trial.user_attrs else ""
         print(f"trial {trial.number}: {trial.state.name.lower()}{value}{reason}; {trial.params}", flush=True)
         with alone(tuning):
             drop_weights(tuning, study)
@@ -80,9 +80,8 @@ def run_trials(tuning: Tuning, study: optuna.Study, trials: int) -> None:
         finally:
             release()  # before another process can find that this trial is the best, and test it
 
-    stop = optuna.study.MaxTrialsCallback(trials, states=DONE)
-    while len(study.get_trials(deepcopy=False, states=DONE)) < trials:
-        study.optimize(objective, n_trials=1, catch=(FailedError,), callbacks=[after, stop])
+    while len(ended(study)) < trials:
+        study.optimize(objective, n_trials=1, catch=(FailedError,), callbacks=[after])
 
 
 def drop_weights(tuning: Tuning, study: optuna.Study) -> None:
@@ -111,7 +110,7 @@ def write_best(tuning: Tuning, study: optuna.Study) -> dict[str, Any]:
         "training": {**tuning.training_fields, **training},
         "found_by": {
             "trial": best.number,
-            "trials": len(study.get_trials(deepcopy=False, states=DONE)),
+            "trials": len(ended(study)),
             "value": best.value,
             "value_is": "validation cross-entropy + gaussian * KL_G + dirichlet * KL_D, mean over seeds",
             **tuning.setup(),
@@ -226,7 +225,7 @@ def _run(tuning: Tuning, trial: optuna.Trial) -> float:
                 )
                 raise optuna.TrialPruned
         except UserError as error:
-            trial.set_user_attr("failure", str(error))
+            trial.set_user_attr(FAILURE, str(error))
             write_record(files.failure, {"reason": str(error)})
             raise FailedError(str(error)) from None
     return sum(values) / len(values)

@@ -20,7 +20,7 @@ from models.declaration import Range, declared
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.recipes import study
 from pipeline.recipes.search_space import ORDER, space_of, suggest, sweep_parameters
-from pipeline.recipes.study import Tuning, Weights
+from pipeline.recipes.study import Tuning, Weights, ended
 from tests.helpers import ROOT, call, one_line_of_error, prepare_tiny, run
 
 BUDGET = ("--DATA", "tiny", "--DIM_H", 16, "--BATCH_SIZE", 32, "--MAX_STEPS", 9)
@@ -251,6 +251,11 @@ def test_a_study_that_is_killed_within_a_trial_resumes(tmp_path: Path):
     process.wait()
     shown = run("tune.py", *at(tmp_path), "--TRIALS", 1).stdout
     assert "trial 1: complete" in shown
+    study = optuna.load_study(study_name="VTP on tiny", storage=f"sqlite:///{tmp_path / 'outputs/tuning/study.db'}")
+    study.tell(0, state=optuna.trial.TrialState.FAIL)  # as after five minutes without a heartbeat
+    assert [trial.number for trial in ended(study)] == [1], "the dead trial is not one of those asked for"
+    shown = run("tune.py", *at(tmp_path), "--TRIALS", 2).stdout
+    assert "trial 2: complete" in shown
     best = json.loads(next((tmp_path / "outputs" / "tuning").glob("best-*.json")).read_text())
     assert best["model"]["name"] == "VTP"
 
