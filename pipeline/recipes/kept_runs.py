@@ -77,6 +77,7 @@ class KeptRuns:
         Raises:
             UserError: a kept file is damaged.
         """
+        self._take_places()
         if self.data is None:
             print("the data are not prepared yet, and the kept runs not compared with them")
         left = self._left()
@@ -104,6 +105,24 @@ class KeptRuns:
             experiment = name.split()[-1]
             print(f"{experiment} is trained again: its weights are not here, and {users[0]}{others} them", flush=True)
 
+    def complete(self) -> None:
+        """Write the kept figures of the runs whose training for their weights did not end, for the report."""
+        for name, kept in self.usable.items():
+            part = self.parts[name]
+            training = part.training
+            if training is not None and self.runner.status(training) != "done" and self.runner.claim(training):
+                self._unpack(part, kept)
+                self.runner.give_up(training)
+
+    def _take_places(self) -> None:
+        """Count steps as done whose commands differ in places alone, as in a project that was moved."""
+        known = ((step, self.runner.state.get(step.name)) for step in self.steps)
+        self.runner.state |= {
+            step.name: {**record, "command": list(step.command)}
+            for step, record in known
+            if record is not None and portable(record["command"]) == portable(step.command)
+        }
+
     def _path(self, part: Part) -> Path:
         return self.folder / f"{part.name}.json"
 
@@ -129,6 +148,13 @@ class KeptRuns:
     def _has_files(self, part: Part) -> bool:
         files = self._files(part)
         return files.config.exists() and files.summary.exists() if part.best is None else part.best.exists()
+
+    def _has_figures(self, part: Part, kept: Mapping[str, Any]) -> bool:
+        """Return whether the files of a part are here, and of the run that is kept."""
+        here = self._has_files(part)
+        return here and (
+            part.best is not None or read_config(self._files(part))["wandb_id"] == kept["config"]["wandb_id"]
+        )
 
     def _has_weights(self, part: Part) -> bool:
         """Return whether an experiment was trained here; the record of a restored one says that it was not."""
@@ -181,7 +207,7 @@ class KeptRuns:
         self.runner.read()
         records, training = self._records(part, kept, again), part.training
         anew = training is not None and training.name in again and not self._has_weights(part)
-        missing = bool(records) or not self._has_files(part)
+        missing = bool(records) or not self._has_figures(part, kept)
         if missing and not anew:
             known = None if training is None else self.runner.state.get(training.name)
             if training is not None and known and portable(known["command"]) != portable(training.command):

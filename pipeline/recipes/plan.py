@@ -185,13 +185,16 @@ def reproduce(
     if prepared:
         steps = [Step(s.name, s.command, tuple(n for n in s.needs if n != "prepare")) for s in steps[1:]]
     runner = StepRunner(steps, places.folder / record, logs)
-    if kept is not None:
-        KeptRuns(kept, runner, statistics_of(data, places) if prepared else None).resume(list_only)
+    runs_kept = None if kept is None else KeptRuns(kept, runner, statistics_of(data, places) if prepared else None)
+    if runs_kept is not None:
+        runs_kept.resume(list_only)
     print(runner.table(), flush=True)
     if list_only:
         return
     write_text(places.folder / "settings.json", describe(runs, budget) + "\n")
     failed = runner.run(jobs)
+    if failed and runs_kept is not None:
+        runs_kept.complete()
     report = _report(places, steps)  # written even if steps failed; the report names what is missing
     failed += [report] if runner.execute(report)[0] else []
     minutes = runner.seconds() / 60

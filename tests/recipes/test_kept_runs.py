@@ -1,5 +1,6 @@
 """Runs that are kept as small files, and the same command where the outputs are lost."""
 
+import gc
 import json
 import shutil
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pipeline.experiments.config import read_config, write_config
 from pipeline.experiments.paths import ExperimentFiles, names_in
 from pipeline.experiments.tracker import read_summary
 from pipeline.recipes import plan
-from pipeline.recipes.kept_runs import portable
+from pipeline.recipes.kept_runs import KeptRuns, portable
 from pipeline.recipes.paper import RUNS
 from pipeline.recipes.plan import Budget, Places, Run, reproduce, with_sources
 from pipeline.recipes.runner import Step, StepRunner
@@ -207,6 +208,40 @@ def test_an_attempt_that_failed_makes_room_and_its_weights_are_not_taken_for_tho
     assert results(tmp_path / "b") == results(tmp_path / "a")
     assert files.best.exists()
     assert "train t-s1 anew" in on(tmp_path / "b", tmp_path / "kept")
+
+
+def test_a_training_for_its_weights_that_fails_leaves_the_kept_figures_in_the_report(tmp_path: Path):
+    on(tmp_path / "a", tmp_path / "kept", ONE)
+    Pretended.failing = "train t-s1"
+    with pytest.raises(UserError, match="train t-s1"):
+        on(tmp_path / "b", tmp_path / "kept")
+    assert results(tmp_path / "b") == results(tmp_path / "a")
+    Pretended.failing = ""
+    assert on(tmp_path / "b", tmp_path / "kept")[:2] == ["train t-s1", "train nvib-30-plain-s1"]
+
+
+def test_a_process_that_died_before_it_restored_the_figures_restores_them_later(tmp_path: Path, monkeypatch: Any):
+    on(tmp_path / "a", tmp_path / "kept", ONE)
+
+    def die(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(KeptRuns, "_unpack", die)
+        on(tmp_path / "b", tmp_path / "kept")
+    gc.collect()  # as the end of a process, it gives up the claims
+    assert state(tmp_path / "b")["train lm"]["status"] == "done"
+    configs = [ExperimentFiles(project(tmp_path / machine) / "lm").config for machine in ("a", "b")]
+    assert configs[0].read_text() != configs[1].read_text()
+    on(tmp_path / "b", tmp_path / "kept")
+    assert configs[0].read_text() == configs[1].read_text()
+
+
+def test_a_project_that_was_moved_keeps_its_weights(tmp_path: Path):
+    on(tmp_path / "a", tmp_path / "kept", ONE)
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "b" / "outputs" / "paper-a").rename(project(tmp_path / "b"))
+    assert on(tmp_path / "b", tmp_path / "kept")[0] == "train nvib-30-plain-s1"
 
 
 def test_a_list_counts_what_is_kept_and_writes_nothing(tmp_path: Path, capsys: Any):
