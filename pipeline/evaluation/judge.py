@@ -14,7 +14,7 @@ from models.declaration import text_problem
 from models.text_model import TextModel
 from pipeline.data.base_models import BUNDLED
 from pipeline.data.batches import in_order, loader
-from pipeline.data.dataset import PreparedData
+from pipeline.data.dataset import PreparedData, difference
 from pipeline.evaluation.bleu import novel
 from pipeline.experiments.base import build_model, too_long
 from pipeline.experiments.config import read_config
@@ -47,7 +47,8 @@ def load_judge(output_dir: Path, project: str, name: str, data_dir: Path, judged
     """
     files = ExperimentFiles.of(output_dir, project, name)
     own, other = read_config(files)["data"], judged["data"]
-    if own != other:
+    # An earlier version may lack a setting of the preparation, and the first ones lack the fingerprint.
+    if own != other and (own.get("fingerprint") is None or difference(own, other)):
         raise UserError(
             f"--LANGUAGE_MODEL {name} was trained on {own['name']!r}, the experiment on {other['name']!r}, or the data "
             "was prepared anew between the two: a judge must know the same tokens; train one with --MODEL LM on the "
