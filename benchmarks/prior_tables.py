@@ -16,6 +16,7 @@ NAMES = {
     "autoregressive": "autoregressive",
 }
 FIGURES = {"forward_perplexity": ("F-PPL", 1), "mauve": ("MAUVE", 3), "distinct_2": ("distinct-2", 3)}
+COLUMNS = {"forward_perplexity": ("F-PPL", 1), "reverse_perplexity": ("R-PPL", 0), **FIGURES}  # of the comparison
 BLEUS = ("same_draw_bleu", "different_draws_bleu")
 LETTERS = 100  # of a sample in the figure, at most
 ESCAPED = "\\|"  # a vertical line in a cell
@@ -37,19 +38,20 @@ def decoded(row: Mapping[str, Any], top_p: float) -> str:
 
 def priors(results: Mapping[str, Any]) -> str:
     """Format the figures of `benchmarks.priors`, and the first two samples of each prior."""
-    header = ("", "tokens", *(label for label, _ in FIGURES.values()), "BLEU same / different draws", "seconds")
+    rows = labelled(results)
+    columns = {key: shown for key, shown in COLUMNS.items() if any(row.get(key) is not None for _, row in rows)}
+    header = ("", "tokens", *(label for label, _ in columns.values()), "BLEU same / different draws", "seconds")
 
     def cells(label: str, row: Mapping[str, Any]) -> list[str]:
         same, different = (row.get(name) for name in BLEUS)
         return [
             label,
             decoded(row, results["top_p"]),
-            *("–" if row[key] is None else f"{row[key]:.{digits}f}" for key, (_, digits) in FIGURES.items()),
+            *(over_seeds([row.get(key)], digits) for key, (_, digits) in columns.items()),
             "–" if same is None or different is None else f"{same:.2f} / {different:.2f}",
             f"{row['seconds']:.0f}" if "seconds" in row else "–",
         ]
 
-    rows = labelled(results)
     updates = ", ".join(
         f"{NAMES[row['prior']]} {row['updates']:,} updates"
         for row in results["rows"]
@@ -59,6 +61,7 @@ def priors(results: Mapping[str, Any]) -> str:
         f"Caption: `{results['data']}`, {results['count']:,} samples each, seed {results['seed']}; real text is the "
         f"{results['subset']} split, and for MAUVE as many other training texts"
         + f"; {results['minutes']:g} minutes of training for each flow"
+        + (f"; R-PPL after at most {results['reverse_steps']} steps" if results.get("reverse_steps") else "")
         + (f" ({updates})" if updates else "")
         + f"; seconds to draw the samples; {results['machine']} (load {results['load']:g}), "
         f"torch {results['torch']}, {results['date']}."

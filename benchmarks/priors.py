@@ -6,7 +6,8 @@
 Candidates: the plain prior of the model; a mixture over tokens; a rectified flow over the set of components, without
 and with their positions, trained for `--MINUTES` each; the autoregressive prior, posteriors of texts that the language
 model imagines (`sample.py --PRIOR learned`). Each draws the same number of samples, decoded greedily and with top-p,
-and has a row for both, beside real text and the language model's own samples. Writes benchmarks/priors.json after each
+and has a row for both, beside real text and the language model's own samples. R-PPL is the perplexity of the real text
+under a model of the judge's settings that learns from the samples alone. Writes benchmarks/priors.json after each
 candidate and docs/results/priors.png; `benchmarks.doc_tables` writes the table of docs/priors.md. The experiments are
 unchanged.
 """
@@ -32,7 +33,7 @@ from pipeline.cli.entry import run
 from pipeline.cli.parser import Parser, add_experiment_options, add_subset_option
 from pipeline.data.dataset import difference
 from pipeline.evaluation.diversity import text_figures
-from pipeline.evaluation.judge import perplexity, tokenized_samples
+from pipeline.evaluation.judge import judge_settings, perplexity, tokenized_samples, train_judge
 from pipeline.evaluation.latent_influence import DRAWS, influence
 from pipeline.evaluation.mauve import mauve_figures
 from pipeline.experiments.load import Experiment, load_experiment
@@ -46,6 +47,7 @@ from pipeline.runtime.files import write_json
 RESULTS = Path(__file__).parent / "priors.json"
 FIGURE = Path(__file__).parent.parent / "docs" / "results" / "priors.png"
 PRIORS = tuple(NAMES)
+PATIENCE = 3  # epochs of the model of R-PPL without a better validation loss
 EXAMPLES = 2  # samples that are kept, the first ones
 KEPT = ("distinct_2", "self_bleu", "length_divergence", "exact_training_fraction")
 
@@ -68,6 +70,12 @@ def parse() -> argparse.Namespace:
     group.add_argument("--NUMBER_SAMPLES", type=types.integer(2), default=1000, help="samples of each candidate")
     group.add_argument(
         "--TOP_P", type=types.number(above=0), default=0.95, help="share of the probability to draw tokens from"
+    )
+    group.add_argument(
+        "--REVERSE_STEPS",
+        type=types.integer(0),
+        default=400,
+        help="largest number of optimizer steps of each model of R-PPL; 0 leaves it out",
     )
     group.add_argument("--SEED", type=types.integer(0, 2**32 - 1), default=1, help="seed of trainings and draws")
     group.add_argument("--GENERATION_BATCH_SIZE", type=types.integer(1), default=64, help="sentences decoded together")
@@ -122,22 +130,30 @@ def sources(
     }
 
 
-def figures(judge: Experiment, split: Dataset, size: int) -> dict[str, Any]:
+def figures(judge: Experiment, split: Dataset, learned: Dataset, arguments: argparse.Namespace) -> dict[str, Any]:
     """Compute the figures of texts, MAUVE against training text.
 
     Args:
         judge: the judge, whose data is that of the texts.
         split: token ids of the texts.
-        size: texts that go through the judge together.
+        learned: token ids that the model of R-PPL learns from: the texts themselves if they are samples.
+        arguments: the command line.
 
     Returns:
-        `forward_perplexity`; `mauve` and `mauve_of_real_text`, both of as many texts; `distinct_2`; `self_bleu`;
-        `length_divergence`; `exact_training_fraction`.
+        `forward_perplexity`; `reverse_perplexity`, None without steps; `mauve` and `mauve_of_real_text`, both of as
+        many texts; `distinct_2`; `self_bleu`; `length_divergence`; `exact_training_fraction`.
     """
+    size, subset = arguments.GENERATION_BATCH_SIZE, arguments.DATA_SUBSET
     mauve = mauve_figures(judge, split, "mauve", size)
     diversity = text_figures(split, judge.data)
+    reverse = None
+    if arguments.REVERSE_STEPS:
+        training = judge_settings(judge, arguments.REVERSE_STEPS, PATIENCE, arguments.SEED)
+        model = train_judge(judge, learned, training)
+        reverse = perplexity(model, judge.data.splits[subset], judge.data, size, subset)
     return {
         "forward_perplexity": perplexity(judge.model, split, judge.data, size, "judge"),
+        "reverse_perplexity": reverse,
         "mauve": mauve["mauve"],
         "mauve_deviation": mauve["mauve_deviation"],
         "mauve" + REAL_TEXT: mauve["mauve" + REAL_TEXT],
@@ -167,7 +183,8 @@ def compared(
         started = time.monotonic()
         made = sample(experiment, source, count, arguments.SEED, decoding, size)
         row = {"decoding": decoding.method, "seconds": time.monotonic() - started}
-        row |= figures(judge, tokenized_samples(made, judge.data), size)
+        texts = tokenized_samples(made, judge.data)
+        row |= figures(judge, texts, texts, arguments)
         if decoding is not GREEDY:
             again = sample(experiment, source, count, arguments.SEED, decoding, size, again=min(DRAWS, count))
             row |= influence(made[: len(again)], again)
@@ -175,11 +192,13 @@ def compared(
     return rows
 
 
-def real_text(judge: Experiment, subset: str, count: int, size: int) -> dict[str, Any]:
-    """Compute the figures of the first held-out texts."""
-    split = judge.data.splits[subset]
-    split = split.select(range(min(count, len(split))))
-    found = figures(judge, split, size)
+def real_text(judge: Experiment, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Compute the figures of the first held-out texts; the model of R-PPL learns from the first training texts."""
+    count, splits = arguments.NUMBER_SAMPLES, judge.data.splits
+    split, train = (
+        splits[name].select(range(min(count, len(splits[name])))) for name in (arguments.DATA_SUBSET, "train")
+    )
+    found = figures(judge, split, train, arguments)
     examples = judge.data.tokenizer.decode_batch(split[:EXAMPLES]["input_ids"])
     return found | {"decoding": None, "texts": len(split), "examples": examples}
 
@@ -209,13 +228,14 @@ def main() -> None:
     experiment = loaded(arguments.EXPERIMENT_NAME)
     writer = checked(experiment, loaded(arguments.LANGUAGE_MODEL_PRIOR), "--LANGUAGE_MODEL_PRIOR")
     judge = checked(experiment, loaded(arguments.JUDGE), "--JUDGE")
-    count, size = arguments.NUMBER_SAMPLES, arguments.GENERATION_BATCH_SIZE
+    count = arguments.NUMBER_SAMPLES
     held = latents.LengthRange("data")
     lengths = latents.draw_lengths(experiment.data.length_distribution, count, held, arguments.SEED)
     threads = torch.get_num_threads()
     results: dict[str, Any] = {
         "count": count,
         "minutes": arguments.MINUTES,
+        "reverse_steps": arguments.REVERSE_STEPS,
         "seed": arguments.SEED,
         "top_p": arguments.TOP_P,
         "subset": arguments.DATA_SUBSET,
@@ -224,7 +244,7 @@ def main() -> None:
         "load": round(os.getloadavg()[0], 1),
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
-        "real": real_text(judge, arguments.DATA_SUBSET, count, size),
+        "real": real_text(judge, arguments),
         "rows": [],
     }
     candidates: Mapping[str, Any] = sources(experiment, writer, arguments, lengths)

@@ -187,6 +187,7 @@ def test_the_comparison_writes_a_row_for_each_prior_and_decoding(folder: Path, m
     before = {path: path.read_bytes() for path in (folder / "outputs").rglob("*") if path.is_file()}
     flags = ("--EXPERIMENT_NAME", "nvib", "--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
     flags += ("--LANGUAGE_MODEL_PRIOR", "lm", "--JUDGE", "lm", "--MINUTES", 0.005, "--NUMBER_SAMPLES", 6)
+    flags += ("--REVERSE_STEPS", 2)
     flags += ("--RESULTS", folder / "priors.json", "--FIGURE", folder / "priors.png")
     monkeypatch.setattr(sys, "argv", ["priors", *map(str, flags)])
     priors.main()
@@ -198,6 +199,7 @@ def test_the_comparison_writes_a_row_for_each_prior_and_decoding(folder: Path, m
     for row in results["rows"]:
         assert ("same_draw_bleu" in row) is (row["decoding"] == "sample")
         assert len(row["examples"]) == 2
+        assert row["reverse_perplexity"] > 1
     page = prior_tables.priors(results)
     assert page.count("\n| flow in reading order |") == 4  # two rows of figures, two samples
     monkeypatch.setattr(sys, "argv", ["priors", *map(str, (*flags, "--JUDGE", "vanilla"))])
