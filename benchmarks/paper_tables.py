@@ -29,6 +29,7 @@ KEPT = ROOT / "benchmarks" / "paper-wikitext2"
 PAGE = ROOT / "docs" / "results.md"
 PLOTS = ("forward_against_reverse", "interpolation", "reconstruction_against_kept")
 MARKED = re.compile(r"(<!-- table: paper_(?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+HEAD, NONE = 2, "Not run yet.\n"  # lines of a table without rows, and what stands for one
 REMEDY = "restore the file from the repository"
 
 MODELS = ("t", "lm", "vtv", "vtp", "vts", "nvib", "nvib-30", "nvib-30-plain")
@@ -155,11 +156,11 @@ def remedies(runs: Runs) -> str:
 
 
 def studies(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Format the settings that the studies found, and the time that each took."""
+    """Format the settings that the studies found."""
     body = []
     for model in dict.fromkeys(run.model for run in RUNS):
         if model in found:
-            best, steps = found[model]["best"], found[model]["steps"].values()
+            best = found[model]["best"]
             chosen = best["found_by"]
             own = {**best["model"], **best["training"]}
             fixed = {"name", *chosen["model_fields"], *chosen["training_fields"]}
@@ -168,9 +169,8 @@ def studies(found: Mapping[str, Mapping[str, Any]]) -> str:
                 for name, value in own.items()
                 if name not in fixed
             )
-            minutes = sum(step["seconds"] for step in steps) / 60
-            body.append([f"`{model}`", settings, str(chosen["trials"]), f"{chosen['value']:.3f}", f"{minutes:.0f}"])
-    return table(["", "settings found", "trials", "objective", "minutes"], body)
+            body.append([f"`{model}`", settings, str(chosen["trials"]), f"{chosen['value']:.3f}"])
+    return table(["", "settings found", "trials", "objective"], body)
 
 
 TABLES: dict[str, Callable[[Runs], str]] = {
@@ -187,8 +187,10 @@ def filled(page: str, results: Sequence[Result], found: Mapping[str, Mapping[str
     runs = by_run(results)
 
     def replaced(match: re.Match[str]) -> str:
-        name = match["name"]
-        return f"{match[1]}{studies(found) if name == 'studies' else TABLES[name](runs)}{match[3]}"
+        shown = studies(found) if match["name"] == "studies" else TABLES[match["name"]](runs)
+        if len(shown.splitlines()) <= HEAD:
+            shown = NONE
+        return f"{match[1]}{shown}{match[3]}"
 
     return MARKED.sub(replaced, page)
 

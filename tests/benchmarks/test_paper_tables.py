@@ -44,7 +44,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "training": {"epochs": 1, "learning_rate": 0.00081868},
         "found_by": found_by,
     }
-    (tmp_path / "tune-T.json").write_text(json.dumps({"best": best, "steps": {"tune T": {"seconds": 600}}}))
+    (tmp_path / "tune-T.json").write_text(json.dumps({"best": best}))
     (tmp_path / "passes.json").write_text(json.dumps({"seconds_a_batch": 0.4}))
     return tmp_path
 
@@ -70,7 +70,13 @@ def test_each_run_is_a_row_with_the_mean_over_its_seeds():
 
 @pytest.mark.usefixtures("kept")
 def test_a_study_is_a_row_with_what_it_found():
-    assert page("studies")[1:] == [["`T`", "learning_rate 0.00082", "4", "1.235", "10"]]
+    assert page("studies")[1:] == [["`T`", "learning_rate 0.00082", "4", "1.235"]]
+
+
+def test_a_table_without_runs_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(paper_tables, "KEPT", tmp_path)
+    page_of = filled("<!-- table: paper_samples -->\n<!-- end -->", *read())
+    assert page_of == "<!-- table: paper_samples -->\nNot run yet.\n<!-- end -->"
 
 
 def test_the_page_has_the_tables_of_the_kept_runs():
