@@ -1,5 +1,6 @@
 """Candidates for the learned prior of an NVAE: their data, their interface, and the mixture over tokens."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -15,6 +16,7 @@ from pipeline.generation.generate import require_latent, subset_batches
 from pipeline.generation.latents import Source
 from pipeline.runtime.errors import UserError
 
+BLOCK = 256  # vectors whose density is computed together
 PASSES = 4  # alternations between the means of tokens and those of positions
 SHRINKAGE = 1.0  # imaginary occurrences, with a mean of zero, of each token and position
 
@@ -44,6 +46,31 @@ class Posteriors:
         """Position of each token in its text: [T], int."""
         starts = self.lengths.cumsum(0) - self.lengths
         return torch.arange(len(self.tokens)) - starts.repeat_interleave(self.lengths)
+
+    def drawn(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw a vector from each component: [T, D], and its log density: [T]."""
+        noise = torch.randn(self.mu.shape, generator=generator)
+        normalizer = 0.5 * (math.log(2 * math.pi) + self.logvar).sum()
+        return self.mu + (0.5 * self.logvar).exp() * noise, -0.5 * noise.square().sum(dim=1) - normalizer
+
+    def first(self, texts: int) -> "Posteriors":
+        """Return the posteriors of the first texts."""
+        own = int(self.lengths[:texts].sum())
+        return replace(
+            self,
+            mu=self.mu[:own],
+            log_alpha=self.log_alpha[:own],
+            tokens=self.tokens[:own],
+            lengths=self.lengths[:texts],
+        )
+
+
+def plain_rate(posteriors: Posteriors) -> float:
+    """Compute the mean divergence KL(q ‖ p) of a component from the Gaussian of the plain prior, in nats a vector."""
+    mean, logvar, _ = posteriors.base.double()
+    own = posteriors.logvar.double()
+    square = (posteriors.mu.double() - mean).square().mean(dim=0)
+    return 0.5 * float(((square + own.exp()) / logvar.exp() - 1.0 + logvar - own).sum())
 
 
 class Candidate(Protocol):
@@ -134,10 +161,11 @@ def source_of(
 
 @dataclass(frozen=True)
 class TokenMixture:
-    """Mixture over tokens, fitted to the posteriors: each component chooses a token by its frequency.
+    """Mixture over tokens: each component chooses a token by its frequency in the training text.
 
     The mean of a component is the mean of its token plus that of its position plus Gaussian noise with the variance of
     the residual. Apart from the positions the components are exchangeable. The last component is the end token.
+    `fit` fits the means to the posteriors; `around` takes those of the tokens as they are, and none of positions.
 
     Args:
         by_token: [V, D], means of the tokens.
@@ -176,11 +204,64 @@ class TokenMixture:
         for _ in range(PASSES):
             by_token = means(mu - by_position[positions], tokens, number)
             by_position = means(mu - by_token[tokens], positions, places)
-        residual = mu - by_token[tokens] - by_position[positions]
-        counts = torch.zeros(vocabulary).index_add_(0, tokens, posteriors.log_alpha) / number.clamp_min(1.0)
+        return TokenMixture._with(posteriors, by_token, by_position, end)
+
+    @staticmethod
+    def around(posteriors: Posteriors, codes: Tensor, end: int) -> "TokenMixture":
+        """Make the mixture around given codes, such as a pretrained model's embeddings, whatever their scale.
+
+        Scale and shift of each dimension, and the variance, are fitted by least squares.
+
+        Args:
+            posteriors: posteriors of the training set.
+            codes: [V, D], codes of the tokens.
+            end: id of the end token.
+        """
+        number = torch.bincount(posteriors.tokens, minlength=len(codes)).double()
+        share = (number / number.sum()).unsqueeze(1)
+        middle, sums = (share * codes).sum(dim=0), torch.zeros(codes.shape, dtype=torch.double)
+        sums.index_add_(0, posteriors.tokens, posteriors.mu.double())
+        mean = posteriors.mu.double().mean(dim=0)
+        covariance = (sums * (codes - middle)).sum(dim=0) / number.sum()
+        scale = covariance / (share * (codes - middle).square()).sum(dim=0)
+        by_token = (mean + scale * (codes - middle)).float()
+        return TokenMixture._with(posteriors, by_token, torch.zeros(1, codes.shape[1]), end)
+
+    @staticmethod
+    def _with(posteriors: Posteriors, by_token: Tensor, by_position: Tensor, end: int) -> "TokenMixture":
+        """Fit variance, pseudo-counts and frequencies to the means of tokens and positions."""
+        tokens, last = posteriors.tokens, len(by_position) - 1
+        number = torch.bincount(tokens, minlength=len(by_token)).float()
+        residual = posteriors.mu - by_token[tokens] - by_position[posteriors.positions.clamp_max(last)]
+        counts = torch.zeros(len(by_token)).index_add_(0, tokens, posteriors.log_alpha) / number.clamp_min(1.0)
         weights = number.clone()
         weights[end] = 0.0
-        return TokenMixture(by_token, by_position, residual.var(dim=0, correction=0), counts, weights, end)
+        return TokenMixture(by_token, by_position, residual.square().mean(dim=0), counts, weights, end)
+
+    def rate(self, posteriors: Posteriors, generator: torch.Generator) -> float:
+        """Estimate the mean divergence KL(q ‖ p) of a component from the mixture, in nats a vector, by a draw of each.
+
+        The end token counts as certain, and a token that the training text lacks as one occurrence.
+
+        Args:
+            posteriors: posteriors of other texts than those that were fitted.
+            generator: source of randomness.
+        """
+        z, own_density = posteriors.drawn(generator)
+        variance = self.variance + posteriors.logvar.exp()
+        log_weights = (self.weights.clamp_min(1.0) / self.weights.clamp_min(1.0).sum()).log()
+        places = self.by_position[posteriors.positions.clamp_max(len(self.by_position) - 1)]
+        ends = posteriors.lengths.cumsum(0) - 1
+        scaled, means = (z - places) / variance.sqrt(), self.by_token / variance.sqrt()
+        squares = 0.5 * means.square().sum(dim=1)
+        scores = [
+            torch.logsumexp(own @ means.t() - squares + log_weights, dim=1) - 0.5 * own.square().sum(dim=1)
+            for own in scaled.split(BLOCK)
+        ]
+        density = torch.cat(scores)
+        density[ends] = -0.5 * (scaled[ends] - means[self.end]).square().sum(dim=1)
+        normalizer = 0.5 * (2 * math.pi * variance).log().sum()
+        return float((own_density - density + normalizer).mean())
 
     def draw(self, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw the components of B texts; see `Candidate.draw`."""

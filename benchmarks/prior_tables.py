@@ -6,17 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.doc_facts import over_seeds, table
+from pipeline.data.base_models import BUNDLED
 from pipeline.runtime.plotting import panels
 
 NAMES = {
     "plain": "plain prior",
     "mixture": "mixture over tokens",
+    "embeddings": "mixture over embeddings",
     "flow": "flow over the set",
     "flow-ordered": "flow in reading order",
     "autoregressive": "autoregressive",
 }
 FIGURES = {"forward_perplexity": ("F-PPL", 1), "mauve": ("MAUVE", 3), "distinct_2": ("distinct-2", 3)}
-COLUMNS = {"forward_perplexity": ("F-PPL", 1), "reverse_perplexity": ("R-PPL", 0), **FIGURES}  # of the comparison
+COLUMNS = {  # of the comparison of priors
+    "rate": ("rate", 1),
+    "forward_perplexity": ("F-PPL", 1),
+    "reverse_perplexity": ("R-PPL", 0),
+    **FIGURES,
+}
 BLEUS = ("same_draw_bleu", "different_draws_bleu")
 LETTERS = 100  # of a sample in the figure, at most
 ESCAPED = "\\|"  # a vertical line in a cell
@@ -60,9 +67,11 @@ def priors(results: Mapping[str, Any]) -> str:
     caption = (
         f"Caption: `{results['data']}`, {results['count']:,} samples each, seed {results['seed']}; real text is the "
         f"{results['subset']} split, and for MAUVE as many other training texts"
-        + f"; {results['minutes']:g} minutes of training for each flow"
-        + (f"; R-PPL after at most {results['reverse_steps']} steps" if results.get("reverse_steps") else "")
+        + (f"; {results['minutes']:g} minutes of training for each flow" if updates else "")
         + (f" ({updates})" if updates else "")
+        + ("; the rate in nats a vector" if "rate" in columns else "")
+        + ("; the judge is the untouched base, MAUVE over MiniLM" if results.get("judge") == BUNDLED else "")
+        + (f"; R-PPL after at most {results['reverse_steps']} steps" if results.get("reverse_steps") else "")
         + f"; seconds to draw the samples; {results['machine']} (load {results['load']:g}), "
         f"torch {results['torch']}, {results['date']}."
     )

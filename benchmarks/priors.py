@@ -1,18 +1,24 @@
-"""Compare candidates for the learned prior of an NVAE from scratch.
+"""Compare candidates for the learned prior of an NVAE.
 
     python -m benchmarks.priors --EXPERIMENT_NAME nvae --LANGUAGE_MODEL_PRIOR lm --JUDGE judge --MINUTES 8
     python -m benchmarks.priors ... --PRIORS plain autoregressive --NUMBER_SAMPLES 500
+    python -m benchmarks.priors --EXPERIMENT_NAME nvae --LANGUAGE_MODEL_PRIOR lm --JUDGE bundled \
+        --PRIORS plain mixture embeddings autoregressive --RESULTS benchmarks/priors-pretrained.json
+        an NVAE around a pretrained model
 
-Candidates: the plain prior of the model; a mixture over tokens; a rectified flow over the set of components, without
-and with their positions, trained for `--MINUTES` each; the autoregressive prior, posteriors of texts that the language
-model imagines (`sample.py --PRIOR learned`). Each draws the same number of samples, decoded greedily and with top-p,
-and has a row for both, beside real text and the language model's own samples. R-PPL is the perplexity of the real text
-under a model of the judge's settings that learns from the samples alone. Writes benchmarks/priors.json after each
-candidate and docs/results/priors.png; `benchmarks.doc_tables` writes the table of docs/priors.md. The experiments are
-unchanged.
+Candidates: the plain prior of the model; a mixture over tokens with fitted means; the same around the embeddings of a
+pretrained base; a rectified flow over the set of components, without and with their positions, trained for `--MINUTES`
+each; the autoregressive prior, posteriors of texts that the language model imagines (`sample.py --PRIOR learned`). Each
+draws the same number of samples, decoded greedily and with top-p, and has a row for both, beside real text and the
+language model's own samples. The rate is the divergence of the posteriors of real text from the prior, of the first
+texts; for the autoregressive prior it is the bound -ln p(x) of the language model. R-PPL is the perplexity of the real
+text under a model that learns from the samples alone, with the settings of the judge, or of the language model where
+the judge is a pretrained one. Writes the results after each candidate, and a figure; `benchmarks.doc_tables` writes the
+tables of docs/priors.md. The experiments are unchanged.
 """
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,20 +30,20 @@ from datasets import Dataset
 
 from benchmarks import prior_flow
 from benchmarks.machine import processor
-from benchmarks.prior_candidates import Posteriors, TokenMixture, collect, source_of
+from benchmarks.prior_candidates import Posteriors, TokenMixture, collect, plain_rate, source_of
+from benchmarks.prior_judges import Judge, TrainedJudge, UntouchedJudge, reverse_perplexity
 from benchmarks.prior_tables import NAMES, draw
 from models.decoding import GREEDY, Decoding
+from models.prompt_models import PromptAutoencoder
 from models.text_model import AS_TRAINED
 from pipeline.cli import types
 from pipeline.cli.entry import run
 from pipeline.cli.parser import Parser, add_experiment_options, add_subset_option
 from pipeline.data.dataset import difference
 from pipeline.evaluation.diversity import text_figures
-from pipeline.evaluation.judge import judge_settings, perplexity, tokenized_samples, train_judge
+from pipeline.evaluation.judge import is_experiment, perplexity, tokenized_samples
 from pipeline.evaluation.latent_influence import DRAWS, influence
-from pipeline.evaluation.mauve import mauve_figures
 from pipeline.experiments.load import Experiment, load_experiment
-from pipeline.experiments.metric_types import REAL_TEXT
 from pipeline.generation import latents
 from pipeline.generation.generate import sample
 from pipeline.generation.learned_prior import LearnedPrior
@@ -47,7 +53,8 @@ from pipeline.runtime.files import write_json
 RESULTS = Path(__file__).parent / "priors.json"
 FIGURE = Path(__file__).parent.parent / "docs" / "results" / "priors.png"
 PRIORS = tuple(NAMES)
-PATIENCE = 3  # epochs of the model of R-PPL without a better validation loss
+SCRATCH = tuple(name for name in PRIORS if name != "embeddings")  # candidates for an NVAE without a base
+RATED = 200  # texts whose rate is measured
 EXAMPLES = 2  # samples that are kept, the first ones
 KEPT = ("distinct_2", "self_bleu", "length_divergence", "exact_training_fraction")
 
@@ -60,9 +67,11 @@ def parse() -> argparse.Namespace:
     group.add_argument(
         "--LANGUAGE_MODEL_PRIOR", type=types.name, required=True, help="experiment with --MODEL LM and the same data"
     )
-    group.add_argument("--JUDGE", type=types.name, required=True, help="language model that judges, with the same data")
     group.add_argument(
-        "--PRIORS", choices=PRIORS, nargs="+", action=types.Distinct, default=PRIORS, help="candidates to compare"
+        "--JUDGE", type=types.base, required=True, help="experiment with --MODEL LM and the same data, or a base model"
+    )
+    group.add_argument(
+        "--PRIORS", choices=PRIORS, nargs="+", action=types.Distinct, default=SCRATCH, help="candidates to compare"
     )
     group.add_argument(
         "--MINUTES", type=types.number(above=0), default=8.0, help="duration of the training of each flow"
@@ -90,27 +99,40 @@ def sources(
 ) -> dict[str, Callable[[], tuple[latents.Source, dict[str, Any]]]]:
     """Make the candidates by their names; each fits itself when it is called, and returns its source and facts.
 
+    The facts have the `rate` where it is known, in nats a vector.
+
     Args:
         experiment: the NVAE.
         writer: the language model.
         arguments: the command line.
         lengths: tokens of each sample, the end token included; the autoregressive prior draws its own.
     """
-    held: list[Posteriors] = []
+    held: dict[str, Posteriors] = {}
+    tokenizer, subset = experiment.data.tokenizer, arguments.DATA_SUBSET
 
-    def posteriors() -> Posteriors:
-        if not held:
-            held.append(collect(experiment, "train", arguments.GENERATION_BATCH_SIZE))
-        return held[0]
+    def posteriors(split: str = "train") -> Posteriors:
+        if split not in held:
+            held[split] = collect(experiment, split, arguments.GENERATION_BATCH_SIZE)
+        return held[split]
 
     def plain() -> tuple[latents.Source, dict[str, Any]]:
-        return latents.from_prior(experiment, lengths), {}
+        return latents.from_prior(experiment, lengths), {"rate": plain_rate(posteriors(subset).first(RATED))}
+
+    def of_tokens(made: TokenMixture) -> tuple[latents.Source, dict[str, Any]]:
+        explained = 1.0 - float(made.variance.mean() / posteriors().mu.var(dim=0).mean())
+        drawn = torch.Generator().manual_seed(arguments.SEED)
+        facts = {"explained_variance": explained, "rate": made.rate(posteriors(subset).first(RATED), drawn)}
+        return source_of(experiment, made, posteriors(), lengths), facts
 
     def mixture() -> tuple[latents.Source, dict[str, Any]]:
-        tokenizer = experiment.data.tokenizer
-        fitted = TokenMixture.fit(posteriors(), tokenizer.vocabulary_size, tokenizer.sep_id)
-        explained = 1.0 - float(fitted.variance.mean() / posteriors().mu.var(dim=0).mean())
-        return source_of(experiment, fitted, posteriors(), lengths), {"explained_variance": explained}
+        return of_tokens(TokenMixture.fit(posteriors(), tokenizer.vocabulary_size, tokenizer.sep_id))
+
+    def embeddings() -> tuple[latents.Source, dict[str, Any]]:
+        if not isinstance(experiment.model, PromptAutoencoder):
+            raise UserError(
+                f"{experiment.files.folder.name} has no embeddings of a causal base; leave embeddings out of --PRIORS"
+            )
+        return of_tokens(TokenMixture.around(posteriors(), experiment.model.codes.codes.cpu(), tokenizer.sep_id))
 
     def flow(ordered: bool) -> tuple[latents.Source, dict[str, Any]]:
         trained = prior_flow.train(posteriors(), ordered, arguments.MINUTES, arguments.SEED)
@@ -119,22 +141,29 @@ def sources(
 
     def autoregressive() -> tuple[latents.Source, dict[str, Any]]:
         imagined = Decoding("sample", top_p=arguments.TOP_P)
-        return LearnedPrior(experiment, writer).source(AS_TRAINED, imagined, 1, None), {}
+        split = experiment.data.splits[subset]
+        some = split.select(range(min(RATED, len(split))))
+        rate = math.log(perplexity(writer.model, some, writer.data, arguments.GENERATION_BATCH_SIZE, "rate"))
+        return LearnedPrior(experiment, writer).source(AS_TRAINED, imagined, 1, None), {"rate": rate}
 
     return {
         "plain": plain,
         "mixture": mixture,
+        "embeddings": embeddings,
         "flow": lambda: flow(False),
         "flow-ordered": lambda: flow(True),
         "autoregressive": autoregressive,
     }
 
 
-def figures(judge: Experiment, split: Dataset, learned: Dataset, arguments: argparse.Namespace) -> dict[str, Any]:
+def figures(
+    judge: Judge, like: Experiment, split: Dataset, learned: Dataset, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Compute the figures of texts, MAUVE against training text.
 
     Args:
-        judge: the judge, whose data is that of the texts.
+        judge: the judge.
+        like: language model whose settings the model of R-PPL has, and whose data the texts are compared with.
         split: token ids of the texts.
         learned: token ids that the model of R-PPL learns from: the texts themselves if they are samples.
         arguments: the command line.
@@ -143,32 +172,27 @@ def figures(judge: Experiment, split: Dataset, learned: Dataset, arguments: argp
         `forward_perplexity`; `reverse_perplexity`, None without steps; `mauve` and `mauve_of_real_text`, both of as
         many texts; `distinct_2`; `self_bleu`; `length_divergence`; `exact_training_fraction`.
     """
-    size, subset = arguments.GENERATION_BATCH_SIZE, arguments.DATA_SUBSET
-    mauve = mauve_figures(judge, split, "mauve", size)
-    diversity = text_figures(split, judge.data)
-    reverse = None
-    if arguments.REVERSE_STEPS:
-        training = judge_settings(judge, arguments.REVERSE_STEPS, PATIENCE, arguments.SEED)
-        model = train_judge(judge, learned, training)
-        reverse = perplexity(model, judge.data.splits[subset], judge.data, size, subset)
+    size, steps = arguments.GENERATION_BATCH_SIZE, arguments.REVERSE_STEPS
+    mauve = judge.mauve(split, size)
+    diversity = text_figures(split, like.data)
+    real = like.data.splits[arguments.DATA_SUBSET]
     return {
-        "forward_perplexity": perplexity(judge.model, split, judge.data, size, "judge"),
-        "reverse_perplexity": reverse,
-        "mauve": mauve["mauve"],
-        "mauve_deviation": mauve["mauve_deviation"],
-        "mauve" + REAL_TEXT: mauve["mauve" + REAL_TEXT],
+        "forward_perplexity": judge.perplexity(split, size),
+        "reverse_perplexity": reverse_perplexity(like, learned, real, steps, arguments.SEED, size) if steps else None,
+        **mauve,
         **{name: diversity[name] for name in KEPT},
     }
 
 
 def compared(
-    experiment: Experiment, judge: Experiment, source: latents.Source, arguments: argparse.Namespace
+    experiment: Experiment, judge: Judge, like: Experiment, source: latents.Source, arguments: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Draw samples from a source, greedily and with top-p, and measure them; a row for each way to decode.
 
     Args:
         experiment: model of the samples.
         judge: the judge.
+        like: see `figures`.
         source: source of the latents.
         arguments: the command line.
 
@@ -183,8 +207,8 @@ def compared(
         started = time.monotonic()
         made = sample(experiment, source, count, arguments.SEED, decoding, size)
         row = {"decoding": decoding.method, "seconds": time.monotonic() - started}
-        texts = tokenized_samples(made, judge.data)
-        row |= figures(judge, texts, texts, arguments)
+        texts = tokenized_samples(made, like.data)
+        row |= figures(judge, like, texts, texts, arguments)
         if decoding is not GREEDY:
             again = sample(experiment, source, count, arguments.SEED, decoding, size, again=min(DRAWS, count))
             row |= influence(made[: len(again)], again)
@@ -192,14 +216,14 @@ def compared(
     return rows
 
 
-def real_text(judge: Experiment, arguments: argparse.Namespace) -> dict[str, Any]:
+def real_text(judge: Judge, like: Experiment, arguments: argparse.Namespace) -> dict[str, Any]:
     """Compute the figures of the first held-out texts; the model of R-PPL learns from the first training texts."""
-    count, splits = arguments.NUMBER_SAMPLES, judge.data.splits
+    count, splits = arguments.NUMBER_SAMPLES, like.data.splits
     split, train = (
         splits[name].select(range(min(count, len(splits[name])))) for name in (arguments.DATA_SUBSET, "train")
     )
-    found = figures(judge, split, train, arguments)
-    examples = judge.data.tokenizer.decode_batch(split[:EXAMPLES]["input_ids"])
+    found = figures(judge, like, split, train, arguments)
+    examples = like.data.tokenizer.decode_batch(split[:EXAMPLES]["input_ids"])
     return found | {"decoding": None, "texts": len(split), "examples": examples}
 
 
@@ -227,7 +251,12 @@ def main() -> None:
 
     experiment = loaded(arguments.EXPERIMENT_NAME)
     writer = checked(experiment, loaded(arguments.LANGUAGE_MODEL_PRIOR), "--LANGUAGE_MODEL_PRIOR")
-    judge = checked(experiment, loaded(arguments.JUDGE), "--JUDGE")
+    judge: Judge
+    if is_experiment(*place, arguments.JUDGE):
+        like = checked(experiment, loaded(arguments.JUDGE), "--JUDGE")
+        judge = TrainedJudge(like)
+    else:
+        like, judge = writer, UntouchedJudge(arguments.JUDGE, experiment)
     count = arguments.NUMBER_SAMPLES
     held = latents.LengthRange("data")
     lengths = latents.draw_lengths(experiment.data.length_distribution, count, held, arguments.SEED)
@@ -244,16 +273,17 @@ def main() -> None:
         "load": round(os.getloadavg()[0], 1),
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
-        "real": real_text(judge, arguments),
+        "judge": arguments.JUDGE,
+        "real": real_text(judge, like, arguments),
         "rows": [],
     }
     candidates: Mapping[str, Any] = sources(experiment, writer, arguments, lengths)
-    results["language_model"] = compared(writer, judge, latents.from_prior(writer, lengths), arguments)[0]
+    results["language_model"] = compared(writer, judge, like, latents.from_prior(writer, lengths), arguments)[0]
     for name in arguments.PRIORS:
         started = time.monotonic()
         source, facts = candidates[name]()
         facts["fit_seconds"] = time.monotonic() - started
-        for row in compared(experiment, judge, source, arguments):
+        for row in compared(experiment, judge, like, source, arguments):
             results["rows"].append({"prior": name} | row | facts)
             print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
         results["rows"].sort(key=lambda row: PRIORS.index(row["prior"]))

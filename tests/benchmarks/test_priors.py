@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import prior_flow, prior_tables, priors
-from benchmarks.prior_candidates import Posteriors, TokenMixture, collect, source_of
+from benchmarks import prior_flow, prior_judges, prior_tables, priors
+from benchmarks.prior_candidates import Posteriors, TokenMixture, collect, plain_rate, source_of
 from benchmarks.prior_flow import FlowNetwork, Space, flow_loss
 from models.text_model import AS_TRAINED
 from pipeline.experiments.load import load_experiment
 from pipeline.runtime.errors import UserError
-from tests.helpers import train_tiny
+from tests.benchmarks.test_own_texts import LengthEncoder
+from tests.data.own_files import MANY, write_table
+from tests.helpers import call, train_tiny
+from tests.models.tiny_bases import save_base
 
 END = 1
 
@@ -65,6 +69,62 @@ def test_the_last_component_is_the_end_token_and_no_other():
     _, log_alpha = TokenMixture.fit(data, 5, END).draw(lengths, torch.Generator().manual_seed(0))
     ends = (log_alpha == log_alpha[0, 1]) & (torch.arange(7) < lengths.unsqueeze(1))
     assert ends.nonzero().tolist() == [[0, 1], [1, 3], [2, 6]]
+
+
+def test_codes_of_any_scale_make_the_mixture_that_fits_best():
+    """Scaled and shifted codes give the same mixture, and with the true means it has the variance of the noise."""
+    data = posteriors()
+    data = replace(data, mu=data.mu - torch.linspace(-1, 1, 6)[data.positions].unsqueeze(1))  # no part of positions
+    means = torch.stack([data.mu[data.tokens == max(token, END)].mean(dim=0) for token in range(5)])
+    first = TokenMixture.around(data, means, END)
+    assert torch.allclose(first.variance.sqrt(), torch.full((6,), 0.5), atol=0.02)
+    assert torch.allclose(first.by_token, means, atol=1e-3)
+    other = TokenMixture.around(data, 7 * means - torch.arange(6.0), END)
+    assert torch.allclose(other.by_token, first.by_token, atol=1e-3)
+
+
+def test_the_rate_is_the_divergence_of_the_posteriors_from_the_mixture():
+    """With one token but the end, the mixture is a Gaussian, and the rate is that of two Gaussians."""
+    data = posteriors()
+    tokens = torch.where(data.tokens == END, END, 2)
+    alone = replace(data, tokens=tokens, mu=torch.randn(data.mu.shape, generator=torch.Generator().manual_seed(3)) + 1)
+    mixture = TokenMixture.fit(alone, 5, END)
+    mixture.by_token[[0, 3, 4]] = 1e3  # these tokens are never mistaken for another one
+    own, whole = alone.logvar.exp(), mixture.variance + alone.logvar.exp()
+    places = mixture.by_position[alone.positions] + mixture.by_token[alone.tokens]
+    divergences = 0.5 * (((alone.mu - places).square() + own) / whole - 1 + (whole / own).log()).sum(dim=1)
+    share = mixture.weights[2] / (mixture.weights[2] + 4)  # a token without an occurrence counts as one
+    weights = -share.log() * (alone.tokens != END).float()
+    found = mixture.rate(alone, torch.Generator().manual_seed(0))
+    assert found == pytest.approx(float((divergences + weights).mean()), abs=0.1)
+
+
+def test_the_rate_of_tokens_that_are_never_mistaken_is_their_entropy():
+    data = posteriors()
+    sharp = replace(data, mu=20 * torch.eye(6)[data.tokens])
+    exact = TokenMixture.fit(sharp, 5, END)
+    exact.by_token.copy_(20 * torch.eye(6)[:5])
+    exact.by_position.zero_()
+    exact.variance.zero_()
+    shares = torch.bincount(sharp.tokens[sharp.tokens != END], minlength=5).clamp_min(1)
+    surprises = -(shares / shares.sum()).log()[sharp.tokens] * (sharp.tokens != END)
+    assert exact.rate(sharp, torch.Generator().manual_seed(0)) == pytest.approx(float(surprises.mean()), abs=1e-3)
+    assert plain_rate(sharp) > 10 * float(surprises.mean())
+
+
+def test_the_rate_of_the_plain_prior_is_the_divergence_of_two_gaussians():
+    data = posteriors()
+    own = torch.distributions.Normal(data.mu, (0.5 * data.logvar).exp().expand_as(data.mu))
+    base = torch.distributions.Normal(data.base[0], (0.5 * data.base[1]).exp())
+    expected = torch.distributions.kl_divergence(own, base).sum(dim=1).mean()
+    assert plain_rate(data) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_first_posteriors_are_those_of_the_first_texts():
+    data = posteriors()
+    some = data.first(3)
+    assert some.lengths.tolist() == data.lengths[:3].tolist()
+    assert len(some.mu) == len(some.tokens) == len(some.log_alpha) == int(data.lengths[:3].sum())
 
 
 # The flow.
@@ -194,7 +254,7 @@ def test_the_comparison_writes_a_row_for_each_prior_and_decoding(folder: Path, m
     assert {path: path.read_bytes() for path in (folder / "outputs").rglob("*") if path.is_file()} == before
     assert (folder / "priors.png").stat().st_size > 1000
     results = json.loads((folder / "priors.json").read_text())
-    expected = [(name, method) for name in prior_tables.NAMES for method in ("greedy", "sample")]
+    expected = [(name, method) for name in priors.SCRATCH for method in ("greedy", "sample")]
     assert [(row["prior"], row["decoding"]) for row in results["rows"]] == expected
     for row in results["rows"]:
         assert ("same_draw_bleu" in row) is (row["decoding"] == "sample")
@@ -204,4 +264,31 @@ def test_the_comparison_writes_a_row_for_each_prior_and_decoding(folder: Path, m
     assert page.count("\n| flow in reading order |") == 4  # two rows of figures, two samples
     monkeypatch.setattr(sys, "argv", ["priors", *map(str, (*flags, "--JUDGE", "vanilla"))])
     with pytest.raises(UserError, match="--JUDGE vanilla is of the model T; name one of --MODEL LM"):
+        priors.main()
+    monkeypatch.setattr(sys, "argv", ["priors", *map(str, flags), "--PRIORS", "embeddings"])
+    with pytest.raises(UserError, match="nvib has no embeddings of a causal base; leave embeddings out of --PRIORS"):
+        priors.main()
+
+
+@pytest.mark.slow
+def test_an_nvae_around_a_base_is_compared_under_a_pretrained_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    base = save_base(tmp_path / "base")
+    write_table(tmp_path / "own.csv", text=MANY)
+    source = ("--DATA", tmp_path / "own.csv", "--TEXT_COLUMN", "text")
+    call("prepareDatasets.py", *source, "--TOKENIZER", base, "--DATA_DIR", tmp_path / "data")
+    for name, model in (("lm", "LM"), ("nvae", "NVIB")):
+        flags = ("--EXPERIMENT_NAME", name, "--MODEL", model, "--DATA", "own", "--MAX_STEPS", 2, "--PRETRAINED", base)
+        call("train.py", *flags, "--DATA_DIR", tmp_path / "data", "--OUTPUT_DIR", tmp_path / "outputs")
+    monkeypatch.setattr(prior_judges, "load_encoder", LengthEncoder)
+    flags = ("--EXPERIMENT_NAME", "nvae", "--OUTPUT_DIR", tmp_path / "outputs", "--DATA_DIR", tmp_path / "data")
+    flags += ("--LANGUAGE_MODEL_PRIOR", "lm", "--JUDGE", base, "--NUMBER_SAMPLES", 6, "--REVERSE_STEPS", 2)
+    flags += ("--RESULTS", tmp_path / "priors.json", "--FIGURE", tmp_path / "priors.png")
+    names = ("plain", "mixture", "embeddings", "autoregressive")
+    monkeypatch.setattr(sys, "argv", ["priors", *map(str, flags), "--PRIORS", *names])
+    priors.main()
+    rows = json.loads((tmp_path / "priors.json").read_text())["rows"]
+    assert [row["prior"] for row in rows] == [name for name in names for _ in range(2)]
+    assert all(row["rate"] > 0 and row["forward_perplexity"] > 1 and row["reverse_perplexity"] > 1 for row in rows)
+    monkeypatch.setattr(prior_judges, "load_encoder", lambda: None)
+    with pytest.raises(UserError, match="base has no MAUVE: it needs the sentence encoder"):
         priors.main()
