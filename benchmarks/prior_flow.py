@@ -70,7 +70,7 @@ def sinusoids(values: Tensor, width: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-class _Layer(nn.Module):
+class ConditionedLayer(nn.Module):
     """Transformer layer whose norms and gates depend on a condition."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -111,7 +111,7 @@ class FlowNetwork(nn.Module):
         self.ordered, self.width = ordered, width
         self.input, self.output = nn.Linear(2 * coordinates, width), nn.Linear(width, coordinates)
         self.condition = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
-        self.layers = nn.ModuleList(_Layer(width, heads) for _ in range(layers))
+        self.layers = nn.ModuleList(ConditionedLayer(width, heads) for _ in range(layers))
 
     def forward(self, x: Tensor, time: Tensor, lengths: Tensor, earlier: Tensor) -> Tensor:
         """Predict the data of B texts.
@@ -194,7 +194,7 @@ def train(
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     size, started, step, loss_so_far = min(BATCH, len(rows)), time.monotonic(), 0, 0.0
     order: list[int] = []
-    while (done := _share(started, minutes, step, most)) < 1.0:
+    while (done := completed(started, minutes, step, most)) < 1.0:
         if len(order) < size:
             order = torch.randperm(len(rows)).tolist()
         batch, order = [rows[number] for number in order[:size]], order[size:]
@@ -237,7 +237,7 @@ def flow_loss(network: FlowNetwork, batch: list[Tensor]) -> Tensor:
     return (predicted - data)[real].square().mean()
 
 
-def _share(started: float, minutes: float, step: int, most: int | None) -> float:
+def completed(started: float, minutes: float, step: int, most: int | None) -> float:
     """Return the completed share of a training, by its time or by its steps."""
     by_steps = 0.0 if most is None else step / most
     return max(by_steps, (time.monotonic() - started) / (60.0 * minutes))

@@ -15,6 +15,7 @@ NAMES = {
     "embeddings": "mixture over embeddings",
     "flow": "flow over the set",
     "flow-ordered": "flow in reading order",
+    "vectors": "autoregressive over vectors",
     "autoregressive": "autoregressive",
 }
 FIGURES = {"forward_perplexity": ("F-PPL", 1), "mauve": ("MAUVE", 3), "distinct_2": ("distinct-2", 3)}
@@ -67,7 +68,7 @@ def priors(results: Mapping[str, Any]) -> str:
     caption = (
         f"Caption: `{results['data']}`, {results['count']:,} samples each, seed {results['seed']}; real text is the "
         f"{results['subset']} split, and for MAUVE as many other training texts"
-        + (f"; {results['minutes']:g} minutes of training for each flow" if updates else "")
+        + (f"; {results['minutes']:g} minutes of training for each prior with updates" if updates else "")
         + (f" ({updates})" if updates else "")
         + ("; the rate in nats a vector" if "rate" in columns else "")
         + ("; the judge is the untouched base, MAUVE over MiniLM" if results.get("judge") == BUNDLED else "")

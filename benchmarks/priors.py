@@ -7,14 +7,14 @@
         an NVAE around a pretrained model
 
 Candidates: the plain prior of the model; a mixture over tokens with fitted means; the same around the embeddings of a
-pretrained base; a rectified flow over the set of components, without and with their positions, trained for `--MINUTES`
-each; the autoregressive prior, posteriors of texts that the language model imagines (`sample.py --PRIOR learned`). Each
-draws the same number of samples, decoded greedily and with top-p, and has a row for both, beside real text and the
-language model's own samples. The rate is the divergence of the posteriors of real text from the prior, of the first
-texts; for the autoregressive prior it is the bound -ln p(x) of the language model. R-PPL is the perplexity of the real
-text under a model that learns from the samples alone, with the settings of the judge, or of the language model where
-the judge is a pretrained one. Writes the results after each candidate, and a figure; `benchmarks.doc_tables` writes the
-tables of docs/priors.md. The experiments are unchanged.
+pretrained base; a rectified flow over the set of components, without and with their positions, and an autoregressive
+prior over vectors, trained for `--MINUTES` each; the autoregressive prior, posteriors of texts that the language model
+imagines (`sample.py --PRIOR learned`). Each draws the same number of samples, decoded greedily and with top-p, and has
+a row for both, beside real text and the language model's own samples. The rate is the divergence of the posteriors of
+real text from the prior, of the first texts; for the autoregressive prior it is the bound -ln p(x) of the language
+model. R-PPL is the perplexity of the real text under a model that learns from the samples alone, with the settings of
+the judge, or of the language model where the judge is a pretrained one. Writes the results after each candidate, and a
+figure; `benchmarks.doc_tables` writes the tables of docs/priors.md. The experiments are unchanged.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from benchmarks import prior_flow
+from benchmarks import prior_flow, prior_vectors
 from benchmarks.machine import processor
 from benchmarks.prior_candidates import Posteriors, TokenMixture, collect, plain_rate, source_of
 from benchmarks.prior_judges import Judge, TrainedJudge, UntouchedJudge, reverse_perplexity
@@ -74,7 +74,10 @@ def parse() -> argparse.Namespace:
         "--PRIORS", choices=PRIORS, nargs="+", action=types.Distinct, default=SCRATCH, help="candidates to compare"
     )
     group.add_argument(
-        "--MINUTES", type=types.number(above=0), default=8.0, help="duration of the training of each flow"
+        "--MINUTES",
+        type=types.number(above=0),
+        default=8.0,
+        help="duration of the training of each flow, and of the prior over vectors",
     )
     group.add_argument("--NUMBER_SAMPLES", type=types.integer(2), default=1000, help="samples of each candidate")
     group.add_argument(
@@ -139,6 +142,14 @@ def sources(
         facts = {"updates": trained.updates, "loss": trained.loss}
         return source_of(experiment, trained, posteriors(), lengths), facts
 
+    def vectors() -> tuple[latents.Source, dict[str, Any]]:
+        start = TokenMixture.fit(posteriors(), tokenizer.vocabulary_size, tokenizer.sep_id)
+        trained = prior_vectors.train(posteriors(), start, arguments.MINUTES, arguments.SEED, arguments.TOP_P)
+        drawn = torch.Generator().manual_seed(arguments.SEED)
+        facts = {"updates": trained.updates, "loss": trained.loss}
+        facts["rate"] = trained.rate(posteriors(subset).first(RATED), drawn)
+        return source_of(experiment, trained, posteriors(), lengths), facts
+
     def autoregressive() -> tuple[latents.Source, dict[str, Any]]:
         imagined = Decoding("sample", top_p=arguments.TOP_P)
         split = experiment.data.splits[subset]
@@ -152,6 +163,7 @@ def sources(
         "embeddings": embeddings,
         "flow": lambda: flow(False),
         "flow-ordered": lambda: flow(True),
+        "vectors": vectors,
         "autoregressive": autoregressive,
     }
 

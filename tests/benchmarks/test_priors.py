@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import prior_flow, prior_judges, prior_tables, priors
+from benchmarks import prior_flow, prior_judges, prior_tables, prior_vectors, priors
 from benchmarks.prior_candidates import Posteriors, TokenMixture, collect, plain_rate, source_of
 from benchmarks.prior_flow import FlowNetwork, Space, flow_loss
 from models.text_model import AS_TRAINED
@@ -193,6 +193,91 @@ def test_a_trained_flow_draws_sets_of_the_distribution():
     found = flow.draw(torch.full((200,), 2), torch.Generator().manual_seed(1))[0][..., 0]  # [200, 2]
     assert (found.abs() - 2).abs().mean() < 0.5
     assert ((found[:, 0] > 0) != (found[:, 1] > 0)).float().mean() > 0.9
+
+
+# The autoregressive prior over vectors.
+
+
+def vector_network(data: Posteriors) -> prior_vectors.VectorNetwork:
+    torch.manual_seed(0)
+    made = prior_vectors.VectorNetwork(TokenMixture.fit(data, 5, END), data.logvar, width=32, heads=2, layers=1)
+    for parameter in made.parameters():  # weights and shift begin at zero, where nothing depends on the vectors
+        if parameter is not made.log_residual:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return made
+
+
+def test_a_vector_depends_on_those_before_it_alone():
+    made, z = vector_network(posteriors()), torch.randn(1, 5, 6)
+    changed = z.clone()
+    changed[:, 2] += 1.0
+    lengths = torch.tensor([5])
+    for before, after in zip(made(z, lengths), made(changed, lengths), strict=True):
+        assert torch.allclose(before[:, :3], after[:, :3], atol=1e-6)
+        assert not torch.allclose(before[:, 3], after[:, 3], atol=1e-3)
+
+
+def test_the_last_vector_is_the_end_token_s_and_padding_changes_nothing():
+    made, z = vector_network(posteriors()), torch.randn(2, 4, 6)
+    lengths = torch.tensor([4, 3])
+    with torch.inference_mode():
+        weights, places = made(z, lengths)
+        alone = made(z[1:, :3], lengths[1:])
+    assert (weights.argmax(dim=-1) == END).tolist() == [[False, False, False, True], [False, False, True, False]]
+    assert weights[1, 2, END] == pytest.approx(0.0, abs=1e-5)
+    assert torch.allclose(weights[1, :3], alone[0][0], atol=1e-5)
+    assert torch.allclose(places[1, :3], alone[1][0], atol=1e-5)
+
+
+def test_a_new_prior_over_vectors_has_the_rate_of_the_mixture():
+    data = posteriors(40)
+    mixture = TokenMixture.fit(data, 5, END)
+    made = prior_vectors.VectorNetwork(mixture, data.logvar, width=32, heads=2, layers=1)
+    prior = prior_vectors.VectorPrior(made, mixture.counts, 1.0, 0, 0.0)
+    found, expected = (one.rate(data, torch.Generator().manual_seed(0)) for one in (prior, mixture))
+    assert found == pytest.approx(expected, abs=0.01)
+
+
+def test_the_bound_of_a_vector_is_near_its_density_where_tokens_are_clear():
+    data = posteriors(20)
+    made, lengths = vector_network(data), data.lengths[:1]
+    z, tokens = (values[: int(lengths)][None] for values in (data.mu, data.tokens))
+    bound, density = made.bound(z, tokens, lengths), made.log_density(z, lengths)
+    assert (bound <= density + 0.1).all()  # the bound is computed in bfloat16
+    far = prior_vectors.VectorNetwork(TokenMixture.fit(data, 5, END), data.logvar - 4, width=32, heads=2, layers=1)
+    assert torch.allclose(far.bound(z, tokens, lengths), far.log_density(z, lengths), atol=0.1)
+
+
+@pytest.mark.slow
+def test_a_trained_prior_over_vectors_draws_the_order_of_the_tokens():
+    """Tokens 2, 3 and 4 follow each other in a circle, which the mixture does not know."""
+    generator = torch.Generator().manual_seed(0)
+    starts = torch.randint(0, 3, (300, 1), generator=generator)
+    tokens = 2 + (starts + torch.arange(4)) % 3
+    tokens[:, -1] = END
+    means = 3 * torch.randn(5, 6, generator=generator)
+    noise = 0.1 * torch.randn(1200, 6, generator=generator)
+    empty = torch.zeros(1200)
+    data = Posteriors(
+        means[tokens.view(-1)] + noise, empty, tokens.view(-1), torch.full((300,), 4), torch.full((6,), -4.0), noise[:3]
+    )
+    mixture = TokenMixture.fit(data, 5, END)
+    torch.manual_seed(0)
+    small = prior_vectors.VectorNetwork(mixture, data.logvar, width=64, heads=2, layers=1)
+    trained = prior_vectors.train(data, mixture, 10.0, 0, 1.0, small, most=120)
+    assert trained.updates == 120
+    rate, before = (one.rate(data, torch.Generator().manual_seed(1)) for one in (trained, mixture))
+    assert rate < before - 0.4  # all tokens but the first are certain, of ln 3 nats each
+    mu, _ = trained.draw(torch.full((200,), 4), torch.Generator().manual_seed(2))
+    drawn_tokens = torch.cdist(mu, means.expand(200, 5, 6)).argmin(dim=-1)
+    assert (drawn_tokens[:, -1] == END).all()
+    assert (drawn_tokens[:, 1] == 2 + (drawn_tokens[:, 0] - 1) % 3).float().mean() > 0.9
+    assert drawn_tokens[:, 0].unique().tolist() == [2, 3, 4]
+
+
+def test_a_nucleus_keeps_the_likeliest_tokens():
+    kept = prior_vectors._nucleus(torch.tensor([[0.1, 0.5, 0.15, 0.25]]), 0.7)
+    assert kept.tolist() == [[0.0, 0.5, 0.0, 0.25]]
 
 
 # The comparison.
