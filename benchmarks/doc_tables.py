@@ -357,6 +357,8 @@ OF_OWN_FILE: dict[str, Callable[[dict[str, Any]], str]] = {
     "dials": pretrained_tables.dials,
     "own_texts": pretrained_tables.own_texts,
     "priors": prior_tables.priors,
+    "priors_wikitext": prior_tables.priors,
+    "priors_pretrained": prior_tables.priors,
     "imperfect_latents": prior_tables.imperfect_latents,
 }
 

@@ -18,6 +18,7 @@ from pipeline.runtime.errors import UserError
 
 BLOCK = 256  # vectors whose density is computed together
 PASSES = 4  # alternations between the means of tokens and those of positions
+RIDGE = 1e-6  # share of the mean square that is added to the diagonal of least squares
 SHRINKAGE = 1.0  # imaginary occurrences, with a mean of zero, of each token and position
 
 
@@ -30,7 +31,7 @@ class Posteriors:
         log_alpha: [T], log pseudo-counts.
         tokens: [T], int, token ids; the last of each text is the end token.
         lengths: [M], int, tokens of each text, the end token included.
-        logvar: [D], log variances, the mean over all tokens.
+        logvar: [D], log variances, the mean over all tokens; or [T, D], those of each token.
         base: [3, D], mean, log variance and log pseudo-count (repeated) of the prior's component.
     """
 
@@ -50,7 +51,7 @@ class Posteriors:
     def drawn(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw a vector from each component: [T, D], and its log density: [T]."""
         noise = torch.randn(self.mu.shape, generator=generator)
-        normalizer = 0.5 * (math.log(2 * math.pi) + self.logvar).sum()
+        normalizer = 0.5 * (math.log(2 * math.pi) + self.logvar).sum(dim=-1)
         return self.mu + (0.5 * self.logvar).exp() * noise, -0.5 * noise.square().sum(dim=1) - normalizer
 
     def first(self, texts: int) -> "Posteriors":
@@ -59,6 +60,7 @@ class Posteriors:
         return replace(
             self,
             mu=self.mu[:own],
+            logvar=self.logvar[:own] if self.logvar.dim() == 2 else self.logvar,
             log_alpha=self.log_alpha[:own],
             tokens=self.tokens[:own],
             lengths=self.lengths[:texts],
@@ -69,8 +71,8 @@ def plain_rate(posteriors: Posteriors) -> float:
     """Compute the mean divergence KL(q ‖ p) of a component from the Gaussian of the plain prior, in nats a vector."""
     mean, logvar, _ = posteriors.base.double()
     own = posteriors.logvar.double()
-    square = (posteriors.mu.double() - mean).square().mean(dim=0)
-    return 0.5 * float(((square + own.exp()) / logvar.exp() - 1.0 + logvar - own).sum())
+    squares = (posteriors.mu.double() - mean).square()
+    return 0.5 * float(((squares + own.exp()) / logvar.exp() - 1.0 + logvar - own).sum(dim=-1).mean())
 
 
 class Candidate(Protocol):
@@ -90,13 +92,14 @@ class Candidate(Protocol):
 
 
 @torch.inference_mode()
-def collect(experiment: Experiment, subset: str, batch_size: int) -> Posteriors:
+def collect(experiment: Experiment, subset: str, batch_size: int, each: bool = False) -> Posteriors:
     """Encode every text of a split.
 
     Args:
         experiment: NVAE and data.
         subset: name of the split.
         batch_size: texts that are encoded together.
+        each: True keeps the log variances of each token.
 
     Raises:
         UserError: the model has no posterior with pseudo-counts, or a pseudo-count is zero.
@@ -104,13 +107,17 @@ def collect(experiment: Experiment, subset: str, batch_size: int) -> Posteriors:
     if require_latent(experiment).posterior is None:
         raise UserError(f"{experiment.files.folder.name} has no posterior with pseudo-counts; name an NVAE")
     parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    logvars: list[Tensor] = []
     base, logvar, total = torch.empty(0), 0.0, 0
     for batch in subset_batches(experiment, subset, batch_size, f"encode {subset}"):
         posterior = required(experiment.model.encode(batch.source, batch.key_padding_mask).posterior, "posterior")
         real = ~batch.key_padding_mask
         own = (posterior.mu[:, 1:][real], posterior.log_alpha[:, 1:][real], batch.source[real], real.sum(dim=1))
         parts.append((own[0].float().cpu(), own[1].float().cpu(), own[2].cpu(), own[3].cpu()))
-        logvar = logvar + posterior.logvar[:, 1:][real].float().cpu().sum(dim=0)
+        spread = posterior.logvar[:, 1:][real].float().cpu()
+        logvar = logvar + spread.sum(dim=0)
+        if each:
+            logvars.append(spread)
         total += len(own[0])
         first = posterior.mu[0, 0], posterior.logvar[0, 0], posterior.log_alpha[0, 0].expand_as(posterior.mu[0, 0])
         base = torch.stack(first).float().cpu()
@@ -120,7 +127,8 @@ def collect(experiment: Experiment, subset: str, batch_size: int) -> Posteriors:
             f"{experiment.files.folder.name} has pseudo-counts of zero, which no candidate models; take an NVAE with "
             "--ALPHA_ACTIVATION exp"
         )
-    return Posteriors(mu, log_alpha, tokens, lengths, torch.as_tensor(logvar) / total, base)
+    known = torch.cat(logvars) if each else torch.as_tensor(logvar) / total
+    return Posteriors(mu, log_alpha, tokens, lengths, known, base)
 
 
 def source_of(
@@ -174,6 +182,7 @@ class TokenMixture:
         counts: [V], log pseudo-counts of the tokens.
         weights: [V], frequencies of the tokens, without the end token.
         end: id of the end token.
+        noise: [D], log variance of a draw around its component's mean.
     """
 
     by_token: Tensor
@@ -182,6 +191,7 @@ class TokenMixture:
     counts: Tensor
     weights: Tensor
     end: int
+    noise: Tensor
 
     @staticmethod
     def fit(posteriors: Posteriors, vocabulary: int, end: int) -> "TokenMixture":
@@ -208,23 +218,21 @@ class TokenMixture:
 
     @staticmethod
     def around(posteriors: Posteriors, codes: Tensor, end: int) -> "TokenMixture":
-        """Make the mixture around given codes, such as a pretrained model's embeddings, whatever their scale.
+        """Make the mixture around given codes, such as a pretrained model's embeddings.
 
-        Scale and shift of each dimension, and the variance, are fitted by least squares.
+        One affine map of all codes is fitted to the means by least squares, and the variance is what it leaves.
 
         Args:
             posteriors: posteriors of the training set.
             codes: [V, D], codes of the tokens.
             end: id of the end token.
         """
-        number = torch.bincount(posteriors.tokens, minlength=len(codes)).double()
-        share = (number / number.sum()).unsqueeze(1)
-        middle, sums = (share * codes).sum(dim=0), torch.zeros(codes.shape, dtype=torch.double)
-        sums.index_add_(0, posteriors.tokens, posteriors.mu.double())
-        mean = posteriors.mu.double().mean(dim=0)
-        covariance = (sums * (codes - middle)).sum(dim=0) / number.sum()
-        scale = covariance / (share * (codes - middle).square()).sum(dim=0)
-        by_token = (mean + scale * (codes - middle)).float()
+        known = torch.cat([codes, torch.ones(len(codes), 1)], dim=1).double()
+        sums = torch.zeros(codes.shape, dtype=torch.double).index_add_(0, posteriors.tokens, posteriors.mu.double())
+        number = torch.bincount(posteriors.tokens, minlength=len(codes)).double().unsqueeze(1)
+        square = known.t() @ (number * known)
+        square += RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=torch.double)
+        by_token = (known @ torch.linalg.solve(square, known.t() @ sums)).float()
         return TokenMixture._with(posteriors, by_token, torch.zeros(1, codes.shape[1]), end)
 
     @staticmethod
@@ -236,7 +244,9 @@ class TokenMixture:
         counts = torch.zeros(len(by_token)).index_add_(0, tokens, posteriors.log_alpha) / number.clamp_min(1.0)
         weights = number.clone()
         weights[end] = 0.0
-        return TokenMixture(by_token, by_position, residual.square().mean(dim=0), counts, weights, end)
+        return TokenMixture(
+            by_token, by_position, residual.square().mean(dim=0), counts, weights, end, posteriors.logvar
+        )
 
     def rate(self, posteriors: Posteriors, generator: torch.Generator) -> float:
         """Estimate the mean divergence KL(q ‖ p) of a component from the mixture, in nats a vector, by a draw of each.
@@ -248,7 +258,7 @@ class TokenMixture:
             generator: source of randomness.
         """
         z, own_density = posteriors.drawn(generator)
-        variance = self.variance + posteriors.logvar.exp()
+        variance = self.variance + self.noise.exp()
         log_weights = (self.weights.clamp_min(1.0) / self.weights.clamp_min(1.0).sum()).log()
         places = self.by_position[posteriors.positions.clamp_max(len(self.by_position) - 1)]
         ends = posteriors.lengths.cumsum(0) - 1

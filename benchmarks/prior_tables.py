@@ -1,4 +1,4 @@
-"""Table and figure of docs/priors.md; `benchmarks.doc_tables` writes the table."""
+"""Tables and figures of docs/priors.md; `benchmarks.doc_tables` writes the tables."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ NAMES = {
     "flow": "flow over the set",
     "flow-ordered": "flow in reading order",
     "vectors": "autoregressive over vectors",
-    "autoregressive": "autoregressive",
+    "autoregressive": "autoregressive over tokens",
 }
 FIGURES = {"forward_perplexity": ("F-PPL", 1), "mauve": ("MAUVE", 3), "distinct_2": ("distinct-2", 3)}
 COLUMNS = {  # of the comparison of priors

@@ -3,7 +3,7 @@
     python -m benchmarks.priors --EXPERIMENT_NAME nvae --LANGUAGE_MODEL_PRIOR lm --JUDGE judge --MINUTES 8
     python -m benchmarks.priors ... --PRIORS plain autoregressive --NUMBER_SAMPLES 500
     python -m benchmarks.priors --EXPERIMENT_NAME nvae --LANGUAGE_MODEL_PRIOR lm --JUDGE bundled \
-        --PRIORS plain mixture embeddings autoregressive --RESULTS benchmarks/priors-pretrained.json
+        --PRIORS plain mixture embeddings autoregressive --RESULTS benchmarks/priors_pretrained.json
         an NVAE around a pretrained model
 
 Candidates: the plain prior of the model; a mixture over tokens with fitted means; the same around the embeddings of a
@@ -113,18 +113,23 @@ def sources(
     held: dict[str, Posteriors] = {}
     tokenizer, subset = experiment.data.tokenizer, arguments.DATA_SUBSET
 
-    def posteriors(split: str = "train") -> Posteriors:
-        if split not in held:
-            held[split] = collect(experiment, split, arguments.GENERATION_BATCH_SIZE)
-        return held[split]
+    def posteriors() -> Posteriors:
+        if "train" not in held:
+            held["train"] = collect(experiment, "train", arguments.GENERATION_BATCH_SIZE)
+        return held["train"]
+
+    def rated() -> Posteriors:
+        if "rated" not in held:
+            held["rated"] = collect(experiment, subset, arguments.GENERATION_BATCH_SIZE, each=True).first(RATED)
+        return held["rated"]
 
     def plain() -> tuple[latents.Source, dict[str, Any]]:
-        return latents.from_prior(experiment, lengths), {"rate": plain_rate(posteriors(subset).first(RATED))}
+        return latents.from_prior(experiment, lengths), {"rate": plain_rate(rated())}
 
     def of_tokens(made: TokenMixture) -> tuple[latents.Source, dict[str, Any]]:
         explained = 1.0 - float(made.variance.mean() / posteriors().mu.var(dim=0).mean())
         drawn = torch.Generator().manual_seed(arguments.SEED)
-        facts = {"explained_variance": explained, "rate": made.rate(posteriors(subset).first(RATED), drawn)}
+        facts = {"explained_variance": explained, "rate": made.rate(rated(), drawn)}
         return source_of(experiment, made, posteriors(), lengths), facts
 
     def mixture() -> tuple[latents.Source, dict[str, Any]]:
@@ -147,7 +152,7 @@ def sources(
         trained = prior_vectors.train(posteriors(), start, arguments.MINUTES, arguments.SEED, arguments.TOP_P)
         drawn = torch.Generator().manual_seed(arguments.SEED)
         facts = {"updates": trained.updates, "loss": trained.loss}
-        facts["rate"] = trained.rate(posteriors(subset).first(RATED), drawn)
+        facts["rate"] = trained.rate(rated(), drawn)
         return source_of(experiment, trained, posteriors(), lengths), facts
 
     def autoregressive() -> tuple[latents.Source, dict[str, Any]]:

@@ -71,15 +71,16 @@ def test_the_last_component_is_the_end_token_and_no_other():
     assert ends.nonzero().tolist() == [[0, 1], [1, 3], [2, 6]]
 
 
-def test_codes_of_any_scale_make_the_mixture_that_fits_best():
-    """Scaled and shifted codes give the same mixture, and with the true means it has the variance of the noise."""
+def test_codes_of_any_affine_map_make_the_mixture_that_fits_best():
+    """Turned, scaled and shifted codes give the same mixture; with the true means its variance is that of the noise."""
     data = posteriors()
     data = replace(data, mu=data.mu - torch.linspace(-1, 1, 6)[data.positions].unsqueeze(1))  # no part of positions
     means = torch.stack([data.mu[data.tokens == max(token, END)].mean(dim=0) for token in range(5)])
     first = TokenMixture.around(data, means, END)
     assert torch.allclose(first.variance.sqrt(), torch.full((6,), 0.5), atol=0.02)
     assert torch.allclose(first.by_token, means, atol=1e-3)
-    other = TokenMixture.around(data, 7 * means - torch.arange(6.0), END)
+    turned = 7 * means @ torch.randn(6, 6, generator=torch.Generator().manual_seed(4)) - torch.arange(6.0)
+    other = TokenMixture.around(data, turned, END)
     assert torch.allclose(other.by_token, first.by_token, atol=1e-3)
 
 
@@ -118,6 +119,24 @@ def test_the_rate_of_the_plain_prior_is_the_divergence_of_two_gaussians():
     base = torch.distributions.Normal(data.base[0], (0.5 * data.base[1]).exp())
     expected = torch.distributions.kl_divergence(own, base).sum(dim=1).mean()
     assert plain_rate(data) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_rates_take_the_variances_of_each_token():
+    """Half of the tokens with a variance e times as large and half with 1 / e: not the rate of the mean."""
+    data = posteriors()
+    spread = torch.linspace(-1, 1, len(data.tokens)).sign().unsqueeze(1).expand_as(data.mu)
+    each = replace(data, logvar=data.logvar + spread)
+    own = torch.distributions.Normal(each.mu, (0.5 * each.logvar).exp())
+    base = torch.distributions.Normal(data.base[0], (0.5 * data.base[1]).exp())
+    expected = torch.distributions.kl_divergence(own, base).sum(dim=1).mean()
+    assert plain_rate(each) == pytest.approx(float(expected), rel=1e-5)
+    whole = TokenMixture.fit(data, 5, END).rate(each, torch.Generator().manual_seed(0))
+    parts = [
+        TokenMixture.fit(data, 5, END).rate(replace(data, logvar=data.logvar + sign), torch.Generator().manual_seed(0))
+        for sign in (-1, 1)
+    ]
+    assert whole == pytest.approx(sum(parts) / 2, abs=0.5)
+    assert each.first(3).logvar.shape == each.first(3).mu.shape
 
 
 def test_the_first_posteriors_are_those_of_the_first_texts():
