@@ -14,7 +14,8 @@ a row for both, beside real text and the language model's own samples. The rate 
 real text from the prior, of the first texts; for the autoregressive prior it is the bound -ln p(x) of the language
 model. R-PPL is the perplexity of the real text under a model that learns from the samples alone, with the settings of
 the judge, or of the language model where the judge is a pretrained one. Writes the results after each candidate, and a
-figure; `benchmarks.doc_tables` writes the tables of docs/priors.md. The experiments are unchanged.
+figure; `benchmarks.doc_tables` writes the tables of docs/priors.md. The experiments are unchanged. With the 1.8 million
+vectors of WikiText-2 it took 13 GB.
 """
 
 import argparse
