@@ -6,14 +6,19 @@ by adaptive layer norms). The network predicts the data `x_1` from `x_t = t x_1 
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.prior_candidates import Posteriors
+
+Network = TypeVar("Network", bound=nn.Module)
+Row = TypeVar("Row")
 
 DIRECTIONS = 64  # principal directions of the means that the flow models
 FITTED = 50_000  # means that the principal directions are computed from, at most
@@ -190,6 +195,29 @@ def train(
     space = Space.fit(posteriors)
     rows = space.encode(posteriors.mu, posteriors.log_alpha).split(posteriors.lengths.tolist())
     network = FlowNetwork(space.directions.shape[0] + 1, ordered) if network is None else network
+    averaged, updates, loss = fit(network, rows, flow_loss, minutes, most)
+    return Flow(averaged, space, updates, loss)
+
+
+def fit(
+    network: Network,
+    rows: Sequence[Row],
+    loss_of: Callable[[Network, list[Row]], Tensor],
+    minutes: float,
+    most: int | None,
+) -> tuple[Network, int, float]:
+    """Train a network on texts in random batches.
+
+    Args:
+        network: network in training.
+        rows: what the loss needs of each text.
+        loss_of: computes the loss of a batch.
+        minutes: duration of the training; the learning rate falls to zero over its last part.
+        most: largest number of steps; None for no limit.
+
+    Returns:
+        The network with averaged weights, the number of steps, and an exponential average of the loss.
+    """
     averaged = deepcopy(network).eval()
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     size, started, step, loss_so_far = min(BATCH, len(rows)), time.monotonic(), 0, 0.0
@@ -201,7 +229,7 @@ def train(
         rate = LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * min(1.0, (1.0 - done) / COOL_DOWN)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = flow_loss(network, batch)
+        loss = loss_of(network, batch)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), CLIP)
@@ -212,7 +240,7 @@ def train(
             for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
                 mean.lerp_(value, weight)
         loss_so_far = loss.item() if step == 1 else 0.98 * loss_so_far + 0.02 * loss.item()
-    return Flow(averaged, space, step, loss_so_far)
+    return averaged, step, loss_so_far
 
 
 def flow_loss(network: FlowNetwork, batch: list[Tensor]) -> Tensor:

@@ -7,8 +7,6 @@ is rarely mistaken for another token's; the rate sums all terms.
 """
 
 import math
-import time
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -16,21 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.prior_candidates import Posteriors, TokenMixture
-from benchmarks.prior_flow import (
-    AVERAGE,
-    BATCH,
-    CLIP,
-    COOL_DOWN,
-    HEADS,
-    LAYERS,
-    LEARNING_RATE,
-    WARM_UP,
-    WEIGHT_DECAY,
-    WIDTH,
-    ConditionedLayer,
-    completed,
-    sinusoids,
-)
+from benchmarks.prior_flow import HEADS, LAYERS, WIDTH, ConditionedLayer, fit, sinusoids
 
 HIDDEN = -1e9
 
@@ -207,29 +191,8 @@ def train(
     counts = posteriors.lengths.tolist()
     rows = list(zip(posteriors.mu.split(counts), posteriors.tokens.split(counts), strict=True))
     network = VectorNetwork(mixture, posteriors.logvar) if network is None else network
-    averaged = deepcopy(network).eval()
-    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    size, started, step, loss_so_far = min(BATCH, len(rows)), time.monotonic(), 0, 0.0
-    order: list[int] = []
-    while (done := completed(started, minutes, step, most)) < 1.0 or step == 0:
-        if len(order) < size:
-            order = torch.randperm(len(rows)).tolist()
-        batch, order = [rows[number] for number in order[:size]], order[size:]
-        rate = LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * min(1.0, (1.0 - min(done, 1.0)) / COOL_DOWN)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss = vector_loss(network, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), CLIP)
-        optimizer.step()
-        step += 1
-        with torch.no_grad():
-            weight = 1.0 - min(AVERAGE, (1 + step) / (10 + step))
-            for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
-                mean.lerp_(value, weight)
-        loss_so_far = loss.item() if step == 1 else 0.98 * loss_so_far + 0.02 * loss.item()
-    return VectorPrior(averaged, mixture.counts, top_p, step, loss_so_far)
+    averaged, updates, loss = fit(network, rows, vector_loss, minutes, most)
+    return VectorPrior(averaged, mixture.counts, top_p, updates, loss)
 
 
 def vector_loss(network: VectorNetwork, batch: list[tuple[Tensor, Tensor]]) -> Tensor:
