@@ -173,7 +173,7 @@ class TokenMixture:
 
     The mean of a component is the mean of its token plus that of its position plus Gaussian noise with the variance of
     the residual. Apart from the positions the components are exchangeable. The last component is the end token.
-    `fit` fits the means to the posteriors; `around` takes those of the tokens as they are, and none of positions.
+    `fit` fits the means to the posteriors; `around` maps given codes of the tokens, without a part of positions.
 
     Args:
         by_token: [V, D], means of the tokens.
