@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.prior_candidates import Posteriors, TokenMixture
 from benchmarks.prior_flow import HEADS, LAYERS, WIDTH, ConditionedLayer, fit, sinusoids
+from models.decoding import nucleus
 
 HIDDEN = -1e9
 
@@ -24,7 +25,6 @@ class VectorNetwork(nn.Module):
 
     Args:
         mixture: mixture over tokens, whose means stay as they are.
-        logvar: [D], log variance of the posteriors, which the vectors have at least.
         width: width of the layers, a multiple of twice the number of heads.
         heads: attention heads.
         layers: number of layers.
@@ -35,15 +35,13 @@ class VectorNetwork(nn.Module):
     log_frequencies: Tensor
     least: Tensor
 
-    def __init__(
-        self, mixture: TokenMixture, logvar: Tensor, width: int = WIDTH, heads: int = HEADS, layers: int = LAYERS
-    ) -> None:
+    def __init__(self, mixture: TokenMixture, width: int = WIDTH, heads: int = HEADS, layers: int = LAYERS) -> None:
         super().__init__()
         self.width, self.end = width, mixture.end
         vocabulary, dim = mixture.by_token.shape
         self.register_buffer("means", mixture.by_token)
         self.register_buffer("places", mixture.by_position)
-        self.register_buffer("least", logvar.exp())
+        self.register_buffer("least", mixture.noise.exp())
         weights = mixture.weights.clamp_min(1.0)
         self.register_buffer("log_frequencies", (weights / weights.sum()).log())
         self.scale = float(mixture.by_token.std())
@@ -146,9 +144,10 @@ class VectorPrior:
         network, count = self.network, int(lengths.max())
         mu = torch.zeros(len(lengths), count, network.means.shape[1])
         z, log_alpha = mu.clone(), torch.zeros(mu.shape[:2])
+        choose = nucleus(top_p=self.top_p, generator=generator)
         for place in range(count):
             log_weights, places = network(z[:, : place + 1], lengths)
-            tokens = torch.multinomial(_nucleus(log_weights[:, -1].exp(), self.top_p), 1, generator=generator)[:, 0]
+            tokens = choose(log_weights[:, -1])
             noise, further = torch.randn(2, *mu[:, place].shape, generator=generator)
             mu[:, place] = network.means[tokens] + places[:, -1] + network.residual.sqrt() * noise
             z[:, place] = mu[:, place] + network.least.sqrt() * further
@@ -190,7 +189,7 @@ def train(
     torch.manual_seed(seed)
     counts = posteriors.lengths.tolist()
     rows = list(zip(posteriors.mu.split(counts), posteriors.tokens.split(counts), strict=True))
-    network = VectorNetwork(mixture, posteriors.logvar) if network is None else network
+    network = VectorNetwork(mixture) if network is None else network
     averaged, updates, loss = fit(network, rows, vector_loss, minutes, most)
     return VectorPrior(averaged, mixture.counts, top_p, updates, loss)
 
@@ -207,10 +206,3 @@ def vector_loss(network: VectorNetwork, batch: list[tuple[Tensor, Tensor]]) -> T
     real = torch.arange(mu.shape[1]) < lengths.unsqueeze(1)
     z = mu + network.least.sqrt() * torch.randn_like(mu)
     return -network.bound(z, tokens, lengths)[real].mean()
-
-
-def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
-    """Set the probabilities [B, V] outside the smallest set with a sum of at least `top_p` to zero."""
-    ordered, order = probabilities.sort(dim=-1, descending=True)
-    kept = ordered.cumsum(dim=-1) - ordered < top_p
-    return torch.zeros_like(probabilities).scatter_(-1, order, ordered * kept)

@@ -219,7 +219,7 @@ def test_a_trained_flow_draws_sets_of_the_distribution():
 
 def vector_network(data: Posteriors) -> prior_vectors.VectorNetwork:
     torch.manual_seed(0)
-    made = prior_vectors.VectorNetwork(TokenMixture.fit(data, 5, END), data.logvar, width=32, heads=2, layers=1)
+    made = prior_vectors.VectorNetwork(TokenMixture.fit(data, 5, END), width=32, heads=2, layers=1)
     for parameter in made.parameters():  # weights and shift begin at zero, where nothing depends on the vectors
         if parameter is not made.log_residual:
             torch.nn.init.normal_(parameter, std=0.2)
@@ -251,7 +251,7 @@ def test_the_last_vector_is_the_end_token_s_and_padding_changes_nothing():
 def test_a_new_prior_over_vectors_has_the_rate_of_the_mixture():
     data = posteriors(40)
     mixture = TokenMixture.fit(data, 5, END)
-    made = prior_vectors.VectorNetwork(mixture, data.logvar, width=32, heads=2, layers=1)
+    made = prior_vectors.VectorNetwork(mixture, width=32, heads=2, layers=1)
     prior = prior_vectors.VectorPrior(made, mixture.counts, 1.0, 0, 0.0)
     found, expected = (one.rate(data, torch.Generator().manual_seed(0)) for one in (prior, mixture))
     assert found == pytest.approx(expected, abs=0.01)
@@ -263,7 +263,9 @@ def test_the_bound_of_a_vector_is_near_its_density_where_tokens_are_clear():
     z, tokens = (values[: int(lengths)][None] for values in (data.mu, data.tokens))
     bound, density = made.bound(z, tokens, lengths), made.log_density(z, lengths)
     assert (bound <= density + 0.1).all()  # the bound is computed in bfloat16
-    far = prior_vectors.VectorNetwork(TokenMixture.fit(data, 5, END), data.logvar - 4, width=32, heads=2, layers=1)
+    far = prior_vectors.VectorNetwork(
+        replace(TokenMixture.fit(data, 5, END), noise=data.logvar - 4), width=32, heads=2, layers=1
+    )
     assert torch.allclose(far.bound(z, tokens, lengths), far.log_density(z, lengths), atol=0.1)
 
 
@@ -282,7 +284,7 @@ def test_a_trained_prior_over_vectors_draws_the_order_of_the_tokens():
     )
     mixture = TokenMixture.fit(data, 5, END)
     torch.manual_seed(0)
-    small = prior_vectors.VectorNetwork(mixture, data.logvar, width=64, heads=2, layers=1)
+    small = prior_vectors.VectorNetwork(mixture, width=64, heads=2, layers=1)
     trained = prior_vectors.train(data, mixture, 10.0, 0, 1.0, small, most=120)
     assert trained.updates == 120
     rate, before = (one.rate(data, torch.Generator().manual_seed(1)) for one in (trained, mixture))
@@ -292,11 +294,6 @@ def test_a_trained_prior_over_vectors_draws_the_order_of_the_tokens():
     assert (drawn_tokens[:, -1] == END).all()
     assert (drawn_tokens[:, 1] == 2 + (drawn_tokens[:, 0] - 1) % 3).float().mean() > 0.9
     assert drawn_tokens[:, 0].unique().tolist() == [2, 3, 4]
-
-
-def test_a_nucleus_keeps_the_likeliest_tokens():
-    kept = prior_vectors._nucleus(torch.tensor([[0.1, 0.5, 0.15, 0.25]]), 0.7)
-    assert kept.tolist() == [[0.0, 0.5, 0.0, 0.25]]
 
 
 # The comparison.
