@@ -87,12 +87,14 @@ class ConditionedLayer(nn.Module):
         nn.init.zeros_(self.condition.weight)
         nn.init.zeros_(self.condition.bias)
 
-    def forward(self, x: Tensor, condition: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Read B texts [B, N, W] with their conditions [B, W]; without a bias, each vector those before it alone."""
         texts, count, width = x.shape
         parts = self.condition(F.silu(condition)).unsqueeze(1).chunk(6, dim=-1)
         normed = F.layer_norm(x, (width,)) * (1 + parts[0]) + parts[1]
         q, k, v = self.attention(normed).view(texts, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        read = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        mask = None if bias is None else bias.to(q.dtype)
+        read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=bias is None)
         x = x + (1 + parts[2]) * self.output(read.transpose(1, 2).reshape(texts, count, width))
         normed = F.layer_norm(x, (width,)) * (1 + parts[3]) + parts[4]
         return x + (1 + parts[5]) * self.narrow(F.gelu(self.widen(normed)))

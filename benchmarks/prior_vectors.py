@@ -14,10 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.prior_candidates import Posteriors, TokenMixture
-from benchmarks.prior_flow import HEADS, LAYERS, WIDTH, ConditionedLayer, fit, sinusoids
+from benchmarks.prior_flow import HEADS, WIDTH, ConditionedLayer, fit, sinusoids
 from models.decoding import nucleus
 
 HIDDEN = -1e9
+LAYERS = 1  # as many as the language models of these comparisons have
+IGNORED = -100  # token without a loss
+ROWS, COLUMNS = 256, 16  # multiples that the rows of a batch are filled up to
 
 
 class VectorNetwork(nn.Module):
@@ -43,7 +46,9 @@ class VectorNetwork(nn.Module):
         self.register_buffer("places", mixture.by_position)
         self.register_buffer("least", mixture.noise.exp())
         weights = mixture.weights.clamp_min(1.0)
-        self.register_buffer("log_frequencies", (weights / weights.sum()).log())
+        log_frequencies = (weights / weights.sum()).log()
+        log_frequencies[mixture.end] = HIDDEN
+        self.register_buffer("log_frequencies", log_frequencies)
         self.scale = float(mixture.by_token.std())
         self.input, self.shift = nn.Linear(dim, width), nn.Linear(width, dim)
         self.head = nn.Linear(width, vocabulary)
@@ -59,6 +64,28 @@ class VectorNetwork(nn.Module):
         """Variance of a mean around that of its token: [D]."""
         return self.log_residual.exp()
 
+    def read(self, z: Tensor, lengths: Tensor) -> Tensor:
+        """Compute what the next vectors of B texts are drawn by: [B, N, width], with arbitrary values at padding.
+
+        Args:
+            z: [B, N, D], vectors; the row at i depends on those before i alone.
+            lengths: [B], int, vectors of each text.
+        """
+        before = F.pad(z / self.scale, (0, 0, 1, -1))
+        hidden = self.input(before) + sinusoids(10.0 * torch.arange(z.shape[1], device=z.device), self.width)
+        condition = self.condition(sinusoids(10.0 * lengths, self.width))
+        for layer in self.layers:
+            hidden = layer(hidden, condition)
+        return F.layer_norm(hidden, (self.width,))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Compute the logits of the tokens of vectors that are not the last: [..., width] to [..., V]."""
+        return self.head(hidden).float() + self.log_frequencies
+
+    def centres(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Compute the common part of the means: [..., width] and positions [...] to [..., D]."""
+        return self.places[positions.clamp_max(len(self.places) - 1)] + self.shift(hidden).float()
+
     def forward(self, z: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the mixtures of B texts.
 
@@ -70,37 +97,36 @@ class VectorNetwork(nn.Module):
             Log weights of the tokens [B, N, V], the end token's alone at the last vector, and the common part of the
             means [B, N, D], both with arbitrary values at padding.
         """
-        count = z.shape[1]
-        positions = torch.arange(count, device=z.device)
-        before = F.pad(z / self.scale, (0, 0, 1, -1))
-        hidden = self.input(before) + sinusoids(10.0 * positions, self.width)
-        condition = self.condition(sinusoids(10.0 * lengths, self.width))
-        later = torch.ones(count, count, dtype=torch.bool, device=z.device).triu(1)
-        bias = torch.zeros(1, 1, count, count, device=z.device).masked_fill(later, HIDDEN)
-        for layer in self.layers:
-            hidden = layer(hidden, condition, bias)
-        hidden = F.layer_norm(hidden, (self.width,))
-        logits = self.head(hidden).float() + self.log_frequencies
-        is_end = torch.arange(logits.shape[-1], device=z.device) == self.end
-        at_end = positions == (lengths - 1).unsqueeze(1)  # [B, N]
-        logits = logits.masked_fill(at_end.unsqueeze(-1) ^ is_end, HIDDEN)
-        places = self.places[positions.clamp_max(len(self.places) - 1)]
-        return logits.log_softmax(dim=-1), places + self.shift(hidden).float()
+        positions = torch.arange(z.shape[1], device=z.device).expand(z.shape[:2])
+        hidden = self.read(z, lengths)
+        log_weights = self.logits(hidden).log_softmax(dim=-1)
+        end = torch.full_like(self.log_frequencies, HIDDEN).index_fill(0, torch.tensor(self.end), 0.0)
+        at_end = positions == (lengths - 1).unsqueeze(1)
+        return torch.where(at_end.unsqueeze(-1), end, log_weights), self.centres(hidden, positions)
 
     def bound(self, z: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Compute the term of each vector's own token in its density: [B, N], arbitrary at padding.
+        """Compute the mean term of a vector's own token in its density: [].
 
         Args:
             z: [B, N, D], draws from the posteriors.
-            tokens: [B, N], int, the tokens.
+            tokens: [B, N], int, the tokens, the last of each text the end token.
             lengths: [B], int, vectors of each text.
         """
+        positions = torch.arange(z.shape[1], device=z.device).expand(z.shape[:2])
+        last = (lengths - 1).unsqueeze(1)
+        real, before = positions <= last, positions < last
         with torch.autocast("cpu", torch.bfloat16):
-            log_weights, places = self(z, lengths)
+            hidden = self.read(z, lengths)
+            # The last vector's token is certain. A round number of rows, since each number has its own kernels.
+            rows, own = hidden[before], tokens[before]
+            more = -len(rows) % ROWS
+            logits = self.logits(F.pad(rows, (0, 0, 0, more)))
+            log_weights = -F.cross_entropy(logits, F.pad(own, (0, more), value=IGNORED), reduction="sum")
+            places = self.centres(hidden[real], positions[real])
         variance = self.residual + self.least
-        squares = ((z - places - self.means[tokens]).square() / variance).sum(dim=-1)
+        squares = ((z[real] - places - self.means[tokens[real]]).square() / variance).sum()
         normalizer = 0.5 * (2 * math.pi * variance).log().sum()
-        return log_weights.gather(-1, tokens.unsqueeze(-1))[..., 0] - 0.5 * squares - normalizer
+        return (log_weights - 0.5 * squares) / lengths.sum() - normalizer
 
     def log_density(self, z: Tensor, lengths: Tensor) -> Tensor:
         """Compute the log density of each vector given those before it: [B, N], arbitrary at padding.
@@ -203,6 +229,7 @@ def vector_loss(network: VectorNetwork, batch: list[tuple[Tensor, Tensor]]) -> T
     """
     lengths = torch.tensor([len(tokens) for _, tokens in batch])
     mu, tokens = (nn.utils.rnn.pad_sequence(list(part), batch_first=True) for part in zip(*batch, strict=True))
-    real = torch.arange(mu.shape[1]) < lengths.unsqueeze(1)
+    more = -mu.shape[1] % COLUMNS
+    mu, tokens = F.pad(mu, (0, 0, 0, more)), F.pad(tokens, (0, more))
     z = mu + network.least.sqrt() * torch.randn_like(mu)
-    return -network.bound(z, tokens, lengths)[real].mean()
+    return -network.bound(z, tokens, lengths)
