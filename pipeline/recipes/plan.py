@@ -57,7 +57,7 @@ RECORD = "paper.json"  # steps of the paper recipe that are done
 TRIAL_PART = 5  # a trial of a study has one part of so many of a training's budget
 # Samples of a learned prior: the latent decides, and its noise hardly changes a token.
 LEARNED = ("--PRIOR", "learned", "--PRIOR_TOP_P", "0.95", "--LATENT_TEMPERATURE", "0.5")
-DRAWN = ("--DECODING", "sample", "--TOP_P", "0.95")
+DRAWN = ("--DECODING", "sample", "--TOP_P", "0.95")  # the language model's own samples too, which they compare with
 
 JUDGE = "lm"  # experiment of the language model that judges samples
 JUDGE_RUN = Run(JUDGE, "LM", ())
@@ -304,7 +304,7 @@ def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list
             for measure in run.measures:
                 script, flags, needs = MEASURES[measure](budget)
                 if script == "sample.py" and run.model == "LM" and not budget.sampling:
-                    flags += ("--DECODING", "sample")  # without a latent, greedy decoding repeats one sentence
+                    flags += DRAWN  # without a latent, greedy decoding repeats one sentence
                 if script == "sample.py" and run.prior is not None:
                     flags, needs = flags + LEARNED + (() if budget.sampling else DRAWN), (*needs, "prior")
                 steps.append(
