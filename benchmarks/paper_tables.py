@@ -119,8 +119,9 @@ def samples(runs: Runs) -> str:
     body = rows_of(runs, MODELS, SAMPLES)
     every = [figures for group in runs.values() for figures in group]
     for suffix, name in CONTROLS.items():
-        own = [{key: f[key + suffix] for key in SAMPLES if key + suffix in f} for f in every]
-        if any(own):
+        found = [{key: f[key + suffix] for key in SAMPLES if key + suffix in f} for f in every]
+        own = [each for number, each in enumerate(found) if each and each not in found[:number]]  # of equal texts, one
+        if own:
             body.append([name, "–", *(cell(own, key) for key in SAMPLES)])
     return table(header("", SAMPLES), body)
 

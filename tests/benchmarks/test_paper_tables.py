@@ -68,6 +68,14 @@ def test_each_run_is_a_row_with_the_mean_over_its_seeds():
     assert [row[0] for row in page("remedies")[1:]] == ["`vtp-none`"]
 
 
+def test_the_same_real_text_of_two_runs_counts_once(kept: Path):
+    for seed, perplexity in ((2, 115.0), (3, 117.0)):
+        figures = {"samples/forward_perplexity": 100.0, "samples/forward_perplexity_of_real_text": perplexity}
+        keep(kept, f"nvib-s{seed}", "NVIB", seed, **figures)
+        shown = page("samples")[-1][:3]
+        assert shown == ["real text", "–", "115.0" if seed == 2 else "116.0 ± 1.4"]
+
+
 @pytest.mark.usefixtures("kept")
 def test_a_study_is_a_row_with_what_it_found():
     assert page("studies")[1:] == [["`T`", "learning_rate 0.00082", "4", "1.235"]]
