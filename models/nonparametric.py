@@ -13,7 +13,7 @@ from models.gaussian import Gaussians, kl_by_dimension, let_through, rate, with_
 from models.latent import Draws, Latent, Placed
 from models.latent import hidden as hide
 from models.posterior_draws import draw_each
-from models.readings import draws_of
+from models.readings import INTEGRATING, draws_of
 from models.settings import NVAESettings
 from models.text_model import AS_TRAINED, UNCHANGED, Encoding, Noise, Prices, UnsupportedError, required
 from nvib import DiscreteMixture, GaussianMixture, Posterior, Prior
@@ -222,7 +222,7 @@ class Nonparametric(TextAutoencoder[NVAESettings]):
         squared = noise.temperature**2
         prior = Prior(s.prior_mu, s.prior_var * squared, s.prior_alpha / squared, s.delta / squared)
         drawn = prior.sample(lengths, s.dim_h, self._kappa(noise), generator)
-        return _with_rest(drawn, torch.full_like(drawn.z, math.log(s.prior_var)), noise.temperature)
+        return self._with_rest(drawn, torch.full_like(drawn.z, math.log(s.prior_var)), noise.temperature)
 
     def length_with(self, vectors: int, noise: Noise = AS_TRAINED) -> int:
         """Return the n at which `kappa (n + 1)` is the number of vectors; see `TextModel.length_with`."""
@@ -247,7 +247,7 @@ class Nonparametric(TextAutoencoder[NVAESettings]):
         shift = 2.0 * math.log(noise.temperature)
         tempered = Posterior(own.mu, own.logvar + shift, own.log_alpha - shift, own.key_padding_mask)
         logvar = own.logvar.repeat_interleave(kappa, dim=1)
-        return _with_rest(tempered.sample(kappa, generator), logvar, noise.temperature)
+        return self._with_rest(tempered.sample(kappa, generator), logvar, noise.temperature)
 
     def keep_some(self, latent: Latent, share: float, generator: torch.Generator | None = None) -> Latent:
         """Hide a random part of a text's own vectors, never all of the mixture; see `TextModel.keep_some`.
@@ -283,6 +283,24 @@ class Nonparametric(TextAutoencoder[NVAESettings]):
             return nvib.interpolate(a, b, tau)
         raise TypeError(f"a and b must be mixtures of one type, got {type(a).__name__} and {type(b).__name__}")
 
+    def _with_rest(
+        self, drawn: DiscreteMixture, logvar: Tensor, temperature: float
+    ) -> DiscreteMixture | GaussianMixture:
+        """Return what the decoder reads of vectors drawn at a temperature: the vectors, or what is left with them.
+
+        The draws have `temperature²` of the variance. In the readings that integrate, the rest stays in the mixture,
+        whose mean measure is then the same at every temperature up to 1; at 0 it is the whole mixture. The others leave
+        the rest out: a decoder that was trained on draws may read the widest component instead of the one it looks for.
+
+        Args:
+            drawn: [B, K, …], drawn at the temperature.
+            logvar: [B, K, D], log variances at temperature 1.
+            temperature: above 0.
+        """
+        if temperature >= 1.0 or self.settings.reading not in INTEGRATING:
+            return drawn
+        return GaussianMixture(drawn.z, logvar + math.log1p(-(temperature**2)), drawn.log_pi, drawn.key_padding_mask)
+
     def _kappa(self, noise: Noise) -> int:
         return self.settings.kappa if noise.kappa is None else noise.kappa
 
@@ -304,19 +322,3 @@ def _replaced(mixture: DiscreteMixture, drawn: DiscreteMixture, taken: Tensor, w
     z = torch.where(taken.unsqueeze(-1), drawn.z.to(mixture.z.dtype), mixture.z)
     log_pi = torch.where(taken, drawn.log_pi.to(mixture.log_pi.dtype), mixture.log_pi)
     return DiscreteMixture(z, log_pi.masked_fill(mask, -math.inf).log_softmax(dim=-1), mask)
-
-
-def _with_rest(drawn: DiscreteMixture, logvar: Tensor, temperature: float) -> DiscreteMixture | GaussianMixture:
-    """Return vectors drawn at a temperature below 1 with the variance that the temperature leaves.
-
-    The draws have `temperature²` of the variance. The rest stays in the mixture, and attention integrates over it. The
-    mean measure is therefore the same at every temperature up to 1, and at 0 it is the whole mixture.
-
-    Args:
-        drawn: [B, K, …], drawn at the temperature.
-        logvar: [B, K, D], log variances at temperature 1.
-        temperature: above 0.
-    """
-    if temperature >= 1.0:
-        return drawn
-    return GaussianMixture(drawn.z, logvar + math.log1p(-(temperature**2)), drawn.log_pi, drawn.key_padding_mask)

@@ -18,7 +18,7 @@ from models.nonparametric import COLD, Nonparametric
 from models.packing import Packing
 from models.pretrained_base import tokenizer_of
 from models.pretrained_decoder import HIDDEN, PretrainedDecoder, Prompt
-from models.readings import draws_of
+from models.readings import INTEGRATING, draws_of
 from models.settings import LanguageModelSettings, NVAESettings, VTSSettings, VTVSettings
 from models.text_model import AS_TRAINED, Encoding, Noise, Settings, UnsupportedError
 from models.token_codes import TokenCodes, scaled_identity
@@ -29,7 +29,6 @@ from nvib import DiscreteMixture, GaussianMixture
 
 INITIAL_RATE = 30.0  # nats a vector before the first step, at which a token is rarely mistaken for another one
 INSTRUCTION = "Repeat the sentence.\n"
-UNREADABLE = ("integral", "no-prior")  # readings of a mixture with its variances
 BREAK = "\n"  # between the latent and the text
 
 
@@ -186,7 +185,7 @@ class PromptNVAE(Nonparametric, PromptAutoencoder[NVAESettings]):
     """
 
     def __init__(self, settings: NVAESettings, folder: Path) -> None:
-        if settings.reading in UNREADABLE:
+        if settings.reading in INTEGRATING:
             raise UnsupportedError(
                 f"the reading {settings.reading} means nothing for a causal model, which reads vectors and no "
                 "variances; take plug-in or draws-K"

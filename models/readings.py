@@ -2,7 +2,8 @@
 
 import re
 
-MEASURES = ("integral", "no-prior", "plug-in")  # readings of the mean measure; the others draw from the posterior
+INTEGRATING = ("integral", "no-prior")  # readings of a mixture with its variances
+MEASURES = (*INTEGRATING, "plug-in")  # readings of the mean measure; the others draw from the posterior
 DEFAULT_DRAWS, MOST_DRAWS = 8, 1000
 KNOWN = f"{', '.join(MEASURES)} or draws-K with K from 1 to {MOST_DRAWS}"
 

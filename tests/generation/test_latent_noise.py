@@ -58,6 +58,20 @@ def test_a_latent_s_temperature_scales_the_noise_of_weights_and_leaves_their_mea
         torch.testing.assert_close(pi.std(0), expected, rtol=0.06, atol=0)
 
 
+@pytest.mark.parametrize("reading", ["plug-in", "draws-2"])
+def test_readings_without_variances_read_what_a_low_temperature_draws(reading: str):
+    """Not the variance that is left: a decoder trained on draws may read the wrong component with it."""
+    trained, integrating = model("NVIB", reading=reading), model("NVIB", reading="no-prior")
+    encoding, lengths = trained.encode(*texts(7, 4)), torch.tensor([7, 4])
+    for draw in (
+        lambda one: one.sample_posterior(encoding, torch.Generator().manual_seed(1), Noise(0.6)),
+        lambda one: one.sample_prior(lengths, torch.Generator().manual_seed(1), Noise(0.6)),
+    ):
+        drawn, other = draw(trained), draw(integrating)
+        assert isinstance(drawn, nvib.DiscreteMixture) and isinstance(other, nvib.GaussianMixture)
+        assert torch.equal(drawn.z, other.mu) and torch.equal(drawn.log_pi, other.log_pi)
+
+
 def test_variance_that_a_low_temperature_does_not_draw_stays_in_the_mixture():
     """The variance of the draws and the variance left in the mixture sum to that of the posterior."""
     trained = model("NVIB", reading="integral")
@@ -92,7 +106,7 @@ def test_every_temperature_gives_latents_that_decode(name: str, temperature: flo
 def test_kappa_draws_so_many_vectors_for_each_component():
     trained = model("NVIB")
     assert trained.sample_posterior(trained.encode(*texts(7, 4)), noise=Noise(kappa=3)).z.shape == (2, 24, 16)
-    assert trained.sample_posterior(trained.encode(*texts(7)), noise=Noise(0.5, kappa=3)).mu.shape == (1, 24, 16)
+    assert trained.sample_posterior(trained.encode(*texts(7)), noise=Noise(0.5, kappa=3)).z.shape == (1, 24, 16)
     assert trained.sample_prior(torch.tensor([7]), noise=Noise(kappa=2)).z.shape == (1, 16, 16)
 
 
