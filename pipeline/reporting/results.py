@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ def across_seeds(groups: Sequence[Group], keys: Sequence[str]) -> dict[tuple[str
 def controls_of(groups: Sequence[Group], keys: Sequence[str]) -> dict[str, dict[str, Spread]]:
     """Summarise figures of real text and of unigrams over all experiments that have them.
 
-    The values differ only where the numbers of samples or the judges differ.
+    The values differ only where the numbers of samples or the judges differ; equal ones have no deviation (NaN).
 
     Args:
         groups: groups of experiments.
@@ -212,7 +212,10 @@ def controls_of(groups: Sequence[Group], keys: Sequence[str]) -> dict[str, dict[
     for suffix, name in CONTROLS.items():
         spreads = across_seeds([every], [key + suffix for key in keys])
         if spreads:
-            found[name] = {key.removesuffix(suffix): spread for (_, key), spread in spreads.items()}
+            found[name] = {
+                key.removesuffix(suffix): spread if spread.deviation else replace(spread, deviation=math.nan)
+                for (_, key), spread in spreads.items()
+            }
     return found
 
 

@@ -131,10 +131,11 @@ def test_real_text_and_unigrams_are_rows_over_all_experiments_that_have_them(tmp
         "| n | T | 2 | 310.0 ± 14.1 | 6.00 ± 1.41 |",
         "| lm | LM | 1 | 54.0 | – |",
         "| real text | – | – | 274.7 ± 1.2 | – |",
-        "| unigrams | – | – | 9000.0 ± 0.0 | – |",
+        "| unigrams | – | – | 9000.0 | – |",
     ]
     rows = {row["group"]: row for row in csv.DictReader((tmp_path / "generation.csv").open())}
     assert [rows["real text"][f"{perplexity} {part}"] for part in ("mean", "n")] == ["274.66667", "3"]
+    assert [rows["unigrams"][f"{perplexity} {part}"] for part in ("sd", "n")] == ["", "3"]
     assert (rows["lm"]["model"], rows["unigrams"]["model"], rows["unigrams"][f"{bleu} mean"]) == ("LM", "", "")
     assert r"real text & -- & -- & 274.7 $\pm$ 1.2 & -- \\" in (tmp_path / "generation.tex").read_text()
 
