@@ -28,7 +28,8 @@ GENERATES = {LM: "validation/perplexity", NVAE: "validation/perplexity_prior_lat
 # starts from a Transformer that already reconstructs; around a pretrained model, whose decoder reads a latent of 30
 # nats a vector before any training, from the language model, which already writes. So it is done before it knows the
 # texts by heart.
-FROM_SCRATCH = ("--TARGET_RATE", "30", "--PRIOR_TEXTS", "0.5", "--COOLDOWN", "0.2", "--BOTTLENECK", "plain")
+FROM_SCRATCH = ("--TARGET_RATE", "30", "--COOLDOWN", "0.2", "--BOTTLENECK", "plain")
+DRAWS = ("--PRIOR_TEXTS", "0.5")  # not for a learned prior, which needs none: with them short texts are lost
 AROUND = ("--TARGET_RATE", "30", "--VECTOR_DROPOUT", "1", "--DROPPED_VECTORS", "prior", "--PRIOR_TEXTS", "0.4")
 STOPPING = ("--PATIENCE", "2")  # epochs; few texts are repeated word for word after some ten
 
@@ -136,7 +137,7 @@ def training(order: Order, rows: int = 0) -> list[list[str]]:
         size = [*size, "--DROPOUT", "0"]
         source = order.name + T_NAME
         commands.append(["train.py", *_experiment(source), "--MODEL", "T", *size, *limit])
-        start = ["--START_FROM", source, *FROM_SCRATCH]
+        start = ["--START_FROM", source, *FROM_SCRATCH, *(() if order.learned_prior else DRAWS)]
         commands.append(["train.py", *_experiment(name), *kind, *size, *start, *limit])
     return commands
 

@@ -70,7 +70,11 @@ def test_the_nvae_samples_with_the_language_model_as_its_prior_where_the_user_sa
     assert fit == ["train_prior.py", "--PROJECT_NAME", "synth", "--EXPERIMENT_NAME", "own", *restarted]
     assert sample[sample.index("--PRIOR") + 1] == "learned"
     assert ("LM", "own-lm") in trained(order)
-    assert "--PRIOR" not in sampling(dataclasses.replace(ORDER, model="NVIB"), "NVIB")[0]
+    plain = dataclasses.replace(ORDER, model="NVIB")
+    assert "--PRIOR" not in sampling(plain, "NVIB")[0]
+    # From scratch, draws of the plain prior in training cost short texts, and a learned prior needs none.
+    assert "--PRIOR_TEXTS" in training(plain)[-1]
+    assert "--PRIOR_TEXTS" not in training(order)[-1]
 
 
 @pytest.mark.parametrize("flags", [(), ("--MODEL", "LM"), ("--MODEL", "NVIB", "--ROW_TEMPLATE", "a {text}")])
