@@ -146,10 +146,16 @@ def reconstruct(experiment: Experiment, subset: str, batch_size: int) -> list[di
 
 
 @torch.inference_mode()
-def reconstructed(experiment: Experiment, batch: Batch) -> list[dict[str, Any]]:
-    """Compute the rows of `reconstruct` for a batch on the model's device."""
+def reconstructed(experiment: Experiment, batch: Batch, latent: Latent | None = None) -> list[dict[str, Any]]:
+    """Compute the rows of `reconstruct` for a batch on the model's device.
+
+    Args:
+        experiment: model and data.
+        batch: sentences.
+        latent: latents of the sentences; the mean latents if None.
+    """
     encoding = experiment.model.encode(batch.source, batch.key_padding_mask)
-    texts = decode(experiment, encoding.latent, len(batch.source))
+    texts = decode(experiment, encoding.latent if latent is None else latent, len(batch.source))
     sources = experiment.data.tokenizer.decode_batch(_without_end(batch))
     kept, vectors = encoding.vectors_kept.tolist(), encoding.vectors.tolist()
     return [

@@ -51,3 +51,28 @@ def test_rows_are_those_of_each_reading_and_threshold(trained: Path, tmp_path: P
     assert rows[4]["vectors_kept"] == rows[5]["vectors_kept"]
     again = compared(trained, results, monkeypatch, "--EXPERIMENTS", "nvib", *asked, "--DATA_SUBSET", "test")
     assert [row["split"] for row in again] == ["validation", *["test"] * 5]
+
+
+def test_draws_at_a_latent_temperature_have_rows_of_their_own(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = ("--EXPERIMENTS", "nvib", "--READINGS", "plug-in", "--BLEU_SENTENCES", 20)
+    _, means, *draws = compared(
+        trained, tmp_path / "first.json", monkeypatch, *asked, "--LATENT_TEMPERATURES", 0, 0.5, 3
+    )
+    assert [row["latent_temperature"] for row in draws] == [0.0, 0.5, 3.0]
+    assert "latent_temperature" not in means
+    assert all("perplexity" not in row and row["bleu_sentences"] == 20 for row in draws)
+    assert draws[0]["reconstruction_bleu"] == means["reconstruction_bleu"]  # no noise: the mean latent
+    assert draws[2]["reconstruction_bleu"] != means["reconstruction_bleu"]
+    again = compared(trained, tmp_path / "second.json", monkeypatch, *asked, "--LATENT_TEMPERATURES", 3)
+    assert again[-1] == draws[2]
+
+
+def test_draws_without_sentences_are_refused(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    flags = ("--EXPERIMENTS", "nvib", "--LATENT_TEMPERATURES", 1, "--BLEU_SENTENCES", 0)
+    with pytest.raises(SystemExit, match="2"):
+        compared(trained, tmp_path / "none.json", monkeypatch, *flags)
+    assert "BLEU of draws needs sentences to decode" in capsys.readouterr().err
