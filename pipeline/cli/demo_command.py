@@ -6,6 +6,7 @@ The demo has no flags. Each step is one of the scripts, run as you would type it
 """
 
 import argparse
+import textwrap
 from pathlib import Path
 
 from pipeline.cli.parser import Parser
@@ -21,7 +22,7 @@ def parse(description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Run the steps in order, and print one screen. The first step that fails ends the demo with its exit status."""
     minutes = run_in_order(steps())
-    from pipeline.reporting.one_screen import one_screen
+    from pipeline.reporting.one_screen import WIDTH, one_screen
 
-    print(f"\n{one_screen(Path('outputs'), PROJECT, list(RUNS), SAMPLED)}\n\n{EXPECTATION}")
+    print(f"\n{one_screen(Path('outputs'), PROJECT, list(RUNS), SAMPLED)}\n\n{textwrap.fill(EXPECTATION, WIDTH)}")
     print(f"\nthe whole demo took {minutes:.1f} minutes")

@@ -11,7 +11,7 @@ from pipeline.reporting.console import on_one_line
 from pipeline.reporting.results import Result, across_seeds, controls_of, from_outputs, grouped
 
 FIRST = 5  # samples of each model that are shown
-WIDTH = 110  # characters of a sample that are shown
+WIDTH = 110  # characters of a line; longer samples are cut
 DASH = "–"
 
 
