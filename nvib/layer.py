@@ -128,7 +128,11 @@ class NVIB(nn.Module):
         bounded = soft_bound(logvar, low=-20.0, high=10.0, slack=10.0)
         if bounded is not logvar:  # the prior component is not bounded
             logvar = torch.cat([logvar[:, :1], bounded[:, 1:]], dim=1)
-        log_alpha = self._log_alpha(float32_or_float64(self.alpha(hidden)[:, 1:].squeeze(-1)))
+        # In half precision, a bias and a product that nearly cancel would miss a threshold by a tenth of it.
+        with torch.autocast(hidden.device.type, enabled=False):
+            weight, bias = float32_or_float64(self.alpha.weight), float32_or_float64(self.alpha.bias)
+            score = F.linear(hidden.to(weight.dtype), weight, bias)
+        log_alpha = self._log_alpha(score[:, 1:].squeeze(-1))
         prior_log_alpha = torch.full_like(log_alpha[:, :1], self.prior.alpha).log()
         return Posterior(
             mu,

@@ -104,6 +104,20 @@ def test_outputs_and_gradients_stay_finite(scale: float, activation: str, mode: 
         assert all(p.grad.isfinite().all() for p in module.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("activation", ["exp", "relu"])
+def test_pseudo_counts_are_as_precise_under_autocast(activation: str):
+    """A bias and a product that nearly cancel, as after training with few pseudo-counts."""
+    layer = nvib.NVIB(DIM, alpha_activation=activation)
+    torch.nn.init.constant_(layer.alpha.weight, -7.31 / DIM)
+    torch.nn.init.constant_(layer.alpha.bias, 7.43)
+    hidden, mask = 1.0 + 1e-3 * torch.randn(2, 5, DIM), masks(3, 5)
+    expected = layer.posterior(hidden, mask).log_alpha
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer.posterior(hidden, mask).log_alpha
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("logvar", [-30.0, 20.0])
 @pytest.mark.parametrize("log_alpha", [-13.8, 13.8])
 @pytest.mark.parametrize("training", [True, False])
