@@ -113,6 +113,15 @@ class Nonparametric(TextAutoencoder[NVAESettings]):
             return replace(encoding, latent=draw_each(posterior, dropped, source, count, self.settings.kappa))
         return replace(encoding, latent=self._without_prior(mixture))
 
+    def read_all(self, encoding: Encoding, source: Tensor) -> Latent:
+        """Return what the decoder reads if the threshold drops no component, as in training.
+
+        Args:
+            encoding: of this model, in evaluation mode.
+            source: [B, N], int, token ids; see `TextAutoencoder.read`.
+        """
+        return self.read(replace(encoding, latent=required(encoding.posterior, "posterior").mean(0.0)), source).latent
+
     def _without_prior(self, mixture: GaussianMixture) -> DiscreteMixture | GaussianMixture:
         """Return a mixture without component 0, where the text has others; its means alone in the plug-in reading."""
         mask = mixture.key_padding_mask.clone()

@@ -87,6 +87,7 @@ METRICS = (
     Metric("perplexity_other_latent", "perplexity with another's latent", ("validation",), decimals=2),
     Metric("perplexity_gap", "perplexity gap", ("validation",), decimals=1),
     Metric("perplexity_prior_latent", "perplexity with a draw of the prior", ("validation",), decimals=2),
+    Metric("perplexity_all_vectors", "perplexity with the vectors below the threshold", ("validation",), decimals=2),
     # The course of a training (pipeline/training/trainer.py) and of a study (pipeline/recipes/tuning.py).
     Metric("epoch", "epoch", unit="epochs", decimals=0),
     Metric("step", "optimizer steps", unit="steps", decimals=0),

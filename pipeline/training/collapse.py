@@ -1,4 +1,7 @@
-"""Monitor posterior collapse: a decoder that ignores its latent, or a latent without information."""
+"""Monitor posterior collapse: a decoder that ignores its latent, or a latent without information.
+
+And its opposite: vectors that evaluation leaves out although the decoder reads them.
+"""
 
 import itertools
 import math
@@ -9,6 +12,7 @@ import numpy as np
 import torch
 
 from models.latent import Latent
+from models.nonparametric import Nonparametric
 from models.packing import Packing
 from models.text_model import TextModel, UnsupportedError
 from pipeline.data.batches import Batch
@@ -19,6 +23,13 @@ ACTIVE_VARIANCE = 0.01  # Burda et al. 2016
 GAP_SENTENCES = 1000
 FEW_GAP_SENTENCES = 256  # the same around a pretrained model
 LEAST_RATIO = 1.05  # perplexity with another sentence's latent over perplexity with the sentence's own
+MOST_RATIO = 1.05  # perplexity without the vectors below the threshold over perplexity with them
+NAMES = {  # latents, and the figures of their perplexities
+    "own": "perplexity_own_latent",
+    "other": "perplexity_other_latent",
+    "prior": "perplexity_prior_latent",
+    "all": "perplexity_all_vectors",
+}
 
 
 @torch.inference_mode()
@@ -43,7 +54,8 @@ def collapse_figures(
         (Burda et al. 2016); `perplexity_own_latent`; `perplexity_other_latent`, with another sentence's latent in place
         of the sentence's own; `perplexity_gap`, their difference (0 if the decoder ignores the latent); and
         `perplexity_prior_latent`, with a draw of the prior, for models with a prior. It bounds from above the
-        perplexity of the model as a generator, given the number of vectors.
+        perplexity of the model as a generator, given the number of vectors. Models with a threshold of pseudo-counts
+        have `perplexity_all_vectors` too, with the vectors below it, which training reads.
     """
     model.eval()
     parts = []
@@ -62,6 +74,8 @@ def collapse_figures(
         if compared is None or number - rank() < compared:
             others = model.encode(batch.source.roll(1, 0), batch.key_padding_mask.roll(1, 0))
             latents = {"own": encoding.latent, "other": others.latent} | _drawn(model, batch, number)
+            if isinstance(model, Nonparametric):
+                latents["all"] = model.read_all(encoding, batch.source)
             packing = Packing.of(batch.key_padding_mask)
             with scoring(model, device):
                 nll = {
@@ -78,10 +92,10 @@ def collapse_figures(
         total, squares = (np.sum([part[name] for part in parts], axis=0) / vectors for name in ("sum", "squares"))
         figures["active_units"] = int((squares - total**2 > ACTIVE_VARIANCE).sum())
     if tokens := sum(part["tokens"] for part in parts):
-        for name in ("own", "other", "prior"):
+        for name, key in NAMES.items():
             if any(name in part for part in parts):
                 nll = sum(part.get(name, 0.0) for part in parts) / tokens
-                figures[f"perplexity_{name}_latent"] = math.exp(min(nll, 700.0))
+                figures[key] = math.exp(min(nll, 700.0))
         figures["perplexity_gap"] = figures["perplexity_other_latent"] - figures["perplexity_own_latent"]
     return figures
 
@@ -112,4 +126,16 @@ def collapse_warning(figures: dict[str, float]) -> str | None:
     return (
         f"warning: {'; '.join(signs)}: the latent may have collapsed; if this persists, try a lower KL weight, "
         "--KL_WARMUP, --FREE_BITS, --WORD_DROPOUT or --KL_ANNEALING_GAUSSIAN cyclic"
+    )
+
+
+def threshold_warning(figures: dict[str, float]) -> str | None:
+    """Return a one-line warning if the decoder reads vectors that evaluation leaves out, else None."""
+    own, everything = figures.get("perplexity_own_latent", 1.0), figures.get("perplexity_all_vectors", math.inf)
+    if own < MOST_RATIO * everything:
+        return None
+    return (
+        "warning: evaluation leaves out vectors whose pseudo-counts are below --ALPHA_THRESHOLD, and the decoder reads "
+        f"them (perplexity {own:.2f} without them, {everything:.2f} with them): they count as dropped and are not; "
+        "train with a lower --ALPHA_THRESHOLD"
     )

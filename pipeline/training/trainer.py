@@ -28,7 +28,7 @@ from pipeline.runtime.signals import CONTINUES, Deferred, Interrupted, deferred,
 from pipeline.training.best_epoch import compared_loss
 from pipeline.training.calibration import calibrate
 from pipeline.training.checkpoints import Progress, ShardedCheckpoints, WholeCheckpoints
-from pipeline.training.collapse import collapse_warning
+from pipeline.training.collapse import collapse_warning, threshold_warning
 from pipeline.training.diagnostics import Computed, describe_non_finite, epoch_line, progress_text
 from pipeline.training.epoch_orders import EpochOrders
 from pipeline.training.evaluator import Evaluator
@@ -304,9 +304,9 @@ class Trainer:
         self._save()
         if self.accelerator.is_main_process:
             tqdm.write(epoch_line(row, best=progress.best_epoch == progress.epoch))
-            warning = collapse_warning(validation)
-            if warning is not None:
-                tqdm.write(warning, file=sys.stderr)
+            for warning in (collapse_warning(validation), threshold_warning(validation)):
+                if warning is not None:
+                    tqdm.write(warning, file=sys.stderr)
         if self.after_epoch is not None:
             self.after_epoch(row)
 

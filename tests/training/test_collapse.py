@@ -1,6 +1,8 @@
 """Posterior collapse: a latent without information, and a decoder that ignores it, are reported."""
 
+import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +10,9 @@ import torch.nn.functional as F
 
 from models import MODELS, build
 from pipeline.data.batches import Batch, collate
-from pipeline.training.collapse import collapse_figures, collapse_warning
+from pipeline.training import evaluator
+from pipeline.training.collapse import collapse_figures, collapse_warning, threshold_warning
+from tests.helpers import prepare_tiny, train_tiny
 
 DEVICE = torch.device("cpu")
 LENGTHS = ((4, 7, 5), (6, 3))
@@ -91,3 +95,39 @@ def test_neither_a_used_latent_nor_a_model_without_one_is_reported():
     figures = collapse_figures(model("LM"), batches(), DEVICE)
     assert figures == {}
     assert collapse_warning(figures) is None
+
+
+@pytest.mark.parametrize("reading", ["plug-in", "integral", "draws-2"])
+def test_vectors_below_the_threshold_are_read_again_to_see_whether_they_are_missed(reading: str):
+    settings = MODELS["NVIB"](vocabulary_size=40, dim_h=16, reading=reading, alpha_threshold=7.0)
+    own = build(settings).eval()
+    torch.nn.init.normal_(own.embedding.weight, std=0.5)
+    torch.nn.init.normal_(own.bottleneck.alpha.weight, std=0.5)
+    whole = build(dataclasses.replace(settings, alpha_threshold=0.0)).eval()
+    whole.load_state_dict(own.state_dict())
+    batch = batches()[0]
+    encoding = own.encode(batch.source, batch.key_padding_mask)
+    assert (encoding.vectors_kept < encoding.vectors).any()
+    figures, expected = (collapse_figures(one, batches(), DEVICE) for one in (own, whole))
+    assert figures["perplexity_all_vectors"] == pytest.approx(expected["perplexity_own_latent"], rel=1e-5)
+    assert figures["perplexity_own_latent"] != pytest.approx(expected["perplexity_own_latent"], rel=1e-5)
+    assert expected["perplexity_all_vectors"] == pytest.approx(expected["perplexity_own_latent"], rel=1e-6)
+    assert "perplexity_all_vectors" not in collapse_figures(model("VTS"), batches(), DEVICE)
+
+
+def test_dropped_vectors_that_are_missed_are_reported():
+    missed = {"perplexity_own_latent": 4.3, "perplexity_all_vectors": 1.02}
+    assert "perplexity 4.30 without them, 1.02 with them" in threshold_warning(missed)
+    assert threshold_warning({"perplexity_own_latent": 1.05, "perplexity_all_vectors": 1.02}) is None
+    assert threshold_warning({"perplexity_own_latent": 4.3}) is None
+    assert threshold_warning({}) is None
+
+
+def test_training_reports_the_signs_of_either(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch):
+    figures = {"perplexity_own_latent": 4.3, "perplexity_other_latent": 4.3, "perplexity_all_vectors": 1.02}
+    monkeypatch.setattr(evaluator, "collapse_figures", lambda *_: figures)
+    prepare_tiny(tmp_path / "data")
+    train_tiny(tmp_path, "nvib", "NVIB", steps=2)
+    written = capsys.readouterr().err
+    assert "the latent may have collapsed" in written
+    assert "they count as dropped and are not" in written
