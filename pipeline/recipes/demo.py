@@ -15,7 +15,7 @@ RUNS: Mapping[str, Run] = {
         "NVIB",
         (),
         # No draws of the plain prior in training (`--PRIOR_TEXTS`): the learned prior needs none, and with them the
-        # decoder takes a short text for such a draw and writes another.
+        # decoder gives short texts back as others.
         ("--TARGET_RATE", "30", "--COOLDOWN", "0.2", "--BOTTLENECK", "plain"),
         start_from=TRANSFORMER,
         steps=1500,
