@@ -61,3 +61,12 @@ def test_every_step_comes_after_what_it_needs():
     assert trained == set(RUNS)
     assert sampled == set(SAMPLED)
     assert fitted == {"nvib"}
+
+
+def test_a_model_with_a_learned_prior_is_trained_without_draws_of_the_plain_one():
+    """With them its decoder gives short texts back as others."""
+    fitted = [flags[flags.index("--EXPERIMENT_NAME") + 1] for script, *flags in steps() if script == "train_prior.py"]
+    trained = [flags for script, *flags in steps() if script == "train.py"]
+    own = [flags for flags in trained if flags[flags.index("--EXPERIMENT_NAME") + 1] in fitted]
+    assert len(own) == len(fitted) == 1
+    assert "--PRIOR_TEXTS" not in own[0]
