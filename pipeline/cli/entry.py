@@ -107,7 +107,9 @@ def report(line: str, status: int, in_its_place: bool = False, only_in_its_place
         time.sleep(SIGNAL_WAIT if only_in_its_place else ERROR_WAIT)
         if only_in_its_place and not inherit():
             return status
-    print(line, file=sys.stderr, flush=True)
+    # In one write: the launcher may report at the same time, and `print` writes the line's end apart from the line.
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
     return status
 
 

@@ -1,6 +1,7 @@
 """How a script ends: an error that the user can remedy becomes one line, any other one stays a traceback."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -52,3 +53,19 @@ def test_a_full_disk_is_one_line_also_if_a_library_fails_to_close_its_file(
 def test_another_exception_than_that_of_a_forbidden_write_stays_a_traceback():
     with pytest.raises(ValueError, match="closed file"):
         entry.run(lambda: write_and_close(errno.EACCES))
+
+
+def test_the_line_and_its_end_are_one_write(monkeypatch: pytest.MonkeyPatch):
+    """Python writes to stderr at once, so with two writes another process can write between them."""
+    writes: list[str] = []
+
+    class Recorder(io.StringIO):
+        def write(self, text: str) -> int:
+            writes.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Recorder())
+    with pytest.raises(SystemExit):
+        entry.run(lambda: write(errno.ENOSPC))
+    assert len(writes) == 1
+    assert writes[0].endswith("\n")
