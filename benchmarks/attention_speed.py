@@ -29,6 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import nvib
 from benchmarks.machine import processor
+from pipeline.cli.parser import Parser
 from pipeline.runtime.files import write_json
 
 HERE = Path(__file__).parent
@@ -151,6 +152,7 @@ def layer_comparison() -> Comparison:
 
 def main() -> None:
     """Measure, print and write the results."""
+    Parser(__doc__ or "").parse_args()
     torch.set_num_threads(1)
     comparisons = {
         f"{name}_{heads}_heads": comparison

@@ -1,6 +1,6 @@
 """Write the tables of docs/scaling.md, docs/pretrained.md and docs/priors.md from the measurements in benchmarks/.
 
-    python -m benchmarks.doc_tables                        # all pages
+    python -m benchmarks.doc_tables
 
 Each table is between `<!-- table: <name> -->` and `<!-- end -->`, and is replaced as a whole. No figure in it is copied
 by hand. Columns name the origin of a figure: measured, on paper (`benchmarks.costs`), or extrapolated.
@@ -8,7 +8,6 @@ by hand. Columns name the origin of a figure: measured, on paper (`benchmarks.co
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from benchmarks.doc_facts import (
     text_bytes,
 )
 from benchmarks.gpu import SIZES as GPU_SIZES
+from pipeline.cli.parser import Parser
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.files import write_text
 
@@ -389,8 +389,9 @@ def filled(text: str, results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Replace the tables in the pages."""
+    Parser(__doc__ or "").parse_args()
     results = json.loads(RESULTS.read_text())
-    for path in map(Path, sys.argv[1:]) if sys.argv[1:] else TEXTS:
+    for path in TEXTS:
         write_text(path, filled(path.read_text(encoding="utf-8"), results))
 
 

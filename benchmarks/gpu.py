@@ -19,6 +19,7 @@ import torch
 from benchmarks.speed import NO_END, START, VOCABULARY, corpus
 from models import MODELS, build
 from models.decoding import generate
+from pipeline.cli.parser import Parser
 from pipeline.data.batches import collate
 from pipeline.runtime.files import write_json
 
@@ -93,6 +94,7 @@ def generation(sentences: int, length: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure everything, print one line per figure, and write the results."""
+    Parser(__doc__ or "").parse_args()
     rows = []
     for size in SIZES:
         for name, precision in (("NVIB", "fp32"), ("NVIB", "bf16"), ("T", "bf16")):

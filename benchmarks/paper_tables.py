@@ -15,6 +15,8 @@ from typing import Any
 
 from benchmarks.doc_facts import table
 from benchmarks.rate_tables import BLEU, cell, without_seed
+from pipeline.cli import entry
+from pipeline.cli.parser import Parser
 from pipeline.experiments.config import flat_config
 from pipeline.experiments.metric_types import CONTROLS
 from pipeline.experiments.metrics import FIGURES
@@ -198,6 +200,7 @@ def filled(page: str, results: Sequence[Result], found: Mapping[str, Mapping[str
 
 def main() -> None:
     """Write the tables into the page, and the plots."""
+    Parser(__doc__ or "").parse_args()
     results, found = read()
     write_text(PAGE, filled(PAGE.read_text("utf-8"), results, found))
     with tempfile.TemporaryDirectory() as folder:
@@ -208,4 +211,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

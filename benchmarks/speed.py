@@ -32,6 +32,7 @@ from models.decoding import generate
 from models.layered_autoencoder import LayeredAutoencoder
 from models.settings import ModelSettings
 from models.text_model import TextModel
+from pipeline.cli.parser import Parser
 from pipeline.data.batches import Batch, collate
 from pipeline.runtime.devices import bfloat16_speedup, keep_freed_memory
 from pipeline.runtime.files import write_json
@@ -281,6 +282,7 @@ def main() -> None:
             step()
         print(peak_gigabytes())
         return
+    Parser(__doc__ or "").parse_args()
     results = measure()
     capabilities = torch.cpu.get_capabilities()
     results |= {
