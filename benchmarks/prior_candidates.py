@@ -54,18 +54,6 @@ class Posteriors:
         normalizer = 0.5 * (math.log(2 * math.pi) + self.logvar).sum(dim=-1)
         return self.mu + (0.5 * self.logvar).exp() * noise, -0.5 * noise.square().sum(dim=1) - normalizer
 
-    def first(self, texts: int) -> "Posteriors":
-        """Return the posteriors of the first texts."""
-        own = int(self.lengths[:texts].sum())
-        return replace(
-            self,
-            mu=self.mu[:own],
-            logvar=self.logvar[:own] if self.logvar.dim() == 2 else self.logvar,
-            log_alpha=self.log_alpha[:own],
-            tokens=self.tokens[:own],
-            lengths=self.lengths[:texts],
-        )
-
 
 def plain_rate(posteriors: Posteriors) -> float:
     """Compute the mean divergence KL(q ‖ p) of a component from the Gaussian of the plain prior, in nats a vector."""
@@ -92,14 +80,17 @@ class Candidate(Protocol):
 
 
 @torch.inference_mode()
-def collect(experiment: Experiment, subset: str, batch_size: int, each: bool = False) -> Posteriors:
-    """Encode every text of a split.
+def collect(
+    experiment: Experiment, subset: str, batch_size: int, each: bool = False, texts: int | None = None
+) -> Posteriors:
+    """Encode every text of a split, or its first ones.
 
     Args:
         experiment: NVAE and data.
         subset: name of the split.
         batch_size: texts that are encoded together.
         each: True keeps the log variances of each token.
+        texts: number of texts; None takes all.
 
     Raises:
         UserError: the model has no posterior with pseudo-counts, or a pseudo-count is zero.
@@ -109,7 +100,7 @@ def collect(experiment: Experiment, subset: str, batch_size: int, each: bool = F
     parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     logvars: list[Tensor] = []
     base, logvar, total = torch.empty(0), 0.0, 0
-    for batch in subset_batches(experiment, subset, batch_size, f"encode {subset}"):
+    for batch in subset_batches(experiment, subset, batch_size, f"encode {subset}", texts):
         posterior = required(experiment.model.encode(batch.source, batch.key_padding_mask).posterior, "posterior")
         real = ~batch.key_padding_mask
         own = (posterior.mu[:, 1:][real], posterior.log_alpha[:, 1:][real], batch.source[real], real.sum(dim=1))

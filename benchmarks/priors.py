@@ -121,7 +121,7 @@ def sources(
 
     def rated() -> Posteriors:
         if "rated" not in held:
-            held["rated"] = collect(experiment, subset, arguments.GENERATION_BATCH_SIZE, each=True).first(RATED)
+            held["rated"] = collect(experiment, subset, arguments.GENERATION_BATCH_SIZE, each=True, texts=RATED)
         return held["rated"]
 
     def plain() -> tuple[latents.Source, dict[str, Any]]:

@@ -50,10 +50,12 @@ def require_latent(experiment: Experiment) -> Encoding:
         return experiment.model.encode(*shortest_text(experiment)[:2])
 
 
-def subset_batches(experiment: Experiment, subset: str, batch_size: int, description: str) -> Iterator[Batch]:
-    """Yield this rank's share of the batches of a split, in the split's order, on its device, with a progress bar."""
+def subset_batches(
+    experiment: Experiment, subset: str, batch_size: int, description: str, texts: int | None = None
+) -> Iterator[Batch]:
+    """Yield this rank's share of the batches of a split, or of its first texts, in order, on its device, with a bar."""
     split = experiment.data.splits[subset]
-    batches = share(in_order(len(split), batch_size))
+    batches = share(in_order(min(len(split), texts or len(split)), batch_size))
     loaded = loader(split, batches, experiment.data.tokenizer.pad_id, experiment.device)
     for batch in bar(loaded, total=len(batches), desc=description, unit="batch"):
         yield batch.to(experiment.device)

@@ -136,14 +136,6 @@ def test_rates_take_the_variances_of_each_token():
         for sign in (-1, 1)
     ]
     assert whole == pytest.approx(sum(parts) / 2, abs=0.5)
-    assert each.first(3).logvar.shape == each.first(3).mu.shape
-
-
-def test_the_first_posteriors_are_those_of_the_first_texts():
-    data = posteriors()
-    some = data.first(3)
-    assert some.lengths.tolist() == data.lengths[:3].tolist()
-    assert len(some.mu) == len(some.tokens) == len(some.log_alpha) == int(data.lengths[:3].sum())
 
 
 # The flow.
@@ -318,6 +310,9 @@ def test_the_source_draws_from_the_components_of_its_candidate(folder: Path):
     split = experiment.data.splits["train"]
     assert data.lengths.tolist() == split["length"]
     assert data.tokens[: int(data.lengths[0])].tolist() == split[0]["input_ids"][1:]
+    some = collect(experiment, "train", 16, each=True, texts=20)
+    assert some.lengths.tolist() == split["length"][:20]
+    assert len(some.mu) == len(some.tokens) == len(some.log_alpha) == len(some.logvar) == sum(split["length"][:20])
 
     class Fixed:
         def draw(self, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
