@@ -2,10 +2,12 @@
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -18,6 +20,8 @@ from tests.helpers import RECIPES, ROOT, call, one_line_of_error, run_as_main
 
 SLOW = ("accelerate", "datasets", "huggingface_hub", "matplotlib", "numpy", "optuna", "pandas", "pyarrow", "sacrebleu")
 SLOW += ("gradio", "playwright", "safetensors", "tokenizers", "torch", "transformers", "wandb")
+# Modules of this project that were imported while those were forbidden, so that each is imported once.
+LIGHT: dict[str, ModuleType] = {}
 
 
 class Seen(Exception):  # noqa: N818
@@ -234,6 +238,11 @@ def good_value(action: argparse.Action) -> str:
     return "1" if isinstance(action.type, types.Bounded) else "good"
 
 
+def own_modules() -> dict[str, ModuleType]:
+    """Modules of this project that are imported."""
+    return {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("pipeline", "models")}
+
+
 @contextmanager
 def light_place(folder: Path) -> Iterator[Path]:
     """Work in a folder with outputs and data, where an import of a slow package is an error."""
@@ -242,11 +251,12 @@ def light_place(folder: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     (folder / "folder.txt").mkdir()
-    own = [name for name in sys.modules if name.split(".")[0] in ("pipeline", "models")]
     with mock.patch.dict(sys.modules, dict.fromkeys(SLOW)), contextlib.chdir(folder):
-        for name in own:
+        for name in own_modules():
             del sys.modules[name]
+        sys.modules.update(LIGHT)
         yield folder
+        LIGHT.update(own_modules())
 
 
 def needed(script: str) -> list[str]:
@@ -257,9 +267,13 @@ def needed(script: str) -> list[str]:
     return arguments + [f"{flag}={folder}" for flag, folder in places.items() if flag in known]
 
 
-def content(folder: Path) -> dict[Path, bytes | None]:
+def content(folder: Path) -> dict[str, bytes | None]:
     """Content of every file and folder below a folder."""
-    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+    found: dict[str, bytes | None] = {}
+    for parent, folders, files in os.walk(folder):
+        found |= {os.path.join(parent, name): None for name in folders}
+        found |= {os.path.join(parent, name): Path(parent, name).read_bytes() for name in files}
+    return found
 
 
 def refusal(place: Path, script: str, *arguments: object) -> str:
