@@ -12,11 +12,14 @@ from pipeline.experiments.config import read_config, write_config
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import read_summary
 from pipeline.recipes.runner import Step, StepRunner, begun
+from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, read_record, read_records, write_json, write_record, write_records
 
 REMEDY = "take it from git again, or remove it, and its steps that are not done here are run again"
 STUDY = "remove it, and the same command runs the study again"
 CURVES = "remove it, and the run is kept without its curves"
+KEPT = ("data", "steps", "needs", "studies")  # keys of every kept file, then those of a run's and of a study's
+RUN, STUDIED = ("config", "summary"), ("best",)
 # Flags of places, which differ between machines and change no figure.
 PLACES = ("--PROJECT_NAME", "--OUTPUT_DIR", "--DATA_DIR", "--WANDB_ENTITY")
 LOOK = ("step", "rate", "target_rate")  # what the report shows of the looks of a controller, which are hundreds
@@ -83,7 +86,7 @@ class KeptRuns:
         left = self._left()
         for part in self.parts.values():
             path, here = self._path(part), self._is_here(part, left)
-            kept = read_record(path, REMEDY) if path.exists() else None
+            kept = self._read(part, path) if path.exists() else None
             reason = None if kept is None else self._mismatch(part, kept)
             if kept is not None and reason is None:
                 self.usable[part.name] = kept
@@ -104,6 +107,14 @@ class KeptRuns:
             others = f" and {len(users) - 1} more need" if len(users) > 1 else " needs"
             experiment = name.split()[-1]
             print(f"{experiment} is trained again: its weights are not here, and {users[0]}{others} them", flush=True)
+
+    @staticmethod
+    def _read(part: Part, path: Path) -> dict[str, Any]:
+        """Read a kept file; a sound file of another kind is refused as a damaged one is."""
+        kept = read_record(path, REMEDY)
+        if lacking := [key for key in (*KEPT, *(RUN if part.best is None else STUDIED)) if key not in kept]:
+            raise UserError(f"{path} is not a file of a kept run: it has no {lacking[0]!r}; {REMEDY}")
+        return kept
 
     def complete(self) -> None:
         """Write the kept figures of the runs whose training for their weights did not end, for the report."""

@@ -331,6 +331,18 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, damage: str):
     assert on(tmp_path / "b", tmp_path / "kept", ONE)[1] == "train t-s1"
 
 
+@pytest.mark.parametrize("lacking", ["steps", "data", "config"])
+def test_a_sound_file_of_another_kind_is_refused_in_one_line(tmp_path: Path, lacking: str):
+    on(tmp_path / "a", tmp_path / "kept", ONE)
+    path = tmp_path / "kept" / "t-s1.json"
+    found = json.loads(path.read_text())
+    write_record(path, {key: value for key, value in found.items() if key not in (lacking, "checksum")})
+    for list_only in (True, False):
+        with pytest.raises(UserError, match=rf"t-s1\.json is not a file of a kept run: it has no '{lacking}'; take it"):
+            on(tmp_path / "b", tmp_path / "kept", ONE, list_only=list_only)
+    assert not (tmp_path / "b" / "outputs").exists()
+
+
 def test_a_command_without_its_places_is_the_same_on_every_machine():
     one, other = (Places(name, Path(name, "o"), Path(name, "d"), name) for name in ("x y", "z"))
     budget = replace(BUDGET, trials=2)
