@@ -304,9 +304,9 @@ class Trainer:
         self._save()
         if self.accelerator.is_main_process:
             tqdm.write(epoch_line(row, best=progress.best_epoch == progress.epoch))
-            for warning in (collapse_warning(validation), threshold_warning(validation)):
-                if warning is not None:
-                    tqdm.write(warning, file=sys.stderr)
+            # The latter's perplexities are without the vectors that the former is about.
+            if warning := threshold_warning(validation) or collapse_warning(validation):
+                tqdm.write(warning, file=sys.stderr)
         if self.after_epoch is not None:
             self.after_epoch(row)
 
