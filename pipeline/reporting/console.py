@@ -72,12 +72,12 @@ def of_own_form(written: Written) -> str:
         return said
     samples = "sample that is not" if written.rejected == 1 else "samples that are not"
     rows = f"with {written.rows:,} rows, without {written.rejected:,} {samples} of the form"
-    lines = [f"{said}, {rows}:" if written.rows else f"no sample is a row of the table; {written.path} has no row:"]
+    row, of = ("line", "text") if str(written.path).endswith(".txt") else ("row", "table")
+    lines = [f"{said}, {rows}:" if written.rows else f"no sample is a {row} of the {of}; {written.path} has no {row}:"]
     lines += [f"  {reason}" for reason in written.explained()]
     if written.rows * 2 < written.rejected:
-        lines.append(
-            "train longer (--MAX_STEPS), or allow what a column refuses (prepareDatasets.py --COLUMN_TYPES column=text)"
-        )
+        columns = ", or allow what a column refuses (prepareDatasets.py --COLUMN_TYPES column=text)"
+        lines.append("train longer (--MAX_STEPS)" + (columns if row == "row" else ""))
     return "\n".join(lines)
 
 

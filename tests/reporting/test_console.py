@@ -1,10 +1,11 @@
 """Text for a terminal: samples in the form of the user's own, and why some are not among them."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from pipeline.data.writers import write_synthetic
+from pipeline.data.writers import Written, write_synthetic
 from pipeline.reporting.console import of_own_form, on_one_line
 from tests.data.own_files import ROWS, places, prepared_table, sampled_rows, write_rows
 from tests.helpers import call
@@ -43,6 +44,14 @@ def test_where_no_sample_is_a_row_the_message_says_what_to_do(source: dict, tmp_
     first, *_, remedy = of_own_form(write_synthetic([NO_TOWN, NO_ROW], source, tmp_path)).splitlines()
     assert first.startswith("no sample is a row of the table; ")
     assert remedy.startswith("train longer (--MAX_STEPS), or allow what a column refuses")
+
+
+def test_where_no_sample_is_a_line_nothing_is_said_of_columns(tmp_path: Path):
+    path = tmp_path / "synthetic.txt"
+    written = Written(path, rejected=1, reasons=Counter({"are empty": 1}), examples={"are empty": "''"})
+    first, *_, remedy = of_own_form(written).splitlines()
+    assert first == f"no sample is a line of the text; {path} has no line:"
+    assert remedy == "train longer (--MAX_STEPS)"
 
 
 def test_sample_py_explains_that_no_sample_is_a_row(tmp_path: Path):
