@@ -233,15 +233,15 @@ class Nonparametric(TextAutoencoder[NVAESettings]):
         drawn = prior.sample(lengths, s.dim_h, self._kappa(noise), generator)
         return self._with_rest(drawn, torch.full_like(drawn.z, math.log(s.prior_var)), noise.temperature)
 
-    def length_with(self, vectors: int, noise: Noise = AS_TRAINED) -> int:
-        """Return the n at which `kappa (n + 1)` is the number of vectors; see `TextModel.length_with`."""
+    def lengths_with(self, vectors: int, noise: Noise = AS_TRAINED) -> range:
+        """Return the one n at which `kappa (n + 1)` is the number of vectors; see `TextModel.lengths_with`."""
         kappa = self._kappa(noise)
         if vectors % kappa or vectors < 2 * kappa:
             raise UnsupportedError(
                 f"{self.settings.name} draws {kappa} for each of a text's n + 1 components: the number of vectors must "
                 f"be a multiple of {kappa} and at least {2 * kappa}, got {vectors}"
             )
-        return vectors // kappa - 1
+        return range(vectors // kappa - 1, vectors // kappa)
 
     def sample_posterior(
         self, encoding: Encoding, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED

@@ -114,7 +114,7 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
 
     The decoder's input is `[CLS] x_1 … x_{n-1}`, its target `x_1 … x_{n-1} [SEP]`. Sentences are padded at their end.
     A subclass implements the abstract methods. It overrides those of `encode`, `penalty`, `sample_prior`,
-    `length_with`, `sample_posterior`, `interpolate` (which `mix` calls), `attention_weights` and
+    `lengths_with`, `sample_posterior`, `interpolate` (which `mix` calls), `attention_weights` and
     `log_importance_weights` that it supports; the others raise `UnsupportedError`.
 
     Args:
@@ -294,8 +294,8 @@ class TextModel(nn.Module, ABC, Generic[Settings]):
         """
         raise UnsupportedError(f"{self.settings.name} has no prior to sample from; sample from a variational model")
 
-    def length_with(self, vectors: int, noise: Noise = AS_TRAINED) -> int:
-        """Find the shortest length, in tokens, at which `sample_prior` draws exactly `vectors` vectors.
+    def lengths_with(self, vectors: int, noise: Noise = AS_TRAINED) -> range:
+        """Find the lengths, in tokens, at which `sample_prior` draws exactly `vectors` vectors.
 
         Raises:
             UnsupportedError: no length gives this number of vectors, or the model has no prior.

@@ -17,7 +17,7 @@ from models.settings import VariationalSettings
 from models.text_model import AS_TRAINED, UNCHANGED, Encoding, Noise, Prices, UnsupportedError, required
 from models.vanilla_attention import MultiheadAttention
 
-LONGEST = 1_000_000  # tokens of the longest text that `length_with` considers
+LONGEST = 1_000_000  # tokens of the longest text that `lengths_with` considers
 
 OwnSettings = TypeVar("OwnSettings", bound=VariationalSettings, covariant=True)
 
@@ -82,12 +82,12 @@ class Variational(TextAutoencoder[OwnSettings]):
         """Draw as many vectors from the prior as texts of these lengths keep; see `TextModel.sample_prior`."""
         return Memory(*self._draw(self.count_kept(lengths), generator, self._temperature(noise)))
 
-    def length_with(self, vectors: int, noise: Noise = AS_TRAINED) -> int:
-        """Find the shortest length at which `vectors` are kept, by counting at every length up to `LONGEST`."""
+    def lengths_with(self, vectors: int, noise: Noise = AS_TRAINED) -> range:
+        """Find the lengths at which `vectors` are kept, by counting at every length up to `LONGEST`."""
         fitting = (self.count_kept(torch.arange(1, LONGEST + 1)) == vectors).nonzero()
         if not len(fitting):
             raise UnsupportedError(f"{self.settings.name} keeps {vectors} vectors of no text, whatever its length")
-        return int(fitting[0]) + 1
+        return range(int(fitting[0]) + 1, int(fitting[-1]) + 2)  # a longer text never keeps fewer
 
     def sample_posterior(
         self, encoding: Encoding, generator: torch.Generator | None = None, noise: Noise = AS_TRAINED

@@ -17,8 +17,8 @@ def parse(description: str) -> argparse.Namespace:
     settings = sampling_settings(arguments)  # flags that contradict each other are refused before any work
     if arguments.READING is not None and not settings.of_mean:
         raise UserError(
-            "--READING is for mean latents, of --MIX or of --NEAR with --LATENT_TEMPERATURE 0, and means nothing for "
-            "latents that are drawn; leave it out"
+            "--READING is for the mean latent of a given text, of --MIX or of --NEAR with --LATENT_TEMPERATURE 0, and "
+            "not for latents of a prior or with noise; leave it out"
         )
     return arguments
 

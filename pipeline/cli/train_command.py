@@ -125,6 +125,9 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
     with ranks.main_process_first():
         files.claim()
         if arguments.RESTART and ranks.is_main_process:
+            if files.prior.config.exists():
+                files.prior.claim()  # no other process trains it
+                say(f"the learned prior of {files.name} is removed with it")
             files.remove()
         wanted = training.precision
         if wanted == "auto" and files.config.exists():  # rank 0, or an earlier part of the run, has resolved it

@@ -41,14 +41,23 @@ def parse(description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Fit the prior, or resume its training."""
     from pipeline.experiments.config import read_config
-    from pipeline.experiments.language_model_prior import causal_base, check_autoencoder, take_over
+    from pipeline.experiments.language_model_prior import (
+        causal_base,
+        check_autoencoder,
+        forget_samples,
+        take_over,
+        taken_over,
+    )
+    from pipeline.experiments.load import load_data
 
+    if arguments.FROM is not None and not is_first():
+        return  # rank 0 copies, and what another process would check changes meanwhile
     files = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME)
     config = read_config(files)
     model: dict[str, Any] = config["model"]
     check_autoencoder(files, model)
     own = files.prior
-    if own.best.exists() and not own.begun and not arguments.RESTART:
+    if not arguments.RESTART and taken_over(own):
         raise UserError(f"{files.name} has a prior that was taken over; replace it with --RESTART True")
     if arguments.FROM is not None:
         if given := {**given_fields(arguments, LanguageModelSettings), **given_fields(arguments, TrainingSettings)}:
@@ -58,16 +67,20 @@ def run(arguments: argparse.Namespace) -> None:
         source = ExperimentFiles.of(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.FROM)
         if own.config.exists() and not arguments.RESTART:
             raise UserError(f"{files.name} has a prior already; replace it with --RESTART True")
+        files.claim()
         take_over(source, own, config)
-        if is_first():
-            print(f"{arguments.FROM} is the prior of {files.name} now, in {own.folder}")
+        forget_samples(files)
+        print(f"{arguments.FROM} is the prior of {files.name} now, in {own.folder}")
     else:
+        load_data(files, config, arguments.DATA_DIR)  # refuses data that were prepared in another way since
         arguments.MODEL, arguments.DATA_NAME = LanguageModelSettings.name, config["data"]["name"]
         arguments.PRETRAINED = causal_base(model)
         usual = {name: model[name] for name in SIZES} if arguments.PRETRAINED is None else AROUND_PRETRAINED
         for name, value in usual.items():
             if getattr(arguments, name.upper()) is None:
                 setattr(arguments, name.upper(), value)
+        if arguments.RESTART and is_first():
+            forget_samples(files)
         train_command.train(arguments, own)
     if is_first():
         print(f"sample from it: sample.py --EXPERIMENT_NAME {files.name} --PRIOR learned")

@@ -199,9 +199,10 @@ def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[st
         for key in config[part].keys() | earlier[part].keys():
             old, new = (values[part].get(key, defaults.get(key)) for values in (earlier, config))
             if old != new and not (part == "training" and key in FREE):
+                other = "" if files.of_prior else "choose another --EXPERIMENT_NAME, or "
                 raise UserError(
-                    f"experiment {files.folder.name!r} was trained with {key} = {old}, not {new}; choose another "
-                    "--EXPERIMENT_NAME, or train it anew with --RESTART True"
+                    f"experiment {files.name!r} was trained with {key} = {old}, not {new}; {other}train it anew with "
+                    "--RESTART True"
                 )
     config = {**config, "wandb_id": earlier["wandb_id"]}
     write_config(files, config)

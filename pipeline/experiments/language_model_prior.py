@@ -10,9 +10,10 @@ from pipeline.data.base_models import base_folder
 from pipeline.data.dataset import difference
 from pipeline.experiments.config import read_config, settings_from_json
 from pipeline.experiments.paths import ExperimentFiles
+from pipeline.experiments.tracker import REMEDY, Tracker, read_summary
+from pipeline.experiments.weights import load_checkpoint
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.files import replacing_folder, write_record
-from pipeline.runtime.processes import is_first
+from pipeline.runtime.files import read_records, replacing_folder, write_record
 
 WITHOUT_POSTERIOR = ("T", LanguageModelSettings.name)
 
@@ -48,8 +49,20 @@ def causal_base(model: dict[str, Any]) -> str | None:
     return name if name is not None and kind_of(base_folder(name)) == "causal" else None
 
 
+def taken_over(own: ExperimentFiles) -> bool:
+    """Return whether a prior was copied from an experiment; False without a prior, or for one that is trained."""
+    return own.config.exists() and "from" in read_config(own)
+
+
+def forget_samples(files: ExperimentFiles) -> None:
+    """Remove the figures of samples that the learned prior of an experiment drew, before it is replaced."""
+    if read_summary(files).get("samples/prior") == "learned":
+        Tracker(files, run=None, offline=True).forget_samples()
+        print(f"the figures of the samples of {files.name} are removed: the prior that drew them is replaced")
+
+
 def take_over(source: ExperimentFiles, own: ExperimentFiles, config: dict[str, Any]) -> None:
-    """Copy a trained language model as the prior of an autoencoder, whole or not at all.
+    """Copy a trained language model as the prior of an autoencoder, whole or not at all; for rank 0.
 
     Args:
         source: files of the language model.
@@ -57,7 +70,7 @@ def take_over(source: ExperimentFiles, own: ExperimentFiles, config: dict[str, A
         config: `config.json` of the autoencoder.
 
     Raises:
-        UserError: the source is no trained language model, or has other data.
+        UserError: the source is no trained language model, has other data or a damaged file.
     """
     found = read_config(source)
     if not isinstance(settings_from_json(found["model"], source.config), LanguageModelSettings):
@@ -68,9 +81,11 @@ def take_over(source: ExperimentFiles, own: ExperimentFiles, config: dict[str, A
         )
     if not source.best.exists():
         raise UserError(f"--FROM {source.name} has not finished its first epoch; run its train.py again")
+    load_checkpoint(source.best, f"train {source.name} anew")
+    read_summary(source)
+    if source.metrics.exists():
+        read_records(source.metrics, REMEDY)
     own.claim()
-    if not is_first():
-        return
     with replacing_folder(own.folder) as new:
         for path in (source.best, source.metrics, source.summary):
             if path.exists():

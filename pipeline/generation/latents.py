@@ -84,7 +84,7 @@ def from_prior_with(experiment: Experiment, vectors: int, count: int, noise: Noi
         UserError: the model has no prior, the noise does not apply to it, or no latent has this number of vectors.
     """
     with unsupported_as_user_error():
-        length = experiment.model.length_with(vectors, noise)
+        length = experiment.model.lengths_with(vectors, noise).start
     return _of_prior(experiment, [length] * count, noise, lambda _: {"vectors": vectors})
 
 

@@ -16,6 +16,7 @@ from pipeline.data.batches import collate
 from pipeline.data.dataset import difference
 from pipeline.experiments.base import build_model
 from pipeline.experiments.config import read_config, settings_from_json, settings_to_json
+from pipeline.experiments.language_model_prior import WITHOUT_POSTERIOR
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.weights import load_checkpoint, load_weights
 from pipeline.generation.generate import decode
@@ -51,11 +52,33 @@ class LearnedPrior:
         Raises:
             UserError: the experiment has no learned prior, or it is damaged or was fitted to other data.
         """
+        kind = experiment.model.settings.name
         if not isinstance(experiment.model, TextAutoencoder):
-            raise UserError(f"{experiment.model.settings.name} has no latent, and so no prior; leave --PRIOR out")
+            raise UserError(f"{kind} has no latent, and so no prior; leave --PRIOR out")
+        if kind in WITHOUT_POSTERIOR:
+            raise UserError(f"{kind} has no posterior, and so no prior; leave --PRIOR out")
         if "writer" not in experiment.parts:
             experiment.parts["writer"] = _writer(experiment)
         return LearnedPrior(experiment, experiment.parts["writer"])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the data; none where it has none."""
+        return tuple(self.experiment.data.statistics.get("labels") or ())
+
+    def lengths_with(self, vectors: int, noise: Noise) -> tuple[int, int | None]:
+        """Return the fewest and the most tokens of the texts whose latents have this many vectors; see `source`.
+
+        Raises:
+            UserError: no text has this many vectors, or the noise does not apply to the model.
+        """
+        with unsupported_as_user_error():
+            lengths = self.experiment.model.lengths_with(vectors, noise)
+        more = int(bool(self.labels))  # these lengths count the label
+        if lengths[-1] <= more:
+            raise UserError(f"--VECTORS {vectors}: the label and the end of a text have more already; ask for more")
+        longest = max(*self.experiment.data.length_distribution, lengths.start)
+        return max(1, lengths.start - more), min(lengths[-1], longest) - more
 
     def source(self, noise: Noise, decoding: Decoding, fewest: int, most: int | None) -> Source:
         """Draw latents of imagined texts, given their labels where the data has labels.
@@ -64,17 +87,17 @@ class LearnedPrior:
             noise: noise of the draw from the posterior of each text.
             decoding: how the tokens of a text are drawn.
             fewest: smallest number of tokens of a text, the end token included.
-            most: largest number of tokens of a text, the end token included; that of the training texts if None.
+            most: largest number of tokens of a text, the end token included; if None, that of the training texts, or
+                `fewest` where these are shorter.
 
         Raises:
             UserError: the model has no posterior, or the noise does not apply to it.
         """
         source = _Imagined(self, noise, decoding, max(1, fewest - 1), most)
-        known = self.experiment.data.statistics.get("labels") or {}
         shortest = _Imagined(self, noise, decoding, 1, 2)
         with torch.inference_mode(), unsupported_as_user_error():  # fails before any work
-            shortest.draw([0], torch.Generator(self.experiment.device), list(known)[:1] or None)
-        longest = max(self.experiment.data.length_distribution) if most is None else most
+            shortest.draw([0], torch.Generator(self.experiment.device), self.labels[:1] or None)
+        longest = source.limit(int(bool(self.labels))) + 1  # with the label and the end
         before = self.experiment.model.positions_of(longest) - longest
         return Source(source.draw, lambda number: source.rows[number], most or 0, before)
 
@@ -90,13 +113,17 @@ class _Imagined:
     most: int | None
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
 
+    def limit(self, more: int) -> int:
+        """Return the largest number of tokens, without the end; `more` is 1 if texts have a label, which counts."""
+        if self.most is not None:
+            return self.most - 1 + more  # a length that is asked for does not count the label
+        return max(max(self.prior.experiment.data.length_distribution) - 1, self.least + more)
+
     def draw(self, numbers: Sequence[int], generator: torch.Generator, labels: Sequence[str] | None) -> Latent:
         """Draw the latents of the sentences with these numbers."""
         experiment, tokenizer = self.prior.experiment, self.prior.experiment.data.tokenizer
         more = int(labels is not None)  # the label's token is not one of the text
-        # Training lengths count the label's token, and a length that is asked for does not.
-        limit = max(experiment.data.length_distribution) - 1 if self.most is None else self.most - 1 + more
-        least = self.least + more
+        limit, least = self.limit(more), self.least + more
         made = decode(self.prior.writer, None, len(numbers), self.decoding, limit, least, generator, labels)
         texts = [[tokenizer.cls_id, *ids, tokenizer.sep_id] for _, ids in made]
         for number, (text, ids) in zip(numbers, made, strict=True):

@@ -120,12 +120,12 @@ def source_of(experiment: Experiment, settings: SamplingSettings) -> latents.Sou
     if settings.mix is not None:
         return latents.mixture(experiment, settings.mix, settings.weights, noise, settings.label, settings.keep)
     if settings.prior == "learned":
+        drawn = Decoding("sample", settings.prior_temperature, settings.prior_top_p)
+        prior = LearnedPrior.of(experiment)
         fewest, most = settings.min_length or 1, settings.max_length
         if settings.vectors is not None:
-            with latents.unsupported_as_user_error():
-                fewest = most = experiment.model.length_with(settings.vectors, noise)
-        drawn = Decoding("sample", settings.prior_temperature, settings.prior_top_p)
-        return LearnedPrior.of(experiment).source(noise, drawn, fewest, most)
+            fewest, most = prior.lengths_with(settings.vectors, noise)
+        return prior.source(noise, drawn, fewest, most)
     if settings.vectors is not None:
         return latents.from_prior_with(experiment, settings.vectors, settings.count, noise)
     lengths = latents.LengthRange(settings.distribution, settings.min_length, settings.max_length)

@@ -86,7 +86,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
         ),
         ("sample.py", ("--KEEP", "0.5"), "--KEEP is the share of a sentence's vectors; name the sentence with --NEAR"),
         *(
-            ("sample.py", (*arguments, "--READING", "plug-in"), "--READING is for mean latents")
+            ("sample.py", (*arguments, "--READING", "plug-in"), "--READING is for the mean latent")
             for arguments in ((), ("--NEAR", "a"), ("--MIX", "a", "b", "--LATENT_TEMPERATURE", "0.5"))
         ),
         ("sample.py", ("--MIN_LENGTH", "9", "--MAX_LENGTH", "8"), "--MIN_LENGTH 9 is above --MAX_LENGTH 8"),

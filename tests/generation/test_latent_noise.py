@@ -142,18 +142,18 @@ def test_a_mixture_s_components_have_the_sentences_shares():
 )
 def test_a_latent_has_as_many_vectors_as_are_asked_for(name: str, settings: dict, vectors: int):
     trained = model(name, **settings)
-    drawn = trained.sample_prior(torch.tensor([trained.length_with(vectors)] * 3))
+    drawn = trained.sample_prior(torch.tensor([trained.lengths_with(vectors).start] * 3))
     assert (~drawn.key_padding_mask).sum(dim=-1).tolist() == [vectors] * 3
 
 
 @pytest.mark.parametrize(
     ("name", "ask", "message"),
     [
-        ("NVIB", lambda m: m.length_with(1), "must be a multiple of 1 and at least 2, got 1"),
-        ("NVIB", lambda m: m.length_with(7, Noise(kappa=2)), "must be a multiple of 2 and at least 4, got 7"),
-        ("VTP", lambda m: m.length_with(2), "VTP keeps 2 vectors of no text"),
-        ("T", lambda m: m.length_with(2), "T draws no vectors"),
-        ("LM", lambda m: m.length_with(2), "LM draws no vectors"),
+        ("NVIB", lambda m: m.lengths_with(1), "must be a multiple of 1 and at least 2, got 1"),
+        ("NVIB", lambda m: m.lengths_with(7, Noise(kappa=2)), "must be a multiple of 2 and at least 4, got 7"),
+        ("VTP", lambda m: m.lengths_with(2), "VTP keeps 2 vectors of no text"),
+        ("T", lambda m: m.lengths_with(2), "T draws no vectors"),
+        ("LM", lambda m: m.lengths_with(2), "LM draws no vectors"),
         ("T", lambda m: m.sample_posterior(m.encode(*texts(3))), "T has no posterior to sample from"),
         ("VTV", lambda m: m.sample_posterior(m.encode(*texts(3)), noise=Noise(kappa=2)), "kappa means nothing to it"),
         ("VTV", lambda m: m.sample_prior(torch.tensor([3]), noise=Noise(kappa=2)), "kappa means nothing to it"),

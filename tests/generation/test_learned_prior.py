@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from pipeline.data.prepare import PreparationSettings, prepare
 from pipeline.data.text_source import TextSource
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.generation.learned_prior import LearnedPrior
-from pipeline.generation.sampler import sample_with
+from pipeline.generation.sampler import sample_with, source_of
 from pipeline.generation.trained_model import TrainedModel
 from pipeline.runtime.errors import UserError
 from tests.helpers import ROOT, call, one_line_of_error, prepare_tiny, run, run_ranks, train_tiny
@@ -105,6 +107,25 @@ def test_lengths_are_those_asked_for(folder: Path):
         assert {row["drawn_length"] for row in sample_with(experiment, settings, 5)} <= lengths
 
 
+def test_an_imagined_text_may_be_longer_than_those_of_training(folder: Path):
+    experiment = of(folder).experiment
+    longest = max(experiment.data.length_distribution)
+    settings = SamplingSettings(number_samples=3, prior="learned", min_length=longest + 5)
+    assert {row["drawn_length"] for row in sample_with(experiment, settings, 5)} == {longest + 5}
+
+
+def test_texts_of_any_length_that_has_the_vectors_are_imagined(copy: Path):
+    """The one vector of a VTP is that of every text."""
+    train_tiny(copy, "vtp", "VTP", steps=20)
+    call("train_prior.py", *at(copy, "vtp"), "--FROM", "lm")
+    drawn = [
+        sample_with(of(copy, "vtp").experiment, SamplingSettings(number_samples=8, prior="learned", vectors=asked), 5)
+        for asked in (None, 1)
+    ]
+    assert drawn[0] == drawn[1]
+    assert len({row["imagined"] for row in drawn[0]}) > 1
+
+
 def test_the_same_seed_draws_the_same_and_another_one_others(folder: Path):
     model = of(folder)
     first = model.generate(6, seed=3, prior="learned")
@@ -124,6 +145,14 @@ def test_the_prior_is_given_the_label(tmp_path: Path):
     train_tiny(tmp_path, "nvib", "NVIB", steps=20)
     train_tiny(tmp_path, "lm", "LM", steps=60)
     call("train_prior.py", *at(tmp_path), "--FROM", "lm")
+    experiment = of(tmp_path).experiment
+    for vectors in (3, 6):
+        source = source_of(experiment, SamplingSettings(prior="learned", vectors=vectors))
+        with torch.inference_mode():
+            latent: Any = source.draw([0, 1], torch.Generator().manual_seed(0), ["x", "y"])
+        assert (~latent.key_padding_mask).sum(dim=1).tolist() == [vectors] * 2
+    with pytest.raises(UserError, match="--VECTORS 2: the label and the end of a text have more already"):
+        source_of(experiment, SamplingSettings(prior="learned", vectors=2))
     for label, word in (("x", "kings"), ("y", "cat")):
         settings = SamplingSettings(number_samples=20, prior="learned", label=label)
         drawn = sample_with(of(tmp_path).experiment, settings, 8)
@@ -200,6 +229,52 @@ def test_a_prior_whose_training_is_killed_ends_with_the_same_bits(copy: Path, tm
     call("sample.py", *at(copy), "--PRIOR", "learned", "--NUMBER_SAMPLES", 5)
 
 
+def test_a_prior_that_is_killed_between_its_best_weights_and_its_state_is_trained(copy: Path):
+    prior = copy / "outputs" / "nvib" / "nvib" / "prior"
+    call("train_prior.py", *at(copy), *SIZES, "--RESTART", "True", "--EPOCHS", 1)
+    expected = (prior / "best.safetensors").read_bytes()
+    (prior / "latest.safetensors").unlink()
+    call("train_prior.py", *at(copy), *SIZES, "--EPOCHS", 1)
+    assert (prior / "best.safetensors").read_bytes() == expected
+
+
+def test_of_several_processes_one_takes_the_language_model_over(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another one has nothing to check: the first may have written the prior already."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    shutil.rmtree(copy / "outputs" / "nvib" / "nvib" / "prior")
+    for rank, said in (("0", "lm is the prior of nvib now"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        shown = call("train_prior.py", *at(copy), "--FROM", "lm").stdout
+        assert said in shown
+        assert bool(said) == bool(shown)
+
+
+def test_figures_of_samples_go_with_the_prior_that_drew_them(copy: Path):
+    summary = copy / "outputs" / "nvib" / "nvib" / "summary.json"
+    for anew in (("--FROM", "lm"), (*SIZES, "--MAX_STEPS", 2)):
+        call("sample.py", *at(copy), "--PRIOR", "learned", "--NUMBER_SAMPLES", 5)
+        assert json.loads(summary.read_text())["samples/prior"] == "learned"
+        said = call("train_prior.py", *at(copy), *anew, "--RESTART", "True").stdout
+        assert "the figures of the samples of nvib are removed" in said
+        assert not [key for key in json.loads(summary.read_text()) if key.startswith("samples/")]
+        assert "validation/perplexity" in json.loads(summary.read_text())
+
+
+def test_an_experiment_is_not_removed_while_its_prior_is_trained(copy: Path):
+    folder = copy / "outputs" / "nvib" / "nvib"
+    code = "import sys, time; from pathlib import Path; from pipeline.experiments.paths import ExperimentFiles\n"
+    code += "ExperimentFiles(Path(sys.argv[1])).prior.claim(); print(flush=True); time.sleep(60)"
+    again = ("train.py", *at(copy), "--DATA", "tiny", "--MODEL", "NVIB", *SIZES, "--MAX_STEPS", 1, "--RESTART", "True")
+    with subprocess.Popen([sys.executable, "-c", code, folder], cwd=ROOT, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert "experiment 'prior'" in refused(*again)
+        assert (folder / "prior" / "best.safetensors").exists()
+        other.kill()
+    assert "the learned prior of nvib is removed with it" in call(*again).stdout
+    assert not (folder / "prior").exists()
+
+
 def start(log: Path, arguments: list[object]) -> int:
     return zygote().start([ROOT / str(arguments[0]), *arguments[1:]], log, tracker=False)
 
@@ -240,8 +315,9 @@ def test_an_experiment_without_a_prior_says_how_to_fit_one(trained: Path):
 def test_a_prior_is_for_models_with_a_posterior(copy: Path):
     assert "vanilla is of the model T, which has no posterior" in refused("train_prior.py", *at(copy, "vanilla"))
     assert "lm is of the model LM, which has no posterior" in refused("train_prior.py", *at(copy, "lm"))
-    with pytest.raises(UserError, match="LM has no latent"):
-        of(copy, "lm").generate(2, prior="learned")
+    for name, lacking in (("lm", "LM has no latent"), ("vanilla", "T has no posterior")):
+        with pytest.raises(UserError, match=lacking):
+            of(copy, name).generate(2, prior="learned")
 
 
 def test_what_becomes_a_prior_is_a_language_model_of_the_same_data(copy: Path):
@@ -257,12 +333,27 @@ def test_what_becomes_a_prior_is_a_language_model_of_the_same_data(copy: Path):
     assert "a prior that was taken over" in refused("train_prior.py", *at(copy), *SIZES)
     call("train_prior.py", *at(copy), *SIZES, *anew, "--MAX_STEPS", 2)
     assert "has a prior already" in refused("train_prior.py", *at(copy), "--FROM", "lm")
+    said = refused("train_prior.py", *at(copy), *SIZES[:-1], 0.02)
+    assert "'nvib-prior' was trained with learning_rate = 0.01, not 0.02; train it anew with --RESTART True" in said
     kept = (copy / "outputs/nvib/nvib/prior/best.safetensors").read_bytes()
     shutil.rmtree(copy / "outputs/nvib/lm")
     prepare_tiny(copy / "data", "other", 100)
     call("train.py", *at(copy, "lm"), "--DATA", "other", "--MODEL", "LM", *SIZES, "--MAX_STEPS", 2, "--DIM_H", 8)
     assert "was trained on other data" in refused("train_prior.py", *at(copy), "--FROM", "lm", *anew)
     assert (copy / "outputs/nvib/nvib/prior/best.safetensors").read_bytes() == kept
+
+
+def test_a_sound_prior_is_not_replaced_by_a_damaged_one_or_one_of_other_data(copy: Path):
+    prior = copy / "outputs" / "nvib" / "nvib" / "prior" / "best.safetensors"
+    kept = prior.read_bytes()
+    damaged = copy / "outputs" / "nvib" / "lm" / "best.safetensors"
+    damaged.write_bytes(kept[:-8])
+    said = refused("train_prior.py", *at(copy), "--FROM", "lm", "--RESTART", "True")
+    assert "lm/best.safetensors is damaged" in said and "train lm anew" in said
+    prepare_tiny(copy / "data", count=100)
+    said = refused("train_prior.py", *at(copy), *SIZES, "--MAX_STEPS", 2, "--RESTART", "True")
+    assert "is not the data that 'nvib' was trained on" in said
+    assert prior.read_bytes() == kept
 
 
 def test_a_damaged_prior_is_refused(copy: Path):
