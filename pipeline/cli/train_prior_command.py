@@ -13,6 +13,7 @@ from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import is_first
 
 OF_CONTROL = ("target_rate", "target_kept", "rate_path", "start_perplexity")
+OF_BASES = ("train", "lora_rank")  # what is trained of a pretrained model
 SIZES = ("dim_h", "num_heads", "num_layers", "dropout")  # those of the autoencoder, unless flags say otherwise
 
 
@@ -75,6 +76,13 @@ def run(arguments: argparse.Namespace) -> None:
         load_data(files, config, arguments.DATA_DIR)  # refuses data that were prepared in another way since
         arguments.MODEL, arguments.DATA_NAME = LanguageModelSettings.name, config["data"]["name"]
         arguments.PRETRAINED = causal_base(model)
+        if arguments.PRETRAINED is None:
+            for name in OF_BASES:
+                if getattr(arguments, name.upper()) is not None:
+                    raise UserError(
+                        f"{flag(name)} is for the prior of a model around a causal base, and that of {files.name} has "
+                        "weights of its own; leave it out"
+                    )
         usual = {name: model[name] for name in SIZES} if arguments.PRETRAINED is None else AROUND_PRETRAINED
         for name, value in usual.items():
             if getattr(arguments, name.upper()) is None:

@@ -327,6 +327,9 @@ def test_what_becomes_a_prior_is_a_language_model_of_the_same_data(copy: Path):
     )
     assert "no experiment 'none'" in refused("train_prior.py", *at(copy), "--FROM", "none", *anew)
     assert "a prior that was taken over" in refused("train_prior.py", *at(copy), "--FROM", "lm")
+    assert "--LORA_RANK is for the prior of a model around a causal base, and that of nvib has" in refused(
+        "train_prior.py", *at(copy), *anew, "--LORA_RANK", 4
+    )
     assert "--MAX_STEPS is for training" in refused(
         "train_prior.py", *at(copy), "--FROM", "lm", "--MAX_STEPS", 3, *anew
     )
