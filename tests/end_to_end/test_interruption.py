@@ -223,7 +223,8 @@ def test_an_ended_preparation_leaves_the_earlier_data_and_the_next_one_completes
         if (ended / "own").exists():  # between two renames it is absent, and the next preparation restores it
             # A process that is ended after its last rename leaves the new data, whole.
             assert load_prepared(ended, "own").fingerprint in (first, second)
-    assert run_script(prepare(ended, texts[1]))[0] == 0
+    status, said = run_script(prepare(ended, texts[1]))
+    assert status == 0, said
     assert load_prepared(ended, "own").fingerprint == second != first
     assert [path.name for path in ended.iterdir()] == ["own"]
 
