@@ -42,10 +42,10 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.metrics import under_reading
     from pipeline.experiments.paths import ExperimentFiles
-    from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.experiments.tracker import Tracker, check_login, read_summary, tracking, warn_if_outdated
     from pipeline.generation.generate import interpolations, read_interpolations
     from pipeline.reporting.console import interpolation_blocks
-    from pipeline.runtime.files import write_jsonl, write_text
+    from pipeline.runtime.files import as_jsonl, write_text
     from pipeline.runtime.processes import is_first
 
     if arguments.LANGUAGE_MODEL is not None:
@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = settings_from_json(config["model"], files.config)
     reading = other_reading(settings, arguments.EXPERIMENT_NAME, arguments.READING)
     files.claim()
+    earlier: list[str] = []  # keys of figures of interpolations that new ones replace
     path = files.result("interpolations.jsonl", reading)
     examples = files.result("interpolation_examples.txt", reading)
     if arguments.RUN_INTERPOLATIONS:
@@ -64,10 +65,18 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.EXPERIMENT_NAME, arguments.DATA_DIR, reading
         )
         rows = interpolations(experiment, arguments.NUMBER_PAIRS, arguments.GENERATION_BATCH_SIZE)
-        if is_first():
-            write_jsonl(path, rows)
+        if is_first() and not (path.exists() and path.read_bytes() == as_jsonl(rows).encode()):
+            # The figures of the old ones are removed first, so that a killed process leaves no outdated figure.
+            of_reading = "/reading_" if reading is None else f"/reading_{reading}/"
+            keys = [key for key in read_summary(files) if key.startswith("interpolation/")]
+            earlier = [key for key in keys if (of_reading in key) == (reading is not None)]
+            if earlier:
+                Tracker(files, run=None, offline=True).summarise(dict.fromkeys(earlier))
+            write_text(path, as_jsonl(rows))
     else:
         rows = read_interpolations(path)[: arguments.NUMBER_PAIRS]
+        (pairs,) = under_reading({"interpolation/pairs": len(rows)}, reading)
+        warn_if_outdated(files, path, pairs, "interpolation_evaluation.py --RUN_INTERPOLATIONS True")
     judged = {}
     if arguments.LANGUAGE_MODEL is not None:
         judge = load_judge(
@@ -79,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
     write_text(examples, interpolation_blocks(rows[:100]))
     figures = interpolation_figures(rows)
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
-        tracker.summarise(under_reading(figures | judged, reading))
+        tracker.summarise(dict.fromkeys(earlier) | under_reading(figures | judged, reading))
     print(interpolation_blocks(rows[:3]))
     print("  tau   BLEU to source   BLEU to target   novel")
     for tau in rows[0]["outputs"]:

@@ -48,11 +48,11 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.data.writers import write_synthetic
     from pipeline.evaluation.judge import is_experiment, load_judge
     from pipeline.evaluation.judged_samples import family_warning, load_base_judge
-    from pipeline.evaluation.sample_quality import Material, kept_files, measure, without_copies
+    from pipeline.evaluation.sample_quality import Material, measure, without_copies
     from pipeline.evaluation.sentence_encoder import load_encoder
     from pipeline.evaluation.table_comparison import check_target
     from pipeline.experiments.load import load_experiment
-    from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.experiments.tracker import check_login, tracking, warn_if_outdated
     from pipeline.generation.generate import read_samples
     from pipeline.reporting.console import on_one_line
     from pipeline.reporting.quality_page import as_text, compared, page
@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     experiment.files.claim()
     near, drop = arguments.NEAR_COPY_DISTANCE, arguments.DROP_COPIES
     rows = read_samples(experiment.files)
+    warn_if_outdated(experiment.files, experiment.files.samples, "samples/count", "sample.py")
     name, judge = arguments.LANGUAGE_MODEL, None
     if name is not None and is_experiment(*places, name):
         judge = load_judge(*places, name, arguments.DATA_DIR, experiment.config)
@@ -85,7 +86,8 @@ def run(arguments: argparse.Namespace) -> None:
     quality = measure(material)
     folder, dropped = experiment.files.folder, ""
     if drop is not None:
-        kept, (rows_file, text_file) = without_copies(material, quality), kept_files(experiment.files.samples)
+        kept, rows_file = without_copies(material, quality), experiment.files.samples_without_copies
+        text_file = rows_file.with_suffix(".txt")
         write_jsonl(rows_file, kept)
         write_text(text_file, "".join(on_one_line(row["text"]) + "\n" for row in kept))
         dropped = (
@@ -94,11 +96,12 @@ def run(arguments: argparse.Namespace) -> None:
         )
         table = write_synthetic(kept, experiment.data.statistics.get("source") or {}, folder).path
         dropped += f" {table.name} is without the copies, too; sample.py writes it with all." if table else ""
-    write_json(folder / "quality.json", {"compared": compared(material), "dropped": dropped, **quality.as_json()})
+    report = experiment.files.quality
+    write_json(report, {"compared": compared(material), "dropped": dropped, **quality.as_json()})
     title = f"Quality of the samples of {arguments.EXPERIMENT_NAME}"
-    write_text(folder / "quality.html", page(material, quality, title, dropped))
+    write_text(report.with_suffix(".html"), page(material, quality, title, dropped))
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
         tracker.summarise(quality.summary())
     print(as_text(quality.rows))
     print(f"{dropped}\n" if dropped else "", end="")
-    print(f"{compared(material)} Written to {folder / 'quality.html'} and {folder / 'quality.json'}")
+    print(f"{compared(material)} Written to {report.with_suffix('.html')} and {report}")

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.config import read_config
     from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
     from pipeline.experiments.paths import ExperimentFiles
-    from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.experiments.tracker import check_login, tracking, warn_if_outdated
     from pipeline.generation.generate import read_samples
 
     require_experiment(
@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     config = read_config(files)
     files.claim()
     rows = read_samples(files)
+    warn_if_outdated(files, files.samples, "samples/count", "sample.py")
     judge = load_judge(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
     )

@@ -69,6 +69,9 @@ def run(arguments: argparse.Namespace) -> None:
         # Figures of the old samples are removed first, so that a killed process leaves no outdated figure.
         if not samples.exists() or samples.read_bytes() != as_jsonl(rows).encode():
             tracker.forget_samples()
+            outdated = [path.name for path in experiment.files.of_quality if path.exists()]
+            if outdated:
+                print(f"of earlier samples, until quality.py runs again: {', '.join(outdated)}")
         write_text(samples, as_jsonl(rows))
         write_text(text_file, "".join(on_one_line(row["text"]) + "\n" for row in rows))
         source = experiment.data.statistics.get("source") or {}

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -328,11 +327,6 @@ def without_copies(material: Material, quality: Quality) -> list[dict[str, Any]]
     assert material.drop is not None, "no threshold of copies to drop is set"
     copied = quality.found["synthetic"].copies(material.drop)
     return [row for row, copy in zip(material.rows, copied, strict=True) if not copy]
-
-
-def kept_files(samples: Path) -> tuple[Path, Path]:
-    """Return the paths of the samples without copies, as rows and as text, beside `samples.jsonl`."""
-    return samples.with_name("samples_without_copies.jsonl"), samples.with_name("samples_without_copies.txt")
 
 
 def _some(split: Dataset, count: int, seed: int = 0) -> Dataset:

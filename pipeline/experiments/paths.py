@@ -135,6 +135,22 @@ class ExperimentFiles:
         return self.folder / "samples.jsonl"
 
     @property
+    def samples_without_copies(self) -> Path:
+        """Generated sentences that are no copies of training texts; beside it the same as text, `.txt`."""
+        return self.folder / "samples_without_copies.jsonl"
+
+    @property
+    def quality(self) -> Path:
+        """Quality of the samples; beside it the same as a page, `.html`."""
+        return self.folder / "quality.json"
+
+    @property
+    def of_quality(self) -> list[Path]:
+        """Files that describe or hold a part of the samples, and outlive them."""
+        files = (self.quality, self.samples_without_copies)
+        return [path for file in files for path in (file, file.with_suffix(".html"), file.with_suffix(".txt"))]
+
+    @property
     def wandb(self) -> Path:
         """Folder of wandb's own files."""
         return self.folder / "wandb"

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pipeline.experiments.config import flat_config
@@ -18,6 +19,7 @@ from pipeline.experiments.metrics import outdated_with_samples
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_jsonl, read_record, read_records, write_record, write_records
+from pipeline.runtime.processes import is_first
 
 # wandb is imported where it is used: it is heavy, and a run without it works.
 
@@ -139,6 +141,23 @@ class Tracker:
         except Exception as error:  # no failure of wandb may end the run
             _warn(error)
             self.run = None
+
+
+def warn_if_outdated(files: ExperimentFiles, path: Path, figure: str, script: str) -> None:
+    """Print a warning if texts were generated before the present weights: `forget` removed the figures of their script.
+
+    Args:
+        files: files of the experiment.
+        path: the generated texts.
+        figure: key of a figure that the script writes with them.
+        script: its name.
+    """
+    if is_first() and figure not in read_summary(files):
+        print(
+            f"warning: {path} was not made with the present weights, or not by {script}, which has left no figures of "
+            f"it; run {script} again",
+            file=sys.stderr,
+        )
 
 
 def read_summary(files: ExperimentFiles) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""Samples and interpolations of earlier weights, and figures and pages of earlier samples."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.experiments.paths import ExperimentFiles
+from pipeline.experiments.tracker import Tracker
+from tests.helpers import call, train_tiny
+
+pytestmark = pytest.mark.slow  # models are trained; together some ten seconds
+NOVEL = "interpolation/tau_0.5/novel_forward_perplexity"
+
+
+@pytest.fixture(scope="module")
+def judged(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An NVAE with samples and interpolations, and a judge."""
+    folder = tmp_path_factory.mktemp("judged")
+    for part in ("data", "outputs"):
+        shutil.copytree(trained / part, folder / part)
+    train_tiny(folder, "lm", "LM", steps=5)
+    call("sample.py", *at(folder), "--NUMBER_SAMPLES", 20)
+    call("interpolation_evaluation.py", *at(folder), "--NUMBER_PAIRS", 6, "--LANGUAGE_MODEL", "lm")
+    return folder
+
+
+@pytest.fixture
+def folder(judged: Path, tmp_path: Path) -> Path:
+    shutil.copytree(judged, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def at(folder: Path) -> tuple[object, ...]:
+    return ("--EXPERIMENT_NAME", "nvib", "--OUTPUT_DIR", folder / "outputs", "--DATA_DIR", folder / "data")
+
+
+def of(folder: Path) -> ExperimentFiles:
+    return ExperimentFiles.of(folder / "outputs", "nvib", "nvib")
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    return json.loads(of(folder).summary.read_text())
+
+
+@pytest.mark.parametrize(
+    ("command", "script"),
+    [
+        (("forwardSampleEvaluation.py", "--LANGUAGE_MODEL", "lm"), "sample.py"),
+        (("reverseSampleEvaluation.py", "--LANGUAGE_MODEL", "lm", "--MAX_STEPS", 1), "sample.py"),
+        (("quality.py",), "sample.py"),
+        (("interpolation_evaluation.py", "--RUN_INTERPOLATIONS", "False"), "interpolation_evaluation.py"),
+    ],
+)
+def test_texts_of_earlier_weights_are_measured_with_a_warning(folder: Path, command: tuple[object, ...], script: str):
+    assert "warning" not in call(command[0], *at(folder), *command[1:]).stderr
+    Tracker(of(folder), run=None, offline=True).forget()  # as a training does before it replaces the weights
+    said = call(command[0], *at(folder), *command[1:]).stderr
+    assert "was not made with the present weights" in said
+    assert f"run {script}" in said
+
+
+def test_figures_of_earlier_interpolations_go(folder: Path):
+    """The judge is not asked for the new ones."""
+    assert NOVEL in summary(folder)
+    call("interpolation_evaluation.py", *at(folder), "--NUMBER_PAIRS", 2, "--READING", "integral")
+    assert NOVEL in summary(folder), "those of another reading are others"
+    call("interpolation_evaluation.py", *at(folder), "--RUN_INTERPOLATIONS", "False", "--NUMBER_PAIRS", 6)
+    call("interpolation_evaluation.py", *at(folder), "--NUMBER_PAIRS", 6)
+    assert NOVEL in summary(folder), "the interpolations are the same"
+    call("interpolation_evaluation.py", *at(folder), "--NUMBER_PAIRS", 2)
+    assert summary(folder)["interpolation/pairs"] == 2
+    assert not [key for key in summary(folder) if "novel_forward" in key]
+
+
+def test_files_of_earlier_samples_are_named(folder: Path):
+    call("quality.py", *at(folder), "--DROP_COPIES", "True")
+    again = ("sample.py", *at(folder), "--NUMBER_SAMPLES", 20)
+    assert "of earlier samples" not in call(*again).stdout, "the samples are the same"
+    said = call(*again, "--SEED", 7).stdout
+    names = "quality.json, quality.html, samples_without_copies.jsonl, samples_without_copies.txt"
+    assert f"of earlier samples, until quality.py runs again: {names}" in said
