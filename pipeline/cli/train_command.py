@@ -86,6 +86,7 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
     from pipeline.data.dataset import load_prepared, token_counts
     from pipeline.experiments.base import around, build_model, check_data_fit
     from pipeline.experiments.config import as_it_began, failure_recorded, new_config, read_config, start_or_continue
+    from pipeline.experiments.language_model_prior import forget_samples
     from pipeline.experiments.tracker import check_login, tracking
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
     from pipeline.training.epoch_orders import EpochOrders
@@ -128,6 +129,8 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
             if files.prior.config.exists():
                 files.prior.claim()  # no other process trains it
                 say(f"the learned prior of {files.name} is removed with it")
+            if files.of_prior:
+                forget_samples(ExperimentFiles(files.folder.parent))
             files.remove()
         wanted = training.precision
         if wanted == "auto" and files.config.exists():  # rank 0, or an earlier part of the run, has resolved it

@@ -87,8 +87,6 @@ def run(arguments: argparse.Namespace) -> None:
         for name, value in usual.items():
             if getattr(arguments, name.upper()) is None:
                 setattr(arguments, name.upper(), value)
-        if arguments.RESTART and is_first():
-            forget_samples(files)
         train_command.train(arguments, own)
     if is_first():
         print(f"sample from it: sample.py --EXPERIMENT_NAME {files.name} --PRIOR learned")
