@@ -186,8 +186,11 @@ def results(folder: Path) -> dict[str, Any]:
             for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
                 found |= _flat(f"{name}, line {number}", json.loads(line))
         elif path.suffix == ".safetensors":
-            with safe_open(path, framework="np") as file:  # the order of its header is random
-                found |= {f"{name}: {key}": value for key, value in file.metadata().items()}
+            with safe_open(path, framework="np") as file:
+                entries = file.metadata()
+            if "checkpoint" in entries:  # an earlier version has its entries apart, in a random order
+                entries = json.loads(entries["checkpoint"])
+            found |= {f"{name}: {key}": value for key, value in entries.items()}
         elif path.suffix == ".parquet":
             found[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest()
         else:

@@ -17,7 +17,7 @@ from pipeline.runtime.files import replacing
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and a JSON state with their checksum, whole or not at all.
+    """Write tensors and a JSON state with their checksum, whole or not at all. Equal values give equal files.
 
     Args:
         path: file to write.
@@ -31,7 +31,9 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
     text = json.dumps(state)
     with replacing(path) as temporary:
         try:
-            save_file(tensors, temporary, {"state": text, "sha256": _digest(tensors, text)})
+            # In one entry: safetensors writes several in an order that differs from process to process.
+            whole = json.dumps({"state": text, "sha256": _digest(tensors, text)})
+            save_file(tensors, temporary, {"checkpoint": whole})
         except SafetensorError as error:
             raise _disk_error(error, path) from None
 
@@ -47,12 +49,14 @@ def load_checkpoint(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[st
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            if "checkpoint" in metadata:  # an earlier version wrote two entries
+                metadata = json.loads(metadata["checkpoint"])
             text, digest = metadata["state"], metadata["sha256"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         if digest != _digest(tensors, text):
             raise ValueError("its checksum does not match")
         return tensors, json.loads(text)
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is damaged or is not a checkpoint of this project ({reason}); {remedy}") from None
 
