@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _judge_by_experiment(arguments: argparse.Namespace) -> None:
     """Score with the model of an experiment, which knows the tokens of the data."""
     from pipeline.evaluation.controls import unigram_sentences
-    from pipeline.evaluation.judge import figure_name, load_judge, perplexity, tokenized_samples
+    from pipeline.evaluation.judge import figure_name, judged_by, load_judge, perplexity, tokenized_samples
     from pipeline.evaluation.mauve import SEMANTIC, mauve_figures, semantic_mauve_figures
     from pipeline.evaluation.sentence_encoder import load_encoder
     from pipeline.experiments.config import read_config
@@ -63,9 +63,9 @@ def _judge_by_experiment(arguments: argparse.Namespace) -> None:
     encoder = load_encoder()
     if encoder is not None:
         mauve |= semantic_mauve_figures(encoder, data, samples, size)
-    figures = {name: own, name + REAL_TEXT: real, name + UNIGRAMS: unigrams, f"{name}_judge": arguments.LANGUAGE_MODEL}
+    figures = {name: own, name + REAL_TEXT: real, name + UNIGRAMS: unigrams, f"{name}_subset": subset}
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
-        tracker.summarise(figures | mauve)
+        tracker.summarise(figures | judged_by(judge, name) | mauve)
     print(
         f"{name}: {own:.2f} of {len(rows)} samples, {real:.2f} of real text ({subset}), {unigrams:.2f} of unigrams, "
         f"under {arguments.LANGUAGE_MODEL}"

@@ -37,7 +37,7 @@ def parse(description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Interpolate, or read earlier interpolations, write examples and print the scores."""
     from pipeline.evaluation.bleu import interpolation_figures
-    from pipeline.evaluation.judge import load_judge, novel_perplexity, require_experiment
+    from pipeline.evaluation.judge import figure_name, judged_by, load_judge, novel_perplexity, require_experiment
     from pipeline.experiments.config import other_reading, read_config, settings_from_json
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.metrics import under_reading
@@ -77,18 +77,19 @@ def run(arguments: argparse.Namespace) -> None:
         rows = read_interpolations(path)[: arguments.NUMBER_PAIRS]
         (pairs,) = under_reading({"interpolation/pairs": len(rows)}, reading)
         warn_if_outdated(files, path, pairs, "interpolation_evaluation.py --RUN_INTERPOLATIONS True")
-    judged = {}
+    judged, judge_names = {}, {}
     if arguments.LANGUAGE_MODEL is not None:
         judge = load_judge(
             arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
         )
         judged = novel_perplexity(judge, rows, arguments.GENERATION_BATCH_SIZE)
+        judge_names = judged_by(judge, f"interpolation/{figure_name(judge, 'novel_forward_perplexity')}")
     if not is_first():
         return  # only rank 0 writes files and logs
     write_text(examples, interpolation_blocks(rows[:100]))
     figures = interpolation_figures(rows)
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
-        tracker.summarise(dict.fromkeys(earlier) | under_reading(figures | judged, reading))
+        tracker.summarise(dict.fromkeys(earlier) | under_reading(figures | judged | judge_names, reading))
     print(interpolation_blocks(rows[:3]))
     print("  tau   BLEU to source   BLEU to target   novel")
     for tau in rows[0]["outputs"]:

@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.tracker import api
     from pipeline.reporting.console import files_written, side_by_side
     from pipeline.reporting.curves import write_figures
+    from pipeline.reporting.judges import incomparable
     from pipeline.reporting.results import from_outputs, from_wandb, grouped
     from pipeline.reporting.tables import write_experiments, write_tables
     from pipeline.runtime.errors import UserError
@@ -66,6 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
     write_experiments(folder / "experiments.csv", results)
     if len(results) <= FEW:
         print(side_by_side({result.name: result.figures for result in results}))
+        for line in incomparable(results):
+            print(line)
         for failure in failures:
             print(f"{failure.name}: {failure.reason}")
         for path in [project / result.name for result in results]:

@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
         figure_name,
         fingerprint,
         judge_settings,
+        judged_by,
         load_judge,
         perplexity,
         require_experiment,
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         name + UNIGRAMS: unigrams[subset],
         f"{name}_sentences": len(rows),
         f"{name}_samples": fingerprint([row["text"] for row in rows]),
-        f"{name}_judge": arguments.LANGUAGE_MODEL,
+        **judged_by(judge, name),
     }
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
         tracker.summarise(figures)

@@ -23,7 +23,7 @@ from pipeline.experiments.metric_types import AUTOENCODER
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
-from pipeline.experiments.weights import load_checkpoint, load_weights
+from pipeline.experiments.weights import fingerprint_of_weights, load_checkpoint, load_weights
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.processes import share
 from pipeline.runtime.progress import bar
@@ -85,6 +85,16 @@ def require_experiment(output_dir: Path, project: str, name: str, reason: str) -
 def figure_name(judge: Experiment, name: str) -> str:
     """Name a figure by its judge: the prefix `AUTOENCODER` marks a judge that has seen the text that it scores."""
     return AUTOENCODER + name if judge.model.settings.sees_target else name
+
+
+def judged_by(judge: Experiment, key: str) -> dict[str, str]:
+    """Name the judge of a figure and identify its weights, so that a report tells the figures of two judges apart.
+
+    Args:
+        judge: experiment of the judge.
+        key: key of the figure.
+    """
+    return {f"{key}_judge": judge.files.folder.name, f"{key}_weights": fingerprint_of_weights(judge.files.best)}
 
 
 def fingerprint(texts: Sequence[str]) -> str:

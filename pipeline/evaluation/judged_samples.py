@@ -71,6 +71,7 @@ def judged_samples(
         f"samples/{name}{suffix}": value for suffix, score in scores.items() for name, value in score.figures().items()
     }
     figures["samples/pretrained_judge"] = judge.name
+    figures["samples/pretrained_subset"] = subset
     figures["samples/pretrained_unscored"] = scores[""].empty + scores[""].too_long
     lines = [
         f"samples/{name}: "

@@ -13,7 +13,7 @@ from pipeline.evaluation.base_judge import FIGURE_NAMES, BaseJudge
 from pipeline.evaluation.bootstrap import area_estimate, area_under_curve
 from pipeline.evaluation.copies import copy_figures, nearest, worst_cases
 from pipeline.evaluation.diversity import text_figures
-from pipeline.evaluation.judge import figure_name, fingerprint, perplexity, tokenized_samples
+from pipeline.evaluation.judge import figure_name, fingerprint, judged_by, perplexity, tokenized_samples
 from pipeline.evaluation.mauve import LEAST, SEMANTIC, mauve, semantic_mauve_figures, sentence_features
 from pipeline.evaluation.meaning import MOST, SIMILAR, closest_cases, meaning_figures, nearest_in_meaning
 from pipeline.evaluation.membership import losses, members_and_others
@@ -189,9 +189,10 @@ def _reverse_perplexity(material: Material) -> Row:
     if judge is not None and files.summary.exists():
         name = figure_name(judge, name)
         summary, key = read_record(files.summary, "run the step that wrote it again"), f"{subset}/{name}"
-        # The figure must be of these samples and of this judge.
+        # The figure must be of these samples and of this judge, whose weights an earlier version did not record.
         of_these = summary.get(f"{key}_samples") == fingerprint([row["text"] for row in material.rows])
-        if of_these and summary.get(f"{key}_judge") == judge.files.folder.name:
+        by = judged_by(judge, key)
+        if of_these and by.items() <= {f"{key}_weights": by[f"{key}_weights"], **summary}.items():
             return Row(name, summary[key], summary[key + REAL_TEXT])
     missing = (
         f"measure it with reverseSampleEvaluation.py --EXPERIMENT_NAME {files.folder.name} --LANGUAGE_MODEL "

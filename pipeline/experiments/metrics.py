@@ -22,21 +22,12 @@ from pipeline.experiments.metric_types import (
     Metric,
     QualityRow,
 )
+from pipeline.experiments.quality_metrics import NO_MORE, QUALITY_METRICS
 from pipeline.experiments.table_metrics import TABLE_METRICS
 
 TAUS = ("0", "0.25", "0.5", "0.75", "1")  # positions between the ends of an interpolation
 BETWEEN = tuple(f"interpolation/tau_{tau}" for tau in TAUS)
 LIKE_REAL = "like held-out text"
-NO_MORE = "no more than held-out text"
-
-
-def _quality(
-    name: str, section: str, label: str, better: str, unit: str = "", decimals: int = 3, percent: bool = False
-) -> Metric:
-    """Declare a metric that the quality report alone has."""
-    row = QualityRow(section, label, better)
-    unit = "share" if percent else unit
-    return Metric(name, of="samples", unit=unit, decimals=decimals, percent=percent, quality=row)
 
 
 def _compared(name: str, label: str, row: QualityRow, unit: str = "", decimals: int = 1) -> Metric:
@@ -130,6 +121,8 @@ METRICS = (
         "novel_fraction", "novel, τ = {tau}", BETWEEN, unit="share", percent=True, console="halfway: novel sentences"
     ),
     Metric("novel_forward_perplexity", "F-PPL of the novel, τ = {tau}", BETWEEN, decimals=1, judged=True),
+    Metric("novel_forward_perplexity_judge", "judge", ("interpolation",), decimals=None, judged=True),
+    Metric("novel_forward_perplexity_weights", "judge's weights", ("interpolation",), decimals=None, judged=True),
     # What the bottleneck keeps (pipeline/evaluation/bottleneck.py).
     Metric(
         "vectors_kept_deviation",
@@ -167,6 +160,8 @@ METRICS = (
         quality=QualityRow("fidelity", "perplexity under the judge (F-PPL)", LIKE_REAL),
     ),
     Metric("forward_perplexity_judge", "judge", ("samples",), "samples", decimals=None, judged=True),
+    Metric("forward_perplexity_weights", "judge's weights", ("samples",), "samples", decimals=None, judged=True),
+    Metric("forward_perplexity_subset", "split of real text", ("samples",), "samples", decimals=None, judged=True),
     # The same under a pretrained judge, a word, a character and a token of its own (pipeline/evaluation/base_judge.py).
     _compared(
         "pretrained_word_perplexity",
@@ -186,6 +181,7 @@ METRICS = (
         QualityRow("fidelity", "perplexity a token under the pretrained judge", LIKE_REAL),
     ),
     Metric("pretrained_judge", "pretrained judge", ("samples",), "samples", decimals=None),
+    Metric("pretrained_subset", "split of real text", ("samples",), "samples", decimals=None),
     Metric("pretrained_unscored", "samples that it cannot score", ("samples",), "samples", "sentences", 0),
     # Samples and real text in the features of the judge (pipeline/evaluation/mauve.py).
     Metric(
@@ -216,6 +212,7 @@ METRICS = (
         quality=QualityRow("coverage", "perplexity of real text after training on this (R-PPL)", "lower"),
     ),
     Metric("reverse_perplexity_judge", "judge", SPLITS, "samples", decimals=None, judged=True),
+    Metric("reverse_perplexity_weights", "judge's weights", SPLITS, "samples", decimals=None, judged=True),
     Metric("reverse_perplexity_samples", "fingerprint of the samples", SPLITS, "samples", decimals=None, judged=True),
     Metric(
         "reverse_perplexity_sentences",
@@ -306,54 +303,7 @@ METRICS = (
     # How much of a sample its latent decides (pipeline/evaluation/latent_influence.py).
     Metric("same_draw_bleu", "BLEU of the same draw", ("samples",), "samples", decimals=2),
     Metric("different_draws_bleu", "BLEU of different draws", ("samples",), "samples", decimals=2),
-    # The quality report alone: fidelity and coverage (pipeline/evaluation/ngrams.py, mauve.py).
-    _quality("vocabulary_divergence", "fidelity", "words: divergence from training (bits)", "lower", unit="bits"),
-    _quality("bigram_divergence", "fidelity", "bigrams: divergence from training (bits)", "lower", unit="bits"),
-    _quality("trigram_divergence", "fidelity", "trigrams: divergence from training (bits)", "lower", unit="bits"),
-    _quality("vocabulary_coverage", "coverage", "training text's words that it has", "higher", percent=True),
-    _quality("bigram_coverage", "coverage", "training text's bigrams that it has", "higher", percent=True),
-    # Copies of training sentences (pipeline/evaluation/copies.py).
-    _quality("exact_copies", "copies", "exact copies of training sentences", NO_MORE, decimals=4, percent=True),
-    _quality(
-        "near_copies_by_edits", "copies", "at most {near:.0%} of the tokens edited", NO_MORE, decimals=4, percent=True
-    ),
-    _quality(
-        "near_copies_by_overlap",
-        "copies",
-        "{rest:.0%} of its 3-grams in one training sentence",
-        NO_MORE,
-        decimals=4,
-        percent=True,
-    ),
-    _quality("near_copies", "copies", "near copies in either sense, exact ones too", NO_MORE, decimals=4, percent=True),
-    _quality(
-        "nearest_distance",
-        "copies",
-        "edit distance to the nearest training sentence",
-        "no less than held-out text",
-        unit="share",
-    ),
-    _quality("nearest_overlap", "copies", "3-grams shared with the nearest", NO_MORE, unit="share"),
-    _quality("nearer_than_held_out", "copies", "chance to lie nearer to training than held-out text", "0.5 or below"),
-    # Nearness in meaning, where a sentence encoder is installed (pipeline/evaluation/meaning.py).
-    _quality(
-        "semantic_copies",
-        "copies",
-        "cosine similarity of {similar} or more to a training text (MiniLM)",
-        NO_MORE,
-        decimals=4,
-        percent=True,
-    ),
-    _quality("semantic_similarity", "copies", "cosine similarity to the nearest training text (MiniLM)", NO_MORE),
-    # Membership inference and usefulness (pipeline/evaluation/membership.py, usefulness.py).
-    _quality("membership_auc", "membership", "attack by the model's cross-entropy (AUC)", "0.5"),
-    _quality("membership_auc_objective", "membership", "… by the training objective, regulariser included", "0.5"),
-    _quality("membership_auc_calibrated", "membership", "… by cross-entropy less the judge's", "0.5 or below"),
-    _quality("classifier_accuracy", "usefulness", "accuracy after training on this", "higher", unit="share"),
-    _quality("majority_accuracy", "usefulness", "accuracy of its most common label", "a floor", unit="share"),
-    _quality("classifier_macro_f1", "usefulness", "macro F1 after training on this", "higher", unit="share"),
-    _quality("majority_macro_f1", "usefulness", "macro F1 of its most common label", "a floor", unit="share"),
-    # Rows of a table (pipeline/evaluation/table_fidelity.py).
+    *QUALITY_METRICS,
     *TABLE_METRICS,
 )
 

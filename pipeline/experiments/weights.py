@@ -48,10 +48,7 @@ def load_checkpoint(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[st
         raise UserError(f"{path} does not exist; {remedy}")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if "checkpoint" in metadata:  # an earlier version wrote two entries
-                metadata = json.loads(metadata["checkpoint"])
-            text, digest = metadata["state"], metadata["sha256"]
+            text, digest = _entries(file)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         if digest != _digest(tensors, text):
             raise ValueError("its checksum does not match")
@@ -59,6 +56,27 @@ def load_checkpoint(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[st
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is damaged or is not a checkpoint of this project ({reason}); {remedy}") from None
+
+
+def fingerprint_of_weights(path: Path) -> str:
+    """Identify the weights of a checkpoint and its state, without reading the tensors: 16 digits of their SHA-256.
+
+    Raises:
+        UserError: the file is absent or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _entries(file)[1][:16]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a checkpoint of this project ({' '.join(str(error).split())[:200]})") from None
+
+
+def _entries(file: Any) -> tuple[str, str]:
+    """Read the state and the checksum of an open checkpoint."""
+    metadata = file.metadata() or {}
+    if "checkpoint" in metadata:  # an earlier version wrote two entries
+        metadata = json.loads(metadata["checkpoint"])
+    return metadata["state"], metadata["sha256"]
 
 
 def _digest(tensors: dict[str, Tensor], state: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.experiments.metric_types import Figure
 from pipeline.experiments.metrics import FIGURES
 from pipeline.experiments.shown_figures import NEEDED, TABLES
+from pipeline.reporting.judges import incomparable
 from pipeline.reporting.results import Failure, Group, Result, Spread, across_seeds, controls_of
 from pipeline.runtime.files import write_csv, write_text
 
@@ -33,6 +34,7 @@ def write_tables(folder: Path, groups: Sequence[Group], failures: Sequence[Failu
         "of the seeds have. The rows of real text and of unigrams (tokens drawn independently of each other) are means "
         "over the experiments that have them."
     ]
+    parts += incomparable([result for group in groups for result in group.results])
     for name, keys in TABLES.items():
         spreads = across_seeds(groups, keys)
         measured = {key for _, key in spreads}

@@ -103,7 +103,7 @@ def test_two_processes_have_the_figures_of_one(folder: Path):
         shown = run(*command) if processes == 1 else run_ranks(*command)
         assert shown.stdout.count("samples/pretrained_word_perplexity") == 1
         kept.append({key: value for key, value in summary(folder).items() if "pretrained" in key})
-    assert len(kept[0]) == 3 * (1 + len(CONTROLS)) + 2
+    assert len(kept[0]) == 3 * (1 + len(CONTROLS)) + 3
     assert kept[0] == kept[1]
 
 

@@ -8,6 +8,7 @@ import pytest
 from pipeline.evaluation.judge import fingerprint
 from pipeline.evaluation.sample_quality import Material, coverage
 from pipeline.experiments.load import load_experiment
+from pipeline.experiments.weights import fingerprint_of_weights
 from pipeline.runtime.files import read_record, write_record
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 
@@ -113,9 +114,16 @@ def test_reverse_perplexity_is_read_if_it_is_of_these_samples_and_this_judge(fol
     rows = lines(experiment(folder) / "samples.jsonl")
     key = "validation/reverse_perplexity"
     texts = [row["text"] for row in rows]
-    for measured_of, name, taken in ((texts, "lm", True), (texts[::-1], "lm", False), (texts, "other", False)):
-        new = {key: 7.0, f"{key}_of_real_text": 5.0, f"{key}_samples": fingerprint(measured_of), f"{key}_judge": name}
-        write_record(known.files.summary, before | new)
+    weights = fingerprint_of_weights(judge.files.best)
+    for measured_of, by, taken in (
+        (texts, {"judge": "lm"}, True),
+        (texts, {"judge": "lm", "weights": weights}, True),
+        (texts, {"judge": "lm", "weights": "0" * 16}, False),
+        (texts[::-1], {"judge": "lm"}, False),
+        (texts, {"judge": "other"}, False),
+    ):
+        new = {key: 7.0, f"{key}_of_real_text": 5.0, f"{key}_samples": fingerprint(measured_of)}
+        write_record(known.files.summary, before | new | {f"{key}_{about}": value for about, value in by.items()})
         figure = next(coverage(Material(known, rows, "validation", judge, 0.2, None, 32)))
         assert (figure.synthetic, figure.real) == ((7.0, 5.0) if taken else (None, None))
         assert bool(figure.missing) is not taken
