@@ -144,14 +144,14 @@ def run(
 
 
 def run_ranks(
-    script: str | Path, *arguments: object, count: int = 2, expect: int = 0
+    script: str | Path, *arguments: object, count: int = 2, expect: int = 0, folder: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
     """Run a script in `count` forked processes that compute together, with the variables that torchrun sets.
 
     Nothing ends the others if one fails, as a launcher would: for runs that succeed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        output, errors = Path(folder, "output"), Path(folder, "errors")
+    with tempfile.TemporaryDirectory() as logs:
+        output, errors = Path(logs, "output"), Path(logs, "errors")
         ranks = [{}]
         if count > 1:
             with socket.create_server(("127.0.0.1", 0)) as free:
@@ -159,7 +159,7 @@ def run_ranks(
             sizes = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
             ranks = [{**address, **sizes, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
         command = [script, *arguments] if script in RECIPES else [ROOT / script, *arguments]
-        started = [zygote().start(command, output, errors, user_environment() | rank) for rank in ranks]
+        started = [zygote().start(command, output, errors, user_environment() | rank, folder=folder) for rank in ranks]
         statuses = [zygote().wait(pid) for pid in started]
         said, errors_said = output.read_text(), errors.read_text()
     assert statuses == [expect] * count, f"{script} {arguments} {statuses}: {said}\n{errors_said}"

@@ -6,6 +6,7 @@ the exit `status` (negative: the signal that ended the process).
 """
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -46,6 +47,7 @@ class Zygote:
         environment: dict[str, str] | None = None,
         room: int | None = None,
         tracker: bool = True,
+        folder: Path = ROOT,
     ) -> int:
         """Start a script or a recipe.
 
@@ -56,11 +58,13 @@ class Zygote:
             environment: environment variables, or None for those of the server.
             room: size limit of a file that the process writes, in bytes, or None; `output` may be larger.
             tracker: False makes wandb fail, so that no process of its own outlives the script.
+            folder: working directory.
 
         Returns:
             The process id.
         """
         command = {"arguments": list(map(str, arguments)), "output": str(output), "errors": str(errors or output)}
+        command["folder"] = str(folder)
         return self._ask(**command, environment=environment, room=room, tracker=tracker)["pid"]
 
     def wait(self, pid: int) -> int:
@@ -96,7 +100,8 @@ def child(command: dict[str, Any], pipe: int | None) -> NoReturn:
         command: see `Zygote.start`.
         pipe: takes the output, or None for the files.
     """
-    from tests.helpers import run_as_main
+    from tests.forked_steps import fork_steps
+    from tests.helpers import RECIPES
 
     if not command["tracker"]:
         sys.modules["wandb"] = None  # pyright: ignore[reportArgumentType] (None makes the import fail)
@@ -111,22 +116,32 @@ def child(command: dict[str, Any], pipe: int | None) -> NoReturn:
     if command["environment"] is not None:
         os.environ.clear()
         os.environ.update(command["environment"])
-    sys.argv = command["arguments"]
-    status = 1
-    try:
-        run_as_main(sys.argv[0])
-        status = 0
-    except SystemExit as exit_:
-        status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-        if isinstance(exit_.code, str):
-            print(exit_.code, file=sys.stderr)
-    except BaseException:
-        traceback.print_exc()
+    os.chdir(command["folder"])
+    if command["arguments"][0] in RECIPES:
+        fork_steps()
+    status = run_command(command["arguments"])
     if command["tracker"]:
         atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run a script or a recipe as the main program of this process; returns its exit status."""
+    from tests.helpers import run_as_main
+
+    sys.argv = arguments
+    try:
+        run_as_main(arguments[0])
+    except SystemExit as exit_:
+        if isinstance(exit_.code, str):
+            print(exit_.code, file=sys.stderr)
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def copy(source: int, path: str) -> None:
@@ -154,6 +169,11 @@ def main() -> None:
     import pipeline.reporting.console
     import pipeline.training.trainer  # noqa: F401
     import tests.helpers  # noqa: F401
+
+    with contextlib.suppress(ImportError):  # optional: for models around pretrained ones
+        import peft  # noqa: F401
+        import transformers.modeling_layers
+        import transformers.models.llama.modeling_llama  # noqa: F401
 
     torch.set_num_threads(1)
     print(json.dumps({"ready": True}), flush=True)

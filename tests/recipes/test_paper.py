@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,8 @@ from pipeline.experiments.paths import ExperimentFiles
 from pipeline.recipes.paper import RUNS
 from pipeline.recipes.plan import Budget, Places, plan, with_sources
 from pipeline.recipes.runner import Step, StepRunner
-from tests.helpers import ROOT, call, command_line, one_line_of_error, prepare_tiny, run
+from tests.helpers import ROOT, call, one_line_of_error, prepare_tiny, run, wait_for
+from tests.zygote import zygote
 
 BUDGET = Budget(seeds=(1, 2, 3), max_steps=None, batch_size=16, samples=10, importance_samples=2, pairs=None)
 PLACES = Places("p", Path("o"), Path("d"))
@@ -390,12 +392,12 @@ def test_one_command_trains_measures_and_reports_and_has_nothing_left_afterwards
 def test_one_that_is_killed_twice_ends_with_the_figures_of_one_that_is_not(whole: tuple[Path, str]):
     """The recipe is killed without warning, while the step that it has begun continues."""
     folder, _ = whole
-    command = [sys.executable, *map(str, command_line("paper")), *map(str, (*COMMAND, *at(folder, "ended")))]
-    for seconds in (3.0, 7.0):
-        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
-        time.sleep(seconds)
-        process.kill()
-        process.communicate()
+    for begun in ("train-lm.log", "regularisation-nvib-lambda10-delta0.05-s1.log"):
+        pid = zygote().start(["paper", *COMMAND, *at(folder, "ended")], folder / "output")
+        wait_for(folder / "ended" / "paper" / "logs" / begun)
+        time.sleep(0.5)
+        os.kill(pid, signal.SIGKILL)
+        assert zygote().wait(pid) == -signal.SIGKILL
     shown = run("paper", *COMMAND, *at(folder, "ended")).stdout
     table = shown.split("\n\n")[-2].splitlines()[1:]
     assert all(line.split()[2:] == ["0", "0"] for line in table), shown  # nothing failed, nothing is left

@@ -2,13 +2,11 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, text, user_environment
+from tests.helpers import run_ranks, text
 from tests.models.tiny_bases import save_base
 
 
@@ -18,16 +16,7 @@ def synthesized(folder: Path, *more: str) -> str:
     with open(folder / "own.csv", "w", newline="") as file:
         csv.writer(file).writerows([["text"], *([line] for line in text(60).splitlines())])
     flags = ("--TEXT_COLUMN", "text", "--PRETRAINED", "base", "--MAX_STEPS", "3", "--NUMBER_SAMPLES", "5")
-    finished = subprocess.run(
-        [sys.executable, "-m", "pipeline", "synth", "--DATA", "own.csv", *flags, *more],
-        cwd=folder,
-        env={**user_environment(), "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    return finished.stdout
+    return run_ranks("synth", "--DATA", "own.csv", *flags, *more, count=1, folder=folder).stdout
 
 
 @pytest.mark.slow

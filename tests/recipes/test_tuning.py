@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from pipeline.recipes import study
 from pipeline.recipes.search_space import ORDER, space_of, suggest, sweep_parameters
 from pipeline.recipes.study import Tuning, Weights, ended
 from tests.helpers import ROOT, call, one_line_of_error, prepare_tiny, run
+from tests.zygote import zygote
 
 BUDGET = ("--DATA", "tiny", "--DIM_H", 16, "--BATCH_SIZE", 32, "--MAX_STEPS", 9)
 
@@ -241,14 +243,13 @@ def test_an_error_of_the_storage_hides_its_password(tuned: Path, storage: str):
 @pytest.mark.slow
 def test_a_study_that_is_killed_within_a_trial_resumes(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
-    command = [sys.executable, str(ROOT / "tune.py"), *map(str, at(tmp_path)), "--TRIALS", "1"]
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    pid = zygote().start([ROOT / "tune.py", *at(tmp_path), "--TRIALS", 1], tmp_path / "output")
     deadline = time.monotonic() + 100
     while not list((tmp_path / "outputs" / "tuning").glob("*/config.json")):  # training begins
-        assert process.poll() is None and time.monotonic() < deadline
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.kill()
-    process.wait()
+    os.kill(pid, signal.SIGKILL)
+    assert zygote().wait(pid) == -signal.SIGKILL
     shown = run("tune.py", *at(tmp_path), "--TRIALS", 1).stdout
     assert "trial 1: complete" in shown
     study = optuna.load_study(study_name="VTP on tiny", storage=f"sqlite:///{tmp_path / 'outputs/tuning/study.db'}")
@@ -276,21 +277,18 @@ def test_a_process_with_another_folder_leaves_the_test_to_the_one_that_has_the_b
 @pytest.mark.slow
 def test_two_at_once_try_different_settings_and_both_test_the_best(tmp_path: Path):
     prepare_tiny(tmp_path / "data")
-    command = [sys.executable, str(ROOT / "tune.py"), *map(str, at(tmp_path)), "--TRIALS", "3"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    both = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], "\n".join(error[-500:] for _, error in said)
+    command, outputs = [ROOT / "tune.py", *at(tmp_path), "--TRIALS", 3], [tmp_path / "a", tmp_path / "b"]
+    both = [zygote().start(command, output, tmp_path / "errors") for output in outputs]
+    statuses = [zygote().wait(pid) for pid in both]
+    said = [output.read_text() for output in outputs]
+    assert statuses == [0, 0], (tmp_path / "errors").read_text()[-1000:]
     study = optuna.load_study(
         study_name="VTP on tiny", storage=f"sqlite:///{tmp_path / 'outputs' / 'tuning' / 'study.db'}"
     )
     assert len(study.trials) in (3, 4)  # a process completes the trial that it has begun
     assert len({trial.params["learning_rate"] for trial in study.trials}) == len(study.trials)
-    reported = [number for out, _ in said for number in re.findall(r"^trial (\d+):", out, re.MULTILINE)]
+    reported = [number for out in said for number in re.findall(r"^trial (\d+):", out, re.MULTILINE)]
     assert sorted(reported) == [str(trial.number) for trial in study.trials]
-    assert all("test: perplexity" in out for out, _ in said)
+    assert all("test: perplexity" in out for out in said)
     best = json.loads((tmp_path / "outputs" / "tuning" / "best-VTP-tiny.json").read_text())
     assert best["found_by"]["trial"] == study.best_trial.number
