@@ -1,7 +1,8 @@
 """Steps of a recipe as forked processes, in a recipe that a zygote has forked: each saves the seconds of its imports.
 
 `fork_steps` puts them in the place of `subprocess` in the recipes' runner. A server without threads forks each step, so
-that no thread of the recipe holds a lock in it; as with `subprocess`, a step outlives a recipe that is killed.
+that no thread of the recipe holds a lock in it; as with `subprocess`, a step outlives a recipe that is killed. Steps
+run without wandb, each of whose runs starts a process.
 """
 
 import atexit
@@ -102,6 +103,7 @@ def _wait_for_step(what: dict[str, Any], descriptors: list[int]) -> NoReturn:
 
 
 def _run_step(what: dict[str, Any], output: int, errors: int) -> NoReturn:
+    from tests.helpers import without_wandb
     from tests.zygote import run_command
 
     if what["group"] is not None:
@@ -110,7 +112,8 @@ def _run_step(what: dict[str, Any], output: int, errors: int) -> NoReturn:
     os.dup2(errors, 2)
     os.environ.clear()
     os.environ.update(what["environment"])
-    status = run_command(what["arguments"])
+    with without_wandb():
+        status = run_command(what["arguments"])
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

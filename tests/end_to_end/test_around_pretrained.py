@@ -18,7 +18,7 @@ from pipeline.reporting.explorer_view import view
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_record, write_record
 from tests.data.own_files import MANY, write_table
-from tests.helpers import call, one_line_of_error, prepare_tiny, run, run_ranks
+from tests.helpers import call, one_line_of_error, prepare_tiny, run_ranks
 from tests.models.tiny_bases import save_base
 
 pytestmark = pytest.mark.slow
@@ -287,12 +287,11 @@ def test_a_sharded_run_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert "is not sharded (FSDP)" in line
 
 
-@pytest.mark.parametrize("accelerate", [False, True])
-def test_two_processes_train_as_one_with_twice_the_batch(folder: Path, accelerate: bool):
+def test_two_processes_train_as_one_with_twice_the_batch(folder: Path):
     base = ("--PRETRAINED", folder / "base", "--DATA", "own", "--PRECISION", "fp32", "--NUM_LAYERS", 1)
     command = (*base, "--MODEL", "LM", "--GRADIENT_CLIP", 1e9, "--MAX_STEPS", 1, "--RESTART", "True")
     call("train.py", *at(folder, "one"), *command, "--BATCH_SIZE", 16)
-    run("train.py", *at(folder, "two"), *command, "--BATCH_SIZE", 8, processes=2, accelerate=accelerate)
+    run_ranks("train.py", *at(folder, "two"), *command, "--BATCH_SIZE", 8)
     tensors = [load_checkpoint(ExperimentFiles(experiment(folder, name)).latest, "")[0] for name in ("one", "two")]
     moments = [name for name in tensors[0] if name.endswith("|exp_avg")]
     assert len(moments) > 5
