@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.dataset import PreparedData
 from pipeline.data.row_template import RowTemplate
-from pipeline.evaluation.table_frames import TableTypes
+from pipeline.evaluation.table_frames import LARGEST, TableTypes
 from pipeline.runtime.errors import UserError
 
 SEED = 0  # of the choices of rows, and of the classifiers
@@ -47,6 +47,8 @@ class TableComparison:
             said += f" Samples that are no rows of the table, and are left out: {self.no_rows:,}."
         if self.fidelity.target is not None:
             said += f" The trees predict {self.fidelity.target!r}."
+        if large := self.types.with_large_numbers(self.real, self.synthetic):
+            said += f" Numbers beyond {LARGEST:g} count as that, in {', '.join(large)}."
         if self.types.left_out:
             said += f" Columns of text and identifiers are left out: {', '.join(self.types.left_out)}."
         return said

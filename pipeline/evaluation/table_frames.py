@@ -13,6 +13,7 @@ from pipeline.data.number_format import NumberFormat
 
 NUMBER, DATE, CATEGORY = "numerical", "datetime", "categorical"  # words of SDMetrics
 MICROSECONDS = 86_400e6  # of a day
+LARGEST = 1e150  # number whose square a float still holds; larger ones, which a file may have, count as it
 RARE = 20  # values of a column that may all be outside a fold
 KINDS = {
     "integer": NUMBER,
@@ -71,6 +72,11 @@ class TableTypes:
         number = NumberFormat.from_json(description.get("format") or {})
         return pd.Series([_number(number, value) for value in values], dtype=float)
 
+    def with_large_numbers(self, *frames: pd.DataFrame) -> list[str]:
+        """Return the columns of numbers in which any frame has one that counts as `LARGEST`."""
+        numbers = [name for name, kind in self.kinds.items() if kind == NUMBER]
+        return [name for name in numbers if any((frame[name].abs() >= LARGEST).any() for frame in frames)]
+
     def metadata(self) -> dict[str, Any]:
         """Return the columns of `with_days` as SDMetrics takes them."""
         return {
@@ -93,9 +99,10 @@ def _number(form: NumberFormat, value: str) -> float:
     if not value or value in MISSING:
         return np.nan
     try:
-        return float(form.read(value))
+        read = form.read(value)
     except ValueError:
         return np.nan
+    return float(min(max(read, -LARGEST), LARGEST))  # compared first: an integer may be too large for a float
 
 
 def features(frame: pd.DataFrame, types: TableTypes, like: pd.DataFrame) -> pd.DataFrame:

@@ -172,6 +172,21 @@ def test_membership_of_rows_far_from_all_is_chance():
     assert 0.4 < membership(frame(300, 1), frame(300, 2), far, TYPES, 0) < 0.6
 
 
+@pytest.mark.parametrize("large", ["9" * 400, "-1e309"])
+def test_numbers_beyond_those_of_a_float_count_as_the_largest(large: str):
+    types = TableTypes.of({**DESCRIPTIONS, "size": {"kind": "integer" if large.isdigit() else "number", "format": {}}})
+    tables = [types.frame([{**row, "size": "7"} for row in rows(100, seed)]) for seed in (1, 2, 3)]
+    assert types.with_large_numbers(*tables) == []
+    usual = table_fidelity(tables[0], tables[1], tables[2], types)
+    with_large = types.frame([{**row, "size": large if n % 2 else "7"} for n, row in enumerate(rows(100, 3))])
+    assert np.isfinite(with_large["size"]).all()
+    assert types.with_large_numbers(tables[0], with_large) == ["size"]
+    own = table_fidelity(tables[0], tables[1], with_large, types)
+    assert own.figures["table_shapes"] < usual.figures["table_shapes"]
+    assert own.figures["table_boundaries"] < 1
+    assert all(np.isfinite(value) for value in own.figures.values())
+
+
 def test_a_column_without_values_is_no_error():
     train, held_out, own = frame(100, 1), frame(60, 2), frame(100, 3)
     empty = own.assign(city=None)
