@@ -47,6 +47,14 @@ class Run:
     tuned: bool = False
     prior: str | None = None
 
+    @property
+    def writes_alone(self) -> bool:
+        """True if its samples are those of a language model: greedy decoding would repeat one sentence.
+
+        `--PRIOR_TEXTS` makes the decoder one for draws of the plain prior.
+        """
+        return self.model == "LM" or self.prior is not None or "--PRIOR_TEXTS" in self.flags
+
 
 RECONSTRUCTION = ("reconstruction-validation", "reconstruction-test")
 GENERATION = ("sample", "forward", "reverse")
@@ -303,10 +311,10 @@ def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list
                 steps.append(Step(f"prior {name}", (*command, *places.flags), (f"train {name}", f"train {source}")))
             for measure in run.measures:
                 script, flags, needs = MEASURES[measure](budget)
-                if script == "sample.py" and run.model == "LM" and not budget.sampling:
-                    flags += DRAWN  # without a latent, greedy decoding repeats one sentence
                 if script == "sample.py" and run.prior is not None:
-                    flags, needs = flags + LEARNED + (() if budget.sampling else DRAWN), (*needs, "prior")
+                    flags, needs = flags + LEARNED, (*needs, "prior")
+                if script == "sample.py" and run.writes_alone and not budget.sampling:
+                    flags += DRAWN
                 steps.append(
                     Step(
                         f"{measure} {name}",

@@ -37,14 +37,15 @@ def test_every_step_comes_after_what_it_needs_and_every_model_has_every_seed():
         assert seeds == ({"0", "1", "2", "3"} if model == "LM" else {"1", "2", "3"})  # the judge's seed is no run's
 
 
-def test_samples_of_the_language_model_are_drawn_as_those_of_a_learned_prior():
-    """Without a latent, greedy decoding repeats one sentence; other draws would not compare."""
+def test_samples_of_the_language_model_and_of_models_that_write_alone_are_drawn_in_one_way():
+    """Without a latent that decides, greedy decoding repeats one sentence; other draws would not compare."""
     steps = {step.name: step.command for step in plan("tiny", PLACES, RUNS, BUDGET)}
     assert {"sample lm-s1", "forward lm-s1", "reverse lm-s1"} <= steps.keys()
     drawn = steps["sample lm-s1"]
-    learned = steps["sample nvib-30-s1"]
-    for flag in ("--DECODING", "--TOP_P"):
-        assert drawn[drawn.index(flag) + 1] == learned[learned.index(flag) + 1]
+    for name in ("nvib-30-s1", "nvib-30-plain-s1"):
+        other = steps[f"sample {name}"]
+        for flag in ("--DECODING", "--TOP_P"):
+            assert drawn[drawn.index(flag) + 1] == other[other.index(flag) + 1]
     assert drawn[drawn.index("--DECODING") + 1] == "sample"
     assert "--DECODING" not in steps["sample nvib-s1"]
     chosen = plan("tiny", PLACES, RUNS, replace(BUDGET, sampling=("--DECODING", "sample", "--TOP_P", "0.9")))
