@@ -181,10 +181,10 @@ def test_training_controls_the_rate_and_hides_vectors_from_the_first_look_on(dat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "start"), [("VTV", 8.0), ("VTP", 1e6), ("VTS", 8.0)])
+@pytest.mark.parametrize(("name", "start"), [("VTV", 8.0), ("VTP", 1e6), ("VTS", 1e6)])
 def test_every_model_with_gaussians_ends_with_its_rate(data: PreparedData, tmp_path: Path, name: str, start: float):
-    own = trainer(data, tmp_path, name, target_rate=4.0, max_steps=20 * CHECK_STEPS, start_perplexity=start)
-    assert own.train()["validation/rate"] == pytest.approx(4.0, rel=0.05)
+    own = trainer(data, tmp_path, name, target_rate=6.0, max_steps=12 * CHECK_STEPS, start_perplexity=start)
+    assert own.train()["validation/rate"] == pytest.approx(6.0, rel=0.05)
     assert own.control.started
 
 
