@@ -202,9 +202,12 @@ class _Reader:
         if value is None or value == "":
             return ""
         reader = self._readers[name]
-        if isinstance(value, int | float) and reader.kind in NUMBERS and self._columns[name].get("text"):
+        number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+        if number and reader.kind in NUMBERS and self._columns[name].get("text"):
             # Numbers of a typed file, for a column of texts with marks of its own.
-            value = value if math.isnan(value) else reader.format.write(Decimal(str(value))) or str(value)
+            exact = Decimal(str(value))
+            written = reader.format.write(exact)
+            value = written if written and reader.format.read(written) == exact else str(value)
         try:
             spelled = self._types.spelling(name, value)
             missing = spelled in self._columns[name].get("missing", ())

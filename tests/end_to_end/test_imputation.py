@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import from_pretrained, load_experiment
 from tests.data.own_files import places
-from tests.helpers import call
+from tests.helpers import call, one_line_of_error
 
 pytestmark = pytest.mark.slow
 
@@ -114,6 +114,24 @@ def test_a_json_file_and_the_library_complete_rows(folder: Path):
     model.save_pretrained(folder / "shared")
     shared = from_pretrained(folder / "shared").generate(2, impute=str(path), decoding="sample")
     assert [text.split(", ", 1)[1] for text in shared] == [text.split(", ", 1)[1] for text in texts]  # new identifiers
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"age": 40.5}, "'40.5' is no integer"),
+        ({"price": 12.345}, "'12.345'"),
+        ({"age": True}, "'True' is no number"),
+    ],
+)
+def test_a_number_that_the_column_cannot_spell_is_refused_and_not_rounded(folder: Path, row: dict, said: str):
+    (folder / "bad.json").write_text(json.dumps([row]))
+    own = ("--EXPERIMENT_NAME", "lm", "--DECODING", "sample", "--IMPUTE", folder / "bad.json", *places(folder))
+    line = one_line_of_error(call("sample.py", *own, expect=2))
+    assert f"column {next(iter(row))!r}" in line and said in line
+    (folder / "good.json").write_text(json.dumps([{"age": 40.0, "price": 12.5}]))
+    (made,) = completed(folder, folder / "good.json")
+    assert (made["age"], float(made["price"])) == ("40", 12.5)
 
 
 def test_the_delimiter_of_the_data_is_tried_first(folder: Path):
