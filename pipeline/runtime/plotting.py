@@ -49,7 +49,7 @@ def panels(
 
 
 def inline_svg(draw: "Callable[[Axes], None]", width: float = 7.0, height: float = 3.0) -> str:
-    """Draw a figure and return it as an `<svg>` element for a page. Its text stays text.
+    """Draw a figure and return it as an `<svg>` element for a page. Its text stays text, with its dollar signs.
 
     Args:
         draw: draws onto the figure's axes.
@@ -60,7 +60,9 @@ def inline_svg(draw: "Callable[[Axes], None]", width: float = 7.0, height: float
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "", "font.family": "sans-serif"}),
+        matplotlib.rc_context(
+            {"svg.fonttype": "none", "svg.hashsalt": "", "font.family": "sans-serif", "text.parse_math": False}
+        ),
     ):
         path = Path(folder) / "figure.svg"
         with figure(path, width, height) as axes:

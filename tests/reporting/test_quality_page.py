@@ -9,8 +9,22 @@ import pytest
 from pipeline.evaluation.sample_quality import Material, measure
 from pipeline.experiments.load import load_experiment
 from pipeline.reporting.quality_page import page
+from pipeline.runtime.plotting import inline_svg
 
 MARKUP = "<script>alert(1)</script> & <b>"
+
+
+def test_dollar_signs_in_a_plot_stay_text():
+    """Matplotlib reads text between two of them as a formula, and fails on other text there."""
+    names = ["$", "$$", "$5%-$9%", "$10-$20"]
+
+    def draw(axes):
+        axes.bar(range(len(names)), 1.0)
+        axes.set_xticks(range(len(names)), names)
+        axes.set_title("$ to £ ($)")
+
+    shown = inline_svg(draw)
+    assert all(f">{name}<" in shown for name in [*names, "$ to £ ($)"])
 
 
 @pytest.mark.slow
