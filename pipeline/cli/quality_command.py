@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.evaluation.sentence_encoder import load_encoder
     from pipeline.evaluation.table_comparison import check_target
     from pipeline.experiments.load import load_experiment
-    from pipeline.experiments.tracker import check_login, tracking, warn_if_outdated
+    from pipeline.experiments.tracker import check_login, read_summary, tracking, warn_if_outdated
     from pipeline.generation.generate import read_samples
     from pipeline.reporting.console import on_one_line
     from pipeline.reporting.quality_page import as_text, compared, page
@@ -85,6 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     quality = measure(material)
     folder, dropped = experiment.files.folder, ""
+    title = f"Quality of the samples of {arguments.EXPERIMENT_NAME}"
     if drop is not None:
         kept, rows_file = without_copies(material, quality), experiment.files.samples_without_copies
         text_file = rows_file.with_suffix(".txt")
@@ -96,12 +97,12 @@ def run(arguments: argparse.Namespace) -> None:
         )
         table = write_synthetic(kept, experiment.data.statistics.get("source") or {}, folder).path
         dropped += f" {table.name} is without the copies, too; sample.py writes it with all." if table else ""
-    report = experiment.files.quality
+    report, html = experiment.files.quality, page(material, quality, title, dropped)
     write_json(report, {"compared": compared(material), "dropped": dropped, **quality.as_json()})
-    title = f"Quality of the samples of {arguments.EXPERIMENT_NAME}"
-    write_text(report.with_suffix(".html"), page(material, quality, title, dropped))
+    write_text(report.with_suffix(".html"), html)
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
-        tracker.summarise(quality.summary())
+        earlier = [key for key in read_summary(experiment.files) if key.startswith("quality/")]
+        tracker.summarise(dict.fromkeys(earlier) | quality.summary())
     print(as_text(quality.rows))
     print(f"{dropped}\n" if dropped else "", end="")
     print(f"{compared(material)} Written to {report.with_suffix('.html')} and {report}")

@@ -21,6 +21,7 @@ from pipeline.evaluation.ngrams import Sentences, covered, divergence
 from pipeline.evaluation.quality_rows import Quality, Row
 from pipeline.evaluation.sentence_encoder import ABSENT, SentenceEncoder
 from pipeline.evaluation.table_comparison import table_comparison
+from pipeline.evaluation.table_frames import CATEGORY
 from pipeline.evaluation.usefulness import labelled_samples, labelled_split, majority, usefulness
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.metric_types import REAL_TEXT
@@ -116,10 +117,13 @@ def _table(material: Material, quality: Quality) -> Iterator[Row]:
     if quality.table is None:
         return
     quality.notes[TABLE] = quality.table.note()
-    fidelity = quality.table.fidelity
+    fidelity, types = quality.table.fidelity, quality.table.types
     for metric in TABLE_METRICS:
         own, real = fidelity.figures.get(metric.name), fidelity.held_out.get(metric.name)
-        yield Row(metric.name, own, real, missing="" if own is not None else "needs more rows, or other columns")
+        missing = "needs more rows, or other columns"
+        if metric.name == "table_f1" and fidelity.target is not None and types.kinds[fidelity.target] != CATEGORY:
+            missing = f"is for classes, and the trees predict the numbers of {fidelity.target!r}"
+        yield Row(metric.name, own, real, missing="" if own is not None else missing)
 
 
 def _fidelity(

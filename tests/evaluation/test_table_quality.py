@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.runtime.files import read_record, write_record
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 
 ROWS = 240
@@ -41,14 +42,19 @@ def experiment(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_rows_get_figures_beside_held_out_rows_a_note_and_plots(folder: Path):
+    record = experiment(folder) / "summary.json"
+    write_record(record, read_record(record, "") | {"quality/table_f1": 0.5})  # of another target
     shown = run("quality.py", *at(folder), "--TARGET_COLUMN", "size", fresh=True).stdout
+    summary = json.loads(record.read_text())
+    assert "best_epoch" in summary and "quality/table_efficacy" in summary and "quality/table_f1" not in summary
     report = json.loads((experiment(folder) / "quality.json").read_text())
     figures, note = report["figures"]["table"], report["notes"]["table"]
     for name in ("shapes", "trends", "coverage", "boundaries", "copies", "membership"):
         for kind in ("synthetic", "held_out_real"):
             assert 0 <= figures[f"table_{name}"][kind] <= 1
     assert figures["table_boundaries"]["synthetic"] == 1
-    assert figures["table_f1"]["synthetic"] is None  # a number has no classes
+    assert figures["table_f1"]["synthetic"] is None
+    assert figures["table_f1"]["missing"] == "is for classes, and the trees predict the numbers of 'size'"
     for said in ("The trees predict 'size'", "left out: note", "left out: 1.", "as many held-out rows"):
         assert said in note
     page = (experiment(folder) / "quality.html").read_text()

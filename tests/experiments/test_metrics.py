@@ -31,8 +31,12 @@ PRETRAINED = find_spec("transformers") is not None  # make pretrained installs i
 TINY = ("--DIM_H", 16, "--BATCH_SIZE", 32, "--MAX_STEPS", 2, "--PRECISION", "fp32", "--DATA", "tiny")
 
 
-def measure_everything(folder: Path) -> None:
-    """Run every script that writes figures, on labelled sentences with models that have hardly learned."""
+def measure_everything(folder: Path) -> dict[str, Any]:
+    """Run every script that writes figures, on labelled sentences with models that have hardly learned.
+
+    Returns:
+        The figures of quality.py with each of the judges.
+    """
     lines = [f'"{line}",{("good", "bad")[n % 2]}\n' for n, line in enumerate(text(400).splitlines())]
     (folder / "tiny.csv").write_text("review,mood\n" + "".join(lines))
     source = TextSource(str(folder / "tiny.csv"), Split(0.2, 0.2, 0), text_column="review", label_column="mood")
@@ -53,12 +57,14 @@ def measure_everything(folder: Path) -> None:
     for judge, subset in product(("LM", "VTV"), ("validation", "test")):
         judged = ("--LANGUAGE_MODEL", judge, "--DATA_SUBSET", subset)
         call("reverseSampleEvaluation.py", *nvib, *judged, "--MAX_STEPS", 1)
-    for judge in ("LM", "VTV"):
-        call("quality.py", *nvib, "--LANGUAGE_MODEL", judge)
+    quality = {}
+    judges = ["LM", "VTV"]
     if PRETRAINED:
-        judge = write_base(folder / "base", tiny_llama())
-        for script in ("forwardSampleEvaluation.py", "quality.py"):
-            call(script, *nvib, "--LANGUAGE_MODEL", judge)
+        judges.append(write_base(folder / "base", tiny_llama()))
+        call("forwardSampleEvaluation.py", *nvib, "--LANGUAGE_MODEL", judges[-1])
+    for judge in judges:  # the figures of each replace the earlier ones
+        call("quality.py", *nvib, "--LANGUAGE_MODEL", judge)
+        quality |= json.loads((folder / "outputs" / "nvib" / "NVIB" / "summary.json").read_text())
     rows = "".join(f"{n % 37},{n % 23},{'ab'[n % 37 > 18]}\n" for n in range(300))
     (folder / "table.csv").write_text(f"size,age,kind\n{rows}")
     call("prepareDatasets.py", "--DATA", folder / "table.csv", "--ROW_TEMPLATE", "--DATA_DIR", folder / "data")
@@ -67,12 +73,12 @@ def measure_everything(folder: Path) -> None:
     call("sample.py", *rows, "--NUMBER_SAMPLES", 40, "--DECODING", "sample")
     call("quality.py", *rows)
     call("tune.py", "--MODEL", "VTP", *TINY, *places, "--TRIALS", 1, "--SEEDS", 1)
+    return quality
 
 
 @pytest.mark.slow
 def test_every_declared_key_is_produced_and_every_produced_key_is_declared(tmp_path: Path):
-    measure_everything(tmp_path)
-    produced: dict[str, Any] = {}
+    produced = measure_everything(tmp_path)
     for path in (tmp_path / "outputs").glob("*/*/summary.json"):
         produced |= json.loads(path.read_text())
     for path in (tmp_path / "outputs").glob("*/*/metrics.jsonl"):
