@@ -275,6 +275,8 @@ def text_problem(value: object, form: str | None) -> str | None:
     elif form == "sentence":
         if not isinstance(value, str) or not value.split() or "\0" in value:
             return "must be a sentence"
+        if not is_unicode(value):
+            return "must be a sentence in UTF-8"
     elif form == "label":
         if not isinstance(value, str) or "\0" in value:
             return "must be a label, which is a text"
@@ -287,6 +289,11 @@ def text_problem(value: object, form: str | None) -> str | None:
     elif not isinstance(value, str):
         return "must be a text"
     return None
+
+
+def is_unicode(text: str) -> bool:
+    """True if a text has no half of a character, which Python puts in the place of bytes that are not UTF-8."""
+    return not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def repeated(values: Iterable[Any]) -> list[Any]:

@@ -144,6 +144,18 @@ class RowTokenizer(TextTokenizer):
             encoded.append([*ids, *(unknown if values is None else ()), self.sep_id])
         return encoded
 
+    def problem(self, text: str) -> str | None:
+        """Say why a text is no row that the tokenizer can encode; None if it is one."""
+        values = self.template.values(text)
+        if values is None:
+            return f"is no row of the table; a row has the form {self.template.pattern[:200]!r}"
+        for name, field in self.fields.items():
+            if field.encode(values[name]) is None:
+                return (
+                    f"has {values[name][:80]!r} in the column {name!r}, which has no such value; take one that it has"
+                )
+        return None
+
     def values(self, ids: Sequence[int]) -> dict[str, str]:
         """Return the spelled values of token ids by column; columns without a whole value are left out."""
         found: dict[str, str] = {}

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.declaration import is_unicode
 from models.latent import Latent
 from models.text_model import AS_TRAINED, Encoding, Noise, UnsupportedError
 from pipeline.data.batches import collate
 from pipeline.data.cleaning import CLEANERS, UNKNOWN
+from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.experiments.base import too_long
 from pipeline.experiments.config import cleaning
 from pipeline.experiments.load import Experiment
@@ -160,9 +162,11 @@ def token_ids(experiment: Experiment, text: str, label: str | None = None) -> li
         label: its label, which precedes the text where the data has labels; the most frequent label if None.
 
     Raises:
-        UserError: the text is empty after cleaning, has a character that a lossless tokenizer lacks, or is longer than
-            the pretrained model has positions for.
+        UserError: the text is empty after cleaning, has a character that a lossless tokenizer lacks, is no row of the
+            table, or is longer than the pretrained model has positions for.
     """
+    if not is_unicode(text):
+        raise UserError(f"the sentence {text[:80]!r} holds bytes that are not UTF-8; write it in UTF-8")
     cleaned = CLEANERS[cleaning(experiment.config)](text)
     if not experiment.data.tokenizer.lossless:
         # Prepared sentences contain [UNK] as one token; cleaning would turn it into a word.
@@ -173,6 +177,8 @@ def token_ids(experiment: Experiment, text: str, label: str | None = None) -> li
     labels = [label if label is not None else max(known, key=known.__getitem__)] if known else None
     tokenizer = experiment.data.tokenizer
     (ids,) = tokenizer.encode([cleaned], labels)
+    if isinstance(tokenizer, RowTokenizer) and (problem := tokenizer.problem(cleaned)):
+        raise UserError(f"the sentence {text[:80]!r} {problem}")
     if tokenizer.lossless and tokenizer.unk_id in ids[1:-1]:
         raise UserError(f"the tokenizer has no token for a character of the sentence {text[:80]!r}; leave it out")
     if problem := too_long(experiment.model, len(ids) - 1):

@@ -17,7 +17,9 @@ def model_card(config: dict[str, Any], name: str) -> str:
         name: name of the model.
     """
     model, data, figures = config["model"], config["data"], config["figures"]
-    summary = MODELS[model["name"]].summary
+    kind, rows = MODELS[model["name"]], (data.get("settings") or {}).get("tokenizer") == "table"
+    texts = "the rows of a table, written as texts" if rows else "sentences"
+    way = ": text in, a set of vectors in the middle, text out" if kind.sees_target else ""
     lengths = {int(length): count for length, count in config["length_distribution"].items()}
     headline = [FIGURES[key] for key in HEADLINE if key in figures]
     shown = [(figure.console_label, format(figures[figure.key], figure.metric.form)) for figure in headline]
@@ -25,7 +27,7 @@ def model_card(config: dict[str, Any], name: str) -> str:
     lines = [
         f"# {name}",
         "",
-        f"A {summary} for sentences, trained with the NVIB suite: text in, a set of vectors in the middle, text out.",
+        f"A {kind.summary} for {texts}, trained with the NVIB suite{way}.",
         f"The method is described in [Henderson & Fehr, ICLR 2023]({PAPER}).",
         "",
         "## Use",
@@ -38,9 +40,17 @@ def model_card(config: dict[str, Any], name: str) -> str:
             if "prior" in config
             else []
         ),
-        '    model.reconstruct(["the old king left the town."])',
-        '    model.interpolate("the old king left the town.", "a cat saw the river.", steps=5)',
+        *(_of_latents(rows) if kind.sees_target else []),
         "",
+        *(
+            [
+                "Identifiers, e-mail addresses and telephone numbers are made anew in their form. This folder holds "
+                "none of the data's, so that one may equal one of theirs by chance.",
+                "",
+            ]
+            if rows
+            else []
+        ),
         "The weights are in the safetensors format: loading them runs no code and unpickles nothing.",
         "",
         "## Data",
@@ -70,6 +80,20 @@ def model_card(config: dict[str, Any], name: str) -> str:
         "The rights to the data remain with its authors.",
     ]
     return f"---\n{_metadata(config, name)}\n---\n" + "\n".join(lines) + "\n"
+
+
+def _of_latents(rows: bool) -> list[str]:
+    """Lines of code that encode texts, which are rows of the table where the model knows no others."""
+    if rows:
+        return [
+            "    a, b = model.generate(2, seed=1)",
+            "    model.reconstruct([a])",
+            "    model.interpolate(a, b, steps=5)",
+        ]
+    return [
+        '    model.reconstruct(["the old king left the town."])',
+        '    model.interpolate("the old king left the town.", "a cat saw the river.", steps=5)',
+    ]
 
 
 def _metadata(config: dict[str, Any], name: str) -> str:

@@ -83,6 +83,11 @@ class RowDraws:
         constraints = Constraints()
         if settings.constraints is not None:
             constraints = read_constraints(Path(settings.constraints), source["columns"])
+        if not experiment.data.splits and any(one.new for one in constraints.unique):
+            raise UserError(
+                f"{settings.constraints} asks for values that the data lack ('new'), and a shared model does not hold "
+                "its data; load the experiment with load_experiment, or leave 'new' out"
+            )
         for own in constraints.where:
             for name, condition in own.items():
                 conditions[name] = conditions[name].both(condition) if name in conditions else condition

@@ -3,7 +3,7 @@
 import functools
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +199,7 @@ class TrainedModel:
         return KnownTexts.of(self.experiment.data)
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str], label: str | None = None) -> Encoding:
+    def encode(self, texts: Iterable[str], label: str | None = None) -> Encoding:
         """Encode B texts to their latents, the means and not draws.
 
         Args:
@@ -226,7 +226,7 @@ class TrainedModel:
         """Decode each latent greedily to a text."""
         return [text for text, _ in decode(self.experiment, encoding.latent, len(encoding.vectors))]
 
-    def reconstruct(self, texts: Sequence[str], label: str | None = None) -> list[str]:
+    def reconstruct(self, texts: Iterable[str], label: str | None = None) -> list[str]:
         """Encode every text to its mean latent and decode it greedily, as `reconstruction.py` does for a split.
 
         Args:
@@ -269,7 +269,7 @@ class TrainedModel:
         with unsupported_as_user_error():
             return [made[0][0] for made in interpolated(self.experiment, start, end, 1, taus)]
 
-    def tokenize(self, texts: Sequence[str], label: str | None = None) -> list[list[int]]:
+    def tokenize(self, texts: Iterable[str], label: str | None = None) -> list[list[int]]:
         """Clean texts as the training data was and return their token ids, `[CLS] … [SEP]`.
 
         Args:
@@ -281,6 +281,7 @@ class TrainedModel:
         """
         if isinstance(texts, str):
             raise UserError(f"texts must be a list of texts, got the one text {texts[:80]!r}; put it into brackets")
+        texts = list(texts)
         for number, text in enumerate(texts):
             if not isinstance(text, str):  # for example a missing value of a table
                 raise UserError(f"text {number} is no text but {type(text).__name__}; leave it out or make it a text")

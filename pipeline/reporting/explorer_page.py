@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.generation.trained_model import TrainedModel
 from pipeline.reporting.explorer_html import CSS, drawn, listed, note, titled
 from pipeline.reporting.explorer_view import largest_alpha, sampled, steps_for, threshold_of, view
@@ -109,7 +110,7 @@ def build(models: dict[str, TrainedModel]) -> gr.Blocks:
         with gr.Row():
             asked = gr.Slider(
                 1, max(lengths), length, step=1, label="length of samples from the prior (tokens)", elem_id="length",
-                buttons=[],
+                buttons=[], visible=not all(isinstance(each.tokenizer, RowTokenizer) for each in models.values()),
             )  # fmt: skip
             seed = gr.Number(1, label="seed", precision=0, minimum=0, maximum=2**32 - 1, elem_id="seed")
         with gr.Row():

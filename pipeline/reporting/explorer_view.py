@@ -8,6 +8,7 @@ import torch
 from models.autoencoder import TextAutoencoder
 from models.latent import Latent
 from models.text_model import Encoding
+from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.generation.generate import decode, interpolated
 from pipeline.generation.latents import unsupported_as_user_error
 from pipeline.generation.trained_model import TrainedModel
@@ -101,12 +102,14 @@ def sampled(model: TrainedModel, count: int, length: int, seed: int) -> list[str
     Args:
         model: a model with a prior.
         count: number of texts.
-        length: length in tokens, end token included, at which the prior is sampled.
+        length: length in tokens, end token included, at which the prior is sampled; rows of a table have none.
         seed: seed of the samples.
 
     Raises:
         UserError: the model has no prior, or a value is out of its range.
     """
+    if isinstance(model.tokenizer, RowTokenizer):
+        return model.generate(count, seed)
     return model.generate(count, seed, sampling_distribution="uniform", min_length=length, max_length=length)
 
 

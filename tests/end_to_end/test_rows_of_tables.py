@@ -15,6 +15,7 @@ from models.sampling import SamplingSettings
 from pipeline import from_pretrained, load_experiment
 from pipeline.data.writers import TableForm
 from pipeline.generation.row_samples import RowDraws
+from pipeline.reporting.explorer_view import sampled as sampled_rows
 from pipeline.runtime.errors import UserError
 from tests.data.own_files import places
 from tests.helpers import call
@@ -200,6 +201,34 @@ def test_damaged_constraints_are_refused_in_one_line(folder: Path, rules: str, m
     said = call("sample.py", "--EXPERIMENT_NAME", "lm", *places(folder), *flags, expect=2).stderr
     assert message in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_a_shared_model_says_what_it_lacks_and_its_card_shows_what_it_can(folder: Path, tmp_path: Path):
+    (tmp_path / "rules.json").write_text('[{"unique": ["city"], "new": true}]')
+    for name in ("lm", "nvib"):
+        load_experiment(next((folder / "outputs").glob(f"*/{name}")), folder / "data").save_pretrained(tmp_path / name)
+        model = from_pretrained(tmp_path / name)
+        with pytest.raises(UserError, match="a shared model does not hold its data"):
+            model.generate(2, decoding="sample", constraints=str(tmp_path / "rules.json"))
+        card = (tmp_path / name / "README.md").read_text()
+        assert "may equal one of theirs by chance" in card and "old king" not in card
+        assert ("model.reconstruct(" in card) == ("vectors in the middle" in card) == (name == "nvib")
+    a, b = model.generate(2, seed=1)
+    assert len(model.reconstruct([a])) == 1 and len(model.interpolate(a, b, steps=3)) == 3
+
+
+def test_a_text_that_is_no_row_is_refused_with_the_reason(folder: Path):
+    model = load_experiment(next((folder / "outputs").glob("*/nvib")), folder / "data")
+    with pytest.raises(UserError, match="'hello world' is no row of the table; a row has the form 'id is"):
+        model.reconstruct(["hello world"])
+    (text,) = model.generate(1, seed=1, where="city = Bern")
+    with pytest.raises(UserError, match="has 'Genf' in the column 'city', which has no such value"):
+        model.reconstruct([text.replace("Bern", "Genf")])
+
+
+def test_the_explorer_shows_samples_of_rows(folder: Path):
+    model = load_experiment(next((folder / "outputs").glob("*/nvib")), folder / "data")
+    assert sampled_rows(model, 3, 20, 1) == model.generate(3, 1)
 
 
 def test_conditions_are_for_rows_with_tokens_of_their_own(folder: Path):

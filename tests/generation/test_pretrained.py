@@ -110,6 +110,10 @@ def test_interpolations_are_those_of_the_script(nvae: TrainedModel, scripts):
     assert any(len(set(row["outputs"].values())) > 1 for row in rows)
 
 
+def test_an_iterator_of_texts_is_read_once(nvae: TrainedModel):
+    assert nvae.reconstruct(text for text in TEXTS) == nvae.reconstruct(TEXTS)
+
+
 def test_reconstruction_decodes_the_encoding(nvae: TrainedModel):
     encoding = nvae.encode(TEXTS)
     assert encoding.vectors.tolist() == [len(ids) for ids in nvae.tokenize(TEXTS)]  # the prior component replaces [CLS]
@@ -149,6 +153,8 @@ def test_texts_are_cleaned_as_the_data_was(nvae: TrainedModel):
         (lambda model: model.interpolate(None, "a cat"), "text 0 is no text but NoneType"),
         (lambda model: model.interpolate("a cat", "a dog", steps=2.5), "steps must be an integer of at least 2"),
         (lambda model: model.encode(["a cat", " "]), "nothing is left of the sentence"),
+        (lambda model: model.encode(["caf\udce9 town"]), r"'caf\\udce9 town' holds bytes that are not UTF-8"),
+        (lambda model: model.generate(2, near="caf\udce9 town"), "near must be a sentence in UTF-8"),
     ],
 )
 def test_bad_arguments_are_refused(nvae: TrainedModel, ask: Callable, message: str):
