@@ -26,10 +26,12 @@ AGAINST = (
     ("forward_against_reverse", "samples/forward_perplexity", "test/reverse_perplexity"),
     ("forward_against_reverse_validation", "samples/forward_perplexity", "validation/reverse_perplexity"),
 )
+# Names of all figures, one of which an earlier report of other experiments may have left.
+NAMES = (*(name for name, *_ in AGAINST), "interpolation", "training", "control")
 
 
 def write_figures(folder: Path, groups: Sequence[Group]) -> list[str]:
-    """Draw each figure for which any group has values.
+    """Draw each figure for which any group has values, and remove those of an earlier report that these lack.
 
     Args:
         folder: folder of the files written.
@@ -59,6 +61,10 @@ def write_figures(folder: Path, groups: Sequence[Group]) -> list[str]:
         with figure(folder / "control.png", also=ALSO) as axes:
             _control(axes, groups)
         drawn.append("control.png")
+    for name in NAMES:
+        if f"{name}.png" not in drawn:
+            for suffix in (".png", *ALSO):
+                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
     return drawn
 
 

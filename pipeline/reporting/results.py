@@ -147,9 +147,14 @@ def grouped(results: Sequence[Result]) -> list[Group]:
     """
     groups: dict[tuple[Any, ...], list[Result]] = {}
     seen: Counter[tuple[Any, ...]] = Counter()
+    sources = _sources(results)
     keys = [
         tuple(
-            sorted((name, _without_seed(name, value)) for name, value in result.settings.items() if name not in APART)
+            sorted(
+                (name, sources[str(value)] if name == "start_from" and value is not None else str(_plain(value)))
+                for name, value in result.settings.items()
+                if name not in APART
+            )
         )
         for result in results
     ]
@@ -219,10 +224,16 @@ def controls_of(groups: Sequence[Group], keys: Sequence[str]) -> dict[str, dict[
     return found
 
 
-def _without_seed(name: str, value: Any) -> str:
-    """Return a setting as text; of the experiment to start from, its name without the number of the seed."""
-    text = str(_plain(value))
-    return _label([f"{text}", f"{text}0"]) if name == "start_from" and value is not None else text
+def _sources(results: Iterable[Result]) -> dict[str, str]:
+    """Return the names of experiments that others start from; without the seed if they are those of one seed alone."""
+    seeds: dict[str, set[str]] = {}
+    for result in results:
+        if (source := result.settings.get("start_from")) is not None:
+            seeds.setdefault(str(source), set()).add(str(_plain(result.settings.get("seed"))))
+    return {
+        source: re.sub(rf"(?<!\d){re.escape(next(iter(own)))}$", "", source) if len(own) == 1 else source
+        for source, own in seeds.items()
+    }
 
 
 def _plain(value: Any) -> Any:

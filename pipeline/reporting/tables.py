@@ -20,6 +20,8 @@ PARTS = ("mean", "sd", "n")  # suffixes of a figure's columns in a CSV file
 def write_tables(folder: Path, groups: Sequence[Group], failures: Sequence[Failure], figures: Sequence[str]) -> str:
     """Write each table of which any group has a figure, and all of them as one page.
 
+    A table of an earlier report that these groups lack is removed.
+
     Args:
         folder: folder of the files written: `<table>.csv`, `<table>.tex` and `report.md`.
         groups: groups of experiments, a row each; real text and unigrams have the last rows.
@@ -40,6 +42,8 @@ def write_tables(folder: Path, groups: Sequence[Group], failures: Sequence[Failu
         measured = {key for _, key in spreads}
         shown = [FIGURES[key] for key in keys if key in measured]
         if not shown or NEEDED.get(name, shown[0].key) not in measured:
+            for suffix in (".csv", ".tex"):
+                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
             continue
         with_split = len({FIGURES[key].split for key in keys} - {None}) > 1
         header = ["", "model", "seeds", *(figure.column(with_split) for figure in shown)]

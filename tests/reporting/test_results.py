@@ -69,6 +69,26 @@ def result(name: str, seed: int, figures: dict, **settings: object) -> Result:
     return Result(name, {"model": "T", "seed": seed, **settings}, figures, [])
 
 
+def test_tables_and_figures_of_an_earlier_report_are_removed(tmp_path: Path):
+    full = result("a", 1, {"validation/rate": 30.0, "validation/reconstruction_bleu": 90.0})
+    for shown, there in ((full, True), (result("b", 1, {"samples/mauve": 0.9}), False)):
+        groups = grouped([shown])
+        drawn = write_figures(tmp_path, groups)
+        page = write_tables(tmp_path, groups, [], drawn)
+        names = ("frontier.tex", "frontier.csv", "reconstruction_against_rate.png", "reconstruction_against_rate.pdf")
+        assert all((tmp_path / name).exists() == there for name in names)
+        assert ("## Frontier" in page) == there
+    assert (tmp_path / "generation.tex").exists()
+
+
+def test_runs_that_start_from_different_runs_are_no_seeds_of_one_another():
+    sources = (("rate-60", 1), ("rate-30", 2), ("rate-30", 0))
+    results = [result(f"x15-from-{source}", seed, {}, start_from=source) for source, seed in sources]
+    assert [len(group.results) for group in grouped(results)] == [1, 2]
+    one = [result(f"n-s{seed}", seed, {}, start_from="t-s1") for seed in (1, 2, 3)]
+    assert [len(group.results) for group in grouped(one)] == [3]
+
+
 def test_runs_that_start_from_runs_of_their_seed_are_one_row():
     results = [result(f"n-s{seed}", seed, {}, start_from=f"t-s{seed}") for seed in (1, 2, 3)]
     results.append(result("m-s1", 1, {}, start_from="u-s1"))
