@@ -22,6 +22,9 @@ from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.training_settings import AROUND_PRETRAINED, TrainingSettings
 from pipeline.runtime.errors import UserError
 
+# Folders of a project that are no experiments.
+OTHERS = {"report": "the report of report.py", "logs": "the outputs of a recipe's steps"}
+
 
 def parse(description: str) -> argparse.Namespace:
     """Parse the command line of a script with this description."""
@@ -74,6 +77,8 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
         arguments: flags of the model, of training and of the data; one that is absent is not given.
         files: where the experiment is written.
     """
+    if files.name in OTHERS and not files.begun:
+        raise UserError(f"--EXPERIMENT_NAME {files.name} is the folder of {OTHERS[files.name]}; take another name")
     flags = model_fields(arguments, MODELS)
     training = training_settings(arguments)
     if training.compile and flags.get("pretrained") is not None:

@@ -15,6 +15,7 @@ from pipeline.cli.settings_flags import (
     training_settings,
 )
 from pipeline.experiments.training_settings import TrainingSettings
+from pipeline.runtime.errors import UserError
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -57,6 +58,11 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Tune the settings of a model, and print the best configuration and its figures on the test split."""
+    if arguments.PRETRAINED is not None:
+        raise UserError(
+            "tune.py searches settings of models from scratch; leave --PRETRAINED out, and compare models around it by "
+            "train.py"
+        )
     check_batches(flags_of_batches(arguments))
     given = with_control(MODELS[arguments.MODEL], model_fields(arguments, MODELS), training_settings(arguments))
     training_fields = given_fields(arguments, TrainingSettings)

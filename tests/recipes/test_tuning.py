@@ -162,6 +162,12 @@ def test_a_study_resumes_with_other_trials(tuned: Path):
     assert "trial 3" not in again.stdout
 
 
+def test_a_pretrained_model_is_refused_before_any_work(tmp_path: Path):
+    line = one_line_of_error(call("tune.py", *at(tmp_path), "--PRETRAINED", "bundled", expect=2))
+    assert "leave --PRETRAINED out" in line
+    assert not (tmp_path / "outputs").exists()
+
+
 @pytest.mark.slow
 def test_a_study_of_another_set_up_is_refused(tuned: Path):
     refused = call("tune.py", *at(tuned), "--TRIALS", 2, "--KL_GAUSSIAN_WEIGHT", 5, expect=2)

@@ -353,6 +353,12 @@ def test_the_learning_rate_is_not_negative_after_a_limit_that_was_lowered(
     assert own.learning_rate(9) == expected
 
 
+def test_a_folder_of_the_project_is_no_name_of_an_experiment(tmp_path: Path):
+    for name in ("report", "logs"):
+        line = one_line_of_error(call("train.py", "--EXPERIMENT_NAME", name, "--OUTPUT_DIR", tmp_path, expect=2))
+        assert f"--EXPERIMENT_NAME {name} is the folder of" in line
+
+
 def test_an_experiment_name_with_other_settings_is_refused_with_the_difference(tmp_path: Path):
     files, training = ExperimentFiles(tmp_path / "run"), TrainingSettings(max_steps=5)
     config = new_config(MODELS["T"](vocabulary_size=10), training, "tiny", {"fingerprint": "abc"})
