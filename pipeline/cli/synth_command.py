@@ -13,6 +13,7 @@ experiment.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from pipeline.cli import types
@@ -130,7 +131,16 @@ def run(arguments: argparse.Namespace) -> None:
     if order.as_rows:
         known = read_json(Path("data") / order.name / "statistics.json", "prepare it again")
         commands = training(order, known["train"]["sentences"])
-    minutes += run_in_order(commands[1:], first=2, of=to_come)
+    try:
+        minutes += run_in_order(commands[1:], first=2, of=to_come)
+    except SystemExit as ended:
+        if ended.code == 2:  # a step refused its input, in a line of its own
+            print(
+                f"synth: if {arguments.DATA} or the flags have changed since an earlier run, give another --NAME, or "
+                f"remove the folders {order.name}* in {output / PROJECT}",
+                file=sys.stderr,
+            )
+        raise
     model, reason = order.sampler, ""
     if model is None:
         folders = {one: ExperimentFiles.of(output, PROJECT, order.experiment(one)) for one in CANDIDATES}

@@ -182,7 +182,8 @@ def reproduce(
         kept: folder of `KeptRuns`, None to keep none.
 
     Raises:
-        UserError: if the dataset is neither prepared nor known by name, if a kept file is damaged, or if steps fail.
+        UserError: if the dataset is neither prepared nor known by name, if a kept file is damaged, if a study has begun
+            with other settings, or if steps fail.
     """
     steps, logs = plan(data, places, runs, budget), places.folder / "logs"
     prepared = is_prepared(data, places, budget)
@@ -199,6 +200,7 @@ def reproduce(
     print(runner.table(), flush=True)
     if list_only:
         return
+    runner.check_studies()
     write_text(places.folder / "settings.json", describe(runs, budget) + "\n")
     failed = runner.run(jobs)
     if failed and runs_kept is not None:
@@ -282,11 +284,14 @@ def plan(data: str, places: Places, runs: Iterable[Run], budget: Budget) -> list
         source = None if run.start_from is None else f"{run.start_from}-s{seed}"
         start = () if source is None else ("--START_FROM", source)
         flags, needs = training_flags(run), ("prepare",) if source is None else ("prepare", f"train {source}")
+        limit = budget.limit(run.steps)
         if run.tuned and budget.trials:
             found = places.output_dir / tuning / f"best-{run.model}-{data}.json"
             flags, needs = ("--MODEL", run.model, *COMMON, "--CONFIG", str(found)), (*needs, f"tune {run.model}")
+            if not {"--MAX_STEPS", "--EPOCHS"} & set(limit):  # otherwise it would have that of a trial
+                limit = ("--MAX_STEPS", str(DEFAULT_STEPS), *limit)
         command = ("train.py", "--EXPERIMENT_NAME", name, "--SEED", str(seed), *flags, *start)
-        return Step(f"train {name}", (*command, *budget.limit(run.steps), "--DATA", data, *places.flags), needs)
+        return Step(f"train {name}", (*command, *limit, "--DATA", data, *places.flags), needs)
 
     def tune(run: Run) -> Step:
         command = ("tune.py", "--MODEL", run.model, "--TRIALS", str(budget.trials), "--SEEDS", str(budget.judge_seed))

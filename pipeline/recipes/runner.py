@@ -1,7 +1,9 @@
 """Run the commands of a recipe: in order, or as steps with dependencies, in parallel and resumable."""
 
 import dataclasses
+import itertools
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -35,13 +37,23 @@ def run_in_order(commands: Sequence[Sequence[str]], first: int = 1, of: int | No
 
     Returns:
         Minutes that all of them took.
+
+    Raises:
+        KeyboardInterrupt: if this process is interrupted, after the script that runs has saved the step it reached.
     """
     started = time.monotonic()
     for number, (script, *arguments) in enumerate(commands, start=first):
-        print(f"\n[{number}/{of or len(commands)}] python {' '.join((script, *arguments))}", flush=True)
-        finished = subprocess.run([sys.executable, str(ROOT / script), *arguments], check=False)
-        if finished.returncode:
-            sys.exit(finished.returncode)
+        print(f"\n[{number}/{of or len(commands)}] python {shlex.join((script, *arguments))}", flush=True)
+        # In a group of its own, so that a terminal interrupts this process alone, which waits for the script.
+        process = subprocess.Popen([sys.executable, str(ROOT / script), *arguments], process_group=0)
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            raise
+        if status:
+            sys.exit(status)
     return (time.monotonic() - started) / 60
 
 
@@ -91,7 +103,12 @@ class StepRunner:
     def read(self) -> None:
         """Read the records of all processes."""
         if self.state_file.exists():
-            self.state = read_json(self.state_file, "remove it, and every step is run again")
+            remedy = "remove it, and every step is run again"
+            found = read_json(self.state_file, remedy)
+            records = found.values() if isinstance(found, dict) else [None]
+            if not all(isinstance(one, dict) and one.keys() >= {"status", "command", "seconds"} for one in records):
+                raise UserError(f"{self.state_file} is not a record of a recipe's steps; {remedy}")
+            self.state = found
 
     def write(self, changes: Mapping[str, dict[str, Any]], forgotten: Collection[str] = ()) -> None:
         """Change and forget the records of some steps, and keep all others, also those of other processes."""
@@ -111,6 +128,23 @@ class StepRunner:
         if not record or record["command"] != list(step.command) or record["status"] == "begun":
             return "left"
         return record["status"]
+
+    def check_studies(self) -> None:
+        """Check, before anything is replaced, that no study has begun with other settings: it could not go on.
+
+        Raises:
+            UserError: there is such a study.
+        """
+        for step in self.steps:
+            record = self.state.get(step.name)
+            if step.command[0] == "tune.py" and record is not None:
+                changes = {*itertools.pairwise(step.command)} ^ {*itertools.pairwise(record["command"])}
+                changed = sorted({flag for flag, _ in changes if flag.startswith("--") and flag != "--TRIALS"})
+                if changed:
+                    raise UserError(
+                        f"the study of {step.experiment} has begun with another {', '.join(changed)}; give the command "
+                        "as it was, or another --PROJECT_NAME"
+                    )
 
     def table(self) -> str:
         """Table with the numbers of steps of each kind that are done, failed and left."""
@@ -276,6 +310,8 @@ class StepRunner:
             there = self.identity(step.experiment)
             if earlier["command"] == list(step.command) and earlier.get("replaces") != there:
                 there = None
+        if there:
+            print(f"    {step.experiment} had another command or source: it is trained anew in its place", flush=True)
         records: dict[str, dict[str, Any]] = {step.name: begun(step.command, there)}
         changed = {step.name}
         for other in self.steps:

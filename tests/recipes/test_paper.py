@@ -82,7 +82,9 @@ def test_passes_trials_and_the_vocabulary_reach_the_commands():
     usual = {step.name: step.command for step in plan("tiny", PLACES, RUNS, replace(BUDGET, trials=8))}
     part = usual["tune T"]
     assert part[part.index("--MAX_STEPS") + 1] == "300", "a fifth of the default of train.py"
-    assert "--MAX_STEPS" not in usual["train t-s1"]
+    whole = usual["train t-s1"]
+    assert whole[whole.index("--MAX_STEPS") + 1] == "1500", "the file of the study has the steps of a trial"
+    assert "--MAX_STEPS" not in usual["train nvib-30-s1"], "train.py's default, without a study"
     swept = steps["train nvib-lambda3-delta0.1-s1"].command
     assert "--CONFIG" not in swept
     assert not any(step.startswith("tune ") for step in (s.name for s in plan("tiny", PLACES, RUNS, BUDGET)))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -165,3 +166,21 @@ def test_a_model_from_scratch_says_what_it_lacks_where_no_pretrained_one_is_inst
     monkeypatch.setattr(sys, "argv", ["synth", *words])
     synth_command.run(synth_command.parse(""))
     assert ("after make pretrained, models are built around SmolLM2-135M" in capsys.readouterr().out) == said
+
+
+def test_a_step_that_refuses_a_changed_file_is_followed_by_what_synth_can_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def refused(commands: list[list[str]], **_: Any) -> float:
+        if commands[0][0] == "train.py":
+            raise SystemExit(2)
+        return 1.0
+
+    (tmp_path / "own.csv").write_text("text,kind\na text,b\n")
+    monkeypatch.setattr(synth_command, "run_in_order", refused)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["synth", "--DATA", "own.csv", "--TEXT_COLUMN", "text", "--PRETRAINED", "none"])
+    with pytest.raises(SystemExit):
+        synth_command.run(synth_command.parse(""))
+    said = capsys.readouterr().err
+    assert "give another --NAME, or remove the folders own* in outputs/synth" in said
