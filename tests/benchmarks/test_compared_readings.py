@@ -53,6 +53,7 @@ def test_rows_are_those_of_each_reading_and_threshold(trained: Path, tmp_path: P
     assert [row["split"] for row in again] == ["validation", *["test"] * 5]
 
 
+@pytest.mark.slow
 def test_draws_at_a_latent_temperature_have_rows_of_their_own(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

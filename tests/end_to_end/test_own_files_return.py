@@ -197,6 +197,7 @@ TABLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_every_cell_keeps_its_spelling(tmp_path: Path, name: str):
     own = write_lines(tmp_path / "table.csv", TABLES[name]())
@@ -209,6 +210,7 @@ def test_every_cell_keeps_its_spelling(tmp_path: Path, name: str):
     assert all(row in remaining for row in cells[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
@@ -292,6 +294,7 @@ def test_a_label_without_a_training_sentence_is_refused(tmp_path: Path):
     call("sample.py", *sample, "--LABEL", "good")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lines", "flags", "mark", "columns"),
     [

@@ -53,6 +53,7 @@ def test_text_without_a_label_is_left_out_and_foreign_labels_are_refused():
         labelled_samples([{"text": "p", "label": "neutral"}], real)
 
 
+@pytest.mark.slow
 def test_labels_bring_the_figures_of_usefulness(trained: Path):
     known = load_experiment(trained / "outputs", "nvib", "nvib", trained / "data")
     splits = {

@@ -324,6 +324,7 @@ def test_every_look_of_the_controller_is_written(data: PreparedData, tmp_path: P
     assert last["train/price_gaussian"] == own.control.prices.gaussian
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_the_last_ones_where_the_rate_is_controlled(data: PreparedData, tmp_path: Path):
     own = trainer(data, tmp_path, epochs=3, max_steps=-1)
     assert own.train()["best_epoch"] == 3

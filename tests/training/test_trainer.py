@@ -115,6 +115,7 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(data, tmp_path: Pa
         torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_run(data, tmp_path: Path, model: str):
     settings = {"epochs": 3, "save_steps": 5}

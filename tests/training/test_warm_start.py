@@ -51,6 +51,7 @@ def weights(folder: Path, name: str) -> dict:
     return load_file(experiment(folder, name) / "best.safetensors")
 
 
+@pytest.mark.slow
 def test_another_model_takes_the_weights_that_both_models_have(folder: Path):
     """The learning rate is too small to change a weight."""
     still = ("--MODEL", "NVIB", "--MAX_STEPS", 1, "--LEARNING_RATE", 1e-12)
@@ -126,6 +127,7 @@ def test_a_study_has_no_flag_for_a_warm_start():
     assert "--START_FROM" not in call("tune.py", "--help").stdout
 
 
+@pytest.mark.slow
 def test_a_start_from_a_transformer_passes_its_vectors_through(folder: Path):
     """The loss begins where the Transformer's ends, before the bottleneck has learnt anything."""
     train_tiny(folder, "t", "T", steps=120)
