@@ -1,6 +1,7 @@
 """Command of interpolation_evaluation.py: interpolate pairs of sentences and score the results."""
 
 import argparse
+import sys
 
 from pipeline.cli import types
 from pipeline.cli.parser import (
@@ -57,7 +58,10 @@ def run(arguments: argparse.Namespace) -> None:
     settings = settings_from_json(config["model"], files.config)
     reading = other_reading(settings, arguments.EXPERIMENT_NAME, arguments.READING)
     files.claim()
-    earlier: list[str] = []  # keys of figures of interpolations that new ones replace
+    of_reading = "/reading_" if reading is None else f"/reading_{reading}/"
+    keys = [key for key in read_summary(files) if key.startswith("interpolation/")]
+    own = [key for key in keys if (of_reading in key) == (reading is not None)]
+    earlier: list[str] = []  # keys of figures of other interpolations, or of another judge
     path = files.result("interpolations.jsonl", reading)
     examples = files.result("interpolation_examples.txt", reading)
     if arguments.RUN_INTERPOLATIONS:
@@ -67,23 +71,26 @@ def run(arguments: argparse.Namespace) -> None:
         rows = interpolations(experiment, arguments.NUMBER_PAIRS, arguments.GENERATION_BATCH_SIZE)
         if is_first() and not (path.exists() and path.read_bytes() == as_jsonl(rows).encode()):
             # The figures of the old ones are removed first, so that a killed process leaves no outdated figure.
-            of_reading = "/reading_" if reading is None else f"/reading_{reading}/"
-            keys = [key for key in read_summary(files) if key.startswith("interpolation/")]
-            earlier = [key for key in keys if (of_reading in key) == (reading is not None)]
+            earlier = own
             if earlier:
                 Tracker(files, run=None, offline=True).summarise(dict.fromkeys(earlier))
             write_text(path, as_jsonl(rows))
     else:
         rows = read_interpolations(path)[: arguments.NUMBER_PAIRS]
+        if is_first() and len(rows) < (arguments.NUMBER_PAIRS or 0):
+            print(f"warning: {path} has {len(rows)} pairs alone; all are scored", file=sys.stderr)
         (pairs,) = under_reading({"interpolation/pairs": len(rows)}, reading)
+        earlier = own if read_summary(files).get(pairs) != len(rows) else []
         warn_if_outdated(files, path, pairs, "interpolation_evaluation.py --RUN_INTERPOLATIONS True")
     judged, judge_names = {}, {}
     if arguments.LANGUAGE_MODEL is not None:
         judge = load_judge(
             arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
         )
+        novel = figure_name(judge, "novel_forward_perplexity")
+        earlier = [*earlier, *(key for key in own if key.rpartition("/")[2].startswith(novel))]
         judged = novel_perplexity(judge, rows, arguments.GENERATION_BATCH_SIZE)
-        judge_names = judged_by(judge, f"interpolation/{figure_name(judge, 'novel_forward_perplexity')}")
+        judge_names = judged_by(judge, f"interpolation/{novel}")
     if not is_first():
         return  # only rank 0 writes files and logs
     write_text(examples, interpolation_blocks(rows[:100]))
@@ -99,4 +106,5 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"  {tau:<5} {bleu_source:14.2f} {bleu_target:16.2f} {novel:7.1%}")
     for name, value in judged.items():
         print(f"  {name}: {value:.2f}")
-    print(f"{len(rows)} pairs, written to {path}; examples in {examples}")
+    done = "written to" if arguments.RUN_INTERPOLATIONS else "scored as they are in"
+    print(f"{len(rows)} pairs, {done} {path}; examples in {examples}")

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.data.writers import write_synthetic
     from pipeline.evaluation.judge import is_experiment, load_judge
     from pipeline.evaluation.judged_samples import family_warning, load_base_judge
-    from pipeline.evaluation.sample_quality import Material, measure, without_copies
+    from pipeline.evaluation.sample_quality import Material, about_judge, measure, without_copies
     from pipeline.evaluation.sentence_encoder import load_encoder
     from pipeline.evaluation.table_comparison import check_target
     from pipeline.experiments.load import load_experiment
@@ -97,12 +97,18 @@ def run(arguments: argparse.Namespace) -> None:
         )
         table = write_synthetic(kept, experiment.data.statistics.get("source") or {}, folder).path
         dropped += f" {table.name} is without the copies, too; sample.py writes it with all." if table else ""
+    elif (earlier := experiment.files.samples_without_copies).exists():
+        table = write_synthetic(rows, experiment.data.statistics.get("source") or {}, folder).path
+        for path in (earlier, earlier.with_suffix(".txt")):
+            path.unlink(missing_ok=True)
+        dropped = f"No copies are dropped: {earlier.name} and {earlier.stem}.txt of an earlier run are removed"
+        dropped += f", and {table.name} has all samples." if table else "."
     report, html = experiment.files.quality, page(material, quality, title, dropped)
     write_json(report, {"compared": compared(material), "dropped": dropped, **quality.as_json()})
     write_text(report.with_suffix(".html"), html)
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
-        earlier = [key for key in read_summary(experiment.files) if key.startswith("quality/")]
-        tracker.summarise(dict.fromkeys(earlier) | quality.summary())
+        outdated = [key for key in read_summary(experiment.files) if key.startswith("quality/")]
+        tracker.summarise(dict.fromkeys(outdated) | quality.summary() | about_judge(material))
     print(as_text(quality.rows))
     print(f"{dropped}\n" if dropped else "", end="")
     print(f"{compared(material)} Written to {report.with_suffix('.html')} and {report}")

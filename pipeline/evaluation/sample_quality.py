@@ -327,6 +327,17 @@ class _Decoded(Sequence[str]):
         return self.tokenizer.decode(self.split[number]["input_ids"])
 
 
+def about_judge(material: Material) -> dict[str, str]:
+    """Name the judge of the figures by keys in `summary.json`, with its weights and the split; empty without one."""
+    judge, subset = material.judge, material.subset
+    if isinstance(judge, BaseJudge):
+        return {"quality/pretrained_judge": judge.name, "quality/pretrained_subset": subset}
+    if judge is None:
+        return {}
+    key = f"quality/{figure_name(judge, 'forward_perplexity')}"
+    return {**judged_by(judge, key), f"{key}_subset": subset}
+
+
 def without_copies(material: Material, quality: Quality) -> list[dict[str, Any]]:
     """Return the samples that are no copies within `material.drop`, as rows of `samples.jsonl`."""
     assert material.drop is not None, "no threshold of copies to drop is set"

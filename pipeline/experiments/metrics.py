@@ -27,6 +27,7 @@ from pipeline.experiments.table_metrics import TABLE_METRICS
 
 TAUS = ("0", "0.25", "0.5", "0.75", "1")  # positions between the ends of an interpolation
 BETWEEN = tuple(f"interpolation/tau_{tau}" for tau in TAUS)
+JUDGED = ("samples", "quality")  # the quality report has a judge of its own
 LIKE_REAL = "like held-out text"
 
 
@@ -159,9 +160,9 @@ METRICS = (
         controlled=True,
         quality=QualityRow("fidelity", "perplexity under the judge (F-PPL)", LIKE_REAL),
     ),
-    Metric("forward_perplexity_judge", "judge", ("samples",), "samples", decimals=None, judged=True),
-    Metric("forward_perplexity_weights", "judge's weights", ("samples",), "samples", decimals=None, judged=True),
-    Metric("forward_perplexity_subset", "split of real text", ("samples",), "samples", decimals=None, judged=True),
+    Metric("forward_perplexity_judge", "judge", JUDGED, "samples", decimals=None, judged=True),
+    Metric("forward_perplexity_weights", "judge's weights", JUDGED, "samples", decimals=None, judged=True),
+    Metric("forward_perplexity_subset", "split of real text", JUDGED, "samples", decimals=None, judged=True),
     # The same under a pretrained judge, a word, a character and a token of its own (pipeline/evaluation/base_judge.py).
     _compared(
         "pretrained_word_perplexity",
@@ -180,8 +181,8 @@ METRICS = (
         "F-PPL a token (pretrained judge)",
         QualityRow("fidelity", "perplexity a token under the pretrained judge", LIKE_REAL),
     ),
-    Metric("pretrained_judge", "pretrained judge", ("samples",), "samples", decimals=None),
-    Metric("pretrained_subset", "split of real text", ("samples",), "samples", decimals=None),
+    Metric("pretrained_judge", "pretrained judge", JUDGED, "samples", decimals=None),
+    Metric("pretrained_subset", "split of real text", JUDGED, "samples", decimals=None),
     Metric("pretrained_unscored", "samples that it cannot score", ("samples",), "samples", "sentences", 0),
     # Samples and real text in the features of the judge (pipeline/evaluation/mauve.py).
     Metric(
@@ -213,6 +214,7 @@ METRICS = (
     ),
     Metric("reverse_perplexity_judge", "judge", SPLITS, "samples", decimals=None, judged=True),
     Metric("reverse_perplexity_weights", "judge's weights", SPLITS, "samples", decimals=None, judged=True),
+    Metric("reverse_perplexity_steps", "steps of learning", SPLITS, "samples", "steps", 0, judged=True),
     Metric("reverse_perplexity_samples", "fingerprint of the samples", SPLITS, "samples", decimals=None, judged=True),
     Metric(
         "reverse_perplexity_sentences",

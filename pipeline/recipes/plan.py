@@ -206,7 +206,7 @@ def reproduce(
     if failed and runs_kept is not None:
         runs_kept.complete()
     report = _report(places, steps)  # written even if steps failed; the report names what is missing
-    failed += [report] if runner.execute(report)[0] else []
+    failed += [report] if report is not None and runner.execute(report)[0] else []
     minutes = runner.seconds() / 60
     print(f"\n{runner.table()}\n\nthe steps that are done took {minutes:.1f} minutes, each by itself, together")
     if failed:
@@ -252,12 +252,12 @@ def prepare_step(data: str, places: Places, budget: Budget) -> Step:
     return Step("prepare", ("prepareDatasets.py", "--DATA", data, *own, "--DATA_DIR", str(places.data_dir)))
 
 
-def _report(places: Places, steps: Iterable[Step]) -> Step:
-    """Step that reports all experiments that have begun."""
+def _report(places: Places, steps: Iterable[Step]) -> Step | None:
+    """Step that reports all experiments that have begun; None if none has."""
     names = [step.name.removeprefix("train ") for step in steps if step.name.startswith("train ")]
     begun = [name for name in names if (places.folder / name / "config.json").exists()]
     command = ("report.py", "--PROJECT_NAME", places.project, "--OUTPUT_DIR", str(places.output_dir))
-    return Step("report", (*command, "--EXPERIMENTS", *begun))
+    return Step("report", (*command, "--EXPERIMENTS", *begun)) if begun else None
 
 
 def with_sources(runs: Sequence[Run], names: Collection[str] | None) -> list[Run]:

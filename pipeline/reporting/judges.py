@@ -4,6 +4,15 @@ from collections.abc import Sequence
 
 from pipeline.reporting.results import Result
 
+# What a figure is measured with, by the last part of its key.
+KINDS = {
+    "judge": "judges",
+    "subset": "splits of real text",
+    "steps": "steps of learning from the samples",
+    "sentences": "numbers of samples",
+}
+OF_LEARNING = ("steps", "sentences")
+
 
 def incomparable(results: Sequence[Result]) -> list[str]:
     """Describe the figures of these experiments that are not to be compared.
@@ -19,9 +28,9 @@ def incomparable(results: Sequence[Result]) -> list[str]:
     lines: dict[str, list[str]] = {}
     for key in sorted({key for result in results for key in result.figures}):
         figure, _, kind = key.rpartition("_")
-        if kind not in ("judge", "subset"):
+        if kind not in KINDS or (kind in OF_LEARNING and "reverse_perplexity" not in figure):
             continue
-        of = {result.name: str(result.figures[key]) for result in results if result.figures.get(key)}
+        of = {result.name: f"{result.figures[key]}" for result in results if result.figures.get(key)}
         if kind == "judge":
             of = _with_weights(of, {result.name: result.figures.get(f"{figure}_weights") for result in results})
         if len(set(of.values())) > 1:
@@ -29,8 +38,7 @@ def incomparable(results: Sequence[Result]) -> list[str]:
                 f"{value} for {', '.join(name for name in of if of[name] == value)}"
                 for value in dict.fromkeys(of.values())
             )
-            what = "judges" if kind == "judge" else "splits of real text"
-            lines.setdefault(f"has different {what} ({shown}); measure it anew to compare it", []).append(figure)
+            lines.setdefault(f"has different {KINDS[kind]} ({shown}); measure it anew to compare it", []).append(figure)
     return [f"{', '.join(figures)} {line}" for line, figures in lines.items()]
 
 

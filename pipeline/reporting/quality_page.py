@@ -104,7 +104,7 @@ def compared(material: Material) -> str:
         judge = f"judge {material.judge.files.folder.name}"
     return (
         f"{len(material.rows):,} samples of {material.experiment.files.folder.name}. Copies are looked for among all "
-        f"of them; every other figure is of {material.count:,}, beside as many held-out real sentences "
+        f"of them, and R-PPL is of all; every other figure is of {material.count:,}, beside as many held-out sentences "
         f"({material.subset} split). The training split has {len(material.train):,}. An interval holds {COVERAGE} % of "
         f"bootstrap values; {judge}."
     )

@@ -82,3 +82,21 @@ def test_files_of_earlier_samples_are_named(folder: Path):
     said = call(*again, "--SEED", 7).stdout
     names = "quality.json, quality.html, samples_without_copies.jsonl, samples_without_copies.txt"
     assert f"of earlier samples, until quality.py runs again: {names}" in said
+    call("quality.py", *at(folder), "--LANGUAGE_MODEL", "lm")
+    assert not of(folder).samples_without_copies.exists()
+    assert not of(folder).samples_without_copies.with_suffix(".txt").exists()
+    texts = [json.loads(line)["text"] + "\n" for line in of(folder).samples.read_text().splitlines()]
+    assert (of(folder).folder / "synthetic.txt").read_text() == "".join(text for text in texts if text.strip())
+    assert "of an earlier run are removed" in of(folder).quality.with_suffix(".html").read_text()
+    figures = summary(folder)
+    assert figures["quality/forward_perplexity_judge"] == "lm"
+    assert figures["quality/forward_perplexity_subset"] == "validation"
+
+
+def test_figures_of_other_pairs_go(folder: Path):
+    said = call("interpolation_evaluation.py", *at(folder), "--RUN_INTERPOLATIONS", "False", "--NUMBER_PAIRS", 2)
+    assert summary(folder)["interpolation/pairs"] == 2
+    assert not [key for key in summary(folder) if "novel_forward" in key]
+    assert "2 pairs, scored as they are in" in said.stdout
+    more = call("interpolation_evaluation.py", *at(folder), "--RUN_INTERPOLATIONS", "False", "--NUMBER_PAIRS", 99)
+    assert "has 6 pairs alone; all are scored" in more.stderr

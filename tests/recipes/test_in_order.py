@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.recipes.plan import Places, _report
 from pipeline.recipes.runner import Step, StepRunner, begun, run_in_order
 from pipeline.runtime.errors import UserError
 from tests.helpers import ROOT, wait_for
@@ -29,7 +30,8 @@ time.sleep(60)
 def test_an_interrupted_recipe_lets_its_script_save_the_step_that_it_reached(tmp_path: Path, number: signal.Signals):
     (tmp_path / "saves.py").write_text(SAVES)
     code = (
-        "import sys; from pipeline.recipes.runner import run_in_order\n"
+        "import signal, sys; from pipeline.recipes.runner import run_in_order\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell ignores it
         "from pipeline.runtime.signals import raise_on_signals\n"
         "raise_on_signals()\n"
         "run_in_order([[sys.argv[1], sys.argv[2]], ['never.py']])"
@@ -50,6 +52,15 @@ def test_the_first_script_that_fails_ends_the_recipe_and_commands_are_printed_as
         run_in_order([[str(tmp_path / "fails.py"), "{a} is {b}"], ["never.py"]])
     assert ended.value.code == 3
     assert f"[1/2] python {tmp_path / 'fails.py'} '{{a}} is {{b}}'" in capfd.readouterr().out
+
+
+def test_a_recipe_of_which_nothing_has_begun_has_no_report(tmp_path: Path):
+    places = Places("p", tmp_path / "o", tmp_path / "d")
+    assert _report(places, [Step("train a", ("train.py",))]) is None
+    (tmp_path / "o" / "p" / "a").mkdir(parents=True)
+    (tmp_path / "o" / "p" / "a" / "config.json").touch()
+    report = _report(places, [Step("train a", ("train.py",))])
+    assert report is not None and report.command[-2:] == ("--EXPERIMENTS", "a")
 
 
 def test_a_study_with_other_settings_is_refused_before_anything_is_replaced(tmp_path: Path):

@@ -33,6 +33,14 @@ def test_a_judge_that_was_trained_anew_is_another_one():
     assert "(lm (weights 000000) for a; lm (weights ffffff) for b)" in line
 
 
+def test_learning_from_the_samples_for_other_steps_is_named():
+    key = "test/reverse_perplexity"
+    results = [Result(name, {"seed": 1}, {key: 9.0, f"{key}_steps": n}, []) for name, n in (("a", 2), ("b", 500))]
+    (line,) = incomparable(results)
+    assert line.startswith(f"{key} has different steps of learning from the samples (2 for a; 500 for b); ")
+    assert incomparable([Result(name, {}, {"train/skipped_steps": n}, []) for n, name in enumerate("ab", 1)]) == []
+
+
 def test_figures_with_the_same_difference_share_a_line():
     both = [result(name, 1, subset=subset) for name, subset in (("a", "test"), ("b", "validation"))]
     for one in both:
