@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import itertools
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from pipeline.data.shards import PART, REMEDY, SHARD_BYTES, Shards, grouped, map
 from pipeline.data.text_source import TextSource
 from pipeline.data.tokenizer import FILE, TextTokenizer, load_tokenizer, tokenizer_file, train_bpe, train_wordpiece
 from pipeline.runtime.errors import UnfinishedError, UserError
-from pipeline.runtime.files import read_json, replacing_folder, write_checksums, write_json
+from pipeline.runtime.files import read_json, remove_folder, replacing_folder, write_checksums, write_json
 from pipeline.runtime.plotting import figure
 from pipeline.runtime.progress import bar
 
@@ -95,7 +94,7 @@ def prepare(
         write_json(folder / "statistics.json", statistics)
         write_json(folder / "length_distribution.json", {str(length): lengths[length] for length in sorted(lengths)})
         _plot(lengths, name, folder / "length_distribution.png")
-        shutil.rmtree(work)
+        remove_folder(work)  # a part of it would be taken for the work of an ended process
         write_checksums(folder)
     return statistics
 

@@ -100,6 +100,7 @@ def _partial(hidden: Path, plan: Any) -> Path:
             return begun[0]
     except (OSError, ValueError):
         pass
+    record.unlink(missing_ok=True)  # a folder that is removed in part belongs to no plan
     for folder in begun:
         shutil.rmtree(folder)
     write_json(record, plan)

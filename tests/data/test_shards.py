@@ -1,6 +1,7 @@
 """Preparation in shards: equal to one shard, and resumed after an interruption."""
 
 import os
+import shutil
 from pathlib import Path
 
 import datasets
@@ -72,14 +73,14 @@ def test_a_shard_without_a_sentence_changes_nothing(tmp_path: Path, place: int):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
-@pytest.mark.parametrize("ended_at", [1, 3, 7, 9, "tokenizer", "move"])
+@pytest.mark.parametrize("ended_at", [1, 3, 7, 9, "tokenizer", "move", "removal"])
 def test_an_interrupted_preparation_resumes_after_its_last_complete_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_at: int | str
 ):
-    """Interrupt within a shard, during the training of the tokenizer, and while the files are moved."""
+    """Interrupt in a shard, in the training of the tokenizer, and while files are moved or those of work removed."""
     source, done = own_text(tmp_path), []
     whole = prepared(source, tmp_path / "whole")
-    mapped, train, replace = preparation.mapped, preparation.train_wordpiece, os.replace
+    mapped, train, replace, remove = preparation.mapped, preparation.train_wordpiece, os.replace, shutil.rmtree
 
     def map_or_end(*arguments: object) -> object:
         done.append("shard")
@@ -97,13 +98,21 @@ def test_an_interrupted_preparation_resumes_after_its_last_complete_shard(
             raise KeyboardInterrupt
         replace(source, target)
 
+    def remove_or_end(folder: Path, *arguments: object, **more: object) -> None:
+        if ended_at == "removal" and (Path(folder) / "sentences").exists():
+            remove(Path(folder) / "sentences")
+            raise KeyboardInterrupt
+        remove(folder, *arguments, **more)
+
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(preparation, "mapped", map_or_end)
         patch.setattr(preparation, "train_wordpiece", train_or_end)
         patch.setattr(os, "replace", move_or_end)
+        patch.setattr(shutil, "rmtree", remove_or_end)
         prepared(source, tmp_path / "ended")
     assert os.listdir(tmp_path / "ended") == [".own.partial"]
-    finished = len(done) - isinstance(ended_at, int)  # the last one was ended
+    # The last one was ended. Without its folder of work, a preparation begins anew.
+    finished = 0 if ended_at == "removal" else len(done) - isinstance(ended_at, int)
     ended_at = None
     done.clear()
     with monkeypatch.context() as patch:

@@ -1,6 +1,7 @@
 """Folders that are replaced as a whole: killed processes, two at once, and failing disks."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,3 +106,26 @@ def test_a_folder_that_a_living_process_writes_is_left_to_it(folder: Path, start
     process.communicate("go on\n")
     assert process.returncode == 0
     assert content(folder) == "new"
+
+
+def test_a_folder_of_another_plan_that_was_removed_in_part_is_not_continued(tmp_path: Path):
+    path = tmp_path / "own"
+
+    def end(plan: str) -> None:
+        with pytest.raises(KeyboardInterrupt), replacing_folder(path, plan) as temporary:
+            (temporary / "one").write_text(plan)
+            (temporary / "two").write_text(plan)
+            raise KeyboardInterrupt
+
+    def remove_a_file(folder: Path) -> None:
+        (folder / "one").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    end("first")
+    child = os.fork()
+    if not child:
+        shutil.rmtree = remove_a_file
+        end("second")
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    with replacing_folder(path, "first") as temporary:
+        assert not os.listdir(temporary)
