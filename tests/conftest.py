@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.zygote import read_at_import
+
 # No test may reach the network or an account. The libraries read these variables when they are imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
@@ -37,6 +39,14 @@ def seeded() -> None:
     torch.default_generator.manual_seed(0)
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(0)
+
+
+@pytest.fixture(autouse=True)
+def unchanged_environment() -> Iterator[None]:
+    """Check that no test leaves a variable with which later tests would start every script as a new Python."""
+    before = read_at_import(os.environ)
+    yield
+    assert read_at_import(os.environ) == before, "the test or its script changed an environment variable"
 
 
 @pytest.fixture(scope="session")

@@ -211,8 +211,12 @@ class SilentTracker:
 
 
 def call(script: str | Path, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a script or a recipe in this process, without wandb, and check its exit status."""
+    """Run a script or a recipe in this process, without wandb, and check its exit status.
+
+    What it changes in the environment does not stay.
+    """
     one_precision_again()
+    environment = dict(os.environ)
     out, error = io.StringIO(), io.StringIO()
     before, sys.argv = sys.argv, [str(script), *map(str, arguments)]
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -224,6 +228,8 @@ def call(script: str | Path, *arguments: object, expect: int = 0) -> subprocess.
         status = exit_.code
     finally:
         sys.argv = before
+        os.environ.clear()
+        os.environ.update(environment)
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert status == expect, f"{script} {arguments}: {out.getvalue()}\n{error.getvalue()}"

@@ -16,11 +16,12 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent.parent
-# Imported modules have read these environment variables already.
+# Imported modules have read environment variables of these names already.
 READ_AT_IMPORT = ("HF_", "HUGGINGFACE", "LD_", "OMP_", "PYTHON", "TOKENIZERS", "TORCH_", "XDG_")
 
 
@@ -73,8 +74,7 @@ class Zygote:
 
     def serves(self, environment: dict[str, str]) -> bool:
         """True if the server's imports would be the same in this environment."""
-        names = {name for name in (*environment, *self.environment) if name.startswith(READ_AT_IMPORT)}
-        return all(environment.get(name) == self.environment.get(name) for name in names)
+        return read_at_import(environment) == read_at_import(self.environment)
 
     def _ask(self, **command: Any) -> dict[str, Any]:
         assert self._server.stdin is not None
@@ -85,6 +85,11 @@ class Zygote:
     def _answer(self) -> dict[str, Any]:
         assert self._server.stdout is not None
         return json.loads(self._server.stdout.readline())
+
+
+def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables that imported modules have read."""
+    return {name: value for name, value in environment.items() if name.startswith(READ_AT_IMPORT)}
 
 
 @functools.cache

@@ -246,14 +246,14 @@ def test_minutes_and_steps_are_refused(tmp_path: Path):
 
 @pytest.mark.slow
 def test_one_command_measures_a_pass_and_trains_as_many_as_fit(tmp_path: Path):
-    prepare_tiny(tmp_path / "data", count=2000)
+    prepare_tiny(tmp_path / "data", count=400)
     places = ("--DATA_DIR", tmp_path / "data", "--OUTPUT_DIR", tmp_path / "out")
-    flags = ("--DATA", "tiny", "--EXPERIMENTS", "t", "--SEEDS", 1, "--BATCH_SIZE", 64, "--MINUTES", 0.05)
+    flags = ("--DATA", "tiny", "--EXPERIMENTS", "t", "--SEEDS", 1, "--BATCH_SIZE", 16, "--MINUTES", 0.05)
     shown = run("paper", *flags, *places, "--NUMBER_PAIRS", 5).stdout
     project = tmp_path / "out" / "paper"
     seconds = json.loads((project / "passes.json").read_text())["seconds_a_batch"]
     count = json.loads((tmp_path / "data" / "tiny" / "statistics.json").read_text())["train"]["sentences"]
-    expected = math.ceil(3 / (seconds * math.ceil(count / 64)))
+    expected = math.ceil(3 / (seconds * math.ceil(count / 16)))
     assert f"{expected} passes a training" in shown
     assert json.loads((project / "t-s1" / "config.json").read_text())["training"]["epochs"] == expected
     assert not list(tmp_path.glob("out/*timed*"))
