@@ -1,6 +1,7 @@
 """Fixtures and settings for all tests."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import torch
 
 from tests.zygote import read_at_import
 
-# No test may reach the network or an account. The libraries read these variables when they are imported.
+# No test may reach the network, an account or its cache. The libraries read these variables when they are imported.
+HUB = tempfile.TemporaryDirectory(prefix="hub-")
+os.environ["HF_HOME"] = HUB.name
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("WANDB_API_KEY", None)

@@ -34,6 +34,11 @@ def text(count: int, seed: int = 0) -> str:
     return "".join(" ".join(draw.choices(WORDS, k=draw.randint(6, 14))) + " .\n" for _ in range(count))
 
 
+def hub_files() -> set[Path]:
+    """Files in the home of the hub's client."""
+    return {path for path in Path(os.environ["HF_HOME"]).rglob("*") if path.is_file()}
+
+
 def prepare_tiny(data_dir: Path, name: str = "tiny", count: int = 300) -> None:
     """Prepare a tiny dataset in this process."""
     source = data_dir / f"{name}.txt"
@@ -129,7 +134,8 @@ def run(
             libraries, which saves seconds.
     """
     environment = user_environment()
-    if processes == 1 and not fresh and zygote().serves(environment):
+    if processes == 1 and not fresh:
+        assert zygote().serves(environment), "an environment variable has changed that imported modules have read"
         return run_ranks(script, *arguments, expect=expect, count=1)
     finished = subprocess.run(
         [sys.executable, *map(str, [*launcher(processes, sharded, accelerate), *command_line(script), *arguments])],

@@ -10,17 +10,10 @@ from pipeline.data.dataset import load_prepared
 from pipeline.data.documents import SPLITS, Split
 from pipeline.data.prepare import PreparationSettings, prepare
 from pipeline.data.text_source import TextSource
-from tests.helpers import ROOT
+from tests.helpers import ROOT, hub_files
 
 SHARED = ROOT.parent / "shared"
 SPLIT = Split(validation=0.1, test=0.2, seed=7)
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home of the hub's client, for scripts run as processes."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    return tmp_path / "hub"
 
 
 def streamed(folder: Path, **parts: dict[str, list]) -> datasets.IterableDatasetDict:
@@ -62,13 +55,14 @@ def test_several_columns_become_a_line_each(tmp_path: Path):
     assert found["train"] == ["why ?\nso .", "yes .", "no ."]
 
 
-def test_what_the_hub_delivers_is_prepared_and_leaves_nothing_in_its_cache(tmp_path: Path, hub: Path, monkeypatch):
+def test_what_the_hub_delivers_is_prepared_and_leaves_nothing_in_its_cache(tmp_path: Path, monkeypatch):
     rows = {"sentence": [f"the old king saw the town and left it {number} ." for number in range(40)]}
     loaded = streamed(tmp_path, train=rows, validation=rows, test=rows)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: loaded)
+    before = hub_files()
     prepare(TextSource("ptb", SPLIT), "ptb", tmp_path / "data", PreparationSettings("wordpiece", 150, "paper"))
     assert [len(part) for part in load_prepared(tmp_path / "data", "ptb").splits.values()] == [40, 40, 40]
-    assert not [path for path in hub.rglob("*") if path.is_file()]
+    assert hub_files() == before
 
 
 @pytest.mark.slow

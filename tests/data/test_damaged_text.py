@@ -43,9 +43,8 @@ def prepared_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def data_dir(prepared_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data_dir(prepared_once: Path, tmp_path: Path) -> Path:
     """A data folder that holds an earlier dataset called `own`."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     return shutil.copytree(prepared_once, tmp_path / "data")
 
 

@@ -10,17 +10,10 @@ from pipeline.data.dataset import load_prepared
 from pipeline.data.documents import Split, divide
 from pipeline.runtime.errors import UserError
 from tests.data.own_files import MANY, SPLIT, prepare_file, texts, write_own, write_table, write_wikitext
-from tests.helpers import run
+from tests.helpers import hub_files, run
 
 WRITTEN = {"dataset", "tokenizer", "statistics.json", "length_distribution.json", "length_distribution.png"}
 WRITTEN |= {"checksums.json"}
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home of the hub's client, for scripts run as processes."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    return tmp_path / "hub"
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +21,10 @@ def wikitext(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder after the script prepared a tiny WikiText from a folder."""
     folder = tmp_path_factory.mktemp("wikitext")
     source = write_wikitext(folder / "source")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HOME", str(folder / "hub"))
-        options = ("--LOCAL_PATH", source, "--TOKENIZER", "wordpiece", "--VOCAB_SIZE", 120)
-        run("prepareDatasets.py", "--DATA", "wikitext2", *options, "--DATA_DIR", folder / "data")
+    options = ("--LOCAL_PATH", source, "--TOKENIZER", "wordpiece", "--VOCAB_SIZE", 120)
+    before = hub_files()
+    run("prepareDatasets.py", "--DATA", "wikitext2", *options, "--DATA_DIR", folder / "data")
+    assert hub_files() == before
     return folder / "data"
 
 
@@ -46,11 +39,6 @@ def test_the_script_writes_the_whole_dataset_and_nothing_else(wikitext: Path):
     assert {Path(name).suffix for name in names} == {".json", ".png", ".arrow"}
     assert not [name for name in names if "cache" in name]
     assert (wikitext / "wikitext2" / "length_distribution.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.slow
-def test_nothing_is_left_in_the_home_of_the_hubs_client(wikitext: Path):
-    assert not [path for path in (wikitext.parent / "hub").rglob("*") if path.is_file()]
 
 
 @pytest.mark.slow
@@ -95,7 +83,7 @@ def test_a_file_of_ones_own_is_prepared_unchanged(tmp_path: Path, suffix: str):
 
 
 @pytest.mark.slow
-def test_the_script_names_own_text_after_its_file(tmp_path: Path, hub: Path):
+def test_the_script_names_own_text_after_its_file(tmp_path: Path):
     own = write_own(tmp_path, ".csv")
     data_dir = tmp_path / "data"
     run("prepareDatasets.py", "--DATA", own, "--TEXT_COLUMN", "review", "--VOCAB_SIZE", 150, "--DATA_DIR", data_dir)

@@ -14,13 +14,6 @@ from tests.data.own_files import MANY, SPLIT, prepare_file, write_own, write_tab
 from tests.helpers import run
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home of the hub's client, for scripts run as processes."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    return tmp_path / "hub"
-
-
 def refusal(data_dir: Path, *arguments: object) -> str:
     """Return the only line on stderr beside progress bars; check that the data folder has not changed."""
     before = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
@@ -65,7 +58,7 @@ def test_an_option_out_of_range_is_refused_by_its_name(tmp_path: Path, options: 
 
 
 @pytest.mark.slow
-def test_an_unreachable_hub_is_reported_and_an_earlier_dataset_survives(tmp_path: Path, hub: Path):
+def test_an_unreachable_hub_is_reported_and_an_earlier_dataset_survives(tmp_path: Path):
     good = tmp_path / "data" / "ptb"
     good.mkdir(parents=True)
     (good / "statistics.json").write_text("{}")
@@ -76,7 +69,7 @@ def test_an_unreachable_hub_is_reported_and_an_earlier_dataset_survives(tmp_path
 
 
 @pytest.mark.slow
-def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, hub: Path):
+def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path):
     own = tmp_path / "own.csv"
     own.write_bytes(b"review\n" + b"the old king\n" * 50 + b"\xff\xfe\n")
     line = refusal(tmp_path / "data", "--DATA", own, "--TEXT_COLUMN", "review")
