@@ -120,6 +120,7 @@ def run(
     sharded: bool = False,
     accelerate: bool = False,
     fresh: bool = False,
+    wandb: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run a script or a recipe in a process of its own, and check its exit status.
 
@@ -132,11 +133,12 @@ def run(
         accelerate: see `launcher`.
         fresh: start Python anew, as a user does. Otherwise one process is forked from one that has imported the
             libraries, which saves seconds.
+        wandb: let a forked script log to wandb, as others do; each run starts a process.
     """
     environment = user_environment()
     if processes == 1 and not fresh:
         assert zygote().serves(environment), "an environment variable has changed that imported modules have read"
-        return run_ranks(script, *arguments, expect=expect, count=1)
+        return run_ranks(script, *arguments, expect=expect, count=1, wandb=wandb)
     finished = subprocess.run(
         [sys.executable, *map(str, [*launcher(processes, sharded, accelerate), *command_line(script), *arguments])],
         cwd=ROOT,
@@ -150,7 +152,12 @@ def run(
 
 
 def run_ranks(
-    script: str | Path, *arguments: object, count: int = 2, expect: int = 0, folder: Path = ROOT
+    script: str | Path,
+    *arguments: object,
+    count: int = 2,
+    expect: int = 0,
+    folder: Path = ROOT,
+    wandb: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run a script in `count` forked processes that compute together, with the variables that torchrun sets.
 
@@ -165,7 +172,10 @@ def run_ranks(
             sizes = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
             ranks = [{**address, **sizes, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
         command = [script, *arguments] if script in RECIPES else [ROOT / script, *arguments]
-        started = [zygote().start(command, output, errors, user_environment() | rank, folder=folder) for rank in ranks]
+        started = [
+            zygote().start(command, output, errors, user_environment() | rank, tracker=wandb, folder=folder)
+            for rank in ranks
+        ]
         statuses = [zygote().wait(pid) for pid in started]
         said, errors_said = output.read_text(), errors.read_text()
     assert statuses == [expect] * count, f"{script} {arguments} {statuses}: {said}\n{errors_said}"

@@ -58,7 +58,7 @@ class Zygote:
             errors: file that stderr is appended to, or None for `output`.
             environment: environment variables, or None for those of the server.
             room: size limit of a file that the process writes, in bytes, or None; `output` may be larger.
-            tracker: False makes wandb fail, so that no process of its own outlives the script.
+            tracker: False replaces wandb, each of whose runs starts a process that may outlive the script.
             folder: working directory.
 
         Returns:
@@ -106,10 +106,8 @@ def child(command: dict[str, Any], pipe: int | None) -> NoReturn:
         pipe: takes the output, or None for the files.
     """
     from tests.forked_steps import fork_steps
-    from tests.helpers import RECIPES
+    from tests.helpers import RECIPES, without_wandb
 
-    if not command["tracker"]:
-        sys.modules["wandb"] = None  # pyright: ignore[reportArgumentType] (None makes the import fail)
     atexit._clear()  # temporary folders of the imported modules are the server's to remove
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the script handles it
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the server's commands are not for the script
@@ -124,7 +122,8 @@ def child(command: dict[str, Any], pipe: int | None) -> NoReturn:
     os.chdir(command["folder"])
     if command["arguments"][0] in RECIPES:
         fork_steps()
-    status = run_command(command["arguments"])
+    with contextlib.nullcontext() if command["tracker"] else without_wandb():
+        status = run_command(command["arguments"])
     if command["tracker"]:
         atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -179,7 +179,7 @@ def test_measurements_are_complete_or_absent_and_the_same_after_an_end_at_any_mo
         status, said = run_script([*command, whole])
         assert status == 0, said
         usual = time.monotonic() - started
-        for kind in (*KINDS, *KINDS):
+        for kind in KINDS:
             room, number = (draw.randrange(2000), None) if kind == "disk" else (None, kind)
             status, said = run_script([*command, ended], number, after=draw.uniform(0.02, max(0.03, usual)), room=room)
             assert status in (0, 2 if number is None else -number, 128 + (number or 0)), said
@@ -188,7 +188,7 @@ def test_measurements_are_complete_or_absent_and_the_same_after_an_end_at_any_mo
             if status == 0:  # it completed: the machine was slower at the start, or more was done already
                 usual /= 2
         assert run_script([*command, ended])[0] == 0
-    assert met >= 24
+    assert met >= 12
     for path in (whole / "nvib").glob("*/*.jsonl"):
         if path.name != "metrics.jsonl":
             assert path.read_bytes() == (ended / path.relative_to(whole)).read_bytes(), path

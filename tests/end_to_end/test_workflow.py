@@ -19,12 +19,13 @@ def folder(tmp_path_factory) -> Path:
     """Tiny data, a vanilla Transformer and an NVAE, both trained, sampled, reconstructed and interpolated."""
     folder = tmp_path_factory.mktemp("workflow")
     prepare_tiny(folder / "data")
-    fresh = functools.partial(run, fresh=True)  # as a user does, with wandb
-    for name, model, command in (("vanilla", "T", call), ("nvib", "NVIB", fresh)):
-        command("train.py", *at(folder, name), "--MODEL", model, *TINY, "--EPOCHS", 2)
+    tracked = functools.partial(run, wandb=True)
+    for name, model, command in (("vanilla", "T", call), ("nvib", "NVIB", tracked)):
+        fresh = {} if command is call else {"fresh": True}  # as a user does
+        command("train.py", *at(folder, name), "--MODEL", model, *TINY, "--EPOCHS", 2, **fresh)
         command("reconstruction.py", *at(folder, name))
         command("interpolation_evaluation.py", "--RUN_INTERPOLATIONS", "True", *at(folder, name))
-    fresh("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7)
+    tracked("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7)
     return folder
 
 
@@ -146,7 +147,7 @@ def test_drawn_lengths_keep_to_the_requested_range(folder: Path):
 
 
 def test_an_offline_wandb_run_holds_config_metrics_histograms_and_samples(folder: Path):
-    run("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7)  # writes the whole offline run anew
+    run("sample.py", *at(folder, "nvib"), "--NUMBER_SAMPLES", 7, wandb=True)  # writes the whole offline run anew
     runs = list((experiment(folder) / "wandb" / "wandb").glob("offline-run-*"))
     assert len(runs) == 1, "one offline run to upload, which is complete"
     config, history, summary = {}, [], {}

@@ -331,7 +331,8 @@ def test_the_page_answers_a_person_in_a_browser(trained: Path, nvae: TrainedMode
         browser.close()
     assert not failed
     assert {url.split("/")[2] for url in asked if not url.startswith(("data:", "blob:"))} == {address.split("/")[2]}
-    # Each takes a tenth of a second here; one may wait for whatever else the machine does.
+    # Each takes a tenth of a second here; one may wait for whatever else the machine does, all if others wait too.
+    busy = max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
     reported = f"seconds until an answer: {', '.join(f'{what} {seconds:.2f}' for what, seconds in waited.items())}"
-    assert sorted(waited.values())[len(waited) // 2] < 1.0, reported
-    assert max(waited.values()) < 5.0, reported
+    assert sorted(waited.values())[len(waited) // 2] < 1.0 * busy, reported
+    assert max(waited.values()) < 5.0 * busy, reported
