@@ -104,11 +104,11 @@ def run(arguments: argparse.Namespace) -> None:
         dropped = f"No copies are dropped: {earlier.name} and {earlier.stem}.txt of an earlier run are removed"
         dropped += f", and {table.name} has all samples." if table else "."
     report, html = experiment.files.quality, page(material, quality, title, dropped)
-    write_json(report, {"compared": compared(material), "dropped": dropped, **quality.as_json()})
+    write_json(report, {"compared": compared(material, quality), "dropped": dropped, **quality.as_json()})
     write_text(report.with_suffix(".html"), html)
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
         outdated = [key for key in read_summary(experiment.files) if key.startswith("quality/")]
         tracker.summarise(dict.fromkeys(outdated) | quality.summary() | about_judge(material))
     print(as_text(quality.rows))
     print(f"{dropped}\n" if dropped else "", end="")
-    print(f"{compared(material)} Written to {report.with_suffix('.html')} and {report}")
+    print(f"{compared(material, quality)} Written to {report.with_suffix('.html')} and {report}")

@@ -59,6 +59,9 @@ def tune(tuning: Tuning, storage: str | None, trials: int, batch_size: int) -> N
         shown = "" if bleu is None else f", BLEU {bleu:.2f}"
         print(f"  seed {seed}, test: perplexity {figures['test/perplexity']:.3f}{shown}")
     print(f"written to {tuning.best} (train.py --CONFIG {tuning.best}) and {tuning.sweep}")
+    lengths = {name: config["training"].get(name) for name in ("epochs", "max_steps", "patience")}
+    if given := [f"--{name.upper()} {value}" for name, value in lengths.items() if value is not None]:
+        print(f"the file has {' '.join(given)}, as the trials had; train.py takes others from the command line")
 
 
 def run_trials(tuning: Tuning, study: optuna.Study, trials: int) -> None:

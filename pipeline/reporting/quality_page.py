@@ -78,7 +78,7 @@ def page(material: Material, quality: Quality, title: str, dropped: str = "") ->
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{shown}</title>',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{shown}</h1>",
-        f'<p class="lead">{html.escape(compared(material))}</p>',
+        f'<p class="lead">{html.escape(compared(material, quality))}</p>',
         f'<p class="caution">{html.escape(CAUTION)}</p>',
     ]
     for section in quality.sections:
@@ -95,8 +95,10 @@ def page(material: Material, quality: Quality, title: str, dropped: str = "") ->
     return "\n".join([*parts, "</body>\n</html>\n"])
 
 
-def compared(material: Material) -> str:
+def compared(material: Material, quality: Quality) -> str:
     """Describe the comparison: samples, held-out text, training split and judge."""
+    measured = {row.name for row in quality.rows if row.synthetic is not None}
+    reverse = ", and R-PPL is of all" if "reverse_perplexity" in measured else ""
     judge = "no judge"
     if isinstance(material.judge, BaseJudge):
         judge = f"judge {material.judge.name}, which is pretrained and scores fluency alone"
@@ -104,7 +106,7 @@ def compared(material: Material) -> str:
         judge = f"judge {material.judge.files.folder.name}"
     return (
         f"{len(material.rows):,} samples of {material.experiment.files.folder.name}. Copies are looked for among all "
-        f"of them, and R-PPL is of all; every other figure is of {material.count:,}, beside as many held-out sentences "
+        f"of them{reverse}; every other figure is of {material.count:,}, beside as many held-out sentences "
         f"({material.subset} split). The training split has {len(material.train):,}. An interval holds {COVERAGE} % of "
         f"bootstrap values; {judge}."
     )

@@ -236,6 +236,8 @@ def test_only_models_of_this_folder_are_tested(tuned: Path):
     shutil.rmtree(project / f"tune-VTP-tiny-{best['trial']}-s1")
     reported = call("tune.py", *at(tuned), "--TRIALS", 1).stdout
     assert "seed 1: its model is not in" in reported and "seed 2, test: perplexity" in reported
+    training = json.loads((project / "best-VTP-tiny.json").read_text())["training"]
+    assert f"the file has --MAX_STEPS {training['max_steps']}, as the trials had; train.py takes others" in reported
 
 
 @pytest.mark.slow
