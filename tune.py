@@ -11,8 +11,8 @@ at the best epoch. A trial above the median of earlier trials is pruned. Each se
 models/settings.py and pipeline/experiments/training_settings.py; a setting that is given as a flag is fixed. The same
 command resumes a study that was stopped, and several processes with one --STORAGE share the work. A project has one
 study for each model and dataset. Writes into outputs/<PROJECT_NAME>/: best-<MODEL>-<DATA>.json,
-sweep-<MODEL>-<DATA>.yaml (the same search for wandb), study.db, and one experiment for every trial and seed. Only the
-best trial is evaluated on the test split.
+sweep-<MODEL>-<DATA>.yaml (the same search for wandb), study.db, and one experiment for every trial and seed. At its
+end, the command evaluates the best trial so far on the test split, and no other.
 """
 
 from pipeline.cli import entry, tune_command

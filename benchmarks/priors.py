@@ -229,7 +229,7 @@ def compared(
         row |= figures(judge, like, texts, texts, arguments)
         if decoding is not GREEDY:
             again = sample(experiment, source, count, arguments.SEED, decoding, size, again=min(DRAWS, count))
-            row |= influence(made[: len(again)], again)
+            row |= influence([one["text"] for one in made[: len(again)]], [one["text"] for one in again])
         rows.append(row | {"examples": [text["text"] for text in made[:EXAMPLES]]})
     return rows
 

@@ -25,11 +25,12 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Sample, write the samples and their figures, and print a summary."""
+    from pipeline.data.row_tokenizer import RowTokenizer
     from pipeline.data.writers import write_synthetic
     from pipeline.evaluation.controls import unigram_sentences
     from pipeline.evaluation.diversity import text_figures
     from pipeline.evaluation.judge import tokenized_samples
-    from pipeline.evaluation.latent_influence import NAMES, in_words, influence, second_decoding
+    from pipeline.evaluation.latent_influence import NAMES, in_words, influence, two_decodings
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
     from pipeline.experiments.tracker import check_login, read_summary, tracking
@@ -54,8 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
     batch_size = arguments.GENERATION_BATCH_SIZE
     if settings.novel:
         check_novel(experiment, settings)
-    rows = first = sample_with(experiment, settings, batch_size)
-    again = second_decoding(experiment, settings, batch_size)
+    rows = sample_with(experiment, settings, batch_size)
+    twice = two_decodings(experiment, settings, batch_size, rows)
     if not settings.novel and not is_first():
         return  # only rank 0 writes files and logs
     known, novel = KnownTexts.of(experiment.data), None
@@ -79,11 +80,12 @@ def run(arguments: argparse.Namespace) -> None:
         split = tokenized_samples(rows, experiment.data)
         held_out = experiment.data.splits["validation"]
         as_many = range(min(len(rows), len(held_out)))  # repetition grows with the number of sentences
-        unigrams = unigram_sentences(experiment.data, len(as_many))
-        texts = {"": split.select(as_many), REAL_TEXT: held_out.select(as_many), UNIGRAMS: unigrams}
+        texts = {"": split.select(as_many), REAL_TEXT: held_out.select(as_many)}
+        if not isinstance(experiment.data.tokenizer, RowTokenizer):  # independent tokens are no row
+            texts[UNIGRAMS] = unigram_sentences(experiment.data, len(as_many))
         measured = {suffix: text_figures(text, experiment.data, known) for suffix, text in texts.items()}
         measured[""] |= known.repeats([row["text"] for row in rows]).shares()  # of all samples: shares do not grow
-        decided = None if again is None else influence(first[: len(again)], again)
+        decided = None if twice is None else influence(*twice)
         drawn = [row["drawn_length"] for row in rows if "drawn_length" in row]  # only for latents of the prior
         figures = {
             **{f"samples/{name}{suffix}": value for suffix, of in measured.items() for name, value in of.items()},

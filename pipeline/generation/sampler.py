@@ -24,6 +24,7 @@ def sample_with(
     numbers: Sequence[int] | None = None,
     attempt: int = 0,
     kept: Sequence[str] = (),
+    as_drawn: bool = False,
 ) -> list[dict[str, Any]]:
     """Generate sentences, each drawn once, whether they are novel or not (see `novel_samples.draw_again`).
 
@@ -35,6 +36,8 @@ def sample_with(
         numbers: if given, generate only the sentences with these numbers.
         attempt: number of earlier draws of these sentences, which makes their latents and tokens others.
         kept: samples drawn before whose identifiers and keys the rows of a table may not have.
+        as_drawn: True leaves the rows of a table as they were drawn: no other takes the place of one that is no row or
+            breaks a constraint.
 
     Returns:
         One row for each sentence, of all processes; see `pipeline.generation.generate.sample`.
@@ -73,7 +76,7 @@ def sample_with(
         )
 
     rows = draw(numbers, attempt)
-    if draws is None or again is not None:
+    if draws is None or again is not None or as_drawn:
         return rows
     chosen = range(settings.count) if numbers is None else numbers
     # The attempts of one call of this function are apart from those of another.

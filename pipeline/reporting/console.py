@@ -32,12 +32,14 @@ def beside_controls(measured: Mapping[str, Mapping[str, float]]) -> str:
     """Format figures of samples beside the same figures of real text and of unigrams, a line each.
 
     Args:
-        measured: figures by name, of the samples under "" and of each control under its suffix in `CONTROLS`.
+        measured: figures by name, of the samples under "" and of each control under its suffix in `CONTROLS`; rows of
+            a table have no unigrams.
     """
     own = measured[""]
+    controls = [suffix for suffix in CONTROLS if suffix in measured]
     width = max(map(len, own))
-    header = "".join(f" {text:>9}" for text in ("samples", *CONTROLS.values()))
-    texts = [own, *(measured[suffix] for suffix in CONTROLS)]
+    header = "".join(f" {text:>9}" for text in ("samples", *map(CONTROLS.__getitem__, controls)))
+    texts = [own, *(measured[suffix] for suffix in controls)]
     rows = [f"  {name:<{width}}" + "".join(f" {text[name]:9.4g}" for text in texts) for name in own]
     return "\n".join([f"  {'':<{width}}{header}", *rows])
 

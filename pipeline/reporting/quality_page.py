@@ -99,6 +99,9 @@ def compared(material: Material, quality: Quality) -> str:
     """Describe the comparison: samples, held-out text, training split and judge."""
     measured = {row.name for row in quality.rows if row.synthetic is not None}
     reverse = ", and R-PPL is of all" if "reverse_perplexity" in measured else ""
+    table = ""
+    if quality.table is not None:
+        table = f", those of the table of {quality.table.rows:,}, beside as many rows of the validation and test splits"
     judge = "no judge"
     if isinstance(material.judge, BaseJudge):
         judge = f"judge {material.judge.name}, which is pretrained and scores fluency alone"
@@ -107,8 +110,8 @@ def compared(material: Material, quality: Quality) -> str:
     return (
         f"{len(material.rows):,} samples of {material.experiment.files.folder.name}. Copies are looked for among all "
         f"of them{reverse}; every other figure is of {material.count:,}, beside as many held-out sentences "
-        f"({material.subset} split). The training split has {len(material.train):,}. An interval holds {COVERAGE} % of "
-        f"bootstrap values; {judge}."
+        f"({material.subset} split){table}. The training split has {len(material.train):,}. An interval holds "
+        f"{COVERAGE} % of bootstrap values; {judge}."
     )
 
 

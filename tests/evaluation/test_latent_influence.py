@@ -8,11 +8,12 @@ import pytest
 from models.decoding import GREEDY, Decoding
 from models.sampling import SamplingSettings
 from pipeline.evaluation import latent_influence
-from pipeline.evaluation.latent_influence import in_words, influence, second_decoding
+from pipeline.evaluation.latent_influence import in_words, influence, two_decodings
 from pipeline.experiments.load import Experiment, load_experiment
 from pipeline.generation.generate import sample
 from pipeline.generation.latents import from_prior
 from pipeline.generation.sampler import sample_with
+from tests.data.own_files import places
 from tests.helpers import call, train_tiny
 
 DRAWN = SamplingSettings(number_samples=30, decoding="sample")
@@ -45,7 +46,7 @@ def test_a_second_decoding_has_the_same_latents_and_other_tokens(experiment: Exp
 
 
 def test_one_draw_against_itself_and_against_the_next():
-    rows = [{"text": f"{word} river found the {word} king"} for word in ("old", "young", "poor", "rich")]
+    rows = [f"{word} river found the {word} king" for word in ("old", "young", "poor", "rich")]
     assert influence(rows, rows)["same_draw_bleu"] == pytest.approx(100.0)
     shifted = influence(rows, [*rows[1:], rows[0]])
     assert shifted["different_draws_bleu"] == pytest.approx(100.0)
@@ -62,6 +63,12 @@ def test_a_decoder_ignores_its_draws_if_one_draw_says_at_most_twice_as_much_as_a
     assert heeded == "two decodings of one draw: BLEU 1.50; of different draws: 0.70"
 
 
+@pytest.mark.parametrize(("same", "different", "ignores"), [(100, 69.78, False), (41.07, 40.8, True), (50, 40, False)])
+def test_rows_that_share_the_words_of_a_template_may_have_draws_that_decide(same: float, different: float, ignores):
+    said = in_words({"same_draw_bleu": same, "different_draws_bleu": different})
+    assert ("ignores its draws" in said) == ignores
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -74,16 +81,54 @@ def test_a_decoder_ignores_its_draws_if_one_draw_says_at_most_twice_as_much_as_a
     ],
 )
 def test_there_is_no_second_decoding_where_nothing_is_drawn_twice(experiment: Experiment, settings: dict):
-    assert second_decoding(experiment, SamplingSettings(**{"decoding": "sample", **settings}), 8) is None
+    assert two_decodings(experiment, SamplingSettings(**{"decoding": "sample", **settings}), 8, []) is None
 
 
 def test_at_most_a_hundred_draws_are_decoded_again(experiment: Experiment, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(latent_influence, "DRAWS", 12)
-    again = second_decoding(experiment, DRAWN, 8)
-    assert again is not None
     first = sample_with(experiment, DRAWN, 8)
-    assert [row["drawn_length"] for row in again] == [row["drawn_length"] for row in first[:12]]
-    assert len(second_decoding(experiment, SamplingSettings(number_samples=5, decoding="sample"), 8) or ()) == 5
+    decoded = two_decodings(experiment, DRAWN, 8, first)
+    assert decoded is not None
+    assert decoded[0] == [row["text"] for row in first[:12]]
+    assert decoded[1] == [row["text"] for row in sample_with(experiment, DRAWN, 8, again=12)]
+    few = two_decodings(experiment, SamplingSettings(number_samples=5, decoding="sample"), 8, first[:5])
+    assert few is not None and [len(texts) for texts in few] == [5, 5]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """An NVAE of rows that has hardly been trained; each row has an identifier."""
+    folder = tmp_path_factory.mktemp("rows")
+    kinds = [f"of kind {number}" for number in range(12)]
+    rows = "".join(f"customer-{number:05d},{number % 37},{kinds[number * 7 % 12]}\n" for number in range(300))
+    (folder / "own.csv").write_text(f"id,size,kind\n{rows}")
+    call("prepareDatasets.py", "--DATA", folder / "own.csv", "--ROW_TEMPLATE", "--DATA_DIR", folder / "data")
+    size = ("--DIM_H", 16, "--NUM_HEADS", 4, "--BATCH_SIZE", 16, "--MAX_STEPS", 4, "--DATA", "own")
+    call("train.py", "--EXPERIMENT_NAME", "rows", "--MODEL", "NVIB", *size, *places(folder))
+    return load_experiment(folder / "outputs", "nvib", "rows", folder / "data")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{}, {"balance": "kind"}])
+def test_values_that_the_model_does_not_draw_count_for_nothing(table: Experiment, more: dict):
+    settings = SamplingSettings(number_samples=100, decoding="sample", **more)
+    rows = sample_with(table, settings, 32)
+    decoded = two_decodings(table, settings, 32, rows)
+    assert decoded is not None
+    assert "id is ," not in rows[0]["text"]
+    assert all("id is ," in text for texts in decoded for text in texts)
+    assert all(("kind is of" in text) == (not more) for texts in decoded for text in texts)
+    figures = influence(*decoded)
+    assert abs(figures["same_draw_bleu"] - figures["different_draws_bleu"]) < 5.0
+
+
+@pytest.mark.slow
+def test_rows_that_are_drawn_again_are_compared_as_they_were_drawn(table: Experiment, tmp_path: Path):
+    settings = SamplingSettings(number_samples=60, decoding="sample")
+    free = two_decodings(table, settings, 32, sample_with(table, settings, 32))
+    (tmp_path / "rules.json").write_text('[{"unique": ["size", "kind"]}]')
+    ruled = SamplingSettings(number_samples=60, decoding="sample", constraints=str(tmp_path / "rules.json"))
+    assert two_decodings(table, ruled, 32, sample_with(table, ruled, 32)) == free
 
 
 def test_sample_py_says_how_much_the_latent_decides_and_nothing_of_a_language_model(trained: Path, tmp_path: Path):

@@ -1,6 +1,7 @@
 """quality.py on rows of a table: the section with figures, notes and plots, and columns that cannot be predicted."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def test_rows_get_figures_beside_held_out_rows_a_note_and_plots(folder: Path):
     assert "best_epoch" in summary and "quality/table_efficacy" in summary and "quality/table_f1" not in summary
     report = json.loads((experiment(folder) / "quality.json").read_text())
     figures, note = report["figures"]["table"], report["notes"]["table"]
+    assert re.search(r", those of the table of \d+, beside as many rows of the validation and test", report["compared"])
+    assert not [key for key in summary if key.endswith("_of_unigrams")], "independent tokens are no row"
     for name in ("shapes", "trends", "coverage", "boundaries", "copies", "membership"):
         for kind in ("synthetic", "held_out_real"):
             assert 0 <= figures[f"table_{name}"][kind] <= 1

@@ -193,8 +193,11 @@ def test_a_prior_is_trained_and_resumed_with_the_same_bits(copy: Path):
     for limits in ((2,), (1, 2)):
         call("train_prior.py", *at(copy), *SIZES, "--RESTART", "True", "--EPOCHS", limits[0])
         for epochs in limits[1:]:
+            call("sample.py", *at(copy), "--PRIOR", "learned", "--NUMBER_SAMPLES", 2)
             said = call("train_prior.py", *at(copy), *SIZES, "--EPOCHS", epochs)
             assert "continuing after step" in said.stdout
+            left = json.loads((prior.parent / "summary.json").read_text())
+            assert not [key for key in left if key.startswith("samples/")], "the prior that drew them is another"
         weights.append(load_file(prior / "latest.safetensors"))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     config = json.loads((prior / "config.json").read_text())
