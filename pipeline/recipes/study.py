@@ -229,8 +229,11 @@ def _check_setup(study: optuna.Study, setup: str, shown: str) -> None:
     if known != setup:
         before, now = json.loads(known), json.loads(setup)
         changed = ", ".join(f"{key} = {before.get(key)}, not {now[key]}" for key in now if before.get(key) != now[key])
+        precisions = [of.get("training_fields", {}).get("precision") for of in (before, now)]
+        # No flag need differ: auto is what this machine computes faster in.
+        own = f" (--PRECISION {precisions[0]})" if precisions[0] != precisions[1] and precisions[0] else ""
         raise UserError(
-            f"{shown} holds a study {study.study_name!r} with {changed}; give the same settings, or another "
+            f"{shown} holds a study {study.study_name!r} with {changed}; give the same settings{own}, or another "
             "--PROJECT_NAME (and another --STORAGE, where it is given)"
         )
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

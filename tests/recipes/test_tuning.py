@@ -174,6 +174,10 @@ def test_a_study_of_another_set_up_is_refused(tuned: Path):
     assert "objective = {'dirichlet': 0.01, 'gaussian': 0.01}, not {'dirichlet': 0.01, 'gaussian': 5.0}" in (
         one_line_of_error(refused)
     )
+    began = json.loads((tuned / "outputs" / "tuning" / "best-VTP-tiny.json").read_text())["training"]["precision"]
+    other = {"fp32": "bf16", "bf16": "fp32"}[began]
+    line = one_line_of_error(call("tune.py", *at(tuned), "--TRIALS", 2, "--PRECISION", other, expect=2))
+    assert f"give the same settings (--PRECISION {began}), or another" in line
 
 
 @pytest.mark.slow
