@@ -143,20 +143,21 @@ def add_column_options(group: argparse._ArgumentGroup) -> None:
         "--COLUMN_TYPES",
         type=types.column_type,
         nargs="+",
-        action=types.Distinct,
+        action="extend",
         help="types of columns where the type that was found is wrong, such as price=text; one of "
-        f"{', '.join(KINDS)} (default: found from the values)",
+        f"{', '.join(KINDS)}; as --COLUMN_TYPES=-price=text, one at a time, where a name begins with - (default: found "
+        "from the values)",
     )
 
 
 def check_column_types(chosen: Sequence[tuple[str, str]] | None) -> None:
-    """Check that no column is given two types.
+    """Check that each column is named once.
 
     Raises:
-        UserError: a column is; the message names it.
+        UserError: a column is named twice; the message names it.
     """
     if twice := repeated([name for name, _ in chosen or ()]):
-        raise UserError(f"--COLUMN_TYPES gives column {twice[0]!r} two types; give it one")
+        raise UserError(f"--COLUMN_TYPES names column {twice[0]!r} twice; give it one type")
 
 
 def add_limit_options(group: argparse._ArgumentGroup) -> None:
@@ -183,8 +184,8 @@ def add_limit_options(group: argparse._ArgumentGroup) -> None:
 
 def preparation_flags(arguments: argparse.Namespace) -> list[str]:
     """Return the flags of types and lengths that were given, for the preparation that a recipe runs."""
-    chosen = [f"{name}={kind}" for name, kind in arguments.COLUMN_TYPES or ()]
-    flags = ["--COLUMN_TYPES", *chosen] if chosen else []
+    # A value behind = may begin with -, which argparse takes for another flag where it stands alone.
+    flags = [f"--COLUMN_TYPES={name}={kind}" for name, kind in arguments.COLUMN_TYPES or ()]
     for name in ("MORE_THAN", "FEWER_THAN"):
         value = getattr(arguments, name)
         flags += [] if value is None else [f"--{name}", str(value)]

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from pipeline.cli import synth_command
+from pipeline.cli import prepare_command, synth_command
 from pipeline.cli.parser import preparation_flags
 from pipeline.recipes.synth import Order, training
 from tests.helpers import ROOT
@@ -70,12 +70,17 @@ def test_a_line_break_which_would_end_the_recipe_is_refused(tmp_path: Path):
 
 
 def test_further_flags_reach_the_preparation(tmp_path: Path):
-    flags = passed(tmp_path, {"DATA": "own.csv", "FLAGS": "--COLUMN_TYPES zip=text --MORE_THAN 2"})
-    assert flags[-4:] == ["--COLUMN_TYPES", "zip=text", "--MORE_THAN", "2"]
-    (tmp_path / "own.csv").write_text("zip,text\n01234,a\n")
-    words = ["--DATA", str(tmp_path / "own.csv"), "--TEXT_COLUMN", "text", *flags[-4:], "--ACCEPT_LOSS", "True"]
+    types = "--COLUMN_TYPES zip=text code=text --COLUMN_TYPES=-area=category"
+    flags = passed(tmp_path, {"DATA": "own.csv", "FLAGS": f"{types} --MORE_THAN 2"})
+    assert flags[-6:] == [*types.split(), "--MORE_THAN", "2"]
+    (tmp_path / "own.csv").write_text("zip,code,-area,text\n01234,1,2,a\n")
+    words = ["--DATA", str(tmp_path / "own.csv"), "--TEXT_COLUMN", "text", *flags[-6:], "--ACCEPT_LOSS", "True"]
     with mock.patch.object(sys, "argv", ["synth", *words]):
         arguments = synth_command.parse("")
-    assert preparation_flags(arguments) == [*flags[-4:], "--ACCEPT_LOSS", "True"]
+    expected = [f"--COLUMN_TYPES={column}" for column in ("zip=text", "code=text", "-area=category")]
+    assert preparation_flags(arguments) == [*expected, "--MORE_THAN", "2", "--ACCEPT_LOSS", "True"]
     order = Order(arguments.DATA, "text", None, None, 1, 1, preparation=tuple(preparation_flags(arguments)))
-    assert training(order)[0][-6:] == preparation_flags(arguments)
+    command = training(order)[0]
+    assert command[-7:] == preparation_flags(arguments)
+    with mock.patch.object(sys, "argv", command):
+        assert prepare_command.parse("").COLUMN_TYPES == arguments.COLUMN_TYPES
