@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
             # The figures of the old ones are removed first, so that a killed process leaves no outdated figure.
             earlier = own
             if earlier:
-                Tracker(files, run=None, offline=True).summarise(dict.fromkeys(earlier))
+                Tracker(files, run=None, offline=True).summarise({}, outdated=earlier)
             write_text(path, as_jsonl(rows))
     else:
         rows = read_interpolations(path)[: arguments.NUMBER_PAIRS]
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
     write_text(examples, interpolation_blocks(rows[:100]))
     figures = interpolation_figures(rows)
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
-        tracker.summarise(dict.fromkeys(earlier) | under_reading(figures | judged | judge_names, reading))
+        tracker.summarise(under_reading(figures | judged | judge_names, reading), outdated=earlier)
     print(interpolation_blocks(rows[:3]))
     print("  tau   BLEU to source   BLEU to target   novel")
     for tau in rows[0]["outputs"]:

@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
     write_text(report.with_suffix(".html"), html)
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
         outdated = [key for key in read_summary(experiment.files) if key.startswith("quality/")]
-        tracker.summarise(dict.fromkeys(outdated) | quality.summary() | about_judge(material))
+        tracker.summarise(quality.summary() | about_judge(material), outdated)
     print(as_text(quality.rows))
     print(f"{dropped}\n" if dropped else "", end="")
     print(f"{compared(material, quality)} Written to {report.with_suffix('.html')} and {report}")

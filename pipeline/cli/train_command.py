@@ -91,8 +91,7 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
     from pipeline.data.dataset import load_prepared, token_counts
     from pipeline.experiments.base import around, build_model, check_data_fit
     from pipeline.experiments.config import as_it_began, failure_recorded, new_config, read_config, start_or_continue
-    from pipeline.experiments.language_model_prior import forget_samples
-    from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.experiments.tracker import Tracker, check_login, tracking
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
     from pipeline.training.epoch_orders import EpochOrders
     from pipeline.training.fsdp import check_configuration
@@ -134,8 +133,7 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
             if files.prior.config.exists():
                 files.prior.claim()  # no other process trains it
                 say(f"the learned prior of {files.name} is removed with it")
-            if files.of_prior:
-                forget_samples(ExperimentFiles(files.folder.parent))
+            Tracker(files, run=None, offline=True).forget()
             files.remove()
         wanted = training.precision
         if wanted == "auto" and files.config.exists():  # rank 0, or an earlier part of the run, has resolved it

@@ -42,13 +42,7 @@ def parse(description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Fit the prior, or resume its training."""
     from pipeline.experiments.config import read_config
-    from pipeline.experiments.language_model_prior import (
-        causal_base,
-        check_autoencoder,
-        forget_samples,
-        take_over,
-        taken_over,
-    )
+    from pipeline.experiments.language_model_prior import causal_base, check_autoencoder, take_over, taken_over
     from pipeline.experiments.load import load_data
 
     if arguments.FROM is not None and not is_first():
@@ -70,7 +64,6 @@ def run(arguments: argparse.Namespace) -> None:
             raise UserError(f"{files.name} has a prior already; replace it with --RESTART True")
         files.claim()
         take_over(source, own, config)
-        forget_samples(files)
         print(f"{arguments.FROM} is the prior of {files.name} now, in {own.folder}")
     else:
         load_data(files, config, arguments.DATA_DIR)  # refuses data that were prepared in another way since

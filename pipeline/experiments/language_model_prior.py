@@ -10,7 +10,7 @@ from pipeline.data.base_models import base_folder
 from pipeline.data.dataset import difference
 from pipeline.experiments.config import read_config, settings_from_json
 from pipeline.experiments.paths import ExperimentFiles
-from pipeline.experiments.tracker import REMEDY, Tracker, read_summary
+from pipeline.experiments.tracker import REMEDY, forget_draws, read_summary
 from pipeline.experiments.weights import load_checkpoint
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_records, replacing_folder, write_record
@@ -54,13 +54,6 @@ def taken_over(own: ExperimentFiles) -> bool:
     return own.config.exists() and "from" in read_config(own)
 
 
-def forget_samples(files: ExperimentFiles) -> None:
-    """Remove the figures of samples that the learned prior of an experiment drew, before it is replaced."""
-    if read_summary(files).get("samples/prior") == "learned":
-        Tracker(files, run=None, offline=True).forget_samples()
-        print(f"the figures of the samples of {files.name} are removed: the prior that drew them is replaced")
-
-
 def take_over(source: ExperimentFiles, own: ExperimentFiles, config: dict[str, Any]) -> None:
     """Copy a trained language model as the prior of an autoencoder, whole or not at all; for rank 0.
 
@@ -91,3 +84,4 @@ def take_over(source: ExperimentFiles, own: ExperimentFiles, config: dict[str, A
             if path.exists():
                 shutil.copyfile(path, new / path.name)
         write_record(new / own.config.name, {**found, "wandb_id": secrets.token_hex(4), "from": source.name})
+        forget_draws(ExperimentFiles(own.folder.parent))

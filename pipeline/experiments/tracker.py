@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,14 +102,25 @@ class Tracker:
         if looks:
             write_records(self.files.control, [dict(look) for look in looks])
 
-    def summarise(self, figures: Mapping[str, float | int | str | None]) -> None:
-        """Merge figures into `summary.json` and into the summary of the run. A value of None removes the figure."""
+    def summarise(self, figures: Mapping[str, float | int | str | None], outdated: Iterable[str] = ()) -> None:
+        """Merge figures into `summary.json` and into the summary of the run.
+
+        Args:
+            figures: new figures by name. A value of None removes the figure.
+            outdated: names of earlier figures, which are removed unless they are given anew.
+        """
+        figures = {**dict.fromkeys(outdated), **figures}
         merged = {name: value for name, value in {**self._summary(), **figures}.items() if value is not None}
         write_record(self.files.summary, dict(sorted(merged.items())))
         self._to_wandb(lambda run: run.summary.update(figures))
 
     def forget(self) -> None:
-        """Remove every figure, before the weights that they were measured on are replaced."""
+        """Remove every figure, before the weights that they were measured on are replaced.
+
+        With those of a learned prior go the figures of samples that the autoencoder drew from it.
+        """
+        if self.files.of_prior:
+            forget_draws(ExperimentFiles(self.files.folder.parent))
         if self.files.summary.exists():
             try:
                 names = list(self._summary())
@@ -122,7 +133,7 @@ class Tracker:
         """Remove the figures that were measured on samples, before other samples replace these."""
         outdated = [key for key in self._summary() if outdated_with_samples(key)]
         if outdated:
-            self.summarise(dict.fromkeys(outdated))
+            self.summarise({}, outdated)
 
     def _summary(self) -> dict[str, Any]:
         return read_summary(self.files)
@@ -141,6 +152,17 @@ class Tracker:
         except Exception as error:  # no failure of wandb may end the run
             _warn(error)
             self.run = None
+
+
+def forget_draws(files: ExperimentFiles) -> None:
+    """Remove the figures of the samples of an autoencoder, where its learned prior drew them."""
+    try:
+        drawn = read_summary(files).get("samples/prior") == "learned"
+    except UserError:  # a damaged file must not stop a training; the scripts that read figures refuse it
+        return
+    if drawn:
+        Tracker(files, run=None, offline=True).forget_samples()
+        print(f"the figures of the samples of {files.name} are removed: the prior that drew them is replaced")
 
 
 def warn_if_outdated(files: ExperimentFiles, path: Path, figure: str, script: str) -> None:

@@ -16,7 +16,6 @@ from tqdm import tqdm
 from models.text_model import TextModel
 from pipeline.data.batches import Batch, groups_of
 from pipeline.data.dataset import PreparedData
-from pipeline.experiments.language_model_prior import forget_samples
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
@@ -296,8 +295,6 @@ class Trainer:
             progress.best_loss, progress.best_epoch = math.inf if loss is None else loss, progress.epoch + 1
             if self.accelerator.is_main_process:
                 self.tracker.forget()
-                if self.files.of_prior:
-                    forget_samples(ExperimentFiles(self.files.folder.parent))
             self.checkpoints.save_best({"epoch": progress.epoch + 1, "validation": validation})
         histograms = self.evaluator.histograms() if self.sharded or self.accelerator.is_main_process else {}
         if self.accelerator.is_main_process:
