@@ -119,7 +119,8 @@ def _print_mauve(mauve: Mapping[str, float | int | None], keys: Sequence[str]) -
         elif mauve[key] is None:
             print(f"{key}: not measured; it needs {LEAST} samples and twice as many training sentences")
         else:
-            beside = ", ".join(f"{mauve[key + suffix]:.3f} of {text}" for suffix, text in CONTROLS.items())
+            controls = {text: mauve[key + suffix] for suffix, text in CONTROLS.items()}
+            beside = ", ".join(f"{value:.3f} of {text}" for text, value in controls.items() if value is not None)
             print(
                 f"{key}: {mauve[key]:.3f} ± {mauve[f'{key}_deviation']:.3f} (seeds of k-means) of "
                 f"{mauve[f'{key}_count']} samples, {beside}; compare it for equal counts alone"

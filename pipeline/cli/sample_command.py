@@ -25,9 +25,8 @@ def parse(description: str) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Sample, write the samples and their figures, and print a summary."""
-    from pipeline.data.row_tokenizer import RowTokenizer
     from pipeline.data.writers import write_synthetic
-    from pipeline.evaluation.controls import unigram_sentences
+    from pipeline.evaluation.controls import unigram_sentences, unigrams_are_texts
     from pipeline.evaluation.diversity import text_figures
     from pipeline.evaluation.judge import tokenized_samples
     from pipeline.evaluation.latent_influence import NAMES, in_words, influence, two_decodings
@@ -81,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
         held_out = experiment.data.splits["validation"]
         as_many = range(min(len(rows), len(held_out)))  # repetition grows with the number of sentences
         texts = {"": split.select(as_many), REAL_TEXT: held_out.select(as_many)}
-        if not isinstance(experiment.data.tokenizer, RowTokenizer):  # independent tokens are no row
+        if unigrams_are_texts(experiment.data):
             texts[UNIGRAMS] = unigram_sentences(experiment.data, len(as_many))
         measured = {suffix: text_figures(text, experiment.data, known) for suffix, text in texts.items()}
         measured[""] |= known.repeats([row["text"] for row in rows]).shares()  # of all samples: shares do not grow

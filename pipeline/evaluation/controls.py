@@ -8,12 +8,18 @@ import numpy as np
 from datasets import Dataset
 
 from pipeline.data.dataset import PreparedData
+from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.evaluation.judge import as_split, perplexity, train_judge
 from pipeline.evaluation.ngrams import Sentences
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.files import read_records, write_records
 from pipeline.runtime.locks import turn
+
+
+def unigrams_are_texts(data: PreparedData) -> bool:
+    """Return whether independent tokens make a text; of a table they make no row, which has each column once."""
+    return not isinstance(data.tokenizer, RowTokenizer)
 
 
 def unigram_sentences(data: PreparedData, count: int, seed: int = 0) -> Dataset:

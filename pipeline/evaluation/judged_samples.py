@@ -10,8 +10,8 @@ from models.declaration import text_problem
 from pipeline.data.base_models import BUNDLED
 from pipeline.data.dataset import PreparedData
 from pipeline.evaluation.base_judge import FIGURE_NAMES, BaseJudge, same_family
-from pipeline.evaluation.controls import unigram_sentences
-from pipeline.experiments.metric_types import CONTROLS, REAL_TEXT, UNIGRAMS
+from pipeline.evaluation.controls import unigram_sentences, unigrams_are_texts
+from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
 from pipeline.experiments.paths import names_in
 from pipeline.runtime.errors import UserError
 
@@ -44,7 +44,7 @@ def load_base_judge(output_dir: Path, project: str, name: str) -> BaseJudge:
 def judged_samples(
     judge: BaseJudge, rows: Sequence[Mapping[str, Any]], data: PreparedData, subset: str, batch_size: int
 ) -> tuple[dict[str, float | int | str | None], list[str]]:
-    """Score samples as they are, and as many real texts and unigrams, at most `MOST` of each.
+    """Score samples as they are, and as many real texts and unigrams, at most `MOST` of each; rows have no unigrams.
 
     Args:
         judge: the judge.
@@ -63,8 +63,9 @@ def judged_samples(
     texts = {
         "": [row["text"] for row in rows],
         REAL_TEXT: decode(split.select(chosen)["input_ids"]),
-        UNIGRAMS: decode(unigram_sentences(data, count)["input_ids"]),
     }
+    if unigrams_are_texts(data):
+        texts[UNIGRAMS] = decode(unigram_sentences(data, count)["input_ids"])
     kinds = {"": "samples", REAL_TEXT: f"real texts ({subset})", UNIGRAMS: "unigrams"}
     scores = {suffix: judge.score(text, batch_size, f"judge {kinds[suffix]}") for suffix, text in texts.items()}
     figures: dict[str, float | int | str | None] = {
@@ -77,7 +78,7 @@ def judged_samples(
         f"samples/{name}: "
         + ", ".join(
             f"{_number(figures[f'samples/{name}{suffix}'])} of {scores[suffix].texts:,} {kinds[suffix]}"
-            for suffix in ("", *CONTROLS)
+            for suffix in texts
         )
         + f", under {judge.name}"
         for name in FIGURE_NAMES

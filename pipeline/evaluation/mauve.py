@@ -21,7 +21,7 @@ from models.packing import Packing
 from models.text_model import TextModel
 from pipeline.data.batches import in_order, loader
 from pipeline.data.dataset import PreparedData
-from pipeline.evaluation.controls import unigram_sentences
+from pipeline.evaluation.controls import unigram_sentences, unigrams_are_texts
 from pipeline.evaluation.sentence_encoder import SentenceEncoder
 from pipeline.experiments.load import Experiment
 from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
@@ -215,21 +215,25 @@ def compared_with_training(
         features: computes the features [M, D] of a split of M sentences, given a label for its progress bar.
 
     Returns:
-        MAUVE of samples, real text and unigrams under the key and its suffixes; under `<name>_deviation`, that of the
-        samples' MAUVE over k-means' seeds; under `<name>_count`, the number of sentences of each text. All are None for
-        fewer than `LEAST` sentences.
+        MAUVE of samples, real text and unigrams (None for rows) under the key and its suffixes; under
+        `<name>_deviation`, that of the samples' MAUVE over k-means' seeds; under `<name>_count`, the sentences of each
+        text. All are None for fewer than `LEAST` sentences.
     """
     train = data.splits["train"]
     count = min(MOST, len(samples), len(train) // 2)
-    keys = (name, name + REAL_TEXT, name + UNIGRAMS)
+    found: dict[str, float | int | None] = dict.fromkeys(
+        (name, name + REAL_TEXT, name + UNIGRAMS, f"{name}_deviation", f"{name}_count")
+    )
     if count < LEAST:
-        return dict.fromkeys((*keys, f"{name}_deviation", f"{name}_count"))
+        return found
     parts = np.sort(np.random.default_rng(0).permutation(len(train))[: 2 * count].reshape(2, count))
     reference, other = (train.select(part) for part in parts)
-    texts = (samples.select(range(count)), other, unigram_sentences(data, count))
+    texts = [(name, samples.select(range(count)), "samples"), (name + REAL_TEXT, other, "other training text")]
+    if unigrams_are_texts(data):
+        texts.append((name + UNIGRAMS, unigram_sentences(data, count), "unigrams"))
     real = features(reference, "features of training text")
-    found: dict[str, float | int | None] = {f"{name}_count": count}
-    for key, text, kind in zip(keys, texts, ("samples", "other training text", "unigrams"), strict=True):
+    found[f"{name}_count"] = count
+    for key, text, kind in texts:
         value = mauve(real, features(text, f"features of {kind}"))
         found[key] = value.mean if value else None
         if key == name:

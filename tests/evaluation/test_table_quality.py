@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.runtime.files import read_record, write_record
+from tests.evaluation.tiny_base import needs_transformers, tiny_llama, write_base
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 
 ROWS = 240
@@ -67,6 +68,17 @@ def test_rows_get_figures_beside_held_out_rows_a_note_and_plots(folder: Path):
     assert matrices.count("<svg") == 3  # of real rows, of samples, and their difference
     assert "column shapes (SDMetrics)" in shown
     assert max(map(len, shown.splitlines())) <= 500
+
+
+@needs_transformers
+@pytest.mark.slow
+def test_rows_have_no_unigrams_under_a_pretrained_judge(folder: Path):
+    write_base(folder / "base", tiny_llama())
+    shown = call("forwardSampleEvaluation.py", *at(folder), "--LANGUAGE_MODEL", folder / "base").stdout
+    assert "real texts (validation)" in shown and "unigrams" not in shown
+    summary = json.loads((experiment(folder) / "summary.json").read_text())
+    assert "samples/pretrained_word_perplexity_of_real_text" in summary
+    assert not [key for key in summary if key.endswith("_of_unigrams")]
 
 
 @pytest.mark.slow
