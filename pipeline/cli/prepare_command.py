@@ -79,6 +79,12 @@ def parse(description: str) -> argparse.Namespace:
     )
     group = parser.add_argument_group("output")
     group.add_argument("--DATA_DIR", type=types.folder, default=Path("data"), help="folder of all prepared datasets")
+    group.add_argument(
+        "--REPLACE",
+        type=types.boolean,
+        default=True,
+        help="False keeps prepared data of this name that are of another text or other flags, and ends with an error",
+    )
     arguments = parser.parse_args()
     named = arguments.DATA in NAMES
     of_rows = arguments.ROW_TEMPLATE is not None
@@ -150,6 +156,6 @@ def run(arguments: argparse.Namespace) -> None:
     )
     started = time.monotonic()
     source = text_source(arguments)
-    statistics = prepare(source, name, arguments.DATA_DIR, settings, arguments.ACCEPT_LOSS)
+    statistics = prepare(source, name, arguments.DATA_DIR, settings, arguments.ACCEPT_LOSS, arguments.REPLACE)
     print("\n" + report(statistics, arguments.DATA_DIR / name))
     print(f"written to {arguments.DATA_DIR / name} in {time.monotonic() - started:.1f} s")

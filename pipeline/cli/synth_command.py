@@ -127,14 +127,16 @@ def run(arguments: argparse.Namespace) -> None:
     )
     commands, output = training(order), Path("outputs")
     to_come = len(commands) + len(sampling(order, order.sampler or CANDIDATES[0]))
-    minutes = run_in_order(commands[:1], of=to_come)
-    if order.as_rows:
-        known = read_json(Path("data") / order.name / "statistics.json", "prepare it again")
-        commands = training(order, known["train"]["sentences"])
+    trained = any(ExperimentFiles.of(output, PROJECT, name).config.exists() for name in order.experiments)
+    keep = ["--REPLACE", "False"] if trained else []  # the data that earlier models were trained on
     try:
+        minutes = run_in_order([[*commands[0], *keep]], of=to_come)
+        if order.as_rows:
+            known = read_json(Path("data") / order.name / "statistics.json", "prepare it again")
+            commands = training(order, known["train"]["sentences"])
         minutes += run_in_order(commands[1:], first=2, of=to_come)
     except SystemExit as ended:
-        if ended.code == 2:  # a step refused its input, in a line of its own
+        if ended.code == 2 and trained:  # a step refused its input, in a line of its own
             print(
                 f"synth: if {arguments.DATA} or the flags have changed since an earlier run, give another --NAME, or "
                 f"remove the folders {order.name}* in {output / PROJECT}",

@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 import nupunkt
 
+from pipeline.data.dataset import difference
 from pipeline.data.documents import SPLITS
 from pipeline.data.encoding import CUT, DROPPED, Kept, encode, measured, segment
 from pipeline.data.preparation_settings import BPE, LOSSLESS, TABLE, TRAINED, WORDPIECE, PreparationSettings
@@ -32,7 +33,12 @@ LABELS = 1000  # distinct labels at most
 
 
 def prepare(
-    source: TextSource, name: str, data_dir: Path, settings: PreparationSettings, accept_loss: bool = False
+    source: TextSource,
+    name: str,
+    data_dir: Path,
+    settings: PreparationSettings,
+    accept_loss: bool = False,
+    replace: bool = True,
 ) -> dict[str, Any]:
     """Prepare a text as `data_dir/name`, whole or not at all.
 
@@ -45,13 +51,14 @@ def prepare(
         data_dir: folder of all prepared datasets.
         settings: tokenizer, cleaning and limits of length.
         accept_loss: True allows that more than a fifth of a user's own text is outside the limits.
+        replace: False keeps a dataset of this name that has other tokens, on which models may have been trained.
 
     Returns:
         The statistics, as `statistics.json` holds them.
 
     Raises:
         UserError: the text or the tokenizer is not available, a split has no sentence, more than a fifth of a user's
-            own text would be lost, or the disk fails.
+            own text would be lost, another dataset is not to be replaced, or the disk fails.
     """
     datasets.disable_progress_bars()
     # A missing tokenizer is reported before the long work.
@@ -83,6 +90,8 @@ def prepare(
         _check_splits(segmented, encoded, source, settings)
         tokenizer.save(folder / "tokenizer")
         statistics, lengths = _describe(encoded, tokenizer, settings, source)
+        if not replace:
+            _check_same(Path(data_dir) / name, statistics)
         statistics["source"] = source.described(found["columns"])
         statistics["texts"] = {name: found[name] for name in ("rows", "without_text")} | kept.to_json()
         statistics["texts"]["remedies"] = kept.remedies(settings)
@@ -257,6 +266,16 @@ def _check_splits(segmented: Shards, encoded: Shards, source: TextSource, settin
                 f"the {part} split of {source.data} has no sentence of more than {settings.more_than} and fewer than "
                 f"{settings.fewer_than} tokens (of {count}); bring more text or widen the limits"
             )
+
+
+def _check_same(folder: Path, statistics: dict[str, Any]) -> None:
+    """Raise a `UserError` if a folder of prepared data has other tokens than these statistics are of."""
+    path = folder / "statistics.json"
+    if path.exists() and (differs := difference(read_json(path, f"remove {folder}"), statistics)):
+        raise UserError(
+            f"{folder} was prepared otherwise ({differs}); take another --NAME, or replace it with --REPLACE True, and "
+            "models that were trained on it can no longer be used"
+        )
 
 
 def _describe(

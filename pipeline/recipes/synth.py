@@ -81,6 +81,11 @@ class Order:
         """Name of the prepared data and of the NVAE's experiment."""
         return dataset_name(self.data, self.known_as)
 
+    @property
+    def experiments(self) -> tuple[str, ...]:
+        """Names of all experiments that any order of these data may train."""
+        return (self.experiment(NVAE), self.experiment(LM), self.name + T_NAME)
+
     def experiment(self, model: str) -> str:
         """Name of a model's experiment."""
         return self.name + {LM: LM_NAME, NVAE: ""}[model]

@@ -10,7 +10,7 @@ from pipeline.data.dataset import load_prepared
 from pipeline.data.documents import Split, divide
 from pipeline.runtime.errors import UserError
 from tests.data.own_files import MANY, SPLIT, prepare_file, texts, write_own, write_table, write_wikitext
-from tests.helpers import hub_files, run
+from tests.helpers import call, hub_files, run
 
 WRITTEN = {"dataset", "tokenizer", "statistics.json", "length_distribution.json", "length_distribution.png"}
 WRITTEN |= {"checksums.json"}
@@ -139,6 +139,24 @@ def test_preparing_again_replaces_what_was_there(tmp_path: Path):
     after = prepare_file(own, tmp_path / "data")
     assert (len(texts(before)), len(texts(after))) == (120, 60)
     assert os.listdir(tmp_path / "data") == ["own"]
+
+
+def test_data_that_models_were_trained_on_are_kept_where_the_user_says_so(tmp_path: Path):
+    own = write_own(tmp_path, ".txt")
+    flags = ("--DATA", own, "--TOKENIZER", "bpe", "--DATA_DIR", tmp_path / "data")
+    call("prepareDatasets.py", *flags)
+    folder = tmp_path / "data" / own.stem
+    keep = ("prepareDatasets.py", *flags, "--REPLACE", "False")
+    call(*keep)  # the same data again
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    said = call(*keep, "--CLEAN", "paper", expect=2).stderr.splitlines()[-1]
+    assert f"{folder} was prepared otherwise (clean was none, not paper, another tokenizer); take another" in said
+    own.write_text("\n".join(MANY[:60]))
+    assert "was prepared otherwise (another tokenizer)" in call(*keep, expect=2).stderr.splitlines()[-1]
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert os.listdir(tmp_path / "data") == [own.stem]
+    call("prepareDatasets.py", *flags)
+    assert len(texts(load_prepared(tmp_path / "data", own.stem))) == 60
 
 
 # The division of text without splits.

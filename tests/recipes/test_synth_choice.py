@@ -168,13 +168,17 @@ def test_a_model_from_scratch_says_what_it_lacks_where_no_pretrained_one_is_inst
     assert ("after make pretrained, models are built around SmolLM2-135M" in capsys.readouterr().out) == said
 
 
-def test_a_step_that_refuses_a_changed_file_is_followed_by_what_synth_can_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("trained", [(), ("own",), ("own-lm",), ("own-t",)])
+def test_a_changed_file_is_refused_before_the_data_of_trained_models_are_replaced(
+    trained: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def refused(commands: list[list[str]], **_: Any) -> float:
-        if commands[0][0] == "train.py":
-            raise SystemExit(2)
-        return 1.0
+        assert (commands[0][-2:] == ["--REPLACE", "False"]) == bool(trained)
+        raise SystemExit(2)
+
+    for name in trained:
+        (tmp_path / "outputs" / "synth" / name).mkdir(parents=True)
+        (tmp_path / "outputs" / "synth" / name / "config.json").touch()
 
     (tmp_path / "own.csv").write_text("text,kind\na text,b\n")
     monkeypatch.setattr(synth_command, "run_in_order", refused)
@@ -183,4 +187,4 @@ def test_a_step_that_refuses_a_changed_file_is_followed_by_what_synth_can_do(
     with pytest.raises(SystemExit):
         synth_command.run(synth_command.parse(""))
     said = capsys.readouterr().err
-    assert "give another --NAME, or remove the folders own* in outputs/synth" in said
+    assert ("give another --NAME, or remove the folders own* in outputs/synth" in said) == bool(trained)
