@@ -1,7 +1,6 @@
 """Keep each finished run of a recipe as one small file, with which the same command goes on where outputs are lost."""
 
 import dataclasses
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pipeline.experiments.config import read_config, write_config
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import read_summary
 from pipeline.recipes.runner import Step, StepRunner, begun
+from pipeline.recipes.step_commands import portable, same
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, read_record, read_records, write_json, write_record, write_records
 
@@ -20,8 +20,6 @@ STUDY = "remove it, and the same command runs the study again"
 CURVES = "remove it, and the run is kept without its curves"
 KEPT = ("data", "steps", "needs", "studies")  # keys of every kept file, then those of a run's and of a study's
 RUN, STUDIED = ("config", "summary"), ("best",)
-# Flags of places, which differ between machines and change no figure.
-PLACES = ("--PROJECT_NAME", "--OUTPUT_DIR", "--DATA_DIR", "--WANDB_ENTITY")
 LOOK = ("step", "rate", "target_rate")  # what the report shows of the looks of a controller, which are hundreds
 
 
@@ -80,7 +78,7 @@ class KeptRuns:
         Raises:
             UserError: a kept file is damaged.
         """
-        self._take_places()
+        self._take_places(list_only)
         if self.data is None:
             print("the data are not prepared yet, and the kept runs not compared with them")
         left = self._left()
@@ -125,14 +123,20 @@ class KeptRuns:
                 self._unpack(part, kept)
                 self.runner.give_up(training)
 
-    def _take_places(self) -> None:
+    def _take_places(self, list_only: bool) -> None:
         """Count steps as done whose commands differ in places alone, as in a project that was moved."""
         known = ((step, self.runner.state.get(step.name)) for step in self.steps)
-        self.runner.state |= {
+        moved = {
             step.name: {**record, "command": list(step.command)}
             for step, record in known
-            if record is not None and portable(record["command"]) == portable(step.command)
+            if record is not None
+            and portable(record["command"]) == portable(step.command)
+            and not same(record["command"], step.command)
         }
+        if list_only:
+            self.runner.state |= moved
+        elif moved:
+            self.runner.write(moved)
 
     def _path(self, part: Part) -> Path:
         return self.folder / f"{part.name}.json"
@@ -287,17 +291,6 @@ class KeptRuns:
             if name in kept:
                 write_records(path, kept[name])
         write_record(files.summary, kept["summary"])
-
-
-def portable(command: Sequence[str]) -> str:
-    """Return a command as it is on every machine: without the flags of places, and a configuration by its name."""
-    words, rest = list[str](), iter(command)
-    for word in rest:
-        if word in PLACES:
-            next(rest)
-        else:
-            words += [word, Path(next(rest)).name] if word == "--CONFIG" else [word]
-    return shlex.join(words)
 
 
 def _file_of(step: str) -> str:

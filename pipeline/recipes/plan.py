@@ -187,7 +187,7 @@ def reproduce(
     """
     steps, logs = plan(data, places, runs, budget), places.folder / "logs"
     prepared = is_prepared(data, places, budget)
-    if kept is not None and not prepared and not list_only:  # the data of the kept runs are compared with them
+    if not prepared and not list_only:  # before the others, whose experiments are compared with the data
         if StepRunner(steps[:1], places.folder / record, logs).run(jobs):
             raise UserError(f"prepare failed; its output is in {logs}, and the same command tries it again")
         prepared = True
@@ -201,6 +201,7 @@ def reproduce(
     if list_only:
         return
     runner.check_studies()
+    runner.check_data(statistics_of(data, places))
     write_text(places.folder / "settings.json", describe(runs, budget) + "\n")
     failed = runner.run(jobs)
     if failed and runs_kept is not None:
@@ -249,7 +250,8 @@ def prepare_step(data: str, places: Places, budget: Budget) -> Step:
     """Step that prepares a dataset."""
     asked = budget.vocabulary
     own = () if asked is None else ("--TOKENIZER", "wordpiece", "--VOCAB_SIZE", str(asked))
-    return Step("prepare", ("prepareDatasets.py", "--DATA", data, *own, "--DATA_DIR", str(places.data_dir)))
+    command = ("prepareDatasets.py", "--DATA", data, *own, "--DATA_DIR", str(places.data_dir))
+    return Step("prepare", command, result=places.data_dir / data / "statistics.json")
 
 
 def _report(places: Places, steps: Iterable[Step]) -> Step | None:

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.data.dataset import difference
 from pipeline.experiments.config import read_config
 from pipeline.experiments.paths import ExperimentFiles
+from pipeline.recipes.step_commands import in_project, same
 from pipeline.runtime.checkout import ROOT
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json, write_json
 from pipeline.runtime.locks import heritable, turn
+from pipeline.runtime.signals import Interrupted
 
 # Exit statuses of an interrupted process: those of a shell, and those of subprocess.
 INTERRUPTED = {sign for number in (signal.SIGINT, signal.SIGTERM) for sign in (128 + number, -number)}
@@ -65,11 +68,13 @@ class Step:
         name: unique name, a kind and an experiment: "train nvib-s1".
         command: script and its flags.
         needs: names of the steps that must be done before.
+        result: file that the step writes and without which it is left; None for an experiment.
     """
 
     name: str
     command: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    result: Path | None = None
 
     @property
     def experiment(self) -> str:
@@ -125,7 +130,9 @@ class StepRunner:
     def status(self, step: Step) -> str:
         """Status of a step: `done`, `failed` or `left`. A step whose command has changed is left."""
         record = self.state.get(step.name)
-        if not record or record["command"] != list(step.command) or record["status"] == "begun":
+        if not record or not same(record["command"], step.command) or record["status"] == "begun":
+            return "left"
+        if step.result is not None and not step.result.exists():
             return "left"
         return record["status"]
 
@@ -138,13 +145,37 @@ class StepRunner:
         for step in self.steps:
             record = self.state.get(step.name)
             if step.command[0] == "tune.py" and record is not None:
-                changes = {*itertools.pairwise(step.command)} ^ {*itertools.pairwise(record["command"])}
+                now, before = (shlex.split(in_project(command)) for command in (step.command, record["command"]))
+                changes = {*itertools.pairwise(now)} ^ {*itertools.pairwise(before)}
                 changed = sorted({flag for flag, _ in changes if flag.startswith("--") and flag != "--TRIALS"})
                 if changed:
                     raise UserError(
                         f"the study of {step.experiment} has begun with another {', '.join(changed)}; give the command "
                         "as it was, or another --PROJECT_NAME"
                     )
+
+    def check_data(self, data: Mapping[str, Any]) -> None:
+        """Check that experiments of the steps were trained on these data: a report is of one data set.
+
+        Args:
+            data: identity of the prepared data.
+
+        Raises:
+            UserError: one was not.
+        """
+        for step in self.steps:
+            files = ExperimentFiles(self.state_file.parent / step.experiment)
+            if step.command[0] != "train.py" or step.name not in self.state or not files.config.exists():
+                continue
+            with suppress(UserError):  # of a damaged file, which the training refuses or replaces
+                if differs := difference(read_config(files)["data"], data):
+                    break
+        else:
+            return
+        raise UserError(
+            f"{files.folder} was trained on data that were prepared otherwise ({differs}); prepare them as they were, "
+            "or give another --PROJECT_NAME"
+        )
 
     def table(self) -> str:
         """Table with the numbers of steps of each kind that are done, failed and left."""
@@ -256,7 +287,7 @@ class StepRunner:
                 failed.append(step)
                 print(f"    {_last_line(log)} (all of it: {log})", flush=True)
         if interrupted:
-            raise KeyboardInterrupt
+            raise Interrupted(signal.SIGTERM)
         return failed
 
     def interrupt(self) -> None:
@@ -308,7 +339,7 @@ class StepRunner:
         earlier, there = self.state.get(step.name), None
         if step.command[0] == "train.py" and earlier is not None:
             there = self.identity(step.experiment)
-            if earlier["command"] == list(step.command) and earlier.get("replaces") != there:
+            if same(earlier["command"], step.command) and earlier.get("replaces") != there:
                 there = None
         if there:
             print(f"    {step.experiment} had another command or source: it is trained anew in its place", flush=True)

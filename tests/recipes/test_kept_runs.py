@@ -13,10 +13,11 @@ from pipeline.experiments.config import read_config, write_config
 from pipeline.experiments.paths import ExperimentFiles, names_in
 from pipeline.experiments.tracker import read_summary
 from pipeline.recipes import plan
-from pipeline.recipes.kept_runs import KeptRuns, portable
+from pipeline.recipes.kept_runs import KeptRuns
 from pipeline.recipes.paper import RUNS
 from pipeline.recipes.plan import Budget, Places, Run, reproduce, with_sources
 from pipeline.recipes.runner import Step, StepRunner
+from pipeline.recipes.step_commands import portable
 from pipeline.reporting.results import from_outputs
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_json, write_record, write_records
@@ -64,7 +65,7 @@ class Pretended(StepRunner):
                 return 130, log
             write_records(files.metrics, [{"step": 10 * n, "validation/cross_entropy": 3.0 / n} for n in (1, 2)])
             write_records(files.control, [{"step": 5, "rate": 9.5}, {"step": 9, "rate": 7.25, "target_rate": 30.0}])
-            write_record(files.summary, {"step": 20, "best": len(Pretended.begun)})
+            write_record(files.summary, {"step": 20, "best_epoch": len(Pretended.begun)})
             files.best.touch()
         elif script == "tune.py":
             study = project / f"best-{given['--MODEL']}-tiny.json"
