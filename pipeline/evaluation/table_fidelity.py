@@ -153,10 +153,12 @@ def _limits(real: Table, rows: Table, types: TableTypes) -> dict[str, float]:
         if not real[name].notna().any() or not rows[name].notna().any():
             continue
         metric = CategoryCoverage if kind == CATEGORY else RangeCoverage
-        covered.append(max(0.0, float(metric.compute(real[name], rows[name]))))
+        value = float(metric.compute(real[name], rows[name]))
+        if not math.isnan(value):  # of a column with a single value there is no range to cover
+            covered.append(max(0.0, value))
         if kind != CATEGORY:
             inside.append(float(BoundaryAdherence.compute(real[name], rows[name])))
-    found = {"table_coverage": float(np.nanmean(covered))} if covered else {}
+    found = {"table_coverage": float(np.mean(covered))} if covered else {}
     return found | ({"table_boundaries": float(np.nanmean(inside))} if inside else {})
 
 

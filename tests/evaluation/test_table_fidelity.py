@@ -158,6 +158,16 @@ def test_few_rows_and_constant_columns_leave_out_what_cannot_be_measured():
     assert detection(table, table, types, 0) is None
 
 
+def test_a_constant_number_or_date_has_no_range_to_cover():
+    types = TableTypes.of({name: DESCRIPTIONS[name] for name in ("size", "day", "city")})
+    made = [{"size": "7.00", "day": "03.12.2020", "city": city} for city in ("Bern", "Chur") * 6]
+    found = table_fidelity(types.frame(made), types.frame(made), types.frame(made), types)
+    assert found.figures["table_coverage"] == 1
+    alone = TableTypes.of({"size": DESCRIPTIONS["size"]})
+    table = alone.frame(made)
+    assert "table_coverage" not in table_fidelity(table, table, table, alone).figures
+
+
 def test_efficacy_of_a_number_is_its_explained_variance():
     types = TableTypes.of({name: DESCRIPTIONS[name] for name in ("city", "size")})
     train, test = types.frame(rows(400, 1)), types.frame(rows(400, 2))
