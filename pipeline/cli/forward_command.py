@@ -37,7 +37,7 @@ def _judge_by_experiment(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.config import read_config
     from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
     from pipeline.experiments.paths import ExperimentFiles
-    from pipeline.experiments.tracker import check_login, tracking, warn_if_outdated
+    from pipeline.experiments.tracker import check_login, check_samples, tracking
     from pipeline.generation.generate import read_samples
     from pipeline.runtime.processes import is_first
 
@@ -46,7 +46,7 @@ def _judge_by_experiment(arguments: argparse.Namespace) -> None:
     config = read_config(files)
     files.claim()
     rows = read_samples(files)
-    warn_if_outdated(files, files.samples, "samples/count", "sample.py")
+    check_samples(files, rows)
     judge = load_judge(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
     )
@@ -82,7 +82,7 @@ def _judge_by_pretrained(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.config import read_config
     from pipeline.experiments.load import load_data
     from pipeline.experiments.paths import ExperimentFiles
-    from pipeline.experiments.tracker import check_login, tracking, warn_if_outdated
+    from pipeline.experiments.tracker import check_login, check_samples, tracking
     from pipeline.generation.generate import read_samples
     from pipeline.runtime.processes import is_first
 
@@ -91,7 +91,7 @@ def _judge_by_pretrained(arguments: argparse.Namespace) -> None:
     config = read_config(files)
     files.claim()
     rows, data = read_samples(files), load_data(files, config, arguments.DATA_DIR)
-    warn_if_outdated(files, files.samples, "samples/count", "sample.py")
+    check_samples(files, rows)
     judge = load_base_judge(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL)
     if is_first() and (warning := family_warning(config, judge)):
         print(warning, file=sys.stderr)

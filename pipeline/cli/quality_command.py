@@ -52,9 +52,9 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.evaluation.sentence_encoder import load_encoder
     from pipeline.evaluation.table_comparison import check_target
     from pipeline.experiments.load import load_experiment
-    from pipeline.experiments.tracker import check_login, read_summary, tracking, warn_if_outdated
+    from pipeline.experiments.tracker import check_login, check_samples, read_summary, tracking
     from pipeline.generation.generate import read_samples
-    from pipeline.reporting.console import on_one_line
+    from pipeline.reporting.console import of_own_form, on_one_line
     from pipeline.reporting.quality_page import as_text, compared, page
     from pipeline.runtime.files import write_json, write_jsonl, write_text
 
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     experiment.files.claim()
     near, drop = arguments.NEAR_COPY_DISTANCE, arguments.DROP_COPIES
     rows = read_samples(experiment.files)
-    warn_if_outdated(experiment.files, experiment.files.samples, "samples/count", "sample.py")
+    check_samples(experiment.files, rows)
     name, judge = arguments.LANGUAGE_MODEL, None
     if name is not None and is_experiment(*places, name):
         judge = load_judge(*places, name, arguments.DATA_DIR, experiment.config)
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
         experiment, rows, arguments.DATA_SUBSET, judge, near, drop, size, load_encoder(), arguments.TARGET_COLUMN
     )
     quality = measure(material)
-    folder, dropped = experiment.files.folder, ""
+    folder, dropped, written = experiment.files.folder, "", None
     title = f"Quality of the samples of {arguments.EXPERIMENT_NAME}"
     if drop is not None:
         kept, rows_file = without_copies(material, quality), experiment.files.samples_without_copies
@@ -95,14 +95,15 @@ def run(arguments: argparse.Namespace) -> None:
             f"{len(rows) - len(kept)} of {len(rows)} samples dropped as copies (up to {drop:.0%}); the others are in "
             f"{rows_file.name} and {text_file.name}, all of them still in {experiment.files.samples.name}."
         )
-        table = write_synthetic(kept, experiment.data.statistics.get("source") or {}, folder).path
-        dropped += f" {table.name} is without the copies, too; sample.py writes it with all." if table else ""
+        written = write_synthetic(kept, experiment.data.statistics.get("source") or {}, folder)
+        if written.path is not None:
+            dropped += f" {written.path.name} is without the copies, too; sample.py writes it with all."
     elif (earlier := experiment.files.samples_without_copies).exists():
-        table = write_synthetic(rows, experiment.data.statistics.get("source") or {}, folder).path
+        written = write_synthetic(rows, experiment.data.statistics.get("source") or {}, folder)
         for path in (earlier, earlier.with_suffix(".txt")):
             path.unlink(missing_ok=True)
         dropped = f"No copies are dropped: {earlier.name} and {earlier.stem}.txt of an earlier run are removed"
-        dropped += f", and {table.name} has all samples." if table else "."
+        dropped += f", and {written.path.name} is of all samples." if written.path is not None else "."
     report, html = experiment.files.quality, page(material, quality, title, dropped)
     write_json(report, {"compared": compared(material, quality), "dropped": dropped, **quality.as_json()})
     write_text(report.with_suffix(".html"), html)
@@ -111,4 +112,6 @@ def run(arguments: argparse.Namespace) -> None:
         tracker.summarise(quality.summary() | about_judge(material), outdated)
     print(as_text(quality.rows))
     print(f"{dropped}\n" if dropped else "", end="")
+    if written is not None and written.rejected:
+        print(of_own_form(written))
     print(f"{compared(material, quality)} Written to {report.with_suffix('.html')} and {report}")

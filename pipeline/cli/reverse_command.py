@@ -32,7 +32,6 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.evaluation.controls import real_text_control, unigram_control
     from pipeline.evaluation.judge import (
         figure_name,
-        fingerprint,
         judge_settings,
         judged_by,
         load_judge,
@@ -44,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.config import read_config
     from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
     from pipeline.experiments.paths import ExperimentFiles
-    from pipeline.experiments.tracker import check_login, tracking, warn_if_outdated
+    from pipeline.experiments.tracker import check_login, check_samples, fingerprint, tracking
     from pipeline.generation.generate import read_samples
 
     require_experiment(
@@ -58,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     config = read_config(files)
     files.claim()
     rows = read_samples(files)
-    warn_if_outdated(files, files.samples, "samples/count", "sample.py")
+    check_samples(files, rows)
     judge = load_judge(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
     )

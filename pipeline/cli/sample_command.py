@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.evaluation.latent_influence import NAMES, in_words, influence, two_decodings
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
-    from pipeline.experiments.tracker import check_login, read_summary, tracking
+    from pipeline.experiments.tracker import check_login, fingerprint, read_summary, tracking
     from pipeline.generation.known_texts import KnownTexts
     from pipeline.generation.novel_samples import check_novel, draw_again
     from pipeline.generation.sampler import draws_from_prior, sample_with
@@ -91,6 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
             **{f"samples/{name}": None if decided is None else decided[name] for name in NAMES},
             "samples/prior": settings.prior if draws_from_prior(experiment, settings) else None,
             "samples/count": len(rows),
+            "samples/fingerprint": fingerprint([row["text"] for row in rows]),
             "samples/redrawn": None if novel is None else novel.redrawn,
             "samples/redraw_rounds": None if novel is None else novel.rounds,
             "samples/left_copies": None if novel is None else novel.left,

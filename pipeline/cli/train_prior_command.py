@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
         take_over(source, own, config)
         print(f"{arguments.FROM} is the prior of {files.name} now, in {own.folder}")
     else:
+        files.claim()  # the figures of its samples go with an earlier prior
         load_data(files, config, arguments.DATA_DIR)  # refuses data that were prepared in another way since
         arguments.MODEL, arguments.DATA_NAME = LanguageModelSettings.name, config["data"]["name"]
         arguments.PRETRAINED = causal_base(model)

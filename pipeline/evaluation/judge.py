@@ -1,7 +1,6 @@
 """Judging texts by a language model: its perplexity on them, and its perplexity after learning from them."""
 
 import dataclasses
-import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from pipeline.experiments.tracker import Tracker
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.experiments.weights import fingerprint_of_weights, load_checkpoint, load_weights
 from pipeline.runtime.errors import UserError
-from pipeline.runtime.processes import share
+from pipeline.runtime.processes import is_first, share
 from pipeline.runtime.progress import bar
 from pipeline.runtime.signals import Interrupted
 from pipeline.training.epoch_orders import EpochOrders
@@ -97,11 +96,6 @@ def judged_by(judge: Experiment, key: str) -> dict[str, str]:
     return {f"{key}_judge": judge.files.folder.name, f"{key}_weights": fingerprint_of_weights(judge.files.best)}
 
 
-def fingerprint(texts: Sequence[str]) -> str:
-    """Identify texts, so that a figure measured on them is recognised: first 16 digits of their SHA-256."""
-    return hashlib.sha256("\0".join(texts).encode(errors="surrogatepass")).hexdigest()[:16]
-
-
 def tokenized(texts: Sequence[str], data: PreparedData, labels: Sequence[str | None] | None = None) -> datasets.Dataset:
     """Tokenize texts as a split of prepared data.
 
@@ -117,15 +111,19 @@ def tokenized(texts: Sequence[str], data: PreparedData, labels: Sequence[str | N
 
 
 def tokenized_samples(rows: Sequence[Mapping[str, Any]], data: PreparedData) -> datasets.Dataset:
-    """Tokenize samples as a split of prepared data, with labels in front if each is a label of the data.
+    """Tokenize samples as a split of prepared data, each with its label in front if that is a label of the data.
+
+    Rank 0 says how many have none, where the data has labels.
 
     Args:
         rows: rows of `samples.jsonl`.
         data: prepared data, whose tokenizer is used.
     """
-    labels = [row.get("label") for row in rows]
-    known = bool(data.tokenizer.labels) and set(labels) <= data.tokenizer.labels.keys()
-    return tokenized([row["text"] for row in rows], data, labels if known else None)
+    known = data.tokenizer.labels
+    labels = [label if isinstance(label := row.get("label"), str) and label in known else None for row in rows]
+    if known and None in labels and is_first():
+        print(f"{labels.count(None)} of {len(rows)} samples have no label of the data, and are read without one")
+    return tokenized([row["text"] for row in rows], data, labels)
 
 
 def as_split(sentences: Sequence[Sequence[int]]) -> datasets.Dataset:

@@ -13,7 +13,7 @@ from pipeline.evaluation.base_judge import FIGURE_NAMES, BaseJudge
 from pipeline.evaluation.bootstrap import area_estimate, area_under_curve
 from pipeline.evaluation.copies import copy_figures, nearest, worst_cases
 from pipeline.evaluation.diversity import text_figures
-from pipeline.evaluation.judge import figure_name, fingerprint, judged_by, perplexity, tokenized_samples
+from pipeline.evaluation.judge import figure_name, judged_by, perplexity, tokenized_samples
 from pipeline.evaluation.mauve import LEAST, SEMANTIC, mauve, semantic_mauve_figures, sentence_features
 from pipeline.evaluation.meaning import MOST, SIMILAR, closest_cases, meaning_figures, nearest_in_meaning
 from pipeline.evaluation.membership import losses, members_and_others
@@ -27,6 +27,7 @@ from pipeline.experiments.load import Experiment
 from pipeline.experiments.metric_types import REAL_TEXT
 from pipeline.experiments.table_metrics import SECTION as TABLE
 from pipeline.experiments.table_metrics import TABLE_METRICS
+from pipeline.experiments.tracker import fingerprint
 from pipeline.generation.known_texts import KnownTexts
 from pipeline.runtime.files import read_record
 

@@ -279,6 +279,8 @@ METRICS = (
     ),
     # Prior that the latents of samples were drawn from: plain or learned (pipeline/generation/sampler.py).
     Metric("prior", "prior", ("samples",), "samples", decimals=None),
+    # By which samples that were edited are recognised (pipeline/experiments/tracker.py).
+    Metric("fingerprint", "fingerprint of the samples", ("samples",), "samples", decimals=None),
     # Samples drawn again in place of copies (pipeline/generation/novel_samples.py).
     Metric("redrawn", "samples drawn again", ("samples",), "samples", "sentences", 0),
     Metric("redraw_rounds", "rounds of drawing again", ("samples",), "samples", "rounds", 0),

@@ -5,6 +5,7 @@ the last part alone. So each offline run is written anew as a whole from the fil
 complete offline run is left to upload.
 """
 
+import hashlib
 import os
 import shutil
 import sys
@@ -182,6 +183,31 @@ def warn_if_outdated(files: ExperimentFiles, path: Path, figure: str, script: st
         )
 
 
+def fingerprint(texts: Sequence[str]) -> str:
+    """Identify texts, so that a figure measured on them is recognised: first 16 digits of their SHA-256."""
+    return hashlib.sha256("\0".join(texts).encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def check_samples(files: ExperimentFiles, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Say where samples are not those that the figures of `summary.json` are of, and remove these figures; for rank 0.
+
+    An earlier version did not record the fingerprint of samples; then they count as the same.
+
+    Args:
+        files: files of the experiment.
+        rows: the samples, rows of `samples.jsonl`.
+    """
+    warn_if_outdated(files, files.samples, "samples/count", "sample.py")
+    texts = fingerprint([row["text"] for row in rows])
+    if is_first() and read_summary(files).get("samples/fingerprint", texts) != texts:
+        Tracker(files, run=None, offline=True).forget_samples()
+        print(
+            f"warning: {files.samples} has changed since sample.py wrote it; the figures of the samples as they were "
+            "are removed",
+            file=sys.stderr,
+        )
+
+
 def read_summary(files: ExperimentFiles) -> dict[str, Any]:
     """Read an experiment's `summary.json`; empty if there is no such file.
 
@@ -217,6 +243,7 @@ def tracking(
             _replay(run, files)
     except Exception as error:
         _warn(error)
+        earlier = []  # the run is not complete, and does not replace them
     tracker = Tracker(files, run, offline=entity is None)
     status = 1
     try:
@@ -333,9 +360,10 @@ def _log_samples(run: Any, files: ExperimentFiles) -> None:
     import wandb
 
     rows = read_jsonl(files.samples, REMEDY)
-    names = list(rows[0])
-    table = wandb.Table(columns=[*names], data=[[row[name] for name in names] for row in rows])
-    run.log({"tables/samples": table})
+    names = list(dict.fromkeys(name for row in rows for name in row))  # those of edited samples may differ
+    if rows:
+        table = wandb.Table(columns=[*names], data=[[row.get(name) for name in names] for row in rows])
+        run.log({"tables/samples": table})
 
 
 def _warn(error: Exception) -> None:

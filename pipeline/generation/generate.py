@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.declaration import is_unicode
 from models.decoding import GREEDY, Decoding
 from models.latent import Latent
 from models.text_model import Encoding
@@ -274,6 +275,8 @@ def checked_label(experiment: Experiment, label: str | None) -> str | None:
         UserError: the data lacks the label, or has no labels.
     """
     counts: dict[str, int] = experiment.data.statistics.get("labels") or {}
+    if label is not None and not isinstance(label, str):
+        raise UserError(f"a label is a text, and {label!r} is none")
     if label is None or counts.get(label):
         return label
     if not counts:
@@ -303,6 +306,8 @@ def read_samples(files: ExperimentFiles) -> list[dict[str, Any]]:
     rows = read_jsonl(files.samples, remedy)
     if not rows or not all(isinstance(row.get("text"), str) for row in rows):
         raise UserError(f'{files.samples} has rows without "text"; {remedy}')
+    if broken := next((number for number, row in enumerate(rows, 1) if not is_unicode(row["text"])), None):
+        raise UserError(f"{files.samples}: row {broken} has half a character; mend it, or {remedy}")
     return rows
 
 

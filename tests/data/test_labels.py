@@ -93,6 +93,18 @@ def labelled(tmp_path: Path):
     return data, [{"text": row["text"], "label": other[row["label"]]} for row in data.splits["train"]]
 
 
+def test_a_sample_without_a_label_leaves_those_of_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    data, rows = labelled(tmp_path)
+    capsys.readouterr()
+    expected = tokenized_samples(rows, data)["input_ids"]
+    assert capsys.readouterr().out == ""
+    for label in (None, "9", ["5"]):
+        found = tokenized_samples([{**rows[0], "label": label}, *rows[1:]], data)["input_ids"]
+        assert found[1:] == expected[1:]
+        assert found[0] == [expected[0][0], *expected[0][2:]]
+        assert f"1 of {len(rows)} samples have no label of the data" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_copy_under_another_label_is_a_copy(tmp_path: Path):
     data, rows = labelled(tmp_path)

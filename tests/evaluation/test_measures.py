@@ -11,8 +11,9 @@ import torch
 from pipeline.data.batches import collate
 from pipeline.data.dataset import load_prepared
 from pipeline.evaluation.diversity import text_figures
-from pipeline.evaluation.judge import fingerprint, tokenized_samples
+from pipeline.evaluation.judge import tokenized_samples
 from pipeline.experiments.load import load_experiment
+from pipeline.experiments.tracker import fingerprint
 from pipeline.runtime.files import read_record, write_record
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
-from tests.helpers import call, train_tiny
+from tests.helpers import ROOT, call, one_line_of_error, train_tiny
 
 pytestmark = pytest.mark.slow  # models are trained; together some ten seconds
 NOVEL = "interpolation/tau_0.5/novel_forward_perplexity"
@@ -93,6 +95,32 @@ def test_files_of_earlier_samples_are_named(folder: Path):
     assert figures["quality/forward_perplexity_subset"] == "validation"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("forwardSampleEvaluation.py", "--LANGUAGE_MODEL", "lm"),
+        ("reverseSampleEvaluation.py", "--LANGUAGE_MODEL", "lm", "--MAX_STEPS", 1),
+        ("quality.py",),
+    ],
+)
+def test_figures_of_samples_go_once_these_are_edited(folder: Path, command: tuple[object, ...]):
+    call("forwardSampleEvaluation.py", *at(folder), "--LANGUAGE_MODEL", "lm")
+    assert "samples/distinct_2" in summary(folder)
+    texts = of(folder).samples.read_text().splitlines(keepends=True)
+    of(folder).samples.write_text("".join(texts[3:]))
+    said = call(command[0], *at(folder), *command[1:])
+    assert "samples.jsonl has changed since sample.py wrote it" in said.stderr
+    assert "samples/distinct_2" not in summary(folder)
+    assert ("samples/forward_perplexity" in summary(folder)) == (command[0] == "forwardSampleEvaluation.py")
+
+
+def test_half_a_character_in_the_samples_is_refused(folder: Path):
+    with open(of(folder).samples, "a") as file:
+        file.write('{"text": "half \\ud83d"}\n')
+    refused = call("quality.py", *at(folder), expect=2)
+    assert "samples.jsonl: row 21 has half a character; mend it, or generate them with sample.py" in refused.stderr
+
+
 def test_figures_of_other_pairs_go(folder: Path):
     said = call("interpolation_evaluation.py", *at(folder), "--RUN_INTERPOLATIONS", "False", "--NUMBER_PAIRS", 2)
     assert summary(folder)["interpolation/pairs"] == 2
@@ -100,3 +128,14 @@ def test_figures_of_other_pairs_go(folder: Path):
     assert "2 pairs, scored as they are in" in said.stdout
     more = call("interpolation_evaluation.py", *at(folder), "--RUN_INTERPOLATIONS", "False", "--NUMBER_PAIRS", 99)
     assert "has 6 pairs alone; all are scored" in more.stderr
+
+
+def test_a_prior_is_not_trained_while_its_experiment_is_sampled(folder: Path):
+    code = "import sys; from pathlib import Path; from pipeline.experiments.paths import ExperimentFiles\n"
+    code += "ExperimentFiles(Path(sys.argv[1])).claim(); print(flush=True); sys.stdin.read()"
+    held = [sys.executable, "-c", code, of(folder).folder]
+    with subprocess.Popen(held, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert "experiment 'nvib'" in one_line_of_error(call("train_prior.py", *at(folder), expect=2))
+        other.kill()

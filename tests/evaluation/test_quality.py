@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.evaluation.judge import fingerprint
 from pipeline.evaluation.sample_quality import Material, coverage
 from pipeline.experiments.load import load_experiment
+from pipeline.experiments.tracker import fingerprint
 from pipeline.experiments.weights import fingerprint_of_weights
 from pipeline.runtime.files import read_record, write_record
 from tests.helpers import call, one_line_of_error, prepare_tiny, run

@@ -70,6 +70,14 @@ def test_rows_get_figures_beside_held_out_rows_a_note_and_plots(folder: Path):
     assert max(map(len, shown.splitlines())) <= 500
 
 
+@pytest.mark.slow
+def test_samples_that_are_no_rows_are_named_where_the_table_is_written_anew(folder: Path):
+    for drop in ("True", "False"):
+        said = call("quality.py", *at(folder), "--DROP_COPIES", drop).stdout
+        assert "rows, without 1 sample that is not of the form" in said
+    assert "synthetic.csv is of all samples" in said
+
+
 @needs_transformers
 @pytest.mark.slow
 def test_rows_have_no_unigrams_under_a_pretrained_judge(folder: Path):

@@ -118,6 +118,33 @@ def test_the_files_of_a_run_whose_page_failed_make_the_page(files, monkeypatch):
     assert run.finished == [0]
 
 
+def test_samples_that_were_edited_are_logged(files, monkeypatch):
+    write_jsonl(files.samples, [{"text": "a king", "drawn_length": 3}, {"text": "mine", "stars": "5"}])
+    run = Run()
+    use(monkeypatch, run)
+    upload(files, read_config(files), "someone")
+    rows = [["a king", 3, None], ["mine", None, "5"]]
+    assert run.rows == [{"tables/samples": [["text", "drawn_length", "stars"], rows]}]
+    files.samples.write_text("")
+    upload(files, read_config(files), "someone")
+    assert len(run.rows) == 1
+
+
+def test_a_run_that_could_not_be_written_anew_keeps_the_earlier_one(files, monkeypatch):
+    use(monkeypatch, Run())
+    log_all(files)
+    earlier = files.wandb / "wandb" / "offline-run-1"
+    earlier.mkdir(parents=True)
+    use(monkeypatch, Run(failing="log"))
+    with tracking(files, read_config(files), None):
+        pass
+    assert earlier.exists()
+    use(monkeypatch, Run())
+    with tracking(files, read_config(files), None):
+        pass
+    assert not earlier.exists()
+
+
 def test_an_upload_that_fails_is_one_line(files, monkeypatch):
     use(monkeypatch, Run(failing="finish"))
     with pytest.raises(UserError, match=r"wandb did not take the experiment \(finish failed badly\)"):
