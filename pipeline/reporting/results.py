@@ -96,9 +96,10 @@ def from_outputs(output_dir: Path, project: str, names: Iterable[str]) -> tuple[
             remedy = "remove it to report without its curves"
             history = read_records(files.metrics, remedy) if files.metrics.exists() else []
             control = read_records(files.control, remedy) if files.control.exists() else []
-            if not files.summary.exists():
+            remedy = "remove it, and run the steps that wrote it again"
+            summary = read_record(files.summary, remedy) if files.summary.exists() else {}
+            if "best_epoch" not in summary:  # measurements may have written figures of the epochs that are done
                 raise UserError(f"training has not finished: {len(history)} epochs are done")
-            summary = read_record(files.summary, "remove it, and run the steps that wrote it again")
         except UserError as error:
             failures.append(Failure(name, str(error)))
             continue

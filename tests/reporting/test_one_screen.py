@@ -25,7 +25,7 @@ def outputs(tmp_path: Path) -> Path:
     for (name, model), summary in figures.items():
         files = ExperimentFiles.of(tmp_path, "demo", name)
         write_record(files.config, new_config(MODELS[model](vocabulary_size=9), TrainingSettings(), "tiny", {}))
-        write_record(files.summary, summary)
+        write_record(files.summary, {"best_epoch": 1} | summary)
         if model != "T":
             texts = [f"{name} {number} " + "word " * 100 for number in range(20)]
             write_jsonl(files.samples, [{"text": text, "tokens_generated": 9} for text in texts])

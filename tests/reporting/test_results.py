@@ -32,7 +32,7 @@ def write_experiment(outputs: Path, name: str, model: str, seed: int, figures: d
     write_record(files.config, config)
     write_records(files.metrics, [{"epoch": 1, "step": 10, "validation/cross_entropy": 2.0 + seed}])
     if figures is not None:
-        write_record(files.summary, figures)
+        write_record(files.summary, {"best_epoch": 1} | figures)
     return config
 
 
@@ -56,6 +56,8 @@ def outputs(tmp_path_factory) -> Path:
     write_experiment(outputs, "burst", "VTV", 1, None)
     write_record(outputs / "nvib" / "burst" / "failure.json", {"reason": "the loss became nan at step 7"})
     write_experiment(outputs, "begun", "VTP", 1, None)
+    write_experiment(outputs, "sampled", "VTP", 1, None)
+    write_record(outputs / "nvib" / "sampled" / "summary.json", {"samples/forward_perplexity": 9.0})
     return outputs
 
 
@@ -103,7 +105,7 @@ def test_other_data_and_a_repeated_seed_are_no_further_seeds(tmp_path: Path):
         write_record(
             files.config, new_config(MODELS["T"](vocabulary_size=9), TrainingSettings(seed=seed), "tiny", identity)
         )
-        write_record(files.summary, {"test/reconstruction_bleu": 1.0})
+        write_record(files.summary, {"best_epoch": 1, "test/reconstruction_bleu": 1.0})
     results, _ = from_outputs(tmp_path, "nvib", names)
     assert [[r.name for r in group.results] for group in grouped(results)] == [
         ["t-s1", "t-s2"],
