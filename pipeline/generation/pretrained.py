@@ -45,8 +45,12 @@ def save_shared(experiment: Experiment, figures: dict[str, Any], folder: Path) -
     """Write the folder of a shared model atomically; see `TrainedModel.save_pretrained`.
 
     Raises:
-        UserError: the folder exists and contains anything but a shared model.
+        UserError: the folder contains anything but a shared model, or is the one that this process works in.
     """
+    if folder.resolve() == Path.cwd():  # whoever works in it would be in a removed folder
+        raise UserError(
+            f"{folder.resolve()} is the folder that you are in, which cannot be replaced; name a new folder"
+        )
     own = {CONFIG, WEIGHTS, TOKENIZER, ROWS, SHARED, CARD}
     prior = writer_weights(experiment)
     if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= own):

@@ -77,7 +77,7 @@ class TrainedModel:
             folder: new folder, or one that this method wrote, which it replaces.
 
         Raises:
-            UserError: if the folder contains anything else.
+            UserError: if the folder contains anything else, or is the one that this process works in.
         """
         save_shared(self.experiment, self.figures, Path(folder))
 

@@ -223,6 +223,8 @@ def test_labels_travel_with_the_model(tmp_path: Path):
             UserError, match=r"the data has no label '7'; name one of these .*: '1' \(\d+\), '5' \(\d+\)"
         ):
             ask()
+    with pytest.raises(UserError, match="a label is a text, and 5 is none"):
+        fetched.encode(TEXTS, label=json.loads("5"))
 
 
 @pytest.mark.slow
@@ -271,6 +273,8 @@ def test_figures_on_the_hub_are_those_of_the_summary(nvae: TrainedModel, tmp_pat
 
 
 def test_saving_replaces_a_shared_model_and_nothing_else(nvae: TrainedModel, tmp_path: Path):
+    with pytest.raises(UserError, match="is the folder that you are in"):
+        nvae.save_pretrained(".")
     nvae.save_pretrained(tmp_path / "model")
     nvae.save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "thesis.tex").write_text("mine")
