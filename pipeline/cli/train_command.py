@@ -121,12 +121,13 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
     torch.manual_seed(training.seed)
     model = build_model(settings)
     check_data_fit(model, data, arguments.DATA_NAME)
-    if source is not None and (arguments.RESTART or not files.begun):
-        fresh = start_from(model, source, files, data)
-        say(f"starts from the weights of {training.start_from}" + (f"; fresh: {', '.join(fresh)}" if fresh else ""))
-    elif arguments.RESTART or not files.begun:
+    if arguments.RESTART or not files.begun:
         model.start_with(token_counts(data.splits["train"], settings.vocabulary_size))
-        start_at(model, data)
+        if source is None:
+            start_at(model, data)
+        else:  # replaces what it has, and leaves the rest
+            fresh = start_from(model, source, files, data)
+            say(f"starts from the weights of {training.start_from}" + (f"; fresh: {', '.join(fresh)}" if fresh else ""))
     with ranks.main_process_first():
         files.claim()
         if arguments.RESTART and ranks.is_main_process:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline import from_pretrained, load_experiment
+from pipeline.data.dataset import load_prepared, token_counts
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.weights import load_checkpoint
 from pipeline.reporting.explorer_html import drawn
@@ -98,6 +99,12 @@ def test_an_nvae_takes_the_adapters_of_a_language_model_around_the_same_base(cop
     assert len(adapters) > 4
     assert all(torch.allclose(lm[name], warm[name], atol=1e-9) for name in adapters)
     assert any((lm[name] - cold[name]).abs().max() > 1e-6 for name in adapters)
+    counts = token_counts(load_prepared(copy / "data", "own").splits["train"], len(warm["codes.log_frequency"]))
+    shares = (counts.double() + 0.1) / (counts.double() + 0.1).sum()
+    assert torch.allclose(warm["codes.log_frequency"].double().softmax(dim=0), shares, rtol=1e-4), "the source has none"
+    train(copy, "again", "--START_FROM", "nvib", "--MAX_STEPS", 1, "--LEARNING_RATE", 1e-12)
+    again = load_file(experiment(copy, "again") / "best.safetensors")
+    assert torch.allclose(again["codes.log_frequency"], cold["codes.log_frequency"], atol=1e-9), "the source has them"
     same = ("--START_FROM", "lm", "--MAX_STEPS", 1)
     refused = train(copy, "wide", *same, "--LORA_RANK", 4, expect=2)
     assert "--START_FROM lm: it has LORA_RANK = 16, not 4; give the same" in one_line_of_error(refused)
