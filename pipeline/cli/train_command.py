@@ -95,6 +95,7 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
     from pipeline.training.epoch_orders import EpochOrders
     from pipeline.training.fsdp import check_configuration
+    from pipeline.training.octaves import check_octaves, remove_octaves
     from pipeline.training.trainer import Trainer
     from pipeline.training.warm_start import inherited_prices, like_source, start_at, start_from
 
@@ -130,11 +131,14 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
             say(f"starts from the weights of {training.start_from}" + (f"; fresh: {', '.join(fresh)}" if fresh else ""))
     with ranks.main_process_first():
         files.claim()
+        check_octaves(files, training.rate_path)
         if arguments.RESTART and ranks.is_main_process:
             if files.prior.config.exists():
                 files.prior.claim()  # no other process trains it
                 say(f"the learned prior of {files.name} is removed with it")
             Tracker(files, run=None, offline=True).forget()
+            if points := remove_octaves(files):
+                say(f"the saved points of its path are removed with it: {', '.join(points)}")
             files.remove()
         wanted = training.precision
         if wanted == "auto" and files.config.exists():  # rank 0, or an earlier part of the run, has resolved it

@@ -223,6 +223,10 @@ class RateControl:
         reached = 0.0 < self.state.validation <= NEAR * points[0] and len(points) > 1
         return points[0] if reached or (finished and len(points) == 1) else None
 
+    def reopen(self) -> None:
+        """Let the last point of a path be saved once more, since a run that had ended has steps left again."""
+        self.state.octaves = min(self.state.octaves, max(0, len(octaves(self.settings.rate_path)) - 1))
+
     def compare(self, validation_rate: float) -> None:
         """Correct the target by the rate of validation sentences, which is that of training sentences and some more."""
         self.state.validation = validation_rate

@@ -102,6 +102,8 @@ class Trainer:
         self.progress = progress
         self.total_steps = self._total_steps()
         self.control = RateControl(self.settings, self.model.settings, self.total_steps, progress.control)
+        if progress.step < self.total_steps:
+            self.control.reopen()
         self.model.dropping = self.control.started
         return True
 
