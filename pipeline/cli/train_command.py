@@ -88,6 +88,7 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
 
     import torch
 
+    from models.text_model import UNCHANGED
     from pipeline.data.dataset import load_prepared, token_counts
     from pipeline.experiments.base import around, build_model, check_data_fit
     from pipeline.experiments.config import as_it_began, failure_recorded, new_config, read_config, start_or_continue
@@ -113,8 +114,9 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
         given = {**given, **as_it_began(files, arguments.MODEL), **flags}
     try:
         settings = MODELS[arguments.MODEL](vocabulary_size=data.tokenizer.vocabulary_size, **given)
-    except SettingError as error:  # a flag contradicts what the source decides
-        raise UserError(f"--START_FROM {training.start_from}: {error.named(flag)}") from None
+    except SettingError as error:  # a flag contradicts what the source decides, or what the experiment began with
+        where = f"experiment {files.name!r}" if source is None else f"--START_FROM {training.start_from}"
+        raise UserError(f"{where}: {error.named(flag)}") from None
     check_configuration(training.compile, settings.pretrained)
     keep_freed_memory()
     ranks = processes()
@@ -122,12 +124,14 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
     torch.manual_seed(training.seed)
     model = build_model(settings)
     check_data_fit(model, data, arguments.DATA_NAME)
+    prices = UNCHANGED
     if arguments.RESTART or not files.begun:
         model.start_with(token_counts(data.splits["train"], settings.vocabulary_size))
         if source is None:
             start_at(model, data)
         else:  # replaces what it has, and leaves the rest
             fresh = start_from(model, source, files, data)
+            prices = inherited_prices(source)
             say(f"starts from the weights of {training.start_from}" + (f"; fresh: {', '.join(fresh)}" if fresh else ""))
     with ranks.main_process_first():
         files.claim()
@@ -151,8 +155,7 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
     )
     with tracking(files, config, arguments.WANDB_ENTITY, active=ranks.is_main_process) as tracker:
         trainer = Trainer(model, data, training, files, tracker)
-        if source is not None:
-            trainer.control.inherit(inherited_prices(source))
+        trainer.control.inherit(prices)
         if trainer.resume():
             say(f"continuing after step {trainer.progress.step} of {trainer.total_steps}")
         with failure_recorded(files):

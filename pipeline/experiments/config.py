@@ -63,7 +63,7 @@ def as_it_began(files: ExperimentFiles, name: str) -> dict[str, Any]:
     model = {**read_config(files)["model"]}
     if model.get("name") != name or name != NVAESettings.name:
         return {}
-    usual = {"bottleneck": "plain", "kl_weighting": "share"} | BEFORE[name]
+    usual = {"bottleneck": "plain", "alpha_activation": "exp", "kl_weighting": "share"} | BEFORE[name]
     return {setting: model.get(setting, value) for setting, value in usual.items()}
 
 

@@ -181,6 +181,25 @@ def test_an_experiment_without_newer_settings_resumes_with_their_defaults(folder
     assert "was trained with reading = integral, not plug-in" in line
 
 
+@pytest.mark.slow
+def test_a_run_resumes_whatever_became_of_the_run_that_it_started_from(folder: Path):
+    """It keeps the activation and has prices of its own."""
+    flags = ("--MODEL", "NVIB", "--TARGET_RATE", 30)
+    call("train.py", *at(folder, "relu-source", *flags, "--ALPHA_ACTIVATION", "relu", "--MAX_STEPS", 1))
+    own = at(folder, "from-relu", *flags, "--START_FROM", "relu-source")
+    call("train.py", *own, "--MAX_STEPS", 1)
+    source = experiment(folder, "relu-source")
+    (source / "latest.safetensors").write_bytes(b"damaged")
+    assert "continuing after step 1 of 2" in call("train.py", *own, "--MAX_STEPS", 2).stdout
+    fresh = at(folder, "from-damaged", *flags, "--START_FROM", "relu-source", "--MAX_STEPS", 1)
+    assert "latest.safetensors" in one_line_of_error(call("train.py", *fresh, expect=2))
+    assert not experiment(folder, "from-damaged").exists()
+    shutil.rmtree(source)
+    assert "continuing after step 2 of 3" in call("train.py", *own, "--MAX_STEPS", 3).stdout
+    other = (*own, "--MAX_STEPS", 4, "--ALPHA_ACTIVATION", "exp")
+    assert "was trained with alpha_activation = relu, not exp" in one_line_of_error(call("train.py", *other, expect=2))
+
+
 def test_the_prices_of_a_sharded_run_are_inherited(tmp_path: Path):
     source = ExperimentFiles(tmp_path)
     assert inherited_prices(source) == UNCHANGED
