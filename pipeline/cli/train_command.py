@@ -91,7 +91,14 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
     from models.text_model import UNCHANGED
     from pipeline.data.dataset import load_prepared, token_counts
     from pipeline.experiments.base import around, build_model, check_data_fit
-    from pipeline.experiments.config import as_it_began, failure_recorded, new_config, read_config, start_or_continue
+    from pipeline.experiments.config import (
+        as_it_began,
+        failure_recorded,
+        new_config,
+        read_config,
+        start_or_continue,
+        write_config,
+    )
     from pipeline.experiments.tracker import Tracker, check_login, tracking
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
     from pipeline.training.epoch_orders import EpochOrders
@@ -158,6 +165,9 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
         trainer.control.inherit(prices)
         if trainer.resume():
             say(f"continuing after step {trainer.progress.step} of {trainer.total_steps}")
+        if trainer.unfinished and ranks.is_main_process:
+            write_config(files, config)
+            tracker.reopen()
         with failure_recorded(files):
             figures = trainer.train()
         if ranks.is_main_process:

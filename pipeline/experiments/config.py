@@ -177,7 +177,8 @@ def failure_recorded(files: ExperimentFiles) -> Iterator[None]:
 def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[str, Any]:
     """Write a new experiment's `config.json`, or check that an existing one is the same experiment.
 
-    The training settings in `FREE` may differ: a finished run can resume to a later end.
+    The training settings in `FREE` may differ: a finished run can resume to a later end. An existing file stays as it
+    is, since this process may find nothing left to train; one that trains writes the configuration.
 
     Returns:
         The present configuration with the wandb id of the existing one.
@@ -204,9 +205,7 @@ def start_or_continue(files: ExperimentFiles, config: dict[str, Any]) -> dict[st
                     f"experiment {files.name!r} was trained with {key} = {old}, not {new}; {other}train it anew with "
                     "--RESTART True"
                 )
-    config = {**config, "wandb_id": earlier["wandb_id"]}
-    write_config(files, config)
-    return config
+    return {**config, "wandb_id": earlier["wandb_id"]}
 
 
 def _require_same_data(files: ExperimentFiles, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from pipeline.runtime.processes import is_first
 # Limits in seconds. At its end a run sends the rest of its data, and retries for ever without a connection.
 FINISH_SECONDS = 60.0
 START_SECONDS = 60.0
+FINISHED = "best_epoch"  # figure that training writes at its end
 REMEDY = "remove the file, and run the step that wrote it again"
 
 
@@ -129,6 +130,15 @@ class Tracker:
                 names = []
             self.files.summary.unlink()
             self._to_wandb(lambda run: run.summary.update(dict.fromkeys(names)))
+
+    def reopen(self) -> None:
+        """Remove the figure by which the report knows a finished training, before it goes on; it comes at the end."""
+        try:
+            finished = FINISHED in self._summary()
+        except UserError:  # a damaged file must not stop a training
+            return
+        if finished:
+            self.summarise({}, [FINISHED])
 
     def forget_samples(self) -> None:
         """Remove the figures that were measured on samples, before other samples replace these."""

@@ -121,10 +121,7 @@ class Trainer:
         with deferred() as self.stop:
             try:
                 self._save_octaves(finished=False)  # the point whose evaluation a signal ended
-                # A limit lowered since the checkpoint may lie behind it: the partial epoch is evaluated.
-                while self.progress.step < self.total_steps or self.progress.sentences:
-                    if self._out_of_patience():
-                        break
+                while self.unfinished:
                     self._train_epoch()
                 self._save_octaves(finished=True)
                 self.progress.finished = True
@@ -142,6 +139,13 @@ class Trainer:
                 ) from None
         self.accelerator.wait_for_everyone()
         return self._best_figures()
+
+    @property
+    def unfinished(self) -> bool:
+        """True if training has an epoch to begin or to complete."""
+        progress = self.progress
+        # A limit lowered since the checkpoint may lie behind it: the partial epoch is evaluated.
+        return (progress.step < self.total_steps or progress.sentences > 0) and not self._out_of_patience()
 
     def _out_of_patience(self) -> bool:
         """Return True if the last `patience` epochs did not lower the validation loss. It is False within an epoch."""

@@ -1,0 +1,62 @@
+"""The command of training once more: what it leaves as it is, and what it says while it trains further."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.experiments.paths import ExperimentFiles
+from pipeline.reporting.results import from_outputs
+from pipeline.runtime.files import read_record, write_record
+from pipeline.runtime.signals import Interrupted
+from pipeline.training.trainer import Trainer
+from tests.helpers import call, prepare_tiny
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    prepare_tiny(folder, count=100)
+    return folder
+
+
+def command(data_dir: Path, outputs: Path, *flags: object) -> tuple[object, ...]:
+    places = ("--EXPERIMENT_NAME", "a", "--OUTPUT_DIR", outputs, "--DATA_DIR", data_dir, "--DATA", "tiny")
+    return ("train.py", *places, "--DIM_H", 16, "--NUM_HEADS", 2, "--BATCH_SIZE", 32, *flags)
+
+
+def interrupt(self: Trainer) -> None:
+    raise Interrupted(15)
+
+
+def test_a_command_without_a_step_left_keeps_the_limits_and_versions_of_what_was_trained(
+    data_dir: Path, tmp_path: Path
+):
+    config = ExperimentFiles.of(tmp_path, "nvib", "a").config
+    call(*command(data_dir, tmp_path, "--MAX_STEPS", 3))
+    trained = read_record(config, "")
+    trained["versions"]["commit"] = "an earlier one"
+    write_record(config, trained)
+    before = config.read_bytes()
+    for steps in (3, 2):
+        call(*command(data_dir, tmp_path, "--MAX_STEPS", steps))
+        assert config.read_bytes() == before
+    call(*command(data_dir, tmp_path, "--MAX_STEPS", 4))
+    now = read_record(config, "")
+    assert now["training"]["max_steps"] == 4
+    assert now["versions"]["commit"] != "an earlier one"
+
+
+def test_a_finished_run_that_goes_on_counts_as_unfinished_until_its_new_end(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    call(*command(data_dir, tmp_path, "--MAX_STEPS", 3))
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_train_epoch", interrupt)
+        call(*command(data_dir, tmp_path, "--MAX_STEPS", 6), expect=143)
+    results, (failure,) = from_outputs(tmp_path, "nvib", ["a"])
+    assert results == []
+    assert failure.reason == "training has not finished: 1 epochs are done"
+    call(*command(data_dir, tmp_path, "--MAX_STEPS", 6))
+    (result,), failures = from_outputs(tmp_path, "nvib", ["a"])
+    assert failures == []
+    assert result.figures["best_epoch"] in (1, 2)
