@@ -12,12 +12,12 @@ from typing import NoReturn, Protocol
 from pipeline.runtime.errors import LostError, UserError
 from pipeline.runtime.locks import inherit, release
 from pipeline.runtime.processes import is_first, leave, peer_lost
-from pipeline.runtime.signals import CONTINUES, Interrupted, ignore_signals, raise_on_signals, received
+from pipeline.runtime.signals import Interrupted, continues, ignore_signals, raise_on_signals, received
 
 # Errors of the file system that a user can remedy. The first ones: the disk is full, or a quota or the largest size of
 # a file is reached.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-REMEDIES: dict[int | None, str] = dict.fromkeys(NO_ROOM, f"make room; {CONTINUES}")
+REMEDIES: dict[int | None, str] = dict.fromkeys(NO_ROOM, "make room")
 REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "mend its rights, or name another folder")
 # Seconds that every other rank waits for rank 0 before it exits. After an error, rank 0 reports it first and the
 # launcher then ends this process. After a signal, rank 0 only has to end.
@@ -66,10 +66,12 @@ def run(main: Callable[[], None]) -> NoReturn:
         if isinstance(error, UserError):
             sys.exit(report(f"{script}: error: {one_line(str(error))}", 2))
         if peer_lost(error):
-            sys.exit(report(f"{script}: error: another process of this run has ended; {CONTINUES}", 2, inherit()))
+            sys.exit(report(f"{script}: error: another process of this run has ended; {continues()}", 2, inherit()))
         if (refusal := refused_by_disk(error)) is None:
             raise
         where, remedy = refusal.filename or "the disk", REMEDIES[refusal.errno]
+        if refusal.errno in NO_ROOM:
+            remedy += f"; {continues()}"
         sys.exit(report(f"{script}: error: {where} cannot be written ({refusal.strerror}): {remedy}", 2))
     sys.exit(0)
 

@@ -101,6 +101,7 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
     )
     from pipeline.experiments.tracker import Tracker, check_login, tracking
     from pipeline.runtime.devices import keep_freed_memory, precision, processes
+    from pipeline.runtime.signals import continue_without
     from pipeline.training.epoch_orders import EpochOrders
     from pipeline.training.fsdp import check_configuration
     from pipeline.training.octaves import check_octaves, remove_octaves
@@ -151,6 +152,8 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
             if points := remove_octaves(files):
                 say(f"the saved points of its path are removed with it: {', '.join(points)}")
             files.remove()
+        if arguments.RESTART:
+            continue_without("--RESTART True")
         wanted = training.precision
         if wanted == "auto" and files.config.exists():  # rank 0, or an earlier part of the run, has resolved it
             wanted = read_config(files)["training"].get("precision", wanted)

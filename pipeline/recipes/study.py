@@ -160,7 +160,7 @@ def alone(tuning: Tuning) -> Iterator[None]:
 def open_study(tuning: Tuning, storage: str) -> optuna.Study:
     """Create the study, or load it to continue.
 
-    A trial whose process died stops its heartbeat, and is tried once more.
+    A trial whose process died stops its heartbeat, and is tried once more; one that was interrupted is tried anew.
 
     Args:
         tuning: settings of the study.

@@ -19,6 +19,7 @@ from pipeline.recipes.study import DONE, FAILURE, RUNS, Tuning, alone, best_tria
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import write_json, write_record, write_text
 from pipeline.runtime.locks import release
+from pipeline.runtime.signals import Interrupted
 from pipeline.training.trainer import Trainer
 from pipeline.training.validation import evaluate
 
@@ -80,6 +81,11 @@ def run_trials(tuning: Tuning, study: optuna.Study, trials: int) -> None:
         study.sampler = optuna.samplers.TPESampler(seed=tuning.seeds[0] + trial.number)
         try:
             return _run(tuning, trial)
+        except Interrupted as stop:
+            # Optuna counts it as failed, and would draw other settings for the trial that comes in its place.
+            study.enqueue_trial(trial.params)
+            again = f"trial {trial.number} was stopped; the same command tries its settings anew"
+            raise Interrupted(stop.number, again) from None
         finally:
             release()  # before another process can find that this trial is the best, and test it
 

@@ -12,8 +12,19 @@ from types import FrameType
 from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-CONTINUES = "the same command continues"
 _received: list["Interrupted"] = []
+_left_out: list[str] = []  # flags without which the command continues
+
+
+def continues() -> str:
+    """Return which command continues after this process has ended."""
+    return f"the same command {''.join(f'without {flag} ' for flag in _left_out)}continues"
+
+
+def continue_without(flag: str) -> None:
+    """Record a flag that has removed what this process then saves anew: the same command would remove that, too."""
+    if flag not in _left_out:
+        _left_out.append(flag)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -21,11 +32,11 @@ class Interrupted(KeyboardInterrupt):
 
     Args:
         number: the signal's number.
-        state: what is saved and how to resume, for the user.
+        state: what is saved and how to resume, for the user; None if nothing is to be said of it.
     """
 
-    def __init__(self, number: int, state: str = f"interrupted; {CONTINUES}") -> None:
-        super().__init__(state)
+    def __init__(self, number: int, state: str | None = None) -> None:
+        super().__init__(f"interrupted; {continues()}" if state is None else state)
         self.number = number
         _received.append(self)
 
@@ -38,6 +49,7 @@ class Interrupted(KeyboardInterrupt):
 def raise_on_signals() -> None:
     """Install handlers that raise `Interrupted` in the main thread at once."""
     _received.clear()
+    _left_out.clear()
     sys.unraisablehook = _raise_elsewhere
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background jobs of a shell ignore it on purpose

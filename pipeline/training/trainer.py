@@ -24,7 +24,7 @@ from pipeline.runtime.errors import LostError, UserError
 from pipeline.runtime.processes import gathered, peer_lost
 from pipeline.runtime.progress import bar
 from pipeline.runtime.seeds import mixed
-from pipeline.runtime.signals import CONTINUES, Deferred, Interrupted, deferred, ignore_signals
+from pipeline.runtime.signals import Deferred, Interrupted, continues, deferred, ignore_signals
 from pipeline.training.best_epoch import compared_loss
 from pipeline.training.calibration import calibrate
 from pipeline.training.checkpoints import Progress, ShardedCheckpoints, WholeCheckpoints
@@ -135,7 +135,7 @@ class Trainer:
                 state = "nothing" if step is None else f"step {step} of {self.total_steps}"
                 where = "from the start" if step is None else "there"
                 raise LostError(
-                    f"another process of this run has ended; {state} is saved, and {CONTINUES} {where}"
+                    f"another process of this run has ended; {state} is saved, and {continues()} {where}"
                 ) from None
         self.accelerator.wait_for_everyone()
         return self._best_figures()
@@ -198,7 +198,7 @@ class Trainer:
         self._save()
         step, total = self.progress.step, self.total_steps
         number = self.stop.number or signal.SIGTERM  # the signal reached another process
-        raise Interrupted(number, f"stopped after step {step} of {total}, which is saved; {CONTINUES} there")
+        raise Interrupted(number, f"stopped after step {step} of {total}, which is saved; {continues()} there")
 
     def _step(self, group: list[Batch], figures: Figures) -> dict[str, float]:
         """Take one optimizer step over a group of batches, equal to a step over one large batch.

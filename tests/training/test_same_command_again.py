@@ -1,5 +1,7 @@
 """The command of training once more: what it leaves as it is, and what it says while it trains further."""
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,10 @@ def command(data_dir: Path, outputs: Path, *flags: object) -> tuple[object, ...]
 
 def interrupt(self: Trainer) -> None:
     raise Interrupted(15)
+
+
+def fill_disk(self: Trainer) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "latest")
 
 
 def test_a_command_without_a_step_left_keeps_the_limits_and_versions_of_what_was_trained(
@@ -60,3 +66,25 @@ def test_a_finished_run_that_goes_on_counts_as_unfinished_until_its_new_end(
     (result,), failures = from_outputs(tmp_path, "nvib", ["a"])
     assert failures == []
     assert result.figures["best_epoch"] in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "said"),
+    [
+        (
+            Trainer._save_and_stop,
+            143,
+            "step 0 of 3, which is saved; the same command{} continues there\n",
+        ),
+        (interrupt, 143, "interrupted; the same command{} continues\n"),
+        (fill_disk, 2, "make room; the same command{} continues\n"),
+    ],
+)
+def test_a_stopped_restart_names_the_command_that_continues(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: Callable, status: int, said: str
+):
+    """With `--RESTART True` it would remove what is saved."""
+    monkeypatch.setattr(Trainer, "_train_epoch", ends)
+    begin = command(data_dir, tmp_path, "--MAX_STEPS", 3)
+    assert said.format("") in call(*begin, expect=status).stderr
+    assert said.format(" without --RESTART True") in call(*begin, "--RESTART", True, expect=status).stderr
