@@ -4,6 +4,8 @@ import argparse
 
 from pipeline.cli.parser import Parser, add_batch_option, add_experiment_options, add_subset_option
 
+PREFIX = "regularisation/"  # of its figures
+
 
 def parse(description: str) -> argparse.Namespace:
     """Parse the command line of a script with this description."""
@@ -22,7 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.evaluation.bottleneck import alpha_by_token, read_bottleneck, regularisation_figures
     from pipeline.evaluation.diversity import Tokens
     from pipeline.experiments.load import load_experiment
-    from pipeline.experiments.tracker import check_login, tracking
+    from pipeline.experiments.tracker import check_login, read_summary, tracking
     from pipeline.generation.generate import require_latent, subset_batches
     from pipeline.reporting.bottleneck_page import draw_alpha_by_frequency, draw_alpha_by_token, draw_kept, shaded_page
     from pipeline.runtime.errors import UserError
@@ -62,8 +64,12 @@ def run(arguments: argparse.Namespace) -> None:
         f"{arguments.EXPERIMENT_NAME}: what is kept of the {subset} split",
     )
     write_text(folder / "regularisation_sentences.html", page)
+    earlier = {name: value for name, value in read_summary(experiment.files).items() if name.startswith(PREFIX)}
+    of_subset = {PREFIX + name: value for name, value in {**figures, "subset": subset}.items()}
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
-        tracker.summarise({f"regularisation/{name}": value for name, value in figures.items()})
+        tracker.summarise(of_subset, outdated=earlier)
+    if (replaced := earlier.get(f"{PREFIX}subset", subset)) != subset:
+        print(f"the figures of the {subset} split replace those of the {replaced} split in {experiment.files.summary}")
     for name, value in figures.items():
         print(f"  {name}: {value:.3f}")
     print(f"{len(bottleneck.kept)} sentences, written to {folder}/regularisation_*")

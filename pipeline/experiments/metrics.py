@@ -132,6 +132,7 @@ METRICS = (
         unit="vectors a sentence",
         decimals=1,
     ),
+    Metric("subset", "split that was encoded", ("regularisation",), decimals=None),
     Metric("length_correlation", "vectors kept and length (Pearson)", ("regularisation",), decimals=2),
     Metric("unexplained_by_length", "unexplained by length", ("regularisation",), unit="share"),
     Metric("alpha_frequency_correlation", "alpha and frequency (Spearman)", ("regularisation",), decimals=2),

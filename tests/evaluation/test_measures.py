@@ -162,7 +162,16 @@ def test_vectors_kept_are_drawn_and_counted(folder: Path):
     page = (experiment(folder) / "regularisation_sentences.html").read_text()
     assert page.count("<p>") == 1 + 30  # the validation split has 30 sentences
     assert (experiment(folder) / "regularisation_tokens.csv").read_text().startswith("token,occurrences,mean_pseudo_c")
-    assert summary(folder)["regularisation/vectors_kept"] == pytest.approx(summary(folder)["validation/vectors_kept"])
+    figures = summary(folder)
+    assert figures["regularisation/vectors_kept"] == pytest.approx(figures["validation/vectors_kept"])
+    assert figures["regularisation/subset"] == "validation"
+    path = experiment(folder) / "summary.json"
+    # As a correlation that the next run leaves out.
+    write_record(path, read_record(path, "") | {"regularisation/of_another_split": 1.0})
+    shown = call("regularisation.py", *at(folder, "nvib"), "--DATA_SUBSET", "test").stdout
+    assert "the figures of the test split replace those of the validation split in" in shown
+    assert summary(folder)["regularisation/subset"] == "test"
+    assert "regularisation/of_another_split" not in summary(folder)
 
 
 def test_the_fluency_of_novel_interpolations_is_judged(folder: Path):
