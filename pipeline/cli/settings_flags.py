@@ -22,7 +22,9 @@ def flag(name: str) -> str:
     return f"--{name.upper()}"
 
 
-def add_setting(group: argparse._ArgumentGroup, setting: Setting, help: str, default: Any = None) -> None:
+def add_setting(
+    group: argparse._ArgumentGroup, setting: Setting, help: str, default: Any = None, none: bool = False
+) -> None:
     """Add the flag of one setting.
 
     Args:
@@ -30,10 +32,13 @@ def add_setting(group: argparse._ArgumentGroup, setting: Setting, help: str, def
         setting: its declaration.
         help: text for `--help`.
         default: value of a flag that is not given.
+        none: True if the word `None` is taken for no value, which a text of the user's own may not be.
     """
     options: dict[str, Any] = {"choices": setting.choices} if setting.choices else {"type": _type_of(setting)}
     if setting.form == "reading":
         options = {"nargs": "+", "action": types.Reading, "metavar": "READING"}
+    if none:
+        options |= {"type": types.OrNone(options["type"]), "action": types.Optional}
     if setting.several:
         options["nargs"] = "+"
     if setting.distinct:
@@ -61,7 +66,7 @@ def add_fields(group: argparse._ArgumentGroup, *settings: type, leave_out: Seque
         default = values[0] if len(values) == 1 else ", ".join(f"{value} of {kind}" for kind, value in by_kind.items())
         only = f"{', '.join(by_kind)} only; " if 0 < len(by_kind) < len(settings) else ""
         setting = declarations[name]
-        add_setting(group, setting, f"{setting.help} ({only}default: {default})")
+        add_setting(group, setting, f"{setting.help} ({only}default: {default})", none=setting.optional)
 
 
 def _type_of(setting: Setting) -> Any:
@@ -71,7 +76,7 @@ def _type_of(setting: Setting) -> Any:
     if setting.bounds is not None:
         return types.Bounded(setting.bounds)
     if setting.form == "name":
-        return types.OrNone(types.name) if setting.optional else types.name
+        return types.name
     return {"sentence": types.sentence, "label": types.label, "base": types.base}.get(setting.form or "", str)
 
 
@@ -149,7 +154,7 @@ def flags_of_batches(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[str, type[ModelSettings]]) -> None:
-    """Set the flags that were not given to the values of a configuration file.
+    """Set the flags that were not given to the values of a configuration file. `None` is given if it is typed out.
 
     `tune.py` writes such a file, and the `config.json` of an experiment is one.
 
@@ -177,7 +182,8 @@ def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[
             value = known[name].checked(value)
         except SettingError as error:
             raise UserError(f"{path}: {error}") from None
-        if getattr(arguments, name.upper()) is None and name not in overruled:
+        given = getattr(arguments, name.upper()) is not None or name.upper() in types.typed_none(arguments)
+        if not given and name not in overruled:
             setattr(arguments, name.upper(), value)
 
 

@@ -40,8 +40,8 @@ def parse(description: str) -> argparse.Namespace:
     group.add_argument(
         "--CONFIG",
         type=types.file,
-        help="JSON file with settings of model and training, as tune.py writes it; flags have precedence over it "
-        "(default: none)",
+        help="JSON file with settings of model and training, as tune.py writes it; flags have precedence over it, "
+        "None that is typed out too (default: none)",
     )
     add_fields(group, *MODELS.values())
     group = parser.add_argument_group("training")

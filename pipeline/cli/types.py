@@ -126,6 +126,35 @@ class Checked:
         return text
 
 
+class Optional(argparse.Action):
+    """Store the value of a flag that takes `None`, and record where it was typed, which no default replaces."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the value, or the values.
+
+        Raises:
+            ArgumentError: if None is one of several values.
+        """
+        if isinstance(values, list) and None in values:
+            if len(values) > 1:
+                raise argparse.ArgumentError(self, "None is no value beside others; give it alone")
+            values = None
+        setattr(namespace, self.dest, values)
+        without = {name for name in typed_none(namespace) if name != self.dest}
+        namespace.typed_none = without | ({self.dest} if values is None else set())
+
+
+def typed_none(arguments: argparse.Namespace) -> set[str]:
+    """Return the names of the flags whose value was typed out as `None`."""
+    return set(getattr(arguments, "typed_none", ()))
+
+
 class Distinct(argparse.Action):
     """Store the values of a flag that takes several values, all of them different."""
 
