@@ -58,7 +58,12 @@ def _path_of(own: ExperimentFiles) -> Sequence[float] | None:
 
 
 def save_octave(
-    files: ExperimentFiles, rate: float, weights: Mapping[str, Tensor], epoch: int, figures: Mapping[str, float]
+    files: ExperimentFiles,
+    rate: float,
+    weights: Mapping[str, Tensor],
+    epoch: int,
+    figures: Mapping[str, float],
+    control: Mapping[str, Any],
 ) -> None:
     """Save the weights of a run at one rate of its path, with their figures on the validation split.
 
@@ -68,13 +73,14 @@ def save_octave(
         weights: full model state dict.
         epoch: epoch of the run, from 1.
         figures: validation figures by name.
+        control: state of the controller, whose prices a run that starts from the point begins with.
     """
     own = octave_files(files, rate)
     own.remove()
     own.folder.mkdir(parents=True)
     # First of all: by it `check_octaves` knows the folder again, also if this process is killed here.
     write_config(own, {**read_config(files), "wandb_id": secrets.token_hex(4)})
-    state: dict[str, Any] = {"epoch": epoch, "validation": dict(figures)}
+    state: dict[str, Any] = {"epoch": epoch, "validation": dict(figures), "control": dict(control)}
     save_checkpoint(own.best, dict(weights), state)
     summary = {f"validation/{name}": value for name, value in figures.items()}
     Tracker(own, run=None, offline=True).summarise({**summary, "best_epoch": epoch})

@@ -253,7 +253,7 @@ class Trainer:
             figures = self._evaluated()
             weights = self.checkpoints.weights()
             if self.accelerator.is_main_process:
-                save_octave(self.files, rate, weights, self.progress.epoch + 1, figures)
+                save_octave(self.files, rate, weights, self.progress.epoch + 1, figures, self.control.to_json())
             self.control.state.octaves += 1
 
     def _evaluated(self) -> dict[str, float]:

@@ -81,6 +81,8 @@ def inherited_prices(source: ExperimentFiles) -> Prices:
         progress = read_record(source.latest_shards / PROGRESS, remedy)
     elif source.latest.exists():
         progress = load_checkpoint(source.latest, remedy)[1]
+    elif source.best.exists():  # a point of a path has no other checkpoint
+        progress = load_checkpoint(source.best, remedy)[1]
     else:
         return UNCHANGED
     state = progress.get("control") or {}

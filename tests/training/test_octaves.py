@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from models.text_model import UNCHANGED
+from pipeline.experiments.paths import ExperimentFiles
+from pipeline.training.warm_start import inherited_prices
 from tests.helpers import call, one_line_of_error, prepare_tiny
 
 SMALL = ("--DATA", "tiny", "--PRECISION", "fp32", "--DIM_H", 16, "--NUM_HEADS", 2, "--DROPOUT", 0, "--BATCH_SIZE", 16)
@@ -59,3 +62,13 @@ def test_the_last_point_is_saved_again_at_the_end_of_a_longer_run(folder: Path):
         json.loads((point(folder, 3000).with_name(name) / "summary.json").read_text()) for name in ("n-rate-3000", "n")
     )
     assert last["validation/rate"] == run["validation/rate"]
+
+
+@pytest.mark.slow
+def test_a_start_from_a_point_begins_with_its_prices(folder: Path):
+    train(folder, "n", 110, *PATH)
+    run = inherited_prices(ExperimentFiles(folder / "outputs" / "nvib" / "n"))
+    assert run != UNCHANGED
+    assert inherited_prices(ExperimentFiles(point(folder, 3000))) == run  # it is the run at its end
+    first = inherited_prices(ExperimentFiles(point(folder, 6000)))
+    assert UNCHANGED != first != run
