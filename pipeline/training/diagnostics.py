@@ -88,13 +88,13 @@ def progress_text(figures: Figures, left: float) -> str:
     """Format the figures of an epoch so far, and the time that the run has left, for a progress bar.
 
     Args:
-        figures: figures of the epoch; none if every step was skipped.
+        figures: figures of the epoch, without a token if every step of this process was skipped.
         left: seconds of the steps that are left of all epochs.
     """
     sums, parts = figures.sums, []
-    if sums:
+    if sums.get("tokens"):
         parts.append(f"cross-entropy {sums['nll'] / sums['tokens']:.3f}")
-    if "vectors_kept_fraction" in sums:
+    if sums.get("sentences") and "vectors_kept_fraction" in sums:
         parts.append(f"kept {sums['vectors_kept_fraction'] / sums['sentences']:.0%}")
     return ", ".join([*parts, f"run: {tqdm.format_interval(left)} left"])
 

@@ -100,6 +100,8 @@ class Trainer:
         if progress is None:
             return False
         self.progress = progress
+        if not self.accelerator.is_main_process:  # the sums are of one process, and all of them are added up
+            progress.figures = dict.fromkeys(progress.figures, 0.0)
         self.total_steps = self._total_steps()
         self.control = RateControl(self.settings, self.model.settings, self.total_steps, progress.control)
         if progress.step < self.total_steps:

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data.dataset import load_prepared
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.reporting.results import from_outputs
 from pipeline.runtime.files import read_record, write_record
 from pipeline.runtime.signals import Interrupted
+from pipeline.training.checkpoints import Progress
+from pipeline.training.diagnostics import progress_text
 from pipeline.training.trainer import Trainer
+from pipeline.training.validation import Figures
 from tests.helpers import call, prepare_tiny
+from tests.training.test_trainer import trainer
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +93,19 @@ def test_a_stopped_restart_names_the_command_that_continues(
     begin = command(data_dir, tmp_path, "--MAX_STEPS", 3)
     assert said.format("") in call(*begin, expect=status).stderr
     assert said.format(" without --RESTART True") in call(*begin, "--RESTART", True, expect=status).stderr
+
+
+def test_the_sums_of_an_epoch_that_was_begun_are_counted_by_one_process_alone(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = trainer(load_prepared(data_dir, "tiny"), tmp_path)
+    first.progress = Progress(sentences=32, step=1, figures={"tokens": 300.0, "nll": 900.0})
+    first._save()
+    again = trainer(first.data, tmp_path)
+    assert again.resume()
+    assert again.progress.figures == {"tokens": 300.0, "nll": 900.0}
+    other = trainer(first.data, tmp_path)
+    monkeypatch.setattr(type(other.accelerator), "is_main_process", False)
+    assert other.resume()
+    assert other.progress.figures == {"tokens": 0.0, "nll": 0.0}
+    assert progress_text(Figures(other.progress.figures), 1.0) == "run: 00:01 left"
