@@ -39,6 +39,7 @@ def collapse_figures(
     device: torch.device,
     compared: int | None = None,
     count: int | None = None,
+    wanted: str = "auto",
 ) -> dict[str, float]:
     """Compute the figures that reveal posterior collapse.
 
@@ -48,6 +49,7 @@ def collapse_figures(
         device: device of the model.
         compared: number of batches, from the split's first on, over which the perplexities are taken; None for all.
         count: number of distinct batches of all processes; further ones are repetitions. None if none is repeated.
+        wanted: precision, see `scoring`.
 
     Returns:
         `active_units`: dimensions of a model with Gaussians whose mean has a variance above 0.01 over all real vectors
@@ -77,7 +79,7 @@ def collapse_figures(
             if isinstance(model, Nonparametric):
                 latents["all"] = model.read_all(encoding, batch.source)
             packing = Packing.of(batch.key_padding_mask)
-            with scoring(model, device):
+            with scoring(model, device, wanted):
                 nll = {
                     name: model.score(batch.target_input, latent, batch.source, packing).each.double().sum().item()
                     for name, latent in latents.items()

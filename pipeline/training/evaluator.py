@@ -31,7 +31,7 @@ class Evaluator:
     Args:
         model: model that trains.
         data: prepared data.
-        settings: size of the batches and workers of the loaders.
+        settings: size of the batches, workers of the loaders, and precision around a pretrained model.
         accelerator: device and processes.
         stoppable: yields batches, and ends where a signal asks for it.
     """
@@ -51,26 +51,29 @@ class Evaluator:
         """Return all figures of the validation split, by name."""
         size, device = self.settings.batch_size, self.accelerator.device
         batches = in_order(len(self.data.splits["validation"]), size)
+        end_id, wanted = self.data.tokenizer.sep_id, self.settings.precision
         sentences = GAP_SENTENCES if self.model.settings.pretrained is None else FEW_GAP_SENTENCES
         own, compared = share(batches, evenly=self._sharded), math.ceil(sentences / size)
         with outer_gathered(self.model):
             shown = bar(self.loader(own, "validation"), total=len(own), desc="validation", unit="batch", leave=False)
-            figures = evaluate(self.model, self._stoppable(shown), device, self.data.tokenizer.sep_id, len(batches))
+            figures = evaluate(self.model, self._stoppable(shown), device, end_id, len(batches), wanted)
             loaded = self._stoppable(self.loader(own, "validation"))
-            figures |= collapse_figures(self.model, loaded, device, compared, len(batches))
+            figures |= collapse_figures(self.model, loaded, device, compared, len(batches), wanted)
         self.model.train()
         return figures
 
     def check(self) -> dict[str, float]:
         """Return the means of validation sentences from all over the split, for a controller."""
-        number = len(self.data.splits["validation"])
+        number, end_id = len(self.data.splits["validation"]), self.data.tokenizer.sep_id
         looked_at = CHECK_SENTENCES if self.model.settings.pretrained is None else FEW_SENTENCES
         apart = max(1, number // looked_at)
         batches = in_order(min(looked_at, number), self.settings.batch_size)
         batches = [[apart * sentence for sentence in batch] for batch in batches]
         loaded = self.loader(share(batches, evenly=self._sharded), "validation")
         with outer_gathered(self.model):
-            figures = evaluate(self.model, loaded, self.accelerator.device, self.data.tokenizer.sep_id, len(batches))
+            figures = evaluate(
+                self.model, loaded, self.accelerator.device, end_id, len(batches), self.settings.precision
+            )
         self.model.train()
         return figures
 
