@@ -5,11 +5,11 @@ from typing import Any
 
 from models import ModelSettings
 from models.settings import PERTURBING, NVAESettings
-from pipeline.cli.settings_flags import flag
+from pipeline.cli.settings_flags import RATE, flag
 from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.errors import UserError
 
-RATE, KEPT = ("target_rate", "rate_path"), ("target_kept",)
+KEPT = ("target_kept",)
 
 
 def with_control(model: type[ModelSettings], given: Mapping[str, Any], training: TrainingSettings) -> dict[str, Any]:

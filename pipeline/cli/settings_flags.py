@@ -16,6 +16,8 @@ from pipeline.experiments.training_settings import TrainingSettings
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.files import read_json
 
+RATE = ("target_rate", "rate_path")  # settings that ask for a rate
+
 
 def flag(name: str) -> str:
     """Flag of the setting `name`."""
@@ -170,8 +172,7 @@ def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[
     if model not in list(models):
         raise UserError(f"{path} names the model {model!r}; it must be one of {', '.join(models)}")
     arguments.MODEL = arguments.MODEL or model
-    # The flag, and not the file's batch_tokens, sets the size of a batch.
-    overruled = {"batch_tokens"} if arguments.BATCH_SIZE is not None else set[str]()
+    overruled = _overruled(arguments, values)
     known = {setting.name: setting for kind in (*models.values(), TrainingSettings) for setting in declared(kind)}
     for name in ("vocabulary_size", "base_sha256"):  # determined by the prepared data and by the pretrained model
         values.pop(name, None)
@@ -182,9 +183,29 @@ def fill_from_config(arguments: argparse.Namespace, path: Path, models: Mapping[
             value = known[name].checked(value)
         except SettingError as error:
             raise UserError(f"{path}: {error}") from None
-        given = getattr(arguments, name.upper()) is not None or name.upper() in types.typed_none(arguments)
-        if not given and name not in overruled:
+        if not _typed(arguments, name) and name not in overruled:
             setattr(arguments, name.upper(), value)
+
+
+def _typed(arguments: argparse.Namespace, name: str) -> bool:
+    return getattr(arguments, name.upper()) is not None or name.upper() in types.typed_none(arguments)
+
+
+def _overruled(arguments: argparse.Namespace, values: Mapping[str, Any]) -> set[str]:
+    """Return the names of settings of a file that no longer hold, since a flag overrules what they follow from."""
+    overruled: set[str] = set()
+    if arguments.BATCH_SIZE is not None:  # the flag, and not the file's batch_tokens, sets the size of a batch
+        overruled.add("batch_tokens")
+    if values.get("batch_tokens") is not None and ("batch_tokens" in overruled or _typed(arguments, "batch_tokens")):
+        overruled.add("group_by_length")  # True with batch_tokens, which may stay
+    asked = [name for name in RATE if values.get(name) is not None]
+    asked_now = [
+        name for name in RATE if getattr(arguments, name.upper()) or (name in asked and not _typed(arguments, name))
+    ]
+    # The weighting of a file that is not what follows from its rate was chosen, and stays.
+    if bool(asked) != bool(asked_now) and values.get("kl_weighting") == ("component" if asked else "share"):
+        overruled.add("kl_weighting")
+    return overruled
 
 
 def _part(config: Any, name: str) -> dict[str, Any] | None:

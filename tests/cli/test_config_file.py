@@ -7,8 +7,10 @@ from unittest import mock
 
 import pytest
 
+from models import MODELS
 from pipeline.cli import train_command
-from pipeline.cli.settings_flags import training_settings
+from pipeline.cli.control_flags import with_control
+from pipeline.cli.settings_flags import model_fields, training_settings
 from tests.helpers import call, one_line_of_error
 
 
@@ -44,3 +46,44 @@ def test_none_is_replaced_by_a_later_value_and_stands_alone(tmp_path: Path):
     assert none.TARGET_RATE is None
     line = one_line_of_error(call("train.py", "--EXPERIMENT_NAME", "a", "--RATE_PATH", "None", 5, expect=2))
     assert "--RATE_PATH: None is no value beside others" in line
+
+
+@pytest.mark.parametrize(
+    ("training", "weighting", "flags", "kept"),
+    [
+        ({}, "share", ("--TARGET_RATE", 30), None),
+        ({"target_rate": None}, "share", ("--RATE_PATH", 120, 15), None),
+        ({"target_rate": 30.0}, "component", ("--TARGET_RATE", "None"), None),
+        ({"target_rate": 30.0}, "component", ("--TARGET_RATE", "None", "--RATE_PATH", 120, 15), "component"),
+        ({"target_rate": 30.0}, "component", ("--TARGET_RATE", 60), "component"),
+        ({"target_rate": 30.0}, "share", ("--TARGET_RATE", "None"), "share"),
+        ({}, "component", ("--TARGET_RATE", 30), "component"),
+        ({}, "share", ("--TARGET_RATE", 30, "--KL_WEIGHTING", "share"), "share"),
+        ({}, "share", (), "share"),
+    ],
+)
+def test_the_weighting_that_followed_from_a_rate_of_the_file_follows_from_the_flags(
+    tmp_path: Path, training: dict, weighting: str, flags: tuple, kept: str | None
+):
+    """None is completed as without a file."""
+    arguments = parsed(tmp_path, training, *flags, kl_weighting=weighting)
+    assert kept == arguments.KL_WEIGHTING
+    given = with_control(MODELS["NVIB"], model_fields(arguments, MODELS), training_settings(arguments))
+    assert given.get("kl_weighting", "share") == (kept or ("share" if "None" in flags else "component"))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "flags", "grouped"),
+    [
+        (4096, ("--BATCH_SIZE", 32), False),
+        (4096, ("--BATCH_TOKENS", "None"), False),
+        (4096, ("--BATCH_TOKENS", 2048), True),
+        (4096, ("--BATCH_SIZE", 32, "--GROUP_BY_LENGTH", True), True),
+        (None, ("--BATCH_SIZE", 32), True),
+    ],
+)
+def test_a_grouping_that_followed_from_batches_by_tokens_goes_with_them(
+    tmp_path: Path, tokens: int | None, flags: tuple, grouped: bool
+):
+    settings = training_settings(parsed(tmp_path, {"batch_tokens": tokens, "group_by_length": True}, *flags))
+    assert settings.group_by_length == grouped
