@@ -167,7 +167,10 @@ def train(arguments: argparse.Namespace, files: ExperimentFiles) -> None:
         trainer = Trainer(model, data, training, files, tracker)
         trainer.control.inherit(prices)
         if trainer.resume():
-            say(f"continuing after step {trainer.progress.step} of {trainer.total_steps}")
+            step = trainer.progress.step
+            say(f"continuing after step {step} of {trainer.total_steps}")
+            if trainer.after_part and (trainer.unfinished or training.epochs > 0):
+                say(f"a limit cut the epoch that ended at step {step}; it counts as a whole one")
         if trainer.unfinished and ranks.is_main_process:
             write_config(files, config)
             tracker.reopen()

@@ -54,6 +54,7 @@ class Progress:
     best_loss: float = math.inf
     best_epoch: int = -1
     finished: bool = False
+    cut: bool = False  # a limit ended the last epoch before its last batch
     figures: dict[str, float] = field(default_factory=dict)  # sums over this epoch so far
     skipped: int = 0  # optimizer steps of the run that were skipped
     control: dict[str, Any] = field(default_factory=dict)  # state of the controller of the rate

@@ -149,6 +149,11 @@ class Trainer:
         # A limit lowered since the checkpoint may lie behind it: the partial epoch is evaluated.
         return (progress.step < self.total_steps or progress.sentences > 0) and not self._out_of_patience()
 
+    @property
+    def after_part(self) -> bool:
+        """True if a limit cut the last epoch, and none has begun since."""
+        return self.progress.cut and self.progress.sentences == 0
+
     def _out_of_patience(self) -> bool:
         """Return True if the last `patience` epochs did not lower the validation loss. It is False within an epoch."""
         progress, patience = self.progress, self.settings.patience
@@ -158,12 +163,12 @@ class Trainer:
         progress, settings = self.progress, self.settings
         figures = Figures(dict(progress.figures))
         order = self.orders.of(progress.epoch, progress.sentences)
-        self.batches, sizes = order.done, order.sizes()
+        self.batches, whole, sizes = order.done, order.done + len(order), order.sizes()
         started = time.monotonic() - progress.seconds
         self.trained.train()
         description = f"epoch {progress.epoch + 1}/{math.ceil(self.total_steps / self.steps_per_epoch)}"
         with bar(
-            total=len(order) + self.batches,
+            total=whole,
             initial=self.batches,
             desc=description,
             unit="batch",
@@ -194,6 +199,7 @@ class Trainer:
                     self._save()
         if progress.step >= self.total_steps:
             self._calibrate()
+        progress.cut = self.batches < whole
         self._finish_epoch(figures, time.monotonic() - started)
 
     def _save_and_stop(self) -> NoReturn:

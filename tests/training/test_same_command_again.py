@@ -57,6 +57,20 @@ def test_a_command_without_a_step_left_keeps_the_limits_and_versions_of_what_was
     assert now["versions"]["commit"] != "an earlier one"
 
 
+def test_an_epoch_that_a_limit_cut_is_said_to_count_as_a_whole_one(data_dir: Path, tmp_path: Path):
+    """The 80 sentences are 3 batches."""
+
+    def said(*flags: object) -> bool:
+        shown = call(*command(data_dir, tmp_path, *flags)).stdout
+        return "a limit cut the epoch that ended at step 2; it counts as a whole one\n" in shown
+
+    assert not said("--MAX_STEPS", 2)
+    assert not said("--MAX_STEPS", 2)
+    assert said("--EPOCHS", 1)
+    assert said("--MAX_STEPS", 5)  # a whole epoch of 3 steps
+    assert "counts as a whole one" not in call(*command(data_dir, tmp_path, "--EPOCHS", 2)).stdout
+
+
 def test_a_finished_run_that_goes_on_counts_as_unfinished_until_its_new_end(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
