@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -26,9 +27,10 @@ def data_dir(tmp_path_factory) -> Path:
     return folder
 
 
-def command(data_dir: Path, outputs: Path, *flags: object) -> tuple[object, ...]:
+def train(data_dir: Path, outputs: Path, *flags: object, expect: int = 0) -> CompletedProcess[str]:
     places = ("--EXPERIMENT_NAME", "a", "--OUTPUT_DIR", outputs, "--DATA_DIR", data_dir, "--DATA", "tiny")
-    return ("train.py", *places, "--DIM_H", 16, "--NUM_HEADS", 2, "--BATCH_SIZE", 32, *flags)
+    small = ("--DIM_H", 16, "--NUM_HEADS", 2, "--BATCH_SIZE", 32)
+    return call("train.py", *places, *small, *flags, expect=expect)
 
 
 def interrupt(self: Trainer) -> None:
@@ -43,15 +45,15 @@ def test_a_command_without_a_step_left_keeps_the_limits_and_versions_of_what_was
     data_dir: Path, tmp_path: Path
 ):
     config = ExperimentFiles.of(tmp_path, "nvib", "a").config
-    call(*command(data_dir, tmp_path, "--MAX_STEPS", 3))
+    train(data_dir, tmp_path, "--MAX_STEPS", 3)
     trained = read_record(config, "")
     trained["versions"]["commit"] = "an earlier one"
     write_record(config, trained)
     before = config.read_bytes()
     for steps in (3, 2):
-        call(*command(data_dir, tmp_path, "--MAX_STEPS", steps))
+        train(data_dir, tmp_path, "--MAX_STEPS", steps)
         assert config.read_bytes() == before
-    call(*command(data_dir, tmp_path, "--MAX_STEPS", 4))
+    train(data_dir, tmp_path, "--MAX_STEPS", 4)
     now = read_record(config, "")
     assert now["training"]["max_steps"] == 4
     assert now["versions"]["commit"] != "an earlier one"
@@ -61,27 +63,27 @@ def test_an_epoch_that_a_limit_cut_is_said_to_count_as_a_whole_one(data_dir: Pat
     """The 80 sentences are 3 batches."""
 
     def said(*flags: object) -> bool:
-        shown = call(*command(data_dir, tmp_path, *flags)).stdout
+        shown = train(data_dir, tmp_path, *flags).stdout
         return "a limit cut the epoch that ended at step 2; it counts as a whole one\n" in shown
 
     assert not said("--MAX_STEPS", 2)
     assert not said("--MAX_STEPS", 2)
     assert said("--EPOCHS", 1)
     assert said("--MAX_STEPS", 5)  # a whole epoch of 3 steps
-    assert "counts as a whole one" not in call(*command(data_dir, tmp_path, "--EPOCHS", 2)).stdout
+    assert "counts as a whole one" not in train(data_dir, tmp_path, "--EPOCHS", 2).stdout
 
 
 def test_a_finished_run_that_goes_on_counts_as_unfinished_until_its_new_end(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    call(*command(data_dir, tmp_path, "--MAX_STEPS", 3))
+    train(data_dir, tmp_path, "--MAX_STEPS", 3)
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_train_epoch", interrupt)
-        call(*command(data_dir, tmp_path, "--MAX_STEPS", 6), expect=143)
+        train(data_dir, tmp_path, "--MAX_STEPS", 6, expect=143)
     results, (failure,) = from_outputs(tmp_path, "nvib", ["a"])
     assert results == []
     assert failure.reason == "training has not finished: 1 epochs are done"
-    call(*command(data_dir, tmp_path, "--MAX_STEPS", 6))
+    train(data_dir, tmp_path, "--MAX_STEPS", 6)
     (result,), failures = from_outputs(tmp_path, "nvib", ["a"])
     assert failures == []
     assert result.figures["best_epoch"] in (1, 2)
@@ -104,9 +106,9 @@ def test_a_stopped_restart_names_the_command_that_continues(
 ):
     """With `--RESTART True` it would remove what is saved."""
     monkeypatch.setattr(Trainer, "_train_epoch", ends)
-    begin = command(data_dir, tmp_path, "--MAX_STEPS", 3)
-    assert said.format("") in call(*begin, expect=status).stderr
-    assert said.format(" without --RESTART True") in call(*begin, "--RESTART", True, expect=status).stderr
+    begin = (data_dir, tmp_path, "--MAX_STEPS", 3)
+    assert said.format("") in train(*begin, expect=status).stderr
+    assert said.format(" without --RESTART True") in train(*begin, "--RESTART", True, expect=status).stderr
 
 
 def test_the_sums_of_an_epoch_that_was_begun_are_counted_by_one_process_alone(
