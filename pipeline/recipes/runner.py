@@ -154,7 +154,7 @@ class StepRunner:
                         "as it was, or another --PROJECT_NAME"
                     )
 
-    def check_data(self, data: Mapping[str, Any]) -> None:
+    def check_data(self, data: dict[str, Any]) -> None:
         """Check that experiments of the steps were trained on these data: a report is of one data set.
 
         Args:
