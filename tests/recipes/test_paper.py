@@ -13,13 +13,9 @@ import pytest
 
 from pipeline.experiments.config import write_config
 from pipeline.experiments.paths import ExperimentFiles
-from pipeline.recipes.plan import Budget, Places
 from pipeline.recipes.runner import Step, StepRunner
 from tests.helpers import ROOT, call, prepare_tiny, run, wait_for
 from tests.zygote import zygote
-
-BUDGET = Budget(seeds=(1, 2, 3), max_steps=None, batch_size=16, samples=10, importance_samples=2, pairs=None)
-PLACES = Places("p", Path("o"), Path("d"))
 
 
 class Pretended(StepRunner):
