@@ -155,8 +155,9 @@ class RowDraws:
         tokenizer = self.grammar.tokenizer
         forced = [[] if labels is None else [tokenizer.labels[labels[place]]] for place in range(len(numbers))]
         groups = [] if self.asked is None else [self.asked.order[number] for number in numbers]
-        # Without latents and other conditions, all candidates of a member, or of given values, have the same weight.
+        # Without latents, labels and other conditions, candidates of a member, or of given values, have equal weights.
         weighed = self.grammar.permitted or (groups and latent is not None)
+        weighed = weighed or (self.balance is not None and len(set(labels or ())) > 1)
         weighed = weighed or (self.incomplete is not None and any(map(self.incomplete.drawn, numbers)))
         if not weighed or decoding.method != "sample":
             return latent, self.grammar.ordered(numbers, forced, self.seed, groups=groups, free=self.free)

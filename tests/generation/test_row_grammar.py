@@ -182,6 +182,35 @@ def test_groups_keep_their_numbers_of_rows_and_draw_from_the_conditional_distrib
         assert distance < (0.06 if member == "M" else 0.12), member
 
 
+def test_balanced_rows_have_their_labels_given_the_member():
+    """A model whose label decides the sex gives each member its own label alone, beside marginal ones of one half."""
+    template = RowTemplate(None, list(COLUMNS), "the table")
+    tokenizer = RowTokenizer.train(lambda: iter(TEXTS), template, COLUMNS, 262)
+    tokenizer.add_labels(["men", "women"])
+    field, members = tokenizer.fields["sex"], ("F", "M")
+    tokens = {one: field.to_id((field.code.encode(one) or [])[0]) for one in members}
+    sexes = {tokenizer.labels[label]: tokens[one] for label, one in zip(("women", "men"), members, strict=True)}
+    groups = [{"sex": tuple(field.code.encode(one) or ())} for one in members]
+    balance = Balance("sex", (("F",), ("M",)), (0, 1) * 50)
+    draws = RowDraws(RowGrammar(tokenizer, groups=groups), 1, {}, cast(Any, None), balance=balance)
+    labels, generator = ["women"] * 50 + ["men"] * 50, torch.Generator().manual_seed(5)
+    experiment = cast(Any, SimpleNamespace(device=torch.device("cpu")))
+    _, constraint = draws.begin(experiment, None, range(100), labels, Decoding("sample"), generator)
+    numbers = list(range(len(constraint)))
+    drawn: list[list[int]] = [[] for _ in numbers]
+    while (chosen := constraint.chosen()) is None and len(drawn[0]) < 3:  # the label, the column, its value
+        logits = torch.zeros(len(numbers), tokenizer.vocabulary_size)
+        for number, ids in enumerate(drawn):
+            if ids:
+                logits[number, [token for label, token in sexes.items() if label != ids[0]]] = -99.0
+        next_tokens = greedy(constraint.apply(numbers, logits)).tolist()
+        constraint.advance(numbers, next_tokens)
+        drawn = [[*ids, token] for ids, token in zip(drawn, next_tokens, strict=True)]
+    rows = [drawn[number] for number in chosen or numbers]
+    assert [row[2] for row in rows] == [tokens["F"], tokens["M"]] * 50
+    assert all(sexes[row[0]] == row[2] for row in rows)
+
+
 def test_a_free_order_lets_any_column_come_first(tokenizer: RowTokenizer):
     grammar = RowGrammar(tokenizer)
     logits = torch.zeros(1, tokenizer.vocabulary_size)
