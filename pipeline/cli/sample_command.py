@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.evaluation.latent_influence import NAMES, in_words, influence, two_decodings
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.metric_types import REAL_TEXT, UNIGRAMS
-    from pipeline.experiments.tracker import check_login, fingerprint, read_summary, tracking
+    from pipeline.experiments.tracker import Tracker, check_login, fingerprint, read_summary, tracking
     from pipeline.generation.known_texts import KnownTexts
     from pipeline.generation.novel_samples import check_novel, draw_again
     from pipeline.generation.sampler import draws_from_prior, sample_with
@@ -65,14 +65,16 @@ def run(arguments: argparse.Namespace) -> None:
     if not is_first():
         return
     samples, text_file = experiment.files.samples, experiment.files.samples.with_suffix(".txt")
+    # Figures of the old samples are removed first, so that a killed process leaves no outdated figure. `tracking`
+    # writes an offline run from the files at its beginning, so they hold the new samples by then.
+    outdated: list[str] = []
+    if not samples.exists() or samples.read_bytes() != as_jsonl(rows).encode():
+        outdated = Tracker(experiment.files, run=None, offline=True).forget_samples()
+        if of_earlier := [path.name for path in experiment.files.of_quality if path.exists()]:
+            print(f"of earlier samples, until quality.py runs again: {', '.join(of_earlier)}")
+    write_text(samples, as_jsonl(rows))
     with tracking(experiment.files, experiment.config, arguments.WANDB_ENTITY) as tracker:
-        # Figures of the old samples are removed first, so that a killed process leaves no outdated figure.
-        if not samples.exists() or samples.read_bytes() != as_jsonl(rows).encode():
-            tracker.forget_samples()
-            outdated = [path.name for path in experiment.files.of_quality if path.exists()]
-            if outdated:
-                print(f"of earlier samples, until quality.py runs again: {', '.join(outdated)}")
-        write_text(samples, as_jsonl(rows))
+        tracker.summarise({}, outdated)  # an online run has them still
         write_text(text_file, "".join(on_one_line(row["text"]) + "\n" for row in rows))
         source = experiment.data.statistics.get("source") or {}
         written = write_synthetic(rows, source, experiment.files.folder)

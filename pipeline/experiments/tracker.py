@@ -140,11 +140,12 @@ class Tracker:
         if finished:
             self.summarise({}, [FINISHED])
 
-    def forget_samples(self) -> None:
-        """Remove the figures that were measured on samples, before other samples replace these."""
+    def forget_samples(self) -> list[str]:
+        """Remove the figures that were measured on samples, before other samples replace these; return their names."""
         outdated = [key for key in self._summary() if outdated_with_samples(key)]
         if outdated:
             self.summarise({}, outdated)
+        return outdated
 
     def _summary(self) -> dict[str, Any]:
         return read_summary(self.files)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.experiments import tracker
 from pipeline.experiments.paths import ExperimentFiles
 from pipeline.experiments.tracker import Tracker
 from tests.helpers import ROOT, call, one_line_of_error, train_tiny
@@ -75,6 +76,17 @@ def test_figures_of_earlier_interpolations_go(folder: Path):
     call("interpolation_evaluation.py", *at(folder), "--NUMBER_PAIRS", 2)
     assert summary(folder)["interpolation/pairs"] == 2
     assert not [key for key in summary(folder) if "novel_forward" in key]
+
+
+def test_an_offline_run_is_written_with_the_new_samples(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    logged: list[tuple[str, bool]] = []
+
+    def log_samples(_: Any, files: ExperimentFiles) -> None:
+        logged.append((files.samples.read_text(), "samples/count" in summary(folder)))
+
+    monkeypatch.setattr(tracker, "_log_samples", log_samples)
+    call("sample.py", *at(folder), "--NUMBER_SAMPLES", 20, "--SEED", 8)
+    assert logged == [(of(folder).samples.read_text(), False)], "no figure of the old samples is beside the new ones"
 
 
 def test_files_of_earlier_samples_are_named(folder: Path):
