@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pipeline.data.column_types import column_type
 from pipeline.data.dataset import PreparedData
 from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.data.text_code import TextCode
@@ -48,7 +49,7 @@ class NewIdentifiers:
         self._kind, self._known = description["kind"], sorted(known - {""})
         self._places = [] if self._kind == "uuid" else _characters(self._known)
         self._made: dict[int, str] = {}
-        self._integers, self._largest = bool(description.get("integers")), largest
+        self._type, self._largest = column_type(description), largest
 
     def fresh(self, taken: Iterable[str] = ()) -> "NewIdentifiers":
         """Return a maker of values that has made none yet, and makes none of those that are taken."""
@@ -78,7 +79,12 @@ class NewIdentifiers:
         return self._made[number]
 
     def _is_value(self, text: str) -> bool:
-        return not self._integers or (text == str(int(text)) and (self._largest is None or int(text) <= self._largest))
+        """Return True for a value of the column's type: places of values in several forms may mix to one of none."""
+        try:
+            value = self._type.value(text)
+        except ValueError:
+            return False
+        return self._largest is None or not isinstance(value, int) or value <= self._largest
 
     def __call__(self, number: int) -> list[int]:
         """Return the ids of the column and of a sample's value."""

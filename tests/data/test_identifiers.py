@@ -1,7 +1,8 @@
 """Columns of UUIDs, e-mail addresses, telephone numbers and other identifiers."""
 
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from pipeline.data.column_survey import ColumnSurvey
 from pipeline.data.column_type import Counts
 from pipeline.data.column_types import CATEGORIES, ColumnTypes, RejectedError
 from pipeline.data.identifier_columns import FORMS, IdentifierColumn
+from pipeline.generation.new_identifiers import NewIdentifiers
 
 
 def described(values: list[str]) -> dict[str, Any]:
@@ -107,6 +109,18 @@ def test_white_space_that_a_tokenizer_added_is_removed():
             types.value("c", "something else")
     phone = ColumnTypes({"c": described(["+49 30 1234567"])}, lossless=False)
     assert phone.value("c", "+ 49 30 1234567") == "+ 49 30 1234567"  # its own spaces are unknown
+
+
+def test_new_values_have_a_form_of_the_column():
+    """Letters of both cases at one place make `iD-085` of these, which is no value of the column."""
+    values = [f"id-{n:03d}" for n in range(30)] + [f"ID-{n:03d}" for n in range(30, 60)]
+    rows = cast(Any, SimpleNamespace(fields={"c": None}))
+    column = described(values)
+    maker = NewIdentifiers("c", column, set(values), rows, seed=1, attempt=0)
+    made = [maker.value(number) for number in range(60)]
+    types = ColumnTypes({"c": column})
+    assert [types.value("c", one) for one in made] == made
+    assert {one[:2] for one in made} == {"id", "ID"}
 
 
 @given(st.lists(st.text(max_size=12), max_size=12))
