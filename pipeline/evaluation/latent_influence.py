@@ -29,13 +29,16 @@ def two_decodings(
 
     Returns:
         Texts of both decodings, of all processes. Those of a table are rows as they were drawn, without the columns
-        whose values are not the model's: new identifiers, and a balanced column. None if the latents are not drawn from
-        the prior, if the tokens are not drawn, or if there is only one draw.
+        whose values are not the model's: new identifiers. None if the latents are not drawn from the prior, if the
+        tokens are not drawn, if there is only one draw, or if each decoding chooses among latents: that of rows under
+        conditions, or balanced ones.
     """
     if settings.decoding != "sample" or settings.count < 2 or not draws_from_prior(experiment, settings):
         return None
-    again = sample_with(experiment, settings, batch_size, again=DRAWS)
     draws = RowDraws.of(experiment, settings)
+    if draws is not None and (draws.grammar.permitted or draws.balance is not None):
+        return None
+    again = sample_with(experiment, settings, batch_size, again=DRAWS)
     if draws is None:
         return [row["text"] for row in rows[: len(again)]], [row["text"] for row in again]
     count = min(settings.count, -(-DRAWS // batch_size) * batch_size)  # draws depend on the size of their batch
@@ -46,7 +49,7 @@ def two_decodings(
 def _drawn_columns(draws: RowDraws, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the texts of rows with the columns alone whose values the model draws."""
     template = draws.grammar.tokenizer.template
-    given = dict.fromkeys((*draws.makers, *(() if draws.balance is None else (draws.balance.column,))), "")
+    given = dict.fromkeys(draws.makers, "")
     texts = (row["text"] for row in rows)
     return [text if (values := template.values(text)) is None else template.text(values | given) for text in texts]
 

@@ -253,16 +253,17 @@ def sample(
             latent, constraint = rows.begin(experiment, latent, chunk, own, decoding, generator)
         count = len(chunk) if constraint is None else len(constraint)
         made = decode(experiment, latent, count, decoding, limit, least, generator, own, constraint)
+        origins = chunk if constraint is None else [chunk[place] for place in constraint.origins]
         parts.append(
             [
                 {
                     "text": text,
                     # The rows that satisfy conditions are chosen among candidates, which have their own labels.
                     **({} if labels is None else {"label": labels[number] if rows is None else known[ids[0]]}),
-                    **source.made_from(number),
+                    **source.made_from(origin),
                     "tokens_generated": len(ids) - (labels is not None),
                 }
-                for number, (text, ids) in zip(chunk, made, strict=True)
+                for number, origin, (text, ids) in zip(chunk, origins, made, strict=True)
             ]
         )
     return [row for part in gathered(parts) for row in part]

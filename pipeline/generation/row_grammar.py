@@ -66,6 +66,8 @@ class RowConstraint:
     Attributes:
         log_weights: sum over the conditioned tokens of each row of the log of the probability that the model gives to
             what the conditions permit.
+        origins: for each row, the place of the one whose beginning it has, among those that go on: its latent is that
+            row's.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class RowConstraint:
         self._numbers = numbers or range(len(self._rows))
         self._resampling = resampling
         self.log_weights = [0.0] * len(self._rows)
+        self.origins = list(range(len(self._rows)))
 
     def __len__(self) -> int:
         """Return the number of rows that go on."""
@@ -123,6 +126,7 @@ class RowConstraint:
                 places[end] = rows[place]
         if places == list(range(len(self._rows))):
             return None
+        self.origins = [place * count // len(self._rows) for place in places]
         self._rows = [self._rows[place].copy() for place in places]
         return places
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,10 @@ from models.sampling import SamplingSettings
 from pipeline.evaluation import latent_influence
 from pipeline.evaluation.latent_influence import in_words, influence, two_decodings
 from pipeline.experiments.load import Experiment, load_experiment
+from pipeline.generation import generate
 from pipeline.generation.generate import sample
-from pipeline.generation.latents import from_prior
+from pipeline.generation.latents import Source, from_prior
+from pipeline.generation.row_samples import RowDraws
 from pipeline.generation.sampler import sample_with
 from tests.data.own_files import places
 from tests.helpers import call, train_tiny
@@ -109,17 +112,41 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [{}, {"balance": "kind"}])
-def test_values_that_the_model_does_not_draw_count_for_nothing(table: Experiment, more: dict):
-    settings = SamplingSettings(number_samples=100, decoding="sample", **more)
+def test_values_that_the_model_does_not_draw_count_for_nothing(table: Experiment):
+    settings = SamplingSettings(number_samples=100, decoding="sample")
     rows = sample_with(table, settings, 32)
     decoded = two_decodings(table, settings, 32, rows)
     assert decoded is not None
     assert "id is ," not in rows[0]["text"]
     assert all("id is ," in text for texts in decoded for text in texts)
-    assert all(("kind is of" in text) == (not more) for texts in decoded for text in texts)
+    assert all("kind is of" in text for texts in decoded for text in texts)
     figures = influence(*decoded)
     assert abs(figures["same_draw_bleu"] - figures["different_draws_bleu"]) < 5.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{"balance": "kind"}, {"where": "size > 30"}])
+def test_rows_that_choose_among_draws_have_no_second_decoding_of_one(table: Experiment, more: dict):
+    settings = SamplingSettings(number_samples=20, decoding="sample", **more)
+    assert two_decodings(table, settings, 32, sample_with(table, settings, 32)) is None
+
+
+@pytest.mark.slow
+def test_a_row_has_the_origin_of_the_latent_that_was_chosen(table: Experiment, monkeypatch: pytest.MonkeyPatch):
+    chosen: list[int] = []
+    decoded = generate.decode
+
+    def spied(*arguments: Any) -> list[tuple[str, list[int]]]:
+        made = decoded(*arguments)
+        chosen.extend(arguments[-1].origins)
+        return made
+
+    monkeypatch.setattr(generate, "decode", spied)
+    source = Source(from_prior(table, [9] * 20).draw, lambda number: {"origin": number})
+    draws = RowDraws.of(table, SamplingSettings(number_samples=20, decoding="sample", where="size > 30"))
+    rows = sample(table, source, 20, 3, Decoding("sample"), 20, rows=draws)
+    assert [row["origin"] for row in rows] == chosen
+    assert chosen != list(range(20))
 
 
 @pytest.mark.slow

@@ -209,6 +209,7 @@ def test_balanced_rows_have_their_labels_given_the_member():
     rows = [drawn[number] for number in chosen or numbers]
     assert [row[2] for row in rows] == [tokens["F"], tokens["M"]] * 50
     assert all(sexes[row[0]] == row[2] for row in rows)
+    assert [tokenizer.labels[labels[origin]] for origin in constraint.origins] == [row[0] for row in rows]
 
 
 def test_a_free_order_lets_any_column_come_first(tokenizer: RowTokenizer):
