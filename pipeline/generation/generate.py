@@ -229,7 +229,8 @@ def sample(
     else:
         labels = list(label)
     if labels is not None:  # the label's token is not one of the sentence
-        least, limit = least + 1, limit + (max_length is not None)
+        least = least + 1
+        limit = max(limit + (max_length is not None), least)
     check_room(experiment, source.before, limit)  # before any work
     known = {index: name for name, index in experiment.data.tokenizer.labels.items()}
     parts = []

@@ -132,5 +132,8 @@ def source_of(experiment: Experiment, settings: SamplingSettings) -> latents.Sou
     if settings.vectors is not None:
         return latents.from_prior_with(experiment, settings.vectors, settings.count, noise)
     lengths = latents.LengthRange(settings.distribution, settings.min_length, settings.max_length)
-    drawn = latents.draw_lengths(experiment.data.length_distribution, settings.count, lengths, settings.seed)
-    return latents.from_prior(experiment, drawn, noise)
+    # The lengths of labelled data count the label, and those that are asked for do not.
+    more = int(bool(experiment.data.statistics.get("labels")))
+    known = {length - more: number for length, number in experiment.data.length_distribution.items()}
+    drawn = latents.draw_lengths(known, settings.count, lengths, settings.seed)
+    return latents.from_prior(experiment, [length + more for length in drawn], noise)

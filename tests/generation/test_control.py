@@ -2,18 +2,23 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 import nvib
-from models.decoding import Decoding, generate, greedy, nucleus
+from models.decoding import GREEDY, Decoding, greedy, nucleus
+from models.decoding import generate as generated
+from models.sampling import SamplingSettings
 from models.text_model import Noise
 from pipeline.data.batches import in_order
 from pipeline.experiments.load import Experiment, load_experiment
+from pipeline.generation import generate, latents
 from pipeline.generation.generate import decode, interpolations, sample
 from pipeline.generation.latents import LengthRange, draw_lengths, encoded, from_prior, from_prior_with, mixture, near
+from pipeline.generation.sampler import source_of
 from pipeline.runtime.errors import UserError
 from pipeline.runtime.seeds import mixed
 from tests.helpers import call, one_line_of_error, prepare_tiny
@@ -58,7 +63,7 @@ def test_samples_without_control_are_those_of_plain_generation(folder: Path, exp
         latent = nvib.Prior().sample(torch.tensor([lengths[number] for number in chunk]), 16, 1, generator)
         choose = greedy if method == "greedy" else nucleus(generator=generator)
         ends = (tokenizer.cls_id, tokenizer.sep_id)
-        made += generate(experiment.model, latent, len(chunk), *ends, max(distribution), choose)
+        made += generated(experiment.model, latent, len(chunk), *ends, max(distribution), choose)
     assert [list(row.values()) for row in rows_of(folder)] == [
         [tokenizer.decode(ids), length, len(ids)] for ids, length in zip(made, lengths, strict=True)
     ]
@@ -100,6 +105,27 @@ def test_sentences_keep_to_the_requested_lengths(folder: Path, control: tuple):
         assert all(low <= row["tokens_generated"] + 1 <= high for row in rows)  # the end token counts
     call("sample.py", *at(folder, "nvib"), "--NEAR", KING, "--MIN_LENGTH", 70, "--NUMBER_SAMPLES", 2)
     assert all(row["tokens_generated"] + 1 >= 70 for row in rows_of(folder))  # longer than any training sentence
+
+
+def test_a_label_is_no_token_of_a_requested_length(monkeypatch: pytest.MonkeyPatch):
+    """The lengths of the data count the label, and those of the latents too."""
+    data = SimpleNamespace(
+        length_distribution={5: 2, 6: 1, 7: 1}, statistics={"labels": {"x": 4}}, tokenizer=SimpleNamespace(labels={})
+    )
+    experiment = cast(Any, SimpleNamespace(data=data, device=torch.device("cpu")))
+    monkeypatch.setattr(latents, "from_prior", lambda _, lengths, *noise: lengths)
+    for given, expected in (({"min_length": 5, "max_length": 6}, {6, 7}), ({}, {5, 6, 7})):
+        for distribution in ("data", "uniform"):
+            settings = SamplingSettings(number_samples=50, sampling_distribution=distribution, **given)
+            assert set(cast(Any, source_of(experiment, settings))) == expected, given
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(generate, "check_room", lambda *_: None)
+    monkeypatch.setattr(generate, "decode", lambda *given: limits.append((given[4], given[5])) or [])
+    source = latents.Source(lambda *_: None, lambda _: {})
+    for low, high in ((5, None), (9, None), (9, 9)):
+        with pytest.raises(ValueError, match="zip"):  # nothing is decoded
+            sample(experiment, source, 1, 1, GREEDY, 1, low, high)
+    assert limits == [(7, 5), (9, 9), (9, 9)], "tokens at most and at least, the label counted, without the end"
 
 
 def test_rows_contain_the_requested_number_of_vectors(folder: Path):
