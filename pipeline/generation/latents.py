@@ -70,13 +70,14 @@ def from_prior(experiment: Experiment, lengths: Sequence[int], noise: Noise = AS
 
     Args:
         experiment: trained model.
-        lengths: lengths of the sentences, in tokens, the end token included; at least one (see `draw_lengths`).
+        lengths: lengths of the sentences, in tokens, the end token and a label included; at least one.
         noise: noise of the draws.
 
     Raises:
         UserError: the model has no prior, or the noise does not apply to it.
     """
-    return _of_prior(experiment, lengths, noise, lambda number: {"drawn_length": lengths[number]}, max(lengths))
+    more = int(bool(experiment.data.statistics.get("labels")))  # the length of a row does not count the label
+    return _of_prior(experiment, lengths, noise, lambda number: {"drawn_length": lengths[number] - more}, max(lengths))
 
 
 def from_prior_with(experiment: Experiment, vectors: int, count: int, noise: Noise = AS_TRAINED) -> Source:

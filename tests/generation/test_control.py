@@ -112,7 +112,9 @@ def test_a_label_is_no_token_of_a_requested_length(monkeypatch: pytest.MonkeyPat
     data = SimpleNamespace(
         length_distribution={5: 2, 6: 1, 7: 1}, statistics={"labels": {"x": 4}}, tokenizer=SimpleNamespace(labels={})
     )
-    experiment = cast(Any, SimpleNamespace(data=data, device=torch.device("cpu")))
+    model = SimpleNamespace(sample_prior=lambda *_: None, positions_before=lambda _: 0)
+    experiment = cast(Any, SimpleNamespace(data=data, model=model, device=torch.device("cpu")))
+    assert from_prior(experiment, [7]).made_from(0) == {"drawn_length": 6}
     monkeypatch.setattr(latents, "from_prior", lambda _, lengths, *noise: lengths)
     for given, expected in (({"min_length": 5, "max_length": 6}, {6, 7}), ({}, {5, 6, 7})):
         for distribution in ("data", "uniform"):
