@@ -62,6 +62,7 @@ class RowConstraint:
             their choice; None if all go on.
         groups: group of each row, whose conditions hold for it; empty if the grammar has no groups. The rows of a
             group are chosen among themselves, so that each group keeps its number of rows.
+        temperature: divides the logits before a token is drawn, and so those that rows are chosen by.
 
     Attributes:
         log_weights: sum over the conditioned tokens of each row of the log of the probability that the model gives to
@@ -79,8 +80,9 @@ class RowConstraint:
         numbers: Sequence[int] = (),
         resampling: tuple[int, float] | None = None,
         groups: Sequence[int] = (),
+        temperature: float = 1.0,
     ) -> None:
-        self._grammar = grammar
+        self._grammar, self._temperature = grammar, temperature
         fields = grammar.tokenizer.fields
         self._groups = groups or [0] * len(orders)
         conditions = {group: grammar.groups[group] if grammar.groups else {} for group in set(self._groups)}
@@ -144,7 +146,7 @@ class RowConstraint:
         if weighed:
             places = torch.tensor([place for place, _, _ in weighed], device=logits.device)
             possible = masks.of([index for _, _, index in weighed], logits.device)
-            scores = logits[places].double()
+            scores = logits[places].double() / self._temperature
             share = scores.masked_fill(~allowed[places], -torch.inf).logsumexp(dim=-1)
             share -= scores.masked_fill(~possible, -torch.inf).logsumexp(dim=-1)
             for (_, number, _), value in zip(weighed, share.tolist(), strict=True):
@@ -275,6 +277,7 @@ class RowGrammar:
         start: float | None = None,
         groups: Sequence[int] = (),
         free: bool = False,
+        temperature: float = 1.0,
     ) -> RowConstraint:
         """Return the constraint of whole rows, whose columns come in an order of their own.
 
@@ -289,6 +292,7 @@ class RowGrammar:
             start: random number in [0, 1) that the choice depends on; None if all candidates go on.
             groups: group of each row; empty if the grammar has none.
             free: True if the model chooses the order, as for the latent of a row, which holds one.
+            temperature: divides the logits before a token is drawn.
         """
         orders = []
         for place, number in enumerate(numbers):
@@ -299,7 +303,7 @@ class RowGrammar:
         begun = [ids for ids in forced for _ in range(candidates)]
         grouped = [group for group in groups for _ in range(candidates)]
         resampling = None if start is None else (len(numbers), start)
-        return RowConstraint(self, orders, begun, free, numbers, resampling, grouped)
+        return RowConstraint(self, orders, begun, free, numbers, resampling, grouped, temperature)
 
 
 def _excess(code: ColumnCode, permitted: Any) -> int:

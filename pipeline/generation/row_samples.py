@@ -92,6 +92,11 @@ class RowDraws:
             for name, condition in own.items():
                 conditions[name] = conditions[name].both(condition) if name in conditions else condition
                 conditions[name].check()
+        if conditions and settings.top_p < 1.0:
+            raise UserError(
+                f"--TOP_P {settings.top_p:g} cuts off values that a condition of --WHERE or --CONSTRAINTS may need; "
+                "leave --TOP_P out"
+            )
         if unknown := [name for name in conditions if name not in tokenizer.fields]:
             raise UserError(f"--WHERE names {unknown[0]!r}, which is no column of the row template")
         chosen = {
@@ -166,7 +171,8 @@ class RowDraws:
         start = float(torch.rand((), generator=generator, device=generator.device))
         if latent is not None and candidates > 1:
             latent = latent.select(torch.arange(len(numbers), device=experiment.device).repeat_interleave(candidates))
-        return latent, self.grammar.ordered(numbers, forced, self.seed, candidates, start, groups, self.free)
+        heat = decoding.temperature
+        return latent, self.grammar.ordered(numbers, forced, self.seed, candidates, start, groups, self.free, heat)
 
     def checked(
         self,

@@ -163,6 +163,7 @@ def test_the_same_seed_gives_the_same_rows(folder: Path):
         (("--WHERE", "city > 3"), "has no order"),
         (("--WHERE", "age = 3 or age = 4"), "joins conditions by 'and'"),
         (("--WHERE", "age >"), "ends after"),
+        (("--WHERE", "age > 30", "--TOP_P", 0.9), "--TOP_P 0.9 cuts off values that a condition"),
         (("--DECODING", "beam"), "beam search is not for the rows"),
         (("--MAX_LENGTH", 5), "--MAX_LENGTH means nothing"),
         (("--BALANCE", "price"), "needs a column of categories or booleans, and column 'price' is of type number"),

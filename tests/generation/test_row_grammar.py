@@ -84,25 +84,27 @@ def test_the_order_of_columns_differs_by_row_and_not_by_call(tokenizer: RowToken
     assert len({tuple(marker for marker, _ in tokenizer.parts(row)) for row in first}) == 6
 
 
-def test_conditions_draw_from_the_models_conditional_distribution(tokenizer: RowTokenizer, model: TextModel):
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_conditions_draw_from_the_models_conditional_distribution(
+    tokenizer: RowTokenizer, model: TextModel, temperature: float
+):
     """Frequencies of two conditioned columns agree with an enumeration of all their values."""
     conditions = parse_where("size > 8 and sex != M and sex is not missing", COLUMNS)
     conditions = {name: conditions[name] for name in ("size", "sex")}
     chosen = {name: permitted(one, tokenizer.fields[name].code, COLUMNS[name]) for name, one in conditions.items()}
     draws = RowDraws(RowGrammar(tokenizer, chosen), 1, conditions, cast(Any, None))
     experiment = cast(Any, SimpleNamespace(model=model, device=torch.device("cpu")))
-    count, sampling = 2000, Decoding("sample")
+    count, sampling = 2000, Decoding("sample", temperature)
     generator = torch.Generator().manual_seed(5)
     latent, constraint = draws.begin(experiment, None, range(count), None, sampling, generator)
     assert latent is None
     assert len(constraint) == count
-    texts = drawn(model, tokenizer, constraint, count, nucleus(generator=generator))
+    texts = drawn(model, tokenizer, constraint, count, nucleus(temperature, generator=generator))
     rows = map(tokenizer.template.values, texts)
     found = Counter((values["size"], values["sex"]) for values in rows if values is not None)
     assert found.total() == count
-    expected = {
-        (str(size), "F"): probability(model, tokenizer, [("size", str(size)), ("sex", "F")]) for size in range(9, 22)
-    }
+    pairs = {(str(size), "F"): [("size", str(size)), ("sex", "F")] for size in range(9, 22)}
+    expected = {pair: probability(model, tokenizer, values, temperature) for pair, values in pairs.items()}
     total = sum(expected.values())
     assert set(found) <= set(expected)
     distance = sum(abs(found[pair] / count - share / total) for pair, share in expected.items()) / 2
@@ -111,7 +113,9 @@ def test_conditions_draw_from_the_models_conditional_distribution(tokenizer: Row
     assert cut_off(model, tokenizer) > 0.12
 
 
-def probability(model: TextModel, tokenizer: RowTokenizer, values: list[tuple[str, str]]) -> float:
+def probability(
+    model: TextModel, tokenizer: RowTokenizer, values: list[tuple[str, str]], temperature: float = 1.0
+) -> float:
     """Return the probability of values under the model, given their columns, over what the columns may hold."""
     fields = tokenizer.fields
     ids, log_p = [tokenizer.cls_id], 0.0
@@ -121,7 +125,7 @@ def probability(model: TextModel, tokenizer: RowTokenizer, values: list[tuple[st
         assert tokens is not None
         for place, token in enumerate(tokens):
             possible = [fields[name].to_id(one) for one in fields[name].code.allowed(tokens[:place])]
-            logits = next_logits(model, ids)
+            logits = next_logits(model, ids) / temperature
             index = fields[name].to_id(token)
             log_p += float(logits[index] - logits[possible].logsumexp(0))
             ids.append(index)
