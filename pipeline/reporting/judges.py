@@ -10,8 +10,10 @@ KINDS = {
     "subset": "splits of real text",
     "steps": "steps of learning from the samples",
     "sentences": "numbers of samples",
+    "count": "numbers of sentences",
 }
-OF_LEARNING = ("steps", "sentences")
+# The figures that a kind is told apart for; other keys with such an end count something else.
+OF = {"steps": "reverse_perplexity", "sentences": "reverse_perplexity", "count": "mauve"}
 
 
 def incomparable(results: Sequence[Result]) -> list[str]:
@@ -28,7 +30,7 @@ def incomparable(results: Sequence[Result]) -> list[str]:
     lines: dict[str, list[str]] = {}
     for key in sorted({key for result in results for key in result.figures}):
         figure, _, kind = key.rpartition("_")
-        if kind not in KINDS or (kind in OF_LEARNING and "reverse_perplexity" not in figure):
+        if kind not in KINDS or not figure.endswith(OF.get(kind, "")):
             continue
         of = {result.name: f"{result.figures[key]}" for result in results if result.figures.get(key)}
         if kind == "judge":

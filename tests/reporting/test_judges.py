@@ -41,6 +41,15 @@ def test_learning_from_the_samples_for_other_steps_is_named():
     assert incomparable([Result(name, {}, {"train/skipped_steps": n}, []) for n, name in enumerate("ab", 1)]) == []
 
 
+def test_mauve_of_other_numbers_of_sentences_is_named():
+    """Its values compare only for equal numbers."""
+    for key in ("samples/mauve", "samples/semantic_mauve"):
+        results = [Result(name, {}, {key: 0.9, f"{key}_count": n}, []) for name, n in (("a", 200), ("b", 5000))]
+        (line,) = incomparable(results)
+        assert line.startswith(f"{key} has different numbers of sentences (200 for a; 5000 for b); ")
+    assert incomparable([Result(name, {}, {"samples/count": n}, []) for n, name in enumerate("ab", 1)]) == []
+
+
 def test_figures_with_the_same_difference_share_a_line():
     both = [result(name, 1, subset=subset) for name, subset in (("a", "test"), ("b", "validation"))]
     for one in both:
