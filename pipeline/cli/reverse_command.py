@@ -73,6 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         name + REAL_TEXT: control[subset],
         name + UNIGRAMS: unigrams[subset],
         f"{name}_sentences": len(rows),
+        f"{name}_sentences{REAL_TEXT}": control["count"],  # fewer where the training split has fewer
         f"{name}_steps": training.max_steps,
         f"{name}_samples": fingerprint([row["text"] for row in rows]),
         **judged_by(judge, name),

@@ -226,6 +226,15 @@ METRICS = (
         decimals=0,
         judged=True,
     ),
+    Metric(
+        "reverse_perplexity_sentences_of_real_text",
+        "real sentences learned from",
+        SPLITS,
+        "samples",
+        unit="sentences",
+        decimals=0,
+        judged=True,
+    ),
     # Variety, novelty and lengths of samples (pipeline/evaluation/diversity.py).
     Metric(
         "distinct_1",

@@ -30,7 +30,8 @@ EXPLAINED = {
     "column shows the divergence that is unavoidable. MAUVE compares the texts with training sentences by the mean "
     "vector that the model's own encoder gives each sentence; a model may score too well on its own features.",
     "coverage": "Does it have what the real text has? The shares are of all words or bigrams of the training split, "
-    "repetitions counted. The second perplexity is that of a model trained on as many real training sentences.",
+    "repetitions counted. The second perplexity is that of a model trained on as many real training sentences, "
+    "or on all of them where the samples are more.",
     "diversity": "Does it repeat itself? Figures far from those of real text are bad in either direction: noise is "
     "varied too.",
     "copies": "Each sample is compared with the training sentence that is nearest by edit distance (tokens inserted, "

@@ -135,6 +135,7 @@ def test_reverse_perplexity_is_the_same_again_and_leaves_no_model(folder: Path):
     assert values[0] == values[1] > 1
     figures = summary(folder)
     assert figures["validation/reverse_perplexity_sentences"] == 40
+    assert figures["validation/reverse_perplexity_sentences_of_real_text"] == 40
     texts = [row["text"] for row in lines(experiment(folder) / "samples.jsonl")]
     assert figures["validation/reverse_perplexity_samples"] == fingerprint(texts)
     # Twelve steps on forty sentences of the real text, or of samples of a model that has hardly learned.
