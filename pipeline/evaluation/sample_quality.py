@@ -252,10 +252,12 @@ def _meaning(material: Material, quality: Quality) -> Iterator[Row]:
     for kind, shown in (("synthetic", SHOWN), ("real", SHOWN_REAL)):
         in_wording = quality.found[kind].copies(material.near)
         quality.closest[kind] = closest_cases(found[kind], texts[kind], training_text, in_wording, shown)
+    compared = "" if figures[SEMANTIC] is None else f", of {figures[f'{SEMANTIC}_count']:,} samples,"
     quality.notes["copies"] = (
-        f"Nearness in meaning is the cosine similarity, by MiniLM's vectors, to the nearest of {len(training_text):,} "
-        f"training texts. Texts from {SIMILAR} on mostly say the same, and short texts are often alike by chance. "
-        "MAUVE (MiniLM) has training texts, other ones, in the place of held-out text, which may be few."
+        f"Nearness in meaning is the cosine similarity of all samples, by MiniLM's vectors, to the nearest of "
+        f"{len(training_text):,} training texts. Texts from {SIMILAR} on mostly say the same, and short ones are often "
+        f"alike by chance. MAUVE (MiniLM){compared} has as many training texts, other ones, in the place of held-out "
+        "text, which may be few."
     )
     own, real = (meaning_figures(found[kind]) for kind in COMPARED)
     for name, value in own.items():
@@ -279,6 +281,8 @@ def _membership(material: Material, quality: Quality) -> Iterator[Row]:
         # 0.5 or below is good: the judge learned from the members too, and may know them better than the model does.
         attacks["calibrated"] = "membership_auc_calibrated"
     quality.losses = {kind: values["reconstruction"] for kind, values in own.items()}
+    numbers = [f"{len(kinds[kind]) if kind in kinds else 0:,}" for kind in ("members", "others")]
+    quality.notes["membership"] = f"The attack is on {numbers[0]} training sentences and {numbers[1]} held-out ones."
     for attack, name in attacks.items():
         values = [
             area_estimate(-scores[kind][attack], -scores["others"][attack])

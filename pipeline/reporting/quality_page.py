@@ -109,10 +109,10 @@ def compared(material: Material, quality: Quality) -> str:
     elif material.judge is not None:
         judge = f"judge {material.judge.files.folder.name}"
     return (
-        f"{len(material.rows):,} samples of {material.experiment.files.folder.name}. Copies are looked for among all "
-        f"of them{reverse}; every other figure is of {material.count:,}, beside as many held-out sentences "
-        f"({material.subset} split){table}. The training split has {len(material.train):,}. An interval holds "
-        f"{COVERAGE} % of bootstrap values; {judge}."
+        f"{len(material.rows):,} samples of {material.experiment.files.folder.name}. Near copies are of all of them"
+        f"{reverse}; figures without numbers of their own in a note are of {material.count:,}, beside as many "
+        f"held-out sentences ({material.subset} split){table}. The training split has {len(material.train):,}. An "
+        f"interval holds {COVERAGE} % of bootstrap values; {judge}."
     )
 
 
