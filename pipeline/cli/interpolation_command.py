@@ -43,7 +43,14 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline.experiments.load import load_experiment
     from pipeline.experiments.metrics import under_reading
     from pipeline.experiments.paths import ExperimentFiles
-    from pipeline.experiments.tracker import Tracker, check_login, read_summary, tracking, warn_if_outdated
+    from pipeline.experiments.tracker import (
+        Tracker,
+        check_login,
+        fingerprint,
+        read_summary,
+        tracking,
+        warn_if_outdated,
+    )
     from pipeline.generation.generate import interpolations, read_interpolations
     from pipeline.reporting.console import interpolation_blocks
     from pipeline.runtime.files import as_jsonl, write_text
@@ -79,8 +86,10 @@ def run(arguments: argparse.Namespace) -> None:
         rows = read_interpolations(path)[: arguments.NUMBER_PAIRS]
         if is_first() and len(rows) < (arguments.NUMBER_PAIRS or 0):
             print(f"warning: {path} has {len(rows)} pairs alone; all are scored", file=sys.stderr)
-        (pairs,) = under_reading({"interpolation/pairs": len(rows)}, reading)
-        earlier = own if read_summary(files).get(pairs) != len(rows) else []
+        pairs, texts = under_reading({"interpolation/pairs": 0, "interpolation/rows_fingerprint": ""}, reading)
+        known, now = read_summary(files), fingerprint([as_jsonl(rows)])
+        # An earlier version did not record the fingerprint; then the rows count as the same.
+        earlier = own if known.get(pairs) != len(rows) or known.get(texts, now) != now else []
         warn_if_outdated(files, path, pairs, "interpolation_evaluation.py --RUN_INTERPOLATIONS True")
     judged, judge_names = {}, {}
     if arguments.LANGUAGE_MODEL is not None:
@@ -94,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not is_first():
         return  # only rank 0 writes files and logs
     write_text(examples, interpolation_blocks(rows[:100]))
-    figures = interpolation_figures(rows)
+    figures = interpolation_figures(rows) | {"interpolation/rows_fingerprint": fingerprint([as_jsonl(rows)])}
     with tracking(files, config, arguments.WANDB_ENTITY) as tracker:
         tracker.summarise(under_reading(figures | judged | judge_names, reading), outdated=earlier)
     print(interpolation_blocks(rows[:3]))

@@ -115,6 +115,7 @@ METRICS = (
     Metric("importance_samples", "draws of the latent for the bounds", SPLITS, unit="draws a sentence", decimals=0),
     # Interpolation (pipeline/evaluation/bleu.py, judge.py).
     Metric("pairs", "interpolated pairs", ("interpolation",), unit="pairs", decimals=0),
+    Metric("rows_fingerprint", "fingerprint of the interpolations", ("interpolation",), decimals=None),
     Metric("bleu_signature", "sacrebleu's signature", ("interpolation",), decimals=None),
     Metric("bleu_source", "BLEU to the source, τ = {tau}", BETWEEN, decimals=1, console="halfway: BLEU to the source"),
     Metric("bleu_target", "BLEU to the target, τ = {tau}", BETWEEN, decimals=1, console="halfway: BLEU to the target"),

@@ -142,6 +142,25 @@ def test_figures_of_other_pairs_go(folder: Path):
     assert "has 6 pairs alone; all are scored" in more.stderr
 
 
+@pytest.mark.parametrize("reading", [(), ("--READING", "integral")])
+def test_figures_of_interpolations_go_once_these_are_edited(folder: Path, reading: tuple[str, ...]):
+    command = ("interpolation_evaluation.py", *at(folder), *reading)
+    again = (*command, "--RUN_INTERPOLATIONS", "False")
+    name = "interpolations.jsonl" if not reading else "interpolations_integral.jsonl"
+    key = NOVEL if not reading else NOVEL.replace("/novel", "/reading_integral/novel")
+    if reading:
+        call(*command, "--NUMBER_PAIRS", 6, "--LANGUAGE_MODEL", "lm")
+    call(*again)
+    assert key in summary(folder), "the interpolations are the same"
+    path = of(folder).folder / name
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0]["outputs"]["0.5"] = "the old king left ."
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    call(*again)
+    assert key not in summary(folder)
+    assert (NOVEL in summary(folder)) == bool(reading), "those of another reading are others"
+
+
 def test_a_prior_is_not_trained_while_its_experiment_is_sampled(folder: Path):
     code = "import sys; from pathlib import Path; from pipeline.experiments.paths import ExperimentFiles\n"
     code += "ExperimentFiles(Path(sys.argv[1])).claim(); print(flush=True); sys.stdin.read()"
