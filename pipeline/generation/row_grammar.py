@@ -3,7 +3,7 @@
 import functools
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -159,7 +159,8 @@ class RowConstraint:
             return None, (row.forced[0],)
         if row.field is not None and row.prefix and row.field.column in self._grammar.perhaps:
             assert isinstance(row.field.code, TextCode), "identifiers are texts"
-            return row.field, (row.field.code.end,)
+            if self._grammar.presence_is_drawn(row.field.column, row.prefix):
+                return row.field, (row.field.code.end,)
         if row.field is not None:
             return row.field, row.field.code.allowed(row.prefix, row.permitted.get(row.field.column))
         if not row.left:
@@ -236,8 +237,9 @@ class RowGrammar:
         permitted: condition on the values of some columns, in the form of their codes; see `ColumnCode.allowed`.
         made: makes new values for some columns, such as identifiers.
         groups: conditions of each group of rows, in the same form, beside `permitted`.
-        perhaps: columns with made values of which the model draws whether a row has one. It gives a present value one
-            token, in whose place `drawn_again` puts the made one.
+        perhaps: columns with made values of which the model draws whether a row has one, and the missing values of
+            each: the empty text, words such as `NA`. The model draws these as a whole, and of a present value the
+            tokens up to the first that no missing one has; `drawn_again` puts the made value in its place.
     """
 
     def __init__(
@@ -246,16 +248,22 @@ class RowGrammar:
         permitted: Mapping[str, Any] | None = None,
         made: Mapping[str, Made] | None = None,
         groups: Sequence[Permissions] = (),
-        perhaps: Collection[str] = (),
+        perhaps: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.tokenizer, self.permitted, self.made = tokenizer, dict(permitted or {}), dict(made or {})
-        self.groups, self.perhaps = groups, frozenset(perhaps)
+        self.groups, self.perhaps = groups, dict(perhaps or {})
+        codes = {name: tokenizer.fields[name].code for name in self.perhaps}
+        self._missing = {name: [codes[name].encode(one) or [] for one in self.perhaps[name]] for name in codes}
         self.masks = _Masks(tokenizer.vocabulary_size)
 
     @property
     def longest(self) -> int:
         """Largest number of tokens of a row, a label and the end token counted."""
         return 2 + sum(1 + field.code.longest for field in self.tokenizer.fields.values()) + self._longer
+
+    def presence_is_drawn(self, column: str, prefix: Sequence[int]) -> bool:
+        """Return True if these tokens of a column in `perhaps` begin no missing value: the text has a value."""
+        return not any(one[: len(prefix)] == list(prefix) for one in self._missing[column])
 
     @functools.cached_property
     def _longer(self) -> int:

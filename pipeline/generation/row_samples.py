@@ -110,7 +110,11 @@ class RowDraws:
         }
         # A new value is none of the excluded ones, which are values of the data.
         chosen = {name: one for name, one in chosen.items() if name not in made}
-        perhaps = {name for name in made if _may_be_missing(tokenizer.fields[name].code) and name not in conditions}
+        perhaps = {
+            name: missing
+            for name in made
+            if name not in conditions and (missing := _missing(tokenizer.fields[name].code, source["columns"][name]))
+        }
         balance, incomplete, groups = None, None, []
         if (name := settings.balance) is not None:
             balance = Balance.of(experiment.data, name, settings.count, settings.seed, conditions.get(name))
@@ -220,8 +224,10 @@ class RowDraws:
         return True
 
 
-def _may_be_missing(code: ColumnCode) -> bool:
-    return isinstance(code, TextCode) and code.empty
+def _missing(code: ColumnCode, description: Mapping[str, Any]) -> list[str]:
+    """Return the missing values that a column of texts has, the empty text or words such as `NA`."""
+    empty = [""] if isinstance(code, TextCode) and code.empty else []
+    return [*empty, *description.get("missing", ())]
 
 
 def _keys(experiment: Experiment, tokenizer: RowTokenizer, unique: Unique) -> set[tuple[str, ...]]:
@@ -268,7 +274,7 @@ def drawn_again(
             if (values := template.values(rows[place]["text"])) is not None:
                 number = numbers[place]
                 wanted = frozenset[str]() if draws.incomplete is None else draws.incomplete.opened[number]
-                present = [name for name in own if values[name] or name not in perhaps or name in wanted]
+                present = [name for name in own if values[name] not in perhaps.get(name, ()) or name in wanted]
                 held = dict(given[number]) if given else {}
                 identifiers = {name: own[name].value(number) for name in present if name not in held}
                 rows[place]["text"] = template.text(values | identifiers | held)

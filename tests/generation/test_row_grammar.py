@@ -216,6 +216,20 @@ def test_balanced_rows_have_their_labels_given_the_member():
     assert [tokenizer.labels[labels[origin]] for origin in constraint.origins] == [row[0] for row in rows]
 
 
+def test_a_word_for_a_missing_value_is_drawn_as_a_whole(tokenizer: RowTokenizer):
+    """The first token that no such word has says that the text has a value, and ends it."""
+    field = tokenizer.fields["note"]
+    grammar = RowGrammar(tokenizer, made={"note": lambda _: []}, perhaps={"note": ["", "NA"]})
+    first, second, end = field.code.encode("NA") or []
+    for drawn, follows in (([first], {second, end}), ([first, second], {second, end}), ([second], {end})):
+        constraint = grammar.ordered([0], [[field.marker]], 1)
+        for token in (field.marker, *map(field.to_id, drawn)):
+            constraint.advance([0], [token])
+        allowed = constraint.apply([0], torch.zeros(1, tokenizer.vocabulary_size))[0].isfinite()
+        possible = {token for token in (first, second, end) if allowed[field.to_id(token)]}
+        assert possible == (follows if follows == {end} else {first, *follows}), drawn
+
+
 def test_a_free_order_lets_any_column_come_first(tokenizer: RowTokenizer):
     grammar = RowGrammar(tokenizer)
     logits = torch.zeros(1, tokenizer.vocabulary_size)
