@@ -13,6 +13,7 @@ from models.sampling import LONG_RUN
 from pipeline.data.column_types import FreeTextColumn, column_type
 from pipeline.data.dataset import PreparedData
 from pipeline.data.row_template import RowTemplate
+from pipeline.generation.new_identifiers import columns_beside_copies
 from pipeline.runtime.progress import bar
 
 AT_ONCE = 10_000  # texts that are read at once, which bounds the memory
@@ -55,13 +56,14 @@ class KnownTexts:
     between words, each character is a word.
 
     A row of a table is the values of its columns, whatever words the template has between them. It repeats a row with
-    the same values. Runs are searched inside the values of columns of free text: the words of a template, and the
-    choices of a column of few values, are those of many rows.
+    the same values, identifiers apart, which are new in each sample. Runs are searched inside the values of columns of
+    free text: the words of a template, and the choices of a column of few values, are those of many rows.
 
     Args:
         texts: training texts.
         template: template that made the texts of rows; None if the texts are no rows of a table.
         free: columns of free text.
+        beside: columns whose values say nothing of copies.
         total: number of training texts, for the progress bar; no bar if None.
     """
 
@@ -70,9 +72,10 @@ class KnownTexts:
         texts: Iterable[str],
         template: RowTemplate | None = None,
         free: Sequence[str] = (),
+        beside: Sequence[str] = (),
         total: int | None = None,
     ) -> None:
-        self._template, self._free = template, free
+        self._template, self._free, self._beside = template, free, frozenset(beside)
         self._words: dict[str, int] = {}
         exact, runs = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
         batches = _batches(texts)
@@ -99,7 +102,7 @@ class KnownTexts:
             for start in range(0, len(train), AT_ONCE)
             for text in data.tokenizer.decode_batch(train[start : start + AT_ONCE]["input_ids"])
         )
-        return cls(texts, template, free, len(train))
+        return cls(texts, template, free, columns_beside_copies(data), len(train))
 
     def repeats(self, texts: Sequence[str]) -> Repeats:
         """Find the texts that repeat training texts. An empty text repeats none."""
@@ -135,7 +138,8 @@ class KnownTexts:
         values = None if self._template is None else self._template.values(text)
         if values is None:  # also a sample that is no row: as a whole it may share a run with a value of a row
             return _plain(text), [text]
-        return "\0".join(map(_plain, values.values())), [values[name] for name in self._free]
+        key = "\0".join(_plain(value) for name, value in values.items() if name not in self._beside)
+        return key, [values[name] for name in self._free]
 
     def _code(self, word: str) -> int:
         """Return the code of a word, apart from the marks at its ends; 0 if it is nothing but marks."""

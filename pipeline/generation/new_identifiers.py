@@ -141,6 +141,28 @@ def _characters(known: Sequence[str]) -> list[list[list[str]]]:
     return [ordered[form] for form in forms]
 
 
+def made_columns(data: PreparedData) -> list[str]:
+    """Return the columns whose values are made, in order; none for data that are no rows of a table."""
+    tokenizer = data.tokenizer
+    if not isinstance(tokenizer, RowTokenizer):
+        return []
+    columns: Mapping[str, Any] = (data.statistics.get("source") or {}).get("columns") or {}
+    return [
+        name
+        for name, field in tokenizer.fields.items()
+        if isinstance(field.code, TextCode) and columns.get(name, {}).get("kind") in KINDS
+    ]
+
+
+def columns_beside_copies(data: PreparedData) -> list[str]:
+    """Return the columns that say nothing of copies: the made ones, unless there are no others.
+
+    No sample has an identifier of the data, so that with them none would be a copy.
+    """
+    made = made_columns(data)
+    return made if isinstance(data.tokenizer, RowTokenizer) and len(made) < len(data.tokenizer.fields) else []
+
+
 def new_identifiers(data: PreparedData, seed: int, attempt: int) -> dict[str, NewIdentifiers]:
     """Return the makers of new values, by column; none for data that are no rows of a table.
 
@@ -149,15 +171,10 @@ def new_identifiers(data: PreparedData, seed: int, attempt: int) -> dict[str, Ne
         seed: seed of the samples.
         attempt: number of earlier draws of the samples.
     """
-    tokenizer = data.tokenizer
+    tokenizer, found = data.tokenizer, made_columns(data)
     if not isinstance(tokenizer, RowTokenizer):
         return {}
     columns: Mapping[str, Any] = (data.statistics.get("source") or {}).get("columns") or {}
-    found = [
-        name
-        for name, field in tokenizer.fields.items()
-        if isinstance(field.code, TextCode) and columns.get(name, {}).get("kind") in KINDS
-    ]
     known: dict[str, set[str]] = {name: set() for name in found}
     for split in data.splits.values() if found else ():
         for text in split["text"]:

@@ -117,6 +117,20 @@ def test_a_row_repeats_a_row_with_its_values_and_the_words_of_the_template_are_n
     assert found.run.tolist() == [True, False, True, False, True, False]
 
 
+def test_a_row_under_another_identifier_is_a_copy(tmp_path: Path):
+    """Each sample has an identifier that the data lack."""
+    rows = [{"id": f"A-{n:03d}", "size": n, "kind": "ab"[n % 2]} for n in range(60)]
+    data = prepared_table(write_rows(tmp_path / "own.csv", rows), row_template="", tokenizer="table")
+    train = data.splits["train"]["text"]
+    known = KnownTexts.of(data)
+    assert known.repeats([f"id is Z-999,{text.partition(',')[2]}" for text in train]).exact.all()
+    assert not known.repeats([text.replace("kind is ", "kind is c") for text in train]).exact.any()
+    (tmp_path / "alone").mkdir()
+    path = write_rows(tmp_path / "alone" / "own.csv", [{"id": row["id"]} for row in rows])
+    alone = KnownTexts.of(prepared_table(path, row_template="", tokenizer="table"))
+    assert not alone.repeats(["id is Z-999"]).exact.any(), "there is no other column"
+
+
 def test_a_prepared_table_knows_its_columns_of_free_text(tmp_path: Path):
     draw = random.Random(0)
     choices = [
