@@ -3,7 +3,7 @@
 The columns of a row may come in any order; the text of a row has them in the order of its template.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,6 +195,17 @@ class RowTokenizer(TextTokenizer):
         start = next((place for place, index in enumerate(ids) if index in self._by_marker), len(ids) - 1)
         random.shuffle(parts)
         return [*ids[:start], *(index for marker, tokens in parts for index in (marker, *tokens)), ids[-1]]
+
+    def without(self, ids: Sequence[int], columns: Collection[str]) -> list[int]:
+        """Return the token ids of a row, `[CLS] … [SEP]`, without some of its columns."""
+        left_out = {self.fields[name].marker for name in columns}
+        kept, hidden = [], False
+        for index in ids:
+            if index in self._by_marker or index == self.sep_id:
+                hidden = index in left_out
+            if not hidden:
+                kept.append(index)
+        return kept
 
     def name(self, index: int) -> str:
         """Return the name of a token for a reader: the column, or the part of a value."""

@@ -9,11 +9,12 @@ import numpy as np
 from datasets import Dataset
 
 from pipeline.data.dataset import PreparedData
+from pipeline.data.row_tokenizer import RowTokenizer
 from pipeline.evaluation.base_judge import FIGURE_NAMES, BaseJudge
 from pipeline.evaluation.bootstrap import area_estimate, area_under_curve
 from pipeline.evaluation.copies import copy_figures, nearest, worst_cases
 from pipeline.evaluation.diversity import text_figures
-from pipeline.evaluation.judge import figure_name, judged_by, perplexity, tokenized_samples
+from pipeline.evaluation.judge import as_split, figure_name, judged_by, perplexity, tokenized_samples
 from pipeline.evaluation.mauve import LEAST, SEMANTIC, mauve, semantic_mauve_figures, sentence_features
 from pipeline.evaluation.meaning import MOST, SIMILAR, closest_cases, meaning_figures, nearest_in_meaning
 from pipeline.evaluation.membership import losses, members_and_others
@@ -29,6 +30,7 @@ from pipeline.experiments.table_metrics import SECTION as TABLE
 from pipeline.experiments.table_metrics import TABLE_METRICS
 from pipeline.experiments.tracker import fingerprint
 from pipeline.generation.known_texts import KnownTexts
+from pipeline.generation.new_identifiers import columns_beside_copies
 from pipeline.runtime.files import read_record
 
 SHOWN = 10  # worst cases of the samples
@@ -217,9 +219,11 @@ def _copies(material: Material, quality: Quality, own: Mapping[str, float], real
     data, near = material.experiment.data, material.near
     size, training_text = data.tokenizer.vocabulary_size, _Decoded(material.train, data)
     held_out = material.texts["real"]
+    train = _without_identifiers(material.train, data)
     for kind, split in (("synthetic", material.samples), ("real", held_out)):
         furthest = max(near, material.drop or 0.0)
-        quality.found[kind] = nearest(split, material.train, size, furthest, data.tokenizer.label_ids)
+        own_split = _without_identifiers(split, data)
+        quality.found[kind] = nearest(own_split, train, size, furthest, data.tokenizer.label_ids)
     sample_texts = [row["text"] for row in material.rows]
     quality.worst = {
         "synthetic": worst_cases(quality.found["synthetic"], sample_texts, training_text, SHOWN),
@@ -232,6 +236,14 @@ def _copies(material: Material, quality: Quality, own: Mapping[str, float], real
         yield Row(name, own[name], real[name])
     near_own, near_real = (-quality.found[kind].distance for kind in COMPARED)
     yield Row("nearer_than_held_out", area_estimate(near_own, near_real), area_under_curve(near_real, near_real))
+
+
+def _without_identifiers(split: Dataset, data: PreparedData) -> Dataset:
+    """Leave the columns of a table out whose values are made: no sample has those of a training row."""
+    columns, tokenizer = columns_beside_copies(data), data.tokenizer
+    if not columns or not isinstance(tokenizer, RowTokenizer):
+        return split
+    return as_split([tokenizer.without(ids, columns) for ids in split["input_ids"]])
 
 
 def _meaning(material: Material, quality: Quality) -> Iterator[Row]:

@@ -39,7 +39,8 @@ EXPLAINED = {
     "Held-out text was never trained on: its copies are chance, and only an excess of the samples points to "
     "memorising. Short sentences lie nearer to others than long ones, so look at the lengths above first. No near copy "
     "is missed. Distances above the threshold are those of the likeliest candidates and may be a little too large, in "
-    "both columns. These comparisons find no paraphrases; only nearness in meaning, where it is measured, does.",
+    "both columns. These comparisons find no paraphrases; only nearness in meaning, where it is measured, does. Of a "
+    "table's rows, identifiers are left out, which are new in every sample.",
     "membership": "The chance that the model's loss is lower on a training sentence than on a held-out one: 0.5 means "
     "that this attack learns nothing about membership, 1 that it is always right. The second column has the same "
     "attack with sentences of the other held-out split in place of the training sentences: splits have different "

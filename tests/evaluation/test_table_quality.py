@@ -3,10 +3,16 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from pipeline.evaluation import sample_quality
+from pipeline.evaluation.quality_rows import Quality
+from pipeline.evaluation.sample_quality import Material
 from pipeline.runtime.files import read_record, write_record
+from tests.data.own_files import prepared_table, write_rows
 from tests.evaluation.tiny_base import needs_transformers, tiny_llama, write_base
 from tests.helpers import call, one_line_of_error, prepare_tiny, run
 
@@ -68,6 +74,21 @@ def test_rows_get_figures_beside_held_out_rows_a_note_and_plots(folder: Path):
     assert matrices.count("<svg") == 3  # of real rows, of samples, and their difference
     assert "column shapes (SDMetrics)" in shown
     assert max(map(len, shown.splitlines())) <= 500
+
+
+def test_copies_are_rows_under_other_identifiers(tmp_path: Path):
+    """Each sample has an identifier that the data lack."""
+    rows = [{"id": f"A-{n:03d}", "size": n, "kind": "ab"[n % 2]} for n in range(60)]
+    data = prepared_table(write_rows(tmp_path / "own.csv", rows), row_template="", tokenizer="table")
+    train = [text.partition(",")[2] for text in data.splits["train"]["text"][:10]]
+    made = [{"text": f"id is Z-{n:03d},{text}"} for n, text in enumerate(train)]
+    experiment = cast(Any, SimpleNamespace(data=data))
+    material, quality = Material(experiment, made, "validation", None, 0.0, 0.0, 8), Quality()
+    others = dict.fromkeys(("training_run_fraction", "longest_training_ngram"), 0.0)
+    figures = {row.name: row for row in sample_quality._copies(material, quality, others, others)}
+    assert figures["exact_copies"].synthetic == 1.0
+    assert figures["exact_copies"].real == 0.0
+    assert sample_quality.without_copies(material, quality) == []
 
 
 @pytest.mark.slow
