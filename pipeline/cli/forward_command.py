@@ -46,10 +46,10 @@ def _judge_by_experiment(arguments: argparse.Namespace) -> None:
     config = read_config(files)
     files.claim()
     rows = read_samples(files)
-    check_samples(files, rows)
     judge = load_judge(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
     )
+    check_samples(files, rows)
     data, subset, size = judge.data, arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE
     name = f"samples/{figure_name(judge, 'forward_perplexity')}"
     samples = tokenized_samples(rows, data)
@@ -91,8 +91,8 @@ def _judge_by_pretrained(arguments: argparse.Namespace) -> None:
     config = read_config(files)
     files.claim()
     rows, data = read_samples(files), load_data(files, config, arguments.DATA_DIR)
-    check_samples(files, rows)
     judge = load_base_judge(arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL)
+    check_samples(files, rows)
     if is_first() and (warning := family_warning(config, judge)):
         print(warning, file=sys.stderr)
     size = arguments.GENERATION_BATCH_SIZE

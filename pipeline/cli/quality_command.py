@@ -66,7 +66,6 @@ def run(arguments: argparse.Namespace) -> None:
     experiment.files.claim()
     near, drop = arguments.NEAR_COPY_DISTANCE, arguments.DROP_COPIES
     rows = read_samples(experiment.files)
-    check_samples(experiment.files, rows)
     name, judge = arguments.LANGUAGE_MODEL, None
     if name is not None and is_experiment(*places, name):
         judge = load_judge(*places, name, arguments.DATA_DIR, experiment.config)
@@ -78,6 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         if warning := family_warning(experiment.config, judge):
             print(warning, file=sys.stderr)
+    check_samples(experiment.files, rows)
     drop = {True: near, False: None}[drop] if isinstance(drop, bool) else drop
     size = arguments.GENERATION_BATCH_SIZE
     material = Material(

@@ -57,10 +57,10 @@ def run(arguments: argparse.Namespace) -> None:
     config = read_config(files)
     files.claim()
     rows = read_samples(files)
-    check_samples(files, rows)
     judge = load_judge(
         arguments.OUTPUT_DIR, arguments.PROJECT_NAME, arguments.LANGUAGE_MODEL, arguments.DATA_DIR, config
     )
+    check_samples(files, rows)
     data, subset, size = judge.data, arguments.DATA_SUBSET, arguments.GENERATION_BATCH_SIZE
     training = judge_settings(judge, arguments.MAX_STEPS, arguments.PATIENCE, arguments.SEED)
     name = f"{subset}/{figure_name(judge, 'reverse_perplexity')}"

@@ -120,6 +120,9 @@ def test_figures_of_samples_go_once_these_are_edited(folder: Path, command: tupl
     assert "samples/distinct_2" in summary(folder)
     texts = of(folder).samples.read_text().splitlines(keepends=True)
     of(folder).samples.write_text("".join(texts[3:]))
+    nobody = ("--LANGUAGE_MODEL", "nobody")
+    one_line_of_error(call(command[0], *at(folder), *nobody, expect=2))
+    assert "samples/distinct_2" in summary(folder), "what is refused changes nothing"
     said = call(command[0], *at(folder), *command[1:])
     assert "samples.jsonl has changed since sample.py wrote it" in said.stderr
     assert "samples/distinct_2" not in summary(folder)
