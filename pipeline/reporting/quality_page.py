@@ -111,7 +111,7 @@ def compared(material: Material, quality: Quality) -> str:
         judge = f"judge {material.judge.files.folder.name}"
     return (
         f"{len(material.rows):,} samples of {material.experiment.files.folder.name}. Near copies are of all of them"
-        f"{reverse}; unless a note names another number, the other figures are of {material.count:,}, beside as many "
+        f"{reverse}; unless a note says otherwise, figures are of {material.count:,}, beside as many "
         f"held-out sentences ({material.subset} split){table}. The training split has {len(material.train):,}. An "
         f"interval holds {COVERAGE} % of bootstrap values; {judge}."
     )
